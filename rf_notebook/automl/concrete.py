@@ -1,0 +1,156 @@
+"""How do a config's chosen values become the RunConfig of one run, and how is one edited?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFLoraConfig, RFModelConfig, TrainingConfig
+from rf_notebook.automl.encoding import Objects, decode, encode
+from rf_notebook.automl.search_space import List, Range
+from rf_notebook.automl.validation import unknown_argument
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.values import Json, flatten
+
+#: Fields of RFModelConfig that decide which base model is loaded.
+MODEL_FIELDS = ("model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs")
+_SECTIONS = ("peft_config", "training_args")
+_ALIASES = {"peft_params": "peft_config"}
+
+
+def build_run_config(
+    fields: Mapping[str, Any], method: str, objects: Objects, *, seed: int, data_seed: int | None = None
+) -> RunConfig:
+    """The RunConfig of chosen values.
+
+    Args:
+        fields: Those of RFModelConfig, without any List or Range.
+        method: The trainer_type.
+        objects: Takes what JSON cannot hold.
+        seed: For a config that sets none.
+        data_seed: Likewise.
+    """
+    RFModelConfig(**fields)  # refuses what a List let through
+    peft, training = fields["peft_config"], fields["training_args"]
+    arguments = encode(training.given(), objects)
+    arguments.setdefault("seed", seed)
+    if data_seed is not None:
+        arguments.setdefault("data_seed", data_seed)
+    extras = {
+        name: encode(value, objects, name)
+        for name, value in fields.items()
+        if name not in MODEL_FIELDS and name not in _SECTIONS and value is not None
+    }
+    return RunConfig(
+        method=method,
+        model={name: encode(fields[name], objects, name) for name in MODEL_FIELDS},
+        peft=None if peft is None else encode(peft.given(), objects),
+        training=arguments,
+        extras=extras,
+    )
+
+
+def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunConfig, dict[str, Json]]:  # noqa: ANN401
+    """A config with edits, and the edits by dotted key.
+
+    Args:
+        config: The parent's.
+        edits: A dict with dotted keys (``{"training_args.learning_rate": 5e-5}``), a nested dict, a dict with bare
+            argument names where they are unambiguous, or a config: an RFModelConfig replaces everything, an
+            RFSFTConfig or RFLoraConfig the arguments it sets.
+        objects: Holds and takes what JSON cannot hold.
+
+    Raises:
+        ConfigError: for keys that do not exist, values that cannot be, Lists and Ranges.
+    """
+    fields = _fields_of(config, objects)
+    if isinstance(edits, RFModelConfig):
+        fields = edits.given()
+        wanted = TRAINING_CONFIGS[config.method]
+        if not isinstance(fields["training_args"], wanted):
+            raise ConfigError(f"a clone of an {config.method} run needs training_args of {wanted.__name__}.")
+    elif isinstance(edits, TrainingConfig | RFLoraConfig):
+        section = "peft_config" if isinstance(edits, RFLoraConfig) else "training_args"
+        for name, value in edits.given().items():
+            _edit(fields, section, name, value, config.method)
+    elif isinstance(edits, Mapping):
+        for path, value in _dotted(edits).items():
+            section, name = _place(path, config.method)
+            _edit(fields, section, name, value, config.method)
+    elif edits is not None:
+        raise ConfigError(f"edits must be a dict or a config, not {type(edits).__name__}.")
+    _refuse_search_space(fields)
+    seed = config.training["seed"]
+    edited = build_run_config(fields, config.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
+    before, after = flatten(config.as_json()), flatten(edited.as_json())
+    changed = {key: after.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
+    return edited, changed
+
+
+def _fields_of(config: RunConfig, objects: Objects) -> dict[str, Any]:
+    """The fields of RFModelConfig that make this config."""
+    fields: dict[str, Any] = dict.fromkeys(RFModelConfig.FIELDS)
+    fields.update(decode(dict(config.model), objects))
+    fields.update(decode(dict(config.extras), objects))
+    fields["peft_config"] = None if config.peft is None else RFLoraConfig(**decode(dict(config.peft), objects))
+    fields["training_args"] = TRAINING_CONFIGS[config.method](**decode(dict(config.training), objects))
+    return fields
+
+
+def _dotted(edits: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested sections as dotted keys; dicts that are values of an argument stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in edits.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"edits have the key {key!r}; keys are names such as 'training_args.learning_rate'.")
+        section = _ALIASES.get(key, key)
+        if section in _SECTIONS and isinstance(value, Mapping):
+            flat.update({f"{section}.{name}": item for name, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _place(path: str, method: str) -> tuple[str, str]:
+    """The section and the name that a key means; the section is "" for a field of RFModelConfig itself."""
+    head, dot, rest = path.partition(".")
+    head = _ALIASES.get(head, head)
+    if dot:
+        if head in _SECTIONS or head in RFModelConfig.FIELDS:
+            return head, rest
+        raise unknown_argument("the config", head, RFModelConfig.FIELDS)
+    if head in RFModelConfig.FIELDS:
+        return "", head
+    training, lora = TRAINING_CONFIGS[method].known(), RFLoraConfig.known()
+    if path in lora and path not in training:
+        return "peft_config", path
+    if path in lora and path in training:
+        raise ConfigError(f"{path!r} is an argument of both sections; write 'peft_config.{path}' or 'training_args.{path}'.")
+    return "training_args", path
+
+
+def _edit(fields: dict[str, Any], section: str, name: str, value: Any, method: str) -> None:  # noqa: ANN401
+    if section == "":
+        if name in _SECTIONS and value is not None and not isinstance(value, ArgumentsConfig):
+            raise ConfigError(f"{name} takes a config or None here; edit one argument with '{name}.NAME'.")
+        fields[name] = value
+        return
+    target = fields[section]
+    if isinstance(target, ArgumentsConfig):
+        setattr(target, name, value)
+    elif section == "peft_config":
+        fields[section] = RFLoraConfig(**{name: value})
+    elif section == "training_args":
+        fields[section] = TRAINING_CONFIGS[method](**{name: value})
+    else:
+        fields[section] = {**(target or {}), name: value}
+
+
+def _refuse_search_space(fields: Mapping[str, Any]) -> None:
+    """A run has one value for each argument."""
+    for name, value in fields.items():
+        inner = value.given().items() if isinstance(value, ArgumentsConfig) else [(name, value)]
+        for key, item in inner:
+            if isinstance(item, List | Range):
+                raise ConfigError(f"{key}={item!r} holds several values; a clone takes one. Make a clone for each.")

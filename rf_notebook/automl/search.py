@@ -1,0 +1,209 @@
+"""Which concrete configs does a search make?"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rf_notebook.automl.concrete import build_run_config
+from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.search_space import List, Range
+from rf_notebook.automl.validation import did_you_mean
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import RunConfig
+
+#: A grid of more configs is taken for a slip.
+MOST_CONFIGS = 1024
+
+
+class Search:
+    """Configs and a trainer; sub-classes say which concrete configs follow."""
+
+    def __init__(self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str) -> None:
+        name = type(self).__name__
+        if not isinstance(trainer_type, str) or trainer_type not in TRAINING_CONFIGS:
+            hint = did_you_mean(str(trainer_type).upper(), TRAINING_CONFIGS)
+            raise ConfigError(f"{name}(trainer_type={trainer_type!r}): there is no such trainer; {hint}")
+        self.configs = configs
+        self.trainer_type = trainer_type
+        self._check()
+
+    def templates(self) -> list[RFModelConfig]:
+        """The configs as a plain list."""
+        if isinstance(self.configs, List):
+            return list(self.configs.values)
+        return list(self.configs) if isinstance(self.configs, list | tuple) else [self.configs]
+
+    def run_configs(self, objects: Objects, *, seed: int, data_seed: int | None = None) -> list[RunConfig]:
+        """The concrete configs, in a fixed order.
+
+        Args:
+            objects: Takes functions and other values that JSON cannot hold.
+            seed: For configs that set none.
+            data_seed: Likewise.
+
+        Raises:
+            ConfigError: for configs that exclude each other, and searches that make none or too many.
+        """
+        self._check()
+        configs = []
+        for fields in self._choices():
+            configs.append(build_run_config(fields, self.trainer_type, objects, seed=seed, data_seed=data_seed))
+        return configs
+
+    def _choices(self) -> Iterator[dict[str, Any]]:
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        name = type(self).__name__
+        templates = self.templates()
+        if not templates:
+            raise ConfigError(f"{name} has no configs; give at least one RFModelConfig.")
+        for template in templates:
+            if not isinstance(template, RFModelConfig):
+                raise ConfigError(
+                    f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects."
+                )
+            args = template.training_args
+            wanted = TRAINING_CONFIGS[self.trainer_type]
+            for one in args.values if isinstance(args, List) else [args]:
+                if one is None:
+                    raise ConfigError(f"{name}: an RFModelConfig has no training_args; give it an {wanted.__name__}.")
+                if not isinstance(one, wanted | List):
+                    raise ConfigError(
+                        f"{name}(trainer_type={self.trainer_type!r}) has training_args of {type(one).__name__}; "
+                        f"use {wanted.__name__}, or another trainer_type."
+                    )
+
+    def copy(self) -> Search:
+        """An independent search."""
+        raise NotImplementedError
+
+    def _copied_configs(self) -> RFModelConfig | List | list[RFModelConfig]:
+        return [config.copy() for config in self.configs] if isinstance(self.configs, list) else self.configs.copy()
+
+
+class RFGridSearch(Search):
+    """Every combination of the values in all Lists.
+
+    Args:
+        configs: One RFModelConfig, a list or a List of them.
+        trainer_type: "SFT", "DPO" or "GRPO".
+    """
+
+    def _choices(self) -> Iterator[dict[str, Any]]:
+        made = list(
+            itertools.islice(
+                itertools.chain.from_iterable(_every(template.given()) for template in self.templates()),
+                MOST_CONFIGS + 1,
+            )
+        )
+        if len(made) > MOST_CONFIGS:
+            raise ConfigError(
+                f"the grid makes more than {MOST_CONFIGS} configs; use fewer values, or RFRandomSearch(num_runs=...)."
+            )
+        return iter(made)
+
+    def copy(self) -> RFGridSearch:
+        """An independent search."""
+        return RFGridSearch(self._copied_configs(), self.trainer_type)
+
+
+class RFRandomSearch(Search):
+    """``num_runs`` different configs drawn at random.
+
+    Args:
+        configs: One RFModelConfig, a list or a List of them.
+        trainer_type: "SFT", "DPO" or "GRPO".
+        num_runs: How many configs.
+        seed: Of the draws; it does not seed the training.
+    """
+
+    def __init__(
+        self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str, num_runs: int = 1, seed: int = 42
+    ) -> None:
+        if isinstance(num_runs, bool) or not isinstance(num_runs, int) or not 1 <= num_runs <= MOST_CONFIGS:
+            raise ConfigError(f"RFRandomSearch(num_runs={num_runs!r}): num_runs must be between 1 and {MOST_CONFIGS}.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"RFRandomSearch(seed={seed!r}): seed must be a whole number of at least 0.")
+        self.num_runs = num_runs
+        self.seed = seed
+        super().__init__(configs, trainer_type)
+
+    def _choices(self) -> Iterator[dict[str, Any]]:
+        rng = random.Random(self.seed)
+        templates = self.templates()
+        seen: list[str] = []
+        drawn: list[dict[str, Any]] = []
+        for _ in range(self.num_runs * 50):
+            one = _draw(rng.choice(templates).given(), rng)
+            key = repr(one)
+            if key not in seen:
+                seen.append(key)
+                drawn.append(one)
+            if len(drawn) == self.num_runs:
+                return iter(drawn)
+        raise ConfigError(
+            f"RFRandomSearch(num_runs={self.num_runs}) found only {len(drawn)} different configs; "
+            "give more values, or a smaller num_runs."
+        )
+
+    def copy(self) -> RFRandomSearch:
+        """An independent search."""
+        return RFRandomSearch(self._copied_configs(), self.trainer_type, self.num_runs, self.seed)
+
+
+def _every(value: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Every concrete value of something that may hold Lists, the last one varying fastest."""
+    if isinstance(value, List):
+        for item in value.values:
+            yield from _every(item)
+    elif isinstance(value, Range):
+        yield from value.steps()
+    elif isinstance(value, ArgumentsConfig):
+        for given in _every(value.given()):
+            yield type(value)(**given)
+    elif isinstance(value, Mapping):
+        for combination in itertools.product(*(_Again(item) for item in value.values())):
+            yield dict(zip(value.keys(), combination, strict=True))
+    elif isinstance(value, list | tuple) and _has_choices(value):
+        for combination in itertools.product(*(_Again(item) for item in value)):
+            yield type(value)(combination)
+    else:
+        yield value
+
+
+class _Again:
+    """An iterable over the concrete values, so that itertools.product can take it."""
+
+    def __init__(self, value: Any) -> None:  # noqa: ANN401
+        self._value = value
+
+    def __iter__(self) -> Iterator[Any]:
+        return _every(self._value)
+
+
+def _draw(value: Any, rng: random.Random) -> Any:  # noqa: ANN401
+    """One concrete value at random."""
+    if isinstance(value, List):
+        return _draw(value.sample(rng), rng)
+    if isinstance(value, Range):
+        return value.sample(rng)
+    if isinstance(value, ArgumentsConfig):
+        return type(value)(**_draw(value.given(), rng))
+    if isinstance(value, Mapping):
+        return {name: _draw(item, rng) for name, item in value.items()}
+    if isinstance(value, list | tuple) and _has_choices(value):
+        return type(value)(_draw(item, rng) for item in value)
+    return value
+
+
+def _has_choices(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, List | Range | ArgumentsConfig):
+        return True
+    if isinstance(value, Mapping):
+        return any(_has_choices(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_has_choices(item) for item in value)

@@ -1,0 +1,119 @@
+"""Which values of an argument does a search try?"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from rf_notebook.core.errors import ConfigError
+
+Number = int | float
+
+
+class List:
+    """A choice among values: a grid search tries each, a random search draws one.
+
+    Args:
+        values: The values, of any type; configs, functions and further ``List`` or ``Range`` included.
+    """
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        if not isinstance(values, list | tuple):
+            raise ConfigError(f"List takes a list of values, not {type(values).__name__}: {values!r:.80}.")
+        if not values:
+            raise ConfigError("List has no values; give at least one.")
+        self.values = list(values)
+
+    def sample(self, rng: random.Random | None = None) -> Any:  # noqa: ANN401
+        """One of the values."""
+        return (rng or random.Random()).choice(self.values)
+
+    def copy(self) -> List:
+        """A new List of copies of the configs among the values."""
+        return List([value.copy() if hasattr(value, "copy") else value for value in self.values])
+
+    def __repr__(self) -> str:
+        return f"List({self.values!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, List) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Range:
+    """Numbers between two bounds, both included, for a random search; with ``step`` also for a grid.
+
+    Args:
+        start: Lower bound.
+        end: Upper bound.
+        dtype: "int" or "float"; follows from the bounds when omitted.
+        log: Draw evenly in the logarithm; needs bounds above 0.
+        step: Draw only ``start``, ``start + step``, ...; excludes ``log``.
+    """
+
+    def __init__(
+        self, start: Number, end: Number, dtype: str | None = None, log: bool = False, step: Number | None = None
+    ) -> None:
+        for name, bound in (("start", start), ("end", end), ("step", step)):
+            if name == "step" and bound is None:
+                continue
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+                raise ConfigError(f"Range {name}={bound!r} is not a finite number.")
+        if dtype not in (None, "int", "float"):
+            raise ConfigError(f"Range dtype={dtype!r} does not exist; use 'int' or 'float'.")
+        if start > end:
+            raise ConfigError(f"Range start={start} lies above end={end}; swap them.")
+        if log and start <= 0:
+            raise ConfigError(f"Range start={start} cannot be drawn in the logarithm; with log=True start must exceed 0.")
+        if log and step is not None:
+            raise ConfigError(f"Range takes log=True or step={step}, not both.")
+        if step is not None and step <= 0:
+            raise ConfigError(f"Range step={step} must be above 0.")
+        self.dtype = dtype or ("int" if isinstance(start, int) and isinstance(end, int) else "float")
+        if self.dtype == "int" and any(float(b) != int(b) for b in (start, end, step or 1)):
+            raise ConfigError(f"Range({start}, {end}) with dtype='int' needs whole numbers.")
+        self.start, self.end, self.log, self.step = start, end, log, step
+
+    def sample(self, rng: random.Random | None = None) -> Number:
+        """One number of the range."""
+        rng = rng or random.Random()
+        if self.step is not None:
+            return rng.choice(self.steps())
+        if self.log:
+            drawn = math.exp(rng.uniform(math.log(self.start), math.log(self.end)))
+            drawn = min(max(drawn, self.start), self.end)
+            return round(drawn) if self.dtype == "int" else drawn
+        if self.dtype == "int":
+            return rng.randint(int(self.start), int(self.end))
+        return rng.uniform(self.start, self.end)
+
+    def steps(self) -> list[Number]:
+        """All numbers of a range with a step.
+
+        Raises:
+            ConfigError: without a step.
+        """
+        if self.step is None:
+            raise ConfigError(
+                f"{self!r} has no step, so a grid cannot try each of its values; "
+                "give a step, use List([...]), or use RFRandomSearch."
+            )
+        count = math.floor((self.end - self.start) / self.step + 1e-9) + 1
+        numbers = [self.start + i * self.step for i in range(count)]
+        return [int(n) for n in numbers] if self.dtype == "int" else [float(n) for n in numbers]
+
+    def copy(self) -> Range:
+        """The same range."""
+        return Range(self.start, self.end, self.dtype, self.log, self.step)
+
+    def __repr__(self) -> str:
+        more = (", log=True" if self.log else "") + (f", step={self.step}" if self.step is not None else "")
+        return f"Range({self.start}, {self.end}, dtype={self.dtype!r}{more})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Range) and repr(self) == repr(other)
+
+    __hash__ = None  # type: ignore[assignment]

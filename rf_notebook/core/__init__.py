@@ -1,0 +1,1 @@
+"""The words of the field: runs, operations, events, state, errors and ports. Standard library only."""

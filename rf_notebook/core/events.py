@@ -1,0 +1,146 @@
+"""What happened? The log is a list of these values, appended and never changed; state is their fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rf_notebook.core.operations import Operation
+from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder, WarmStartReport
+from rf_notebook.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentStarted:
+    """``run_fit`` was accepted for the first time: what all runs share."""
+
+    name: str
+    num_chunks: int
+    seed: int
+    data_seed: int | None
+    execution: str
+    keep: str
+    data: Mapping[str, Json]
+    """Digest, rows and columns of "train" and of "eval" (None without evaluation data)."""
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentContinued:
+    """``run_fit`` was called again, by a new kernel or after ``end``."""
+
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentEnded:
+    """``end`` or ``cancel_current`` closed the experiment; it can be continued."""
+
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAdded:
+    """A run joined: from the search, or as a clone."""
+
+    run_id: int
+    config: RunConfig
+    parent_id: int | None = None
+    edits: Mapping[str, Json] = field(default_factory=dict)
+    warm_start: StoredFolder | None = None
+    """The parent's adapter, saved at the moment the clone was obeyed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStarted:
+    """A run took over its parent's adapter."""
+
+    run_id: int
+    report: WarmStartReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkTrained:
+    """A run advanced, to a chunk's end or to the step at which it was stopped; the unit of durability."""
+
+    run_id: int
+    progress: Progress
+    points: tuple[MetricPoint, ...]
+    """Everything logged since the event before."""
+    checkpoint: StoredFolder | None
+    train_seconds: float
+    """Wall time spent in this run's training since the event before, evaluation and saving not counted."""
+    overhead_seconds: float
+    """Wall time spent on evaluation, saving and hand-over."""
+    own_bytes: int = 0
+    """Memory that this run alone holds: its adapter, its optimizer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged:
+    """A run moved to another state."""
+
+    run_id: int
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed:
+    """A run ended by an error of its own; the others go on."""
+
+    run_id: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointsRemoved:
+    """Checkpoints that the keep policy, a deletion or damage took out of use."""
+
+    run_id: int
+    paths: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationObeyed:
+    """An operation took effect: what was asked, and how far its run was. Recorded before its effects."""
+
+    operation: Operation
+    steps: int
+    samples: int
+    origin: str
+    """Who asked: "python", "magic", "button" or a policy's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something the user should know."""
+
+    text: str
+    run_id: int | None = None
+
+
+Event = (
+    ExperimentStarted
+    | ExperimentContinued
+    | ExperimentEnded
+    | RunAdded
+    | WarmStarted
+    | ChunkTrained
+    | StateChanged
+    | RunFailed
+    | CheckpointsRemoved
+    | OperationObeyed
+    | Noted
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event in the log."""
+
+    seq: int
+    """1, 2, 3, ... without gaps."""
+    at: float
+    """Seconds since 1970, for information only."""
+    event: Event

@@ -1,0 +1,34 @@
+"""What looks like a secret, and what is written in its place?"""
+
+from __future__ import annotations
+
+import re
+
+#: Stands where a secret stood.
+REDACTED = "[redacted]"
+
+_SECRET_KEY = re.compile(
+    r"(^|_)(password|passwd|secret|credentials?|api_?key|access_?key|auth|authorization)($|_)|(^|_)auth_token$|^token$"
+    r"|^hub_token$|_access_token$|^use_auth_token$|^push_to_hub_token$",
+    re.IGNORECASE,
+)
+_SECRET_TEXT = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+)
+_URL_PASSWORD = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s/:@]*):[^\s/@]+@")
+_BEARER = re.compile(r"(?P<word>\bBearer\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+_QUERY = re.compile(r"(?P<key>[?&](?:token|access_token|api_key|password|sig|signature)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether an argument of this name holds a secret: hub_token does, eos_token does not."""
+    return bool(_SECRET_KEY.search(key))
+
+
+def redact(text: str) -> str:
+    """The text with tokens and passwords in URLs replaced."""
+    text = _URL_PASSWORD.sub(rf"\g<scheme>\g<user>:{REDACTED}@", text)
+    text = _BEARER.sub(rf"\g<word>{REDACTED}", text)
+    text = _QUERY.sub(rf"\g<key>{REDACTED}", text)
+    return _SECRET_TEXT.sub(REDACTED, text)

@@ -1,0 +1,147 @@
+"""What is a run, and what is known of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rf_notebook.core.values import Json, digest
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    """In the rotation, not trained yet."""
+    RUNNING = "running"
+    """In the rotation, trained for at least one step."""
+    STOPPED = "stopped"
+    """Out of the rotation by request; nothing is lost."""
+    COMPLETED = "completed"
+    """Trained to the end of its plan."""
+    FAILED = "failed"
+    """Ended by an error of its own."""
+    DELETED = "deleted"
+    """Removed by request; its figures stay in the record."""
+
+
+#: States from which the engine gives a run its turns.
+READY = frozenset({RunState.QUEUED, RunState.RUNNING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """All choices of one run, fixed once the run exists.
+
+    Values are JSON. Objects that JSON cannot hold (functions, quantisation configs) stand as ``{"$object": name}`` and
+    are handed in again by the cell that calls ``run_fit``.
+    """
+
+    method: str
+    """The trainer: "SFT", "DPO" or "GRPO"."""
+    model: Mapping[str, Json]
+    """What decides which base model is loaded: model_name, model_type, model_kwargs, tokenizer, tokenizer_kwargs."""
+    peft: Mapping[str, Json] | None
+    """Arguments of peft.LoraConfig; None trains all weights."""
+    training: Mapping[str, Json]
+    """Arguments of trl's config class, seed and data_seed included."""
+    extras: Mapping[str, Json] = field(default_factory=dict)
+    """formatting_func, compute_metrics, generation_config and the other fields of RFModelConfig that were set."""
+
+    def as_json(self) -> dict[str, Json]:
+        """The config as one JSON object, in the shape that users edit: keys of RFModelConfig."""
+        body: dict[str, Json] = {"trainer_type": self.method, **self.model, **self.extras}
+        body["peft_config"] = None if self.peft is None else dict(self.peft)
+        body["training_args"] = dict(self.training)
+        return body
+
+    def digest(self) -> str:
+        """Equal for configs that choose the same."""
+        return digest(self.as_json())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is. Samples count rows of the training data as the user handed them in."""
+
+    steps: int = 0
+    samples: int = 0
+    epoch: float = 0.0
+    chunks: int = 0
+    total_steps: int = 0
+    """0 until the run's trainer has been built."""
+    total_samples: int = 0
+    total_chunks: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Between 0 and 1."""
+        return self.steps / self.total_steps if self.total_steps else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricPoint:
+    """The metrics that were logged at one step."""
+
+    step: int
+    samples: int
+    epoch: float
+    chunk: int
+    """The chunk in which the step lies, counted from 1."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFolder:
+    """A folder of the experiment whose content is fixed: a checkpoint or an adapter."""
+
+    path: str
+    """Relative to the experiment's folder."""
+    sha256: str
+    """Of the folder's manifest, which holds the sha256 of each file."""
+    steps: int
+    samples: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a run ended: text only, for frames would hold activations and GPU memory."""
+
+    message: str
+    traceback: str
+    out_of_memory: bool = False
+    peak_bytes: int | None = None
+    """Highest device memory in use while the run had its turn, when it ran out of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartReport:
+    """What a warm start took over from the parent's adapter, module by module."""
+
+    copied: tuple[str, ...] = ()
+    """Same shape: the parent's function is kept exactly."""
+    grown: tuple[str, ...] = ()
+    """Larger rank: the parent's function is kept exactly, the new directions start at zero."""
+    shrunk: Mapping[str, float] = field(default_factory=dict)
+    """Smaller rank: the best approximation, with the share of the update's Frobenius norm that was lost (0 to 1)."""
+    fresh: tuple[str, ...] = ()
+    """Only in the child: starts at zero."""
+    dropped: tuple[str, ...] = ()
+    """Only in the parent: its contribution is gone."""
+    optimizer: bool = False
+    """Whether the parent's optimizer moments were taken over."""
+
+    def sentence(self) -> str:
+        """The report in one line."""
+        parts = [
+            f"{len(names)} {word}"
+            for word, names in (("copied", self.copied), ("grown", self.grown), ("fresh", self.fresh))
+            if names
+        ]
+        if self.shrunk:
+            parts.append(f"{len(self.shrunk)} shrunk (at most {max(self.shrunk.values()):.1%} lost)")
+        if self.dropped:
+            parts.append(f"{len(self.dropped)} dropped")
+        return "warm start: " + (", ".join(parts) if parts else "nothing to copy")

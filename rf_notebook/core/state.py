@@ -1,0 +1,179 @@
+"""What does the experiment look like now? The fold of its events, plus the points of the chunk in progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from rf_notebook.core.errors import UnknownRun
+from rf_notebook.core.events import (
+    CheckpointsRemoved,
+    ChunkTrained,
+    ExperimentContinued,
+    ExperimentEnded,
+    ExperimentStarted,
+    Noted,
+    OperationObeyed,
+    Recorded,
+    RunAdded,
+    RunFailed,
+    StateChanged,
+    WarmStarted,
+)
+from rf_notebook.core.run import (
+    READY,
+    Failure,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    RunState,
+    StoredFolder,
+    WarmStartReport,
+)
+from rf_notebook.core.values import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """All that is committed of one run."""
+
+    run_id: int
+    config: RunConfig
+    parent_id: int | None
+    edits: Mapping[str, Json]
+    warm_start: StoredFolder | None
+    warm_start_report: WarmStartReport | None = None
+    state: RunState = RunState.QUEUED
+    progress: Progress = field(default_factory=Progress)
+    points: tuple[tuple[MetricPoint, ...], ...] = ()
+    """One tuple a commit, so that adding one costs nothing."""
+    checkpoints: tuple[StoredFolder, ...] = ()
+    """Those in use, oldest first."""
+    failure: Failure | None = None
+    train_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    own_bytes: int = 0
+
+    def all_points(self) -> Iterable[MetricPoint]:
+        """Every committed point, in the order of the steps."""
+        for group in self.points:
+            yield from group
+
+    def value(self, metric: str, mode: str) -> tuple[float, int] | None:
+        """The best value of a metric and the samples at which it was reached; None when it was never logged."""
+        best: tuple[float, int] | None = None
+        for point in self.all_points():
+            value = point.metrics.get(metric)
+            if value is None or value != value:
+                continue
+            if best is None or (value < best[0] if mode == "min" else value > best[0]):
+                best = (value, point.samples)
+        return best
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """What is seen of the chunk in progress before it is committed; gone after a kill, trained again then."""
+
+    steps: int
+    samples: int
+    epoch: float
+    points: list[MetricPoint] = field(default_factory=list)
+
+
+class ExperimentState:
+    """The experiment as of the newest event.
+
+    One thread applies events; others may read at any time: records are immutable and replaced whole.
+    """
+
+    def __init__(self) -> None:
+        self.started: ExperimentStarted | None = None
+        self.ended: ExperimentEnded | None = None
+        self.runs: dict[int, RunRecord] = {}
+        self.live: dict[int, LiveRun] = {}
+        self.operations: list[Recorded] = []
+        self.notes: list[Recorded] = []
+        self.last_seq = 0
+
+    def record(self, run_id: int) -> RunRecord:
+        """The run with this id.
+
+        Raises:
+            UnknownRun: naming the runs that there are.
+        """
+        try:
+            return self.runs[run_id]
+        except KeyError:
+            known = ", ".join(map(str, self.runs)) or "none"
+            raise UnknownRun(f"there is no run {run_id}; the experiment's runs are: {known}.") from None
+
+    def ready(self) -> list[RunRecord]:
+        """Runs that take turns."""
+        return [record for record in list(self.runs.values()) if record.state in READY]
+
+    def apply(self, recorded: Recorded) -> None:
+        """Take one event in; events come in the order of their numbers."""
+        self.last_seq = recorded.seq
+        event = recorded.event
+        match event:
+            case ExperimentStarted():
+                self.started = event
+            case ExperimentContinued():
+                self.ended = None
+            case ExperimentEnded():
+                self.ended = event
+            case RunAdded():
+                self.runs[event.run_id] = RunRecord(
+                    run_id=event.run_id,
+                    config=event.config,
+                    parent_id=event.parent_id,
+                    edits=event.edits,
+                    warm_start=event.warm_start,
+                )
+            case WarmStarted():
+                self._update(event.run_id, warm_start_report=event.report)
+            case ChunkTrained():
+                self._advance(event)
+            case StateChanged():
+                self._update(event.run_id, state=event.state)
+                if event.state not in READY:
+                    self.live.pop(event.run_id, None)
+            case RunFailed():
+                self._update(event.run_id, state=RunState.FAILED, failure=event.failure)
+                self.live.pop(event.run_id, None)
+            case CheckpointsRemoved():
+                kept = tuple(c for c in self.record(event.run_id).checkpoints if c.path not in event.paths)
+                self._update(event.run_id, checkpoints=kept)
+            case OperationObeyed():
+                self.operations.append(recorded)
+            case Noted():
+                self.notes.append(recorded)
+            case _:
+                assert_never(event)
+
+    def _advance(self, event: ChunkTrained) -> None:
+        record = self.record(event.run_id)
+        self._update(
+            event.run_id,
+            progress=event.progress,
+            state=RunState.RUNNING if record.state is RunState.QUEUED else record.state,
+            points=(*record.points, event.points) if event.points else record.points,
+            checkpoints=(*record.checkpoints, event.checkpoint) if event.checkpoint else record.checkpoints,
+            train_seconds=record.train_seconds + event.train_seconds,
+            overhead_seconds=record.overhead_seconds + event.overhead_seconds,
+            own_bytes=event.own_bytes or record.own_bytes,
+        )
+        self.live.pop(event.run_id, None)
+
+    def _update(self, run_id: int, **changes: object) -> None:
+        self.runs[run_id] = replace(self.record(run_id), **changes)  # type: ignore[arg-type]
+
+
+def fold(events: Iterable[Recorded]) -> ExperimentState:
+    """The state after these events."""
+    state = ExperimentState()
+    for recorded in events:
+        state.apply(recorded)
+    return state

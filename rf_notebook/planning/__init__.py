@@ -1,0 +1,1 @@
+"""Pure decisions: where chunks end, who is next, when it will be over."""

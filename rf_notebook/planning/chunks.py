@@ -1,0 +1,100 @@
+"""At which optimizer steps do a run's chunks end?
+
+Chunks are counted in samples, so chunk k covers the same share of the data in every run whatever its batch size. The
+step counts are those of ``transformers.Trainer``: a pass over ``rows`` rows in batches of ``batch_size`` makes
+``ceil(rows / batch_size)`` batches and ``ceil(batches / accumulation)`` optimizer steps (at least one).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rf_notebook.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run's whole course, fixed when its trainer has been built."""
+
+    rows: int
+    """Rows that the trainer's DataLoader goes through in one pass; fewer than ``examples`` when packed."""
+    examples: int
+    """Rows of the data as the user handed them in."""
+    batch_size: int
+    """Rows a micro-batch."""
+    accumulation: int
+    """Micro-batches an optimizer step."""
+    total_steps: int
+    """Optimizer steps in all."""
+    num_chunks: int
+    """Chunks a pass."""
+    drop_last: bool = False
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Optimizer steps of one pass over the data."""
+        return steps_per_pass(self.rows, self.batch_size, self.accumulation, drop_last=self.drop_last)
+
+    def samples(self, step: int) -> int:
+        """Examples of the user's data seen when ``step`` optimizer steps are done."""
+        passes, rest = divmod(step, self.steps_per_pass)
+        rows = passes * self.rows + min(rest * self.batch_size * self.accumulation, self.rows)
+        return rows * self.examples // self.rows
+
+    def epoch(self, step: int) -> float:
+        """Passes done, with a fraction."""
+        return self.samples(step) / self.examples
+
+    @property
+    def total_chunks(self) -> int:
+        """Chunks of the whole course; the last one may be short."""
+        return max(1, math.ceil(self.samples(self.total_steps) * self.num_chunks / self.examples))
+
+    def chunk_end(self, chunk: int) -> int:
+        """The step at which chunk number ``chunk`` (from 1) ends: the first that has seen its samples."""
+        if chunk >= self.total_chunks:
+            return self.total_steps
+        low, high = 0, self.total_steps
+        while low < high:
+            middle = (low + high) // 2
+            if self.samples(middle) * self.num_chunks >= chunk * self.examples:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def chunks_done(self, step: int) -> int:
+        """Chunks that are complete when ``step`` steps are done."""
+        if step >= self.total_steps:
+            return self.total_chunks
+        return min(self.samples(step) * self.num_chunks // self.examples, self.total_chunks)
+
+    def next_boundary(self, step: int) -> int:
+        """The step at which the chunk that follows ``step`` ends; always beyond ``step`` unless the run is over."""
+        return self.chunk_end(self.chunks_done(step) + 1)
+
+    def chunk_of(self, step: int) -> int:
+        """The chunk (from 1) that holds this step (from 1)."""
+        return min(self.chunks_done(step - 1) + 1, self.total_chunks)
+
+
+def steps_per_pass(rows: int, batch_size: int, accumulation: int, *, drop_last: bool = False) -> int:
+    """Optimizer steps of one pass, as ``transformers.Trainer`` counts them."""
+    batches = rows // batch_size if drop_last else math.ceil(rows / batch_size)
+    return max(math.ceil(batches / accumulation), 1)
+
+
+def check_num_chunks(num_chunks: int, *, rows: int, batch_size: int, accumulation: int) -> None:
+    """Refuse more chunks a pass than there are optimizer steps a pass.
+
+    Raises:
+        ConfigError: with the numbers and the range that would do.
+    """
+    steps = steps_per_pass(rows, batch_size, accumulation)
+    if not 1 <= num_chunks <= steps:
+        accumulated = f" x {accumulation} accumulation steps" if accumulation > 1 else ""
+        raise ConfigError(
+            f"num_chunks={num_chunks} does not fit: {rows} examples in batches of {batch_size}{accumulated} make "
+            f"{steps} optimizer steps a pass, so num_chunks must be between 1 and {steps}."
+        )

@@ -1,0 +1,122 @@
+"""Which base models are resident, and how does a run get a model of its own over shared weights?"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import transformers
+from accelerate.hooks import remove_hook_from_submodules
+from torch import nn
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.values import Json, digest
+from rf_notebook.training.process_state import isolated
+from rf_notebook.training.quiet import no_progress_bars
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+#: What a user's create_model_fn gets and gives.
+CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
+
+
+def tree_clone(base: ModuleT) -> ModuleT:
+    """A new module tree, with hooks, flags and sub-modules of its own, over the same parameter and buffer tensors."""
+    shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    return copy.deepcopy(base, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A resident model that no trainer ever touched, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    tokenizer_copies: dict[str, Any]
+
+    def tokenizer_for(self, settings: Json) -> Any:  # noqa: ANN401
+        """A tokenizer for runs whose ``settings`` change it alike (trl sets padding, end token and chat template).
+
+        Runs with equal settings share one copy: copying a large vocabulary takes up to a second.
+        """
+        key = digest(settings)
+        if key not in self.tokenizer_copies:
+            self.tokenizer_copies[key] = copy.deepcopy(self.tokenizer)
+        return self.tokenizer_copies[key]
+
+
+class BaseModels:
+    """Loads each distinct base model once, on first need."""
+
+    def __init__(self, create_model: CreateModel | None) -> None:
+        self._create_model = create_model
+        self._models: dict[str, BaseModel] = {}
+
+    def get(self, model_config: Mapping[str, Json], *, use_cpu: bool) -> BaseModel:
+        """The base model that this part of a config chooses.
+
+        Raises:
+            ConfigError: when the loader gives something else than a model and a tokenizer.
+        """
+        device = torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda", 0)
+        key = f"{device}:{json.dumps(model_config, sort_keys=True, default=repr)}"
+        if key not in self._models:
+            with isolated(), no_progress_bars():
+                self._models[key] = self._load(dict(model_config), device)
+        return self._models[key]
+
+    def clear(self) -> None:
+        """Let all models go."""
+        self._models.clear()
+
+    def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+        loader = self._create_model or load_from_hub
+        given = loader(model_config)
+        if not (isinstance(given, tuple) and len(given) == 2):
+            raise ConfigError(
+                f"create_model_fn returned {type(given).__name__}; it must return a tuple (model, tokenizer)."
+            )
+        model, tokenizer = given
+        if not isinstance(model, nn.Module) or hasattr(model, "peft_config"):
+            raise ConfigError(
+                f"create_model_fn returned a {type(model).__name__} as model; it must return the plain base model, "
+                "without an adapter: each run adds its own."
+            )
+        if tokenizer is None:
+            raise ConfigError("create_model_fn returned no tokenizer; it must return a tuple (model, tokenizer).")
+        return BaseModel(_on_one_device(model, device), tokenizer, {})
+
+
+def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
+    """The loader used when ``run_fit`` gets none: the hub's auto classes, by model_type."""
+    name = model_config["model_name"]
+    kwargs = dict(model_config.get("model_kwargs") or {})
+    model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        model_config.get("tokenizer") or name, **(model_config.get("tokenizer_kwargs") or {})
+    )
+    return model, tokenizer
+
+
+def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as a plain module on one device.
+
+    ``device_map="auto"`` leaves hooks that move tensors and a map that makes Trainer believe in model parallelism;
+    on one device both are redundant.
+    """
+    device_map = getattr(model, "hf_device_map", None)
+    if device_map is not None:
+        places = {str(place) for place in device_map.values()}
+        if places & {"disk", "meta"} or len(places - {"cpu"}) > 1:
+            raise ConfigError(
+                f"the base model was spread over {sorted(places)}; it has to fit on one device. "
+                "Use a smaller or quantised model, or a device_map of one device."
+            )
+        remove_hook_from_submodules(model)
+        del model.hf_device_map
+    quantised = getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False)
+    return model if quantised else model.to(device)

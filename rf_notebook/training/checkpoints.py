@@ -1,0 +1,160 @@
+"""How is a folder written so that it is either whole or not there, and known again later?
+
+Written to a temporary folder beside its place, flushed, renamed. Its manifest holds the sha256 of every file; the
+sha256 of the manifest is in the event log. Nothing of a folder is read before both agree.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from rf_notebook.core.errors import CheckpointDamaged, StorageFull
+from rf_notebook.core.ports import CommitObserver, CommitPoint, unobserved
+from rf_notebook.core.run import StoredFolder
+
+_MANIFEST = "manifest.json"
+_TEMPORARY = ".writing-"
+
+
+def write_folder(
+    root: Path,
+    relative: str,
+    fill: Callable[[Path], None],
+    *,
+    steps: int,
+    samples: int,
+    observer: CommitObserver = unobserved,
+) -> StoredFolder:
+    """Write a folder atomically.
+
+    Args:
+        root: The experiment's folder.
+        relative: Where below it, with forward slashes; what is there already is replaced.
+        fill: Writes the files into the folder it is given.
+        steps: Of the run, for the record.
+        samples: Likewise.
+        observer: For the crash tests.
+
+    Raises:
+        StorageFull: when there is no room; nothing is left behind.
+    """
+    target = root / relative
+    temporary = target.with_name(_TEMPORARY + target.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        fill(temporary)
+        observer(CommitPoint.CHECKPOINT_WRITTEN)
+        manifest = _manifest_of(temporary)
+        text = json.dumps(manifest, sort_keys=True, indent=1)
+        (temporary / _MANIFEST).write_text(text)
+        for file in _files(temporary):
+            _flush(file)
+        _flush(temporary)
+        observer(CommitPoint.CHECKPOINT_SYNCED)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+        _flush(target.parent)
+        observer(CommitPoint.CHECKPOINT_RENAMED)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"no room to write {relative}: {error.strerror}. Free some disk space; training goes on by itself."
+            ) from error
+        raise
+    return StoredFolder(
+        path=relative,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        steps=steps,
+        samples=samples,
+        bytes=sum(size for size, _ in manifest.values()),
+    )
+
+
+def verify_folder(root: Path, folder: StoredFolder) -> Path:
+    """The folder's path, after every file was hashed again.
+
+    Raises:
+        CheckpointDamaged: naming the first file that differs.
+    """
+    path = safe_path(root, folder.path)
+    try:
+        text = (path / _MANIFEST).read_text()
+    except OSError as error:
+        raise CheckpointDamaged(f"{folder.path} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(text.encode()).hexdigest() != folder.sha256:
+        raise CheckpointDamaged(f"{folder.path}/{_MANIFEST} is not the one that was recorded.")
+    recorded = {name: tuple(entry) for name, entry in json.loads(text).items()}
+    found = _manifest_of(path)
+    for name in sorted(recorded.keys() | found.keys()):
+        if recorded.get(name) != found.get(name):
+            raise CheckpointDamaged(f"{folder.path}/{name} is not the file that was recorded.")
+    return path
+
+
+def safe_path(root: Path, relative: str) -> Path:
+    """A path of the record below the experiment's folder; a record from elsewhere must not point outside.
+
+    Raises:
+        CheckpointDamaged: when it does.
+    """
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise CheckpointDamaged(f"the record names a folder outside the experiment: {relative!r}.")
+    return root.joinpath(*pure.parts)
+
+
+def remove_folder(root: Path, relative: str) -> None:
+    """Delete a folder; one that is gone already is no error."""
+    shutil.rmtree(safe_path(root, relative), ignore_errors=True)
+
+
+def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
+    """Delete folders of runs that the record does not know: what a kill left between writing and committing.
+
+    Args:
+        root: The experiment's folder.
+        in_use: Relative paths of the record.
+
+    Returns:
+        What was deleted.
+    """
+    removed = []
+    for folder in sorted((root / "runs").glob("*/*")):
+        relative = folder.relative_to(root).as_posix()
+        ours = folder.name.isdigit() or folder.name == "warm_start" or folder.name.startswith(_TEMPORARY)
+        if folder.is_dir() and ours and relative not in in_use:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(relative)
+    return removed
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:
+    manifest = {}
+    for file in _files(folder):
+        if file.name != _MANIFEST:
+            with file.open("rb") as stream:
+                sha = hashlib.file_digest(stream, "sha256").hexdigest()
+            manifest[file.relative_to(folder).as_posix()] = (file.stat().st_size, sha)
+    return manifest
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

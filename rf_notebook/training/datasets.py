@@ -1,0 +1,204 @@
+"""What data do the runs train on, and how is it prepared once for all runs with equal settings?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import redact
+from rf_notebook.core.values import Json
+from rf_notebook.training.quiet import no_progress_bars
+
+#: Up to this many rows every row goes into a data set's digest; beyond, the ends and an even sample.
+_DIGEST_ALL_ROWS = 50_000
+_DIGEST_SAMPLE_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentData:
+    """The data that all runs of an experiment share, as the user handed it in."""
+
+    train: Any
+    evaluation: Any | None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the training data has no length."""
+        return not isinstance(self.train, datasets.Dataset)
+
+    @property
+    def examples(self) -> int | None:
+        """Rows of the training data; None for a stream."""
+        return None if self.is_streaming else len(self.train)
+
+    def fingerprint(self) -> dict[str, Json]:
+        """What tells this data from other data, as JSON."""
+        return {"train": _fingerprint(self.train), "eval": _fingerprint(self.evaluation)}
+
+
+def as_dataset(given: Any, argument: str) -> Any:  # noqa: ANN401
+    """A datasets.Dataset or IterableDataset from whatever a user has.
+
+    Args:
+        given: A Dataset, IterableDataset, DatasetDict, pandas frame, or list of dicts.
+        argument: The name of run_fit's argument, for messages.
+
+    Raises:
+        ConfigError: naming the argument and what would do.
+    """
+    if isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict):
+        given = _only_split(given, argument)
+    elif isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        wrong = next((i for i, row in enumerate(given) if not isinstance(row, Mapping)), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"{argument}[{wrong}] is a {type(given[wrong]).__name__}; a list must hold one dict a row."
+            )
+        given = datasets.Dataset.from_list([dict(row) for row in given])
+    elif type(given).__module__.startswith("pandas"):
+        given = datasets.Dataset.from_pandas(given, preserve_index=False)
+    if not isinstance(given, datasets.Dataset | datasets.IterableDataset):
+        raise ConfigError(
+            f"{argument} is a {type(given).__name__}; give a datasets.Dataset, a list of dicts or a pandas frame."
+        )
+    if isinstance(given, datasets.Dataset) and len(given) == 0:
+        raise ConfigError(f"{argument} has no rows; give at least one.")
+    return given
+
+
+def _only_split(splits: Any, argument: str) -> Any:  # noqa: ANN401
+    wanted = ("train",) if argument == "train_dataset" else ("validation", "eval", "test")
+    found = [name for name in wanted if name in splits]
+    if found:
+        return splits[found[0]]
+    if len(splits) == 1:
+        return next(iter(splits.values()))
+    raise ConfigError(
+        f"{argument} is a DatasetDict with the splits {', '.join(splits)}; choose one, as in dataset[{next(iter(splits))!r}]."
+    )
+
+
+def _fingerprint(dataset: Any | None) -> Json:
+    if dataset is None:
+        return None
+    if not isinstance(dataset, datasets.Dataset):
+        return {"stream": True, "columns": list(dataset.column_names or ())}
+    rows = len(dataset)
+    sha = hashlib.sha256(json.dumps([rows, dataset.column_names]).encode())
+    plain = dataset.with_format(None)
+    if rows <= _DIGEST_ALL_ROWS:
+        batches: Iterable[Any] = plain.iter(batch_size=1000)
+    else:
+        step = rows // _DIGEST_SAMPLE_ROWS
+        indices = sorted({*range(1000), *range(rows - 1000, rows), *range(0, rows, step)})
+        batches = plain.select(indices).iter(batch_size=1000)
+    for batch in batches:
+        sha.update(json.dumps(batch, sort_keys=True, default=_stable_text).encode())
+    return {"rows": rows, "columns": list(dataset.column_names), "sha256": sha.hexdigest()}
+
+
+def _stable_text(value: object) -> str:
+    """For values that JSON lacks (dates, bytes, images): their bytes or their text, never an address."""
+    to_bytes = getattr(value, "tobytes", None)
+    if to_bytes is not None:
+        return hashlib.sha256(to_bytes()).hexdigest()
+    return repr(value) if not hasattr(value, "__dict__") else type(value).__name__
+
+
+class FormattedData:
+    """Applies each formatting function to the data once."""
+
+    def __init__(self, data: ExperimentData, folder: Path) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            data: As handed in.
+            folder: Where copies of data that lies in files go, so that the libraries' caches lie there too.
+        """
+        self._data = data
+        self._folder = folder
+        self._done: dict[int, tuple[Any, Any, Any]] = {}
+        self._local: tuple[Any, Any] | None = None
+
+    def get(self, formatting_func: Callable[[dict[str, Any]], Any] | None) -> tuple[Any, Any | None]:
+        """Training and evaluation data with the function applied to each row."""
+        if self._local is None:
+            self._local = (
+                _in_experiment_folder(self._data.train, self._folder / "train"),
+                _in_experiment_folder(self._data.evaluation, self._folder / "eval"),
+            )
+        train, evaluation = self._local
+        if formatting_func is None:
+            return train, evaluation
+        key = id(formatting_func)
+        if key not in self._done:
+            self._done[key] = (
+                formatting_func,  # kept, so that its id stays its own
+                _formatted(train, formatting_func),
+                None if evaluation is None else _formatted(evaluation, formatting_func),
+            )
+        _, train, evaluation = self._done[key]
+        return train, evaluation
+
+
+def _in_experiment_folder(dataset: Any | None, folder: Path) -> Any | None:
+    """Data that lies in cache files is copied, for ``map`` writes its results next to them."""
+    if not isinstance(dataset, datasets.Dataset) or not dataset.cache_files:
+        return dataset
+    with no_progress_bars():
+        if not (folder / "state.json").exists():
+            dataset.save_to_disk(folder)
+        return datasets.load_from_disk(folder)
+
+
+def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: Any) -> None:  # noqa: ANN401
+    """Try the function on the first row.
+
+    Raises:
+        ConfigError: when it raises or gives something that trl cannot train on.
+    """
+    name = getattr(formatting_func, "__name__", "formatting_func")
+    row = dict(next(iter(train)))
+    try:
+        made = formatting_func(row)
+    except Exception as error:
+        raise ConfigError(
+            f"formatting_func {name!r} raised {type(error).__name__} on the first row: {redact(str(error))}. "
+            f"The row's columns are {', '.join(row)}."
+        ) from error
+    if not isinstance(made, str | Mapping) or not made:
+        raise ConfigError(
+            f"formatting_func {name!r} returned {type(made).__name__} for the first row; "
+            "return a dict of trl's columns (prompt and completion, messages, or text) or a string."
+        )
+
+
+def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any]) -> Any:  # noqa: ANN401
+    def format_row(row: dict[str, Any]) -> dict[str, Any]:
+        made = formatting_func(row)
+        return {"text": made} if isinstance(made, str) else dict(made)
+
+    given = list(dataset.column_names or next(iter(dataset)))
+    with no_progress_bars():
+        return dataset.map(format_row, remove_columns=given)
+
+
+class PreparedDatasets:
+    """What trl's trainers made of the data (tokenised, packed), shared by runs with equal settings."""
+
+    def __init__(self) -> None:
+        self._prepared: dict[str, tuple[Any, Any]] = {}
+
+    def get(self, dataset: Any, settings: Json, make: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """The prepared form of a data set under these settings; made by the first who asks."""
+        key = f"{id(dataset)}:{json.dumps(settings, sort_keys=True)}"
+        if key not in self._prepared:
+            self._prepared[key] = (dataset, make())  # the data set is kept, so that its id stays its own
+        return self._prepared[key][1]

@@ -1,0 +1,204 @@
+"""How does a run's trainer advance a few steps and then stand still, exactly?
+
+The trainer's own ``train()`` runs in the run's own thread. It parks in ``on_step_begin``, the only callback after the
+log, evaluation and save of the step before. One thread at a time has the baton: the engine's, or one run's.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from rf_notebook.training.process_state import ProcessState, RandomState
+from rf_notebook.training.quiet import THREAD_PREFIX
+
+
+class StopTraining(BaseException):  # noqa: N818
+    """Ends a run's thread. No Exception, so that no ``except Exception`` of user code swallows it."""
+
+
+class ParkedStatus(StrEnum):
+    """Where a run's trainer stands."""
+
+    NEW = "new"
+    TRAINING = "training"
+    PARKED = "parked"
+    FINISHED = "finished"
+    FAILED = "failed"
+    ENDED = "ended"
+
+
+class Gate(TrainerCallback):  # type: ignore[misc]
+    """The callback through which a trainer parks; one per run, built before its trainer."""
+
+    def __init__(self, run: ParkedRun) -> None:
+        self._run = run
+        self.epoch_random: RandomState | None = None
+        """The streams when the pass in progress began, from which its order of rows follows."""
+        self.resume_random: tuple[RandomState | None, RandomState] | None = None
+        """Set when continuing from a checkpoint: the streams at the pass's begin and at the step."""
+        self.on_ready: Callable[[Any], None] | None = None
+        """Called with the trainer once its optimizer exists, before the first step."""
+        self.on_metrics: Callable[[int, dict[str, Any]], None] = lambda _step, _metrics: None
+        self.on_evaluated: Callable[[Any], None] = lambda _trainer: None
+        self.on_step: Callable[[int], None] = lambda _step: None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.on_ready is not None:
+            self.on_ready(self._run.trainer)
+        self._run.park_at(state.global_step)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.resume_random is not None and self.resume_random[0] is not None:
+            self.resume_random[0].install()
+        self.epoch_random = RandomState.capture()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.resume_random is not None:
+            # Whatever preparing the data drew, the streams are those of the moment of the checkpoint.
+            self.resume_random[1].install()
+            self.resume_random = None
+        self._run.park_at(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._run.check_abandoned()
+        self.on_step(state.global_step)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._run.check_abandoned()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._run.check_abandoned()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.on_metrics(state.global_step, dict(logs or {}))
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_evaluated(self._run.trainer)
+
+
+class ParkedRun:
+    """One trainer in one thread. All methods but the gate's are called by the engine's thread."""
+
+    def __init__(
+        self,
+        run_id: int,
+        build: Callable[[Gate], Any],
+        *,
+        resume_from: str | None = None,
+        interrupted: threading.Event,
+        abandoned: threading.Event,
+    ) -> None:
+        """Nothing happens before the first ``advance``.
+
+        Args:
+            run_id: Names the thread.
+            build: Makes the trainer, with the gate among its callbacks; called in the run's thread, under its state.
+            resume_from: A checkpoint folder for ``train(resume_from_checkpoint=...)``.
+            interrupted: While set, the run parks at its next step.
+            abandoned: While set, the run gives up at its next callback.
+        """
+        self.status = ParkedStatus.NEW
+        self.step = 0
+        self.trainer: Any = None
+        self.error: BaseException | None = None
+        self.traceback_text = ""
+        self.state: ProcessState | None = None
+        self.gate = Gate(self)
+        self._build = build
+        self._resume_from = resume_from
+        self._interrupted = interrupted
+        self._abandoned = abandoned
+        self._until = 0
+        self._ending = False
+        self._go = threading.Semaphore(0)
+        self._back = threading.Semaphore(0)
+        self._num_threads = torch.get_num_threads()
+        self._thread = threading.Thread(target=self._main, name=f"{THREAD_PREFIX}run-{run_id}", daemon=True)
+
+    def advance(self, until: int) -> None:
+        """Train until ``until`` optimizer steps are done; 0 only builds the trainer. Returns when the run stands still.
+
+        The caller holds PROCESS and has installed nothing: the run's state goes in and out here.
+        """
+        if self.status not in (ParkedStatus.NEW, ParkedStatus.PARKED):
+            return
+        notebook = ProcessState.capture()
+        (self.state or ProcessState.fresh(notebook)).install()
+        self._until = until
+        first = self.status is ParkedStatus.NEW
+        self.status = ParkedStatus.TRAINING
+        if first:
+            self._thread.start()
+        self._go.release()
+        self._back.acquire()
+        notebook.install()
+
+    def end(self) -> None:
+        """End the thread and let the trainer go."""
+        if self.status is ParkedStatus.PARKED:
+            self._ending = True
+            self._until = -1
+            notebook = ProcessState.capture()
+            assert self.state is not None
+            self.state.install()
+            self._go.release()
+            self._back.acquire()
+            notebook.install()
+            self._thread.join()
+        self.status = ParkedStatus.ENDED
+        self.trainer = None
+        self.state = None
+        self.error = None
+        self.gate.on_ready = None
+
+    # ---- the run's side
+
+    def park_at(self, step: int) -> None:
+        """Called by the gate at the begin of a step: stand still if the turn is over."""
+        self.step = step
+        self.check_abandoned()
+        if step < self._until and not self._interrupted.is_set():
+            return
+        while True:
+            self.state = ProcessState.capture()
+            self.status = ParkedStatus.PARKED
+            self._back.release()
+            self._go.acquire()
+            if self._ending:
+                raise StopTraining
+            self.status = ParkedStatus.TRAINING
+            if step < self._until:
+                return
+
+    def check_abandoned(self) -> None:
+        """Called often: give up when the process is about to end."""
+        if self._abandoned.is_set():
+            raise StopTraining
+
+    def _main(self) -> None:
+        self._go.acquire()
+        outcome = ParkedStatus.FINISHED
+        try:
+            torch.set_num_threads(self._num_threads)  # OpenMP keeps the number per thread, and sums depend on it
+            self.trainer = self._build(self.gate)
+            self.trainer.train(resume_from_checkpoint=self._resume_from)
+            self.step = self.trainer.state.global_step
+        except StopTraining:
+            outcome = ParkedStatus.ENDED
+        except BaseException as error:  # noqa: BLE001 - one run's failure, whatever it is, is the run's alone
+            outcome = ParkedStatus.FAILED
+            self.traceback_text = traceback.format_exc()
+            self.error = error.with_traceback(None)
+            self.error.__context__ = None
+            self.error.__cause__ = None
+        finally:
+            self.state = ProcessState.capture()
+            self.status = outcome
+            self._back.release()

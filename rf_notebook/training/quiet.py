@@ -1,0 +1,79 @@
+"""How do the libraries' messages reach the experiment's log rather than a random notebook cell?
+
+What a background thread prints appears under whichever cell ran last. While the engine's threads work, progress bars
+are off, and log records of theirs go to the experiment's log; records of other threads are untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import datasets
+from transformers.utils import logging as transformers_logging
+
+#: Every thread of ours has a name that begins so.
+THREAD_PREFIX = "rf-"
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
+
+
+def is_our_thread() -> bool:
+    """Whether the current thread is one of the engine's."""
+    return threading.current_thread().name.startswith(THREAD_PREFIX)
+
+
+def _of_other_threads(record: logging.LogRecord) -> bool:
+    return not (record.threadName or "").startswith(THREAD_PREFIX)
+
+
+def _of_our_threads(record: logging.LogRecord) -> bool:
+    return not _of_other_threads(record)
+
+
+class _Forward(logging.Handler):
+    """Hands our threads' records to the experiment's log."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self._log = log
+        self.addFilter(_of_our_threads)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, "%s: %s", record.name, record.getMessage())
+
+
+@contextmanager
+def library_messages_to(log: logging.Logger) -> Iterator[None]:
+    """While it lasts, the libraries' records from our threads go to ``log`` only."""
+    forward = _Forward(log)
+    loggers = [logging.getLogger(), *map(logging.getLogger, _LIBRARIES)]
+    silenced = [handler for logger in loggers for handler in logger.handlers]
+    for handler in silenced:
+        handler.addFilter(_of_other_threads)
+    for logger in loggers[1:]:
+        logger.addHandler(forward)
+    try:
+        yield
+    finally:
+        for logger in loggers[1:]:
+            logger.removeHandler(forward)
+        for handler in silenced:
+            handler.removeFilter(_of_other_threads)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Turn the libraries' progress bars off, and back to what they were."""
+    data_bars = datasets.are_progress_bars_disabled()
+    model_bars = transformers_logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if not data_bars:
+            datasets.enable_progress_bars()
+        if model_bars:
+            transformers_logging.enable_progress_bar()
