@@ -77,6 +77,18 @@ class ChunkTrained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRolledBack:
+    """A checkpoint could not be used: the run goes on from the one before, and what came after is trained again."""
+
+    run_id: int
+    damaged: str
+    """Path of the checkpoint that is out of use."""
+    progress: Progress
+    """Of the checkpoint before; zero when there is none."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged:
     """A run moved to another state."""
 
@@ -127,6 +139,7 @@ Event = (
     | RunAdded
     | WarmStarted
     | ChunkTrained
+    | RunRolledBack
     | StateChanged
     | RunFailed
     | CheckpointsRemoved

@@ -90,12 +90,19 @@ class ChunkRunner(Protocol):
         """Advance a run to its next chunk boundary, its end, its failure, or the next step after ``interrupt``.
 
         An interrupted result carries no checkpoint and no points: the turn can go on by calling ``train`` again.
+
+        Raises:
+            CheckpointDamaged: when ``continue_from`` is not what was recorded.
+            StorageFull: when the checkpoint did not fit; ``train`` again writes it and trains nothing.
         """
+
+    def holds(self, run_id: int) -> bool:
+        """Whether a run is in memory, possibly beyond what is committed."""
 
     def save(self, run_id: int, fence: int) -> ChunkResult:
         """Checkpoint a run that was interrupted inside a chunk."""
 
-    def snapshot(self, run_id: int, source: StoredFolder | None, target: str) -> StoredFolder:
+    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
         """Save the adapter of a run, held or from its checkpoint, into the folder ``target`` of the experiment."""
 
     def verify(self, folder: StoredFolder) -> None:
@@ -109,6 +116,9 @@ class ChunkRunner(Protocol):
 
     def release(self, run_id: int) -> None:
         """Free the memory of a run."""
+
+    def rearm(self) -> None:
+        """Forget earlier interrupts; called before the operations that caused them are looked at."""
 
     def interrupt(self) -> None:
         """Ask the run that trains to park at its next optimizer step; any thread."""

@@ -106,6 +106,14 @@ class StoredFolder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRun:
+    """A checkpoint, and how far the run was."""
+
+    folder: StoredFolder
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why a run ended: text only, for frames would hold activations and GPU memory."""
 

@@ -18,6 +18,7 @@ from rf_notebook.core.events import (
     Recorded,
     RunAdded,
     RunFailed,
+    RunRolledBack,
     StateChanged,
     WarmStarted,
 )
@@ -28,6 +29,7 @@ from rf_notebook.core.run import (
     Progress,
     RunConfig,
     RunState,
+    SavedRun,
     StoredFolder,
     WarmStartReport,
 )
@@ -48,7 +50,7 @@ class RunRecord:
     progress: Progress = field(default_factory=Progress)
     points: tuple[tuple[MetricPoint, ...], ...] = ()
     """One tuple a commit, so that adding one costs nothing."""
-    checkpoints: tuple[StoredFolder, ...] = ()
+    checkpoints: tuple[SavedRun, ...] = ()
     """Those in use, oldest first."""
     failure: Failure | None = None
     train_seconds: float = 0.0
@@ -76,9 +78,7 @@ class RunRecord:
 class LiveRun:
     """What is seen of the chunk in progress before it is committed; gone after a kill, trained again then."""
 
-    steps: int
-    samples: int
-    epoch: float
+    progress: Progress
     points: list[MetricPoint] = field(default_factory=list)
 
 
@@ -135,7 +135,15 @@ class ExperimentState:
             case WarmStarted():
                 self._update(event.run_id, warm_start_report=event.report)
             case ChunkTrained():
-                self._advance(event)
+                self.advance(event)
+            case RunRolledBack():
+                record = self.record(event.run_id)
+                self._update(
+                    event.run_id,
+                    progress=event.progress,
+                    checkpoints=tuple(c for c in record.checkpoints if c.folder.path != event.damaged),
+                    points=(tuple(p for p in record.all_points() if p.step <= event.progress.steps),),
+                )
             case StateChanged():
                 self._update(event.run_id, state=event.state)
                 if event.state not in READY:
@@ -144,7 +152,7 @@ class ExperimentState:
                 self._update(event.run_id, state=RunState.FAILED, failure=event.failure)
                 self.live.pop(event.run_id, None)
             case CheckpointsRemoved():
-                kept = tuple(c for c in self.record(event.run_id).checkpoints if c.path not in event.paths)
+                kept = tuple(c for c in self.record(event.run_id).checkpoints if c.folder.path not in event.paths)
                 self._update(event.run_id, checkpoints=kept)
             case OperationObeyed():
                 self.operations.append(recorded)
@@ -153,14 +161,15 @@ class ExperimentState:
             case _:
                 assert_never(event)
 
-    def _advance(self, event: ChunkTrained) -> None:
+    def advance(self, event: ChunkTrained) -> None:
+        """Take in what a turn gave."""
         record = self.record(event.run_id)
         self._update(
             event.run_id,
             progress=event.progress,
             state=RunState.RUNNING if record.state is RunState.QUEUED else record.state,
             points=(*record.points, event.points) if event.points else record.points,
-            checkpoints=(*record.checkpoints, event.checkpoint) if event.checkpoint else record.checkpoints,
+            checkpoints=_with(record.checkpoints, event),
             train_seconds=record.train_seconds + event.train_seconds,
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
@@ -169,6 +178,14 @@ class ExperimentState:
 
     def _update(self, run_id: int, **changes: object) -> None:
         self.runs[run_id] = replace(self.record(run_id), **changes)  # type: ignore[arg-type]
+
+
+def _with(checkpoints: tuple[SavedRun, ...], event: ChunkTrained) -> tuple[SavedRun, ...]:
+    """The checkpoints in use after a chunk; one that was written again at the same place counts once."""
+    if event.checkpoint is None:
+        return checkpoints
+    others = tuple(c for c in checkpoints if c.folder.path != event.checkpoint.path)
+    return (*others, SavedRun(folder=event.checkpoint, progress=event.progress))
 
 
 def fold(events: Iterable[Recorded]) -> ExperimentState:

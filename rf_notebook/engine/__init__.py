@@ -1,0 +1,1 @@
+"""The loop that gives runs their turns and obeys operations between steps."""

@@ -1,0 +1,336 @@
+"""What happens between two steps: operations are obeyed, a run gets its turn, what it did is committed.
+
+The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. ``engine/thread.py`` is the shell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar, assert_never
+
+from rf_notebook.core.errors import CheckpointDamaged, LeaseLost, StorageFull
+from rf_notebook.core.events import (
+    CheckpointsRemoved,
+    ChunkTrained,
+    Event,
+    Noted,
+    OperationObeyed,
+    RunAdded,
+    RunFailed,
+    RunRolledBack,
+    StateChanged,
+    WarmStarted,
+)
+from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
+from rf_notebook.core.ports import (
+    ChunkRequest,
+    ChunkResult,
+    ChunkRunner,
+    CommitObserver,
+    CommitPoint,
+    EventStore,
+    TurnOutcome,
+    unobserved,
+)
+from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunState, StoredFolder
+from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
+from rf_notebook.engine.keep import Keep, superseded
+from rf_notebook.engine.mailbox import Letter, Mailbox
+from rf_notebook.engine.publisher import Publisher
+from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
+
+ValueT = TypeVar("ValueT")
+
+
+class Closing(Exception):  # noqa: N818
+    """Raised inside a turn that waits for room on the disk when the engine is to end."""
+
+
+class Engine:
+    """One experiment's loop."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        runner: ChunkRunner,
+        state: ExperimentState,
+        *,
+        fence: int,
+        publisher: Publisher | None = None,
+        keep: Keep = Keep.BEST,
+        observer: CommitObserver = unobserved,
+        wait_for_room: Callable[[], bool] = lambda: True,
+        log: logging.Logger | None = None,
+    ) -> None:
+        """Take over an experiment whose lease this process holds.
+
+        Args:
+            store: Where events go.
+            runner: Who trains.
+            state: The fold of the store's events; this engine alone applies further ones.
+            fence: Of the lease.
+            publisher: Told of changes.
+            keep: Which checkpoints stay.
+            observer: For the crash tests.
+            wait_for_room: Called while the disk is full, before the next try; False ends the engine.
+            log: The experiment's.
+        """
+        self._store = store
+        self._runner = runner
+        self.state = state
+        self._fence = fence
+        self.publisher = publisher or Publisher()
+        self._keep = keep
+        self._observer = observer
+        self._wait_for_room = wait_for_room
+        self._log = log or logging.getLogger("rf_notebook.quiet")
+        self.mailbox = Mailbox(on_letter=runner.interrupt)
+        self.held_up: str | None = None
+        """Why nothing moves at the moment: a full disk."""
+        self._in_chunk: int | None = None
+
+    def turn(self) -> Turn | Idle:
+        """Obey what lies in the mailbox, then give the next run its turn.
+
+        Raises:
+            LeaseLost: when another kernel took over; nothing may be written any more.
+            Closing: when the engine was to end while it waited for room.
+        """
+        self._runner.rearm()
+        while (letter := self.mailbox.take()) is not None:
+            self._answer(letter)
+        chosen = next_turn(
+            Candidate(
+                run_id=record.run_id,
+                samples_done=record.progress.samples,
+                in_chunk=record.run_id == self._in_chunk,
+            )
+            for record in self.state.ready()
+        )
+        if isinstance(chosen, Turn):
+            self._train(self.state.record(chosen.run_id))
+        return chosen
+
+    def on_live(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
+        """The runner's listener: what is seen of a chunk before it is committed."""
+        live = self.state.live.get(run_id)
+        if live is None:
+            live = self.state.live[run_id] = LiveRun(progress)
+        live.progress = progress
+        if point is not None:
+            if live.points and live.points[-1].step == point.step:
+                live.points[-1] = point
+            else:
+                live.points.append(point)
+        self.publisher.changed()
+
+    def commit(self, events: Sequence[Event]) -> None:
+        """Write events in one transaction, then apply and publish them."""
+        recorded = self._when_room(lambda: self._store.append(events, self._fence))
+        for one in recorded:
+            self.state.apply(one)
+        self.publisher.committed(recorded)
+
+    # ---- operations
+
+    def _answer(self, letter: Letter) -> None:
+        try:
+            content = letter.content
+            if isinstance(content, StopRun | ResumeRun | DeleteRun | CloneRun):
+                letter.future.set_result(self._obey(content, letter.origin))
+            else:
+                letter.future.set_result(content())
+        except (LeaseLost, Closing) as error:
+            letter.future.set_exception(error)
+            raise
+        except Exception as error:  # noqa: BLE001 - a refusal is the answer; it must not stop the others
+            self._log.info("refused: %s", error)
+            letter.future.set_exception(error)
+
+    def _obey(self, operation: Operation, origin: str) -> int:
+        """Returns the id of the run that the operation was about, or made."""
+        record = self.state.record(operation.run_id)
+        progress = self._live_progress(record)
+        check_allowed(operation, record.state, steps_done=progress.steps)
+        obeyed = OperationObeyed(
+            operation=operation, steps=progress.steps, samples=progress.samples, origin=origin
+        )
+        match operation:
+            case StopRun():
+                self._stop(record, obeyed)
+            case ResumeRun():
+                ready = RunState.RUNNING if record.progress.steps else RunState.QUEUED
+                self.commit([obeyed, StateChanged(run_id=record.run_id, state=ready)])
+            case DeleteRun():
+                self._delete(record, obeyed)
+            case CloneRun():
+                return self._clone(record, operation, obeyed)
+            case _:
+                assert_never(operation)
+        return record.run_id
+
+    def _stop(self, record: RunRecord, obeyed: OperationObeyed) -> None:
+        run_id = record.run_id
+        events: list[Event] = [obeyed]
+        if self._in_chunk == run_id and self._runner.holds(run_id):
+            result = self._when_room(lambda: self._runner.save(run_id, self._fence))
+            events += self._trained(record, result)
+            self._in_chunk = None
+        events.append(StateChanged(run_id=run_id, state=RunState.STOPPED))
+        self.commit(events)
+
+    def _delete(self, record: RunRecord, obeyed: OperationObeyed) -> None:
+        run_id = record.run_id
+        paths = [saved.folder.path for saved in record.checkpoints]
+        if record.warm_start is not None:
+            paths.append(record.warm_start.path)
+        self.commit(
+            [
+                obeyed,
+                CheckpointsRemoved(run_id=run_id, paths=tuple(paths), reason="the run was deleted"),
+                StateChanged(run_id=run_id, state=RunState.DELETED),
+            ]
+        )
+        if self._in_chunk == run_id:
+            self._in_chunk = None
+        self._runner.release(run_id)
+        self._runner.remove(run_id, paths)
+
+    def _clone(self, parent: RunRecord, operation: CloneRun, obeyed: OperationObeyed) -> int:
+        self._runner.validate(operation.config)
+        run_id = max(self.state.runs) + 1
+        adapter: StoredFolder | None = None
+        if operation.warm_start:
+            source = parent.checkpoints[-1].folder if parent.checkpoints else None
+            target = f"runs/{run_id}/warm_start"
+            adapter = self._when_room(
+                lambda: self._runner.snapshot(parent.run_id, parent.config, source, target)
+            )
+        self.commit(
+            [
+                obeyed,
+                RunAdded(
+                    run_id=run_id,
+                    config=operation.config,
+                    parent_id=parent.run_id,
+                    edits=operation.edits,
+                    warm_start=adapter,
+                ),
+            ]
+        )
+        return run_id
+
+    # ---- turns
+
+    def _train(self, record: RunRecord) -> None:
+        run_id = record.run_id
+        request = ChunkRequest(
+            run_id=run_id,
+            config=record.config,
+            progress=record.progress,
+            continue_from=record.checkpoints[-1].folder if record.checkpoints else None,
+            warm_start=record.warm_start,
+            fence=self._fence,
+        )
+        self._in_chunk = run_id
+        try:
+            result = self._when_room(lambda: self._runner.train(request))
+        except CheckpointDamaged as error:
+            self._in_chunk = None
+            self._fall_back(record, str(error))
+            return
+        if result.outcome is not TurnOutcome.INTERRUPTED:
+            self._in_chunk = None
+            self._take(record, result)
+
+    def _take(self, record: RunRecord, result: ChunkResult) -> None:
+        """Commit what a turn gave."""
+        if result.fence != self._fence:
+            raise LeaseLost(f"a result of run {result.run_id} carries fence {result.fence}, not {self._fence}.")
+        run_id = record.run_id
+        events = self._trained(record, result)
+        if result.outcome is TurnOutcome.FAILED:
+            assert result.failure is not None
+            events.append(RunFailed(run_id=run_id, failure=result.failure))
+        elif result.outcome is TurnOutcome.COMPLETED:
+            events.append(StateChanged(run_id=run_id, state=RunState.COMPLETED))
+        self.commit(events)
+        removed = [path for event in events if isinstance(event, CheckpointsRemoved) for path in event.paths]
+        if removed:
+            self._runner.remove(run_id, removed)
+            self._observer(CommitPoint.CHECKPOINTS_REMOVED)
+        if result.outcome in (TurnOutcome.COMPLETED, TurnOutcome.FAILED):
+            self._runner.release(run_id)
+
+    def _trained(self, record: RunRecord, result: ChunkResult) -> list[Event]:
+        """The events of a result, the checkpoints that it supersedes included."""
+        run_id = record.run_id
+        events: list[Event] = [Noted(text=text, run_id=run_id) for text in result.notes]
+        if result.warm_start_report is not None:
+            events.append(WarmStarted(run_id=run_id, report=result.warm_start_report))
+        chunk = ChunkTrained(
+            run_id=run_id,
+            progress=result.progress,
+            points=result.points,
+            checkpoint=result.checkpoint,
+            train_seconds=result.train_seconds,
+            overhead_seconds=result.overhead_seconds,
+            own_bytes=result.own_bytes,
+        )
+        events.append(chunk)
+        after = ExperimentState()
+        after.runs[run_id] = record
+        after.advance(chunk)
+        now = after.record(run_id)
+        old = superseded(now.checkpoints, now.all_points(), self._keep)
+        if old:
+            events.append(CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place"))
+        return events
+
+    def _fall_back(self, record: RunRecord, reason: str) -> None:
+        """Go on from the checkpoint before a damaged one."""
+        run_id = record.run_id
+        if not record.checkpoints:
+            failure = Failure(message=f"the adapter to start from is damaged: {reason}", traceback="")
+            self.commit([RunFailed(run_id=run_id, failure=failure)])
+            return
+        *before, damaged = record.checkpoints
+        progress = before[-1].progress if before else Progress()
+        where = f"step {progress.steps}" if before else "its beginning"
+        text = f"run {run_id} goes on from {where}: {reason}"
+        self._log.warning(text)
+        self.commit(
+            [
+                RunRolledBack(run_id=run_id, damaged=damaged.folder.path, progress=progress, reason=reason),
+                Noted(text=text, run_id=run_id),
+            ]
+        )
+        self._runner.remove(run_id, [damaged.folder.path])
+
+    # ---- room on the disk
+
+    def _when_room(self, do: Callable[[], ValueT]) -> ValueT:
+        """Do something that writes; on a full disk wait and do it again."""
+        while True:
+            try:
+                value = do()
+            except StorageFull as error:
+                if self.held_up is None:
+                    self._log.warning("held up: %s", error)
+                self.held_up = str(error)
+                self.publisher.changed()
+                if not self._wait_for_room():
+                    raise Closing(str(error)) from error
+            else:
+                if self.held_up is not None:
+                    self._log.info("there is room again")
+                    self.held_up = None
+                    self.publisher.changed()
+                return value
+
+    def _live_progress(self, record: RunRecord) -> Progress:
+        live = self.state.live.get(record.run_id)
+        if live is None or record.state not in READY:
+            return record.progress
+        return live.progress

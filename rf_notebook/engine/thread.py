@@ -1,0 +1,159 @@
+"""The engine's thread, its lease-keeper, and how both end with the process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from rf_notebook.core.errors import IllegalOperation, LeaseLost, RFNotebookError
+from rf_notebook.core.ports import ChunkRunner, EventStore
+from rf_notebook.engine.loop import Closing, Engine
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.store.lease import RENEW_EVERY_SECONDS
+
+#: Seconds that the end of the process waits for the step in progress.
+EXIT_SECONDS = 4.0
+_ROOM_POLL_SECONDS = 3.0
+
+
+class EngineThread:
+    """Turns an engine until it is told to end.
+
+    The thread is a daemon, so that it never keeps a process alive; an exit handler asks it to give up first, so that
+    no thread of it runs native code while the interpreter goes down.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[Callable[[], bool]], Engine],
+        runner: ChunkRunner,
+        store: EventStore,
+        *,
+        fence: int,
+        name: str,
+        surroundings: Callable[[], AbstractContextManager[None]] = nullcontext,
+        log: logging.Logger,
+    ) -> None:
+        """Nothing runs before ``start``.
+
+        Args:
+            make_engine: Gets what the engine calls while the disk is full.
+            runner: Of the engine.
+            store: Of the engine; its lease is renewed here.
+            fence: Of the lease.
+            name: Of the experiment, for the thread's name.
+            surroundings: Entered by the thread for as long as it runs.
+            log: The experiment's.
+        """
+        self._runner = runner
+        self._store = store
+        self._fence = fence
+        self._surroundings = surroundings
+        self._log = log
+        self._ending = threading.Event()
+        self._abandoned = False
+        self.error: BaseException | None = None
+        """Why the thread ended, when it was not asked to."""
+        self.engine = make_engine(self._wait_for_room)
+        self._thread = threading.Thread(target=self._main, name=f"rf-engine-{name}", daemon=True)
+        self._keeper = threading.Thread(target=self._keep_lease, name=f"rf-lease-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take turns."""
+        atexit.register(self._at_exit)
+        self._thread.start()
+        self._keeper.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether operations will be obeyed."""
+        return self._thread.is_alive()
+
+    def end(self, timeout: float | None = None, *, abandon: bool = False) -> bool:
+        """Ask for the end and wait for it.
+
+        Args:
+            timeout: Seconds to wait.
+            abandon: Give up inside the step in progress instead of finishing it.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        self._abandoned = self._abandoned or abandon
+        self._ending.set()
+        self.engine.mailbox.wake()
+        if abandon:
+            self._runner.abandon()
+        else:
+            self._runner.interrupt()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        atexit.unregister(self._at_exit)
+        return not self._thread.is_alive()
+
+    # ---- the thread
+
+    def _main(self) -> None:
+        with self._surroundings():
+            try:
+                self._turns()
+            except Closing:
+                pass
+            except LeaseLost as error:
+                self.error = error
+                self._log.warning("%s", error)
+            except BaseException as error:  # noqa: BLE001 - shown by whoever waits; a dead thread must not be silent
+                self.error = error
+                self._log.error("the engine ended: %s", traceback.format_exc())
+            finally:
+                self._close()
+
+    def _turns(self) -> None:
+        while not self._ending.is_set():
+            if isinstance(self.engine.turn(), Idle):
+                self._rest()
+
+    def _rest(self) -> None:
+        mailbox = self.engine.mailbox
+        mailbox.settle()
+        self.engine.publisher.changed()
+        if not self._ending.is_set():
+            mailbox.wait(RENEW_EVERY_SECONDS)
+
+    def _close(self) -> None:
+        reason: Exception
+        if isinstance(self.error, RFNotebookError):
+            reason = self.error
+        elif self.error is not None:
+            reason = IllegalOperation(f"the engine ended with {type(self.error).__name__}: {self.error}")
+        else:
+            reason = IllegalOperation("the experiment has ended; call run_fit again to go on with its runs.")
+        self.engine.mailbox.close(reason)
+        try:
+            if not self._abandoned:
+                self._runner.close()
+        except Exception:  # noqa: BLE001 - the log is committed; what is left is only memory
+            self._log.error("closing: %s", traceback.format_exc())
+        self.engine.publisher.changed()
+
+    def _wait_for_room(self) -> bool:
+        return not self._ending.wait(_ROOM_POLL_SECONDS)
+
+    def _keep_lease(self) -> None:
+        while not self._ending.wait(RENEW_EVERY_SECONDS):
+            try:
+                self._store.renew(self._fence)
+            except LeaseLost:
+                self._ending.set()
+                self.error = self.error or LeaseLost("another kernel took this experiment over.")
+                self._runner.interrupt()
+                return
+            except OSError as error:
+                self._log.warning("the lease could not be renewed: %s", error)
+
+    def _at_exit(self) -> None:
+        self.end(EXIT_SECONDS, abandon=True)

@@ -1,0 +1,237 @@
+"""A ChunkRunner whose training is one line of arithmetic: everything but the trainers can be tested with it."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.ports import (
+    ChunkRequest,
+    ChunkResult,
+    CommitObserver,
+    LiveListener,
+    TurnOutcome,
+    unobserved,
+)
+from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
+from rf_notebook.planning.chunks import Plan, steps_per_pass
+from rf_notebook.training import checkpoints
+
+
+def fake_config(
+    *, learning_rate: float = 0.1, batch_size: int = 4, epochs: int = 1, seed: int = 0, fails_at: int | None = None
+) -> RunConfig:
+    """A config that FakeRunner understands."""
+    training = {
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": batch_size,
+        "num_train_epochs": epochs,
+        "seed": seed,
+        "fails_at": fails_at,
+    }
+    return RunConfig(method="SFT", model={"model_name": "fake"}, peft={"r": 8}, training=training)
+
+
+@dataclass(slots=True)
+class _Held:
+    plan: Plan
+    config: RunConfig
+    weight: float
+    step: int = 0
+    points: list[MetricPoint] = field(default_factory=list)
+    waiting: TurnOutcome | None = None
+
+
+class FakeRunner:
+    """See ChunkRunner. A run's weight moves toward targets drawn from its seed; the loss is the distance left."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        examples: int = 64,
+        num_chunks: int = 4,
+        listener: LiveListener | None = None,
+        observer: CommitObserver = unobserved,
+        on_step: Callable[[int, int], None] = lambda _run_id, _step: None,
+    ) -> None:
+        """Nothing is held yet.
+
+        Args:
+            folder: Takes the checkpoints.
+            examples: Rows of the imagined data.
+            num_chunks: Chunks a pass.
+            listener: Hears of every step.
+            observer: For the crash tests.
+            on_step: Called before each step with the run and its steps done; where a test plays the user.
+        """
+        self._folder = folder
+        self._examples = examples
+        self._num_chunks = num_chunks
+        self.listener = listener
+        self._observer = observer
+        self._on_step = on_step
+        self._held: dict[int, _Held] = {}
+        self._interrupted = threading.Event()
+        self.steps_trained = 0
+
+    def train(self, request: ChunkRequest) -> ChunkResult:
+        """See ChunkRunner."""
+        held = self._held.get(request.run_id) or self._build(request)
+        if held.waiting is not None:
+            return self._commit(request.run_id, held, request.fence, held.waiting)
+        plan, training = held.plan, held.config.training
+        boundary = plan.next_boundary(held.step)
+        first = True
+        while held.step < boundary:
+            self._on_step(request.run_id, held.step)
+            if self._interrupted.is_set() and not first:
+                return ChunkResult(
+                    run_id=request.run_id,
+                    fence=request.fence,
+                    outcome=TurnOutcome.INTERRUPTED,
+                    progress=self._progress(held),
+                )
+            first = False
+            if training.get("fails_at") == held.step:
+                result = ChunkResult(
+                    run_id=request.run_id,
+                    fence=request.fence,
+                    outcome=TurnOutcome.FAILED,
+                    progress=self._progress(held),
+                    points=tuple(held.points),
+                    failure=Failure(message=f"ValueError: bad row at step {held.step}", traceback="Traceback ..."),
+                )
+                self.release(request.run_id)
+                return result
+            self._step(request.run_id, held)
+        outcome = TurnOutcome.COMPLETED if held.step == plan.total_steps else TurnOutcome.BOUNDARY
+        return self._commit(request.run_id, held, request.fence, outcome)
+
+    def holds(self, run_id: int) -> bool:
+        """See ChunkRunner."""
+        return run_id in self._held
+
+    def save(self, run_id: int, fence: int) -> ChunkResult:
+        """See ChunkRunner."""
+        return self._commit(run_id, self._held[run_id], fence, TurnOutcome.INTERRUPTED)
+
+    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
+        """See ChunkRunner."""
+        if run_id in self._held:
+            weight, steps = self._held[run_id].weight, self._held[run_id].step
+        elif source is not None:
+            weight, steps = self._read(source)[0], source.steps
+        else:
+            raise ConfigError(f"run {run_id} has no adapter to start from.")
+        return self._write(target, weight, steps, 0)
+
+    def verify(self, folder: StoredFolder) -> None:
+        """See ChunkRunner."""
+        checkpoints.verify_folder(self._folder, folder)
+
+    def validate(self, config: RunConfig) -> None:
+        """See ChunkRunner."""
+        if config.training.get("learning_rate", 0) < 0:
+            raise ConfigError("learning_rate must be at least 0.")
+
+    def remove(self, run_id: int, paths: Sequence[str]) -> None:
+        """See ChunkRunner."""
+        for path in paths:
+            checkpoints.remove_folder(self._folder, path)
+
+    def release(self, run_id: int) -> None:
+        """See ChunkRunner."""
+        self._held.pop(run_id, None)
+
+    def rearm(self) -> None:
+        """See ChunkRunner."""
+        self._interrupted.clear()
+
+    def interrupt(self) -> None:
+        """See ChunkRunner."""
+        self._interrupted.set()
+
+    def abandon(self) -> None:
+        """See ChunkRunner."""
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """See ChunkRunner."""
+        self._held.clear()
+
+    def _build(self, request: ChunkRequest) -> _Held:
+        training = request.config.training
+        batch_size, epochs = training["per_device_train_batch_size"], training["num_train_epochs"]
+        plan = Plan(
+            rows=self._examples,
+            examples=self._examples,
+            batch_size=batch_size,
+            accumulation=1,
+            total_steps=steps_per_pass(self._examples, batch_size, 1) * epochs,
+            num_chunks=self._num_chunks,
+        )
+        held = _Held(plan=plan, config=request.config, weight=0.0)
+        if request.continue_from is not None:
+            held.weight, held.step = self._read(request.continue_from)
+        elif request.warm_start is not None:
+            held.weight, _ = self._read(request.warm_start)
+        self._held[request.run_id] = held
+        return held
+
+    def _step(self, run_id: int, held: _Held) -> None:
+        training = held.config.training
+        target = random.Random(f"{training['seed']} {held.step}").gauss(1.0, 0.5)
+        held.weight += training["learning_rate"] * (target - held.weight)
+        held.step += 1
+        self.steps_trained += 1
+        point = MetricPoint(
+            step=held.step,
+            samples=held.plan.samples(held.step),
+            epoch=held.plan.epoch(held.step),
+            chunk=held.plan.chunk_of(held.step),
+            metrics={"loss": (1.0 - held.weight) ** 2},
+        )
+        held.points.append(point)
+        if self.listener is not None:
+            self.listener(run_id, self._progress(held), point)
+
+    def _commit(self, run_id: int, held: _Held, fence: int, outcome: TurnOutcome) -> ChunkResult:
+        held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
+        progress = self._progress(held)
+        folder = self._write(f"runs/{run_id}/{held.step}", held.weight, held.step, progress.samples)
+        held.waiting = None
+        points, held.points = tuple(held.points), []
+        return ChunkResult(
+            run_id=run_id, fence=fence, outcome=outcome, progress=progress, points=points, checkpoint=folder
+        )
+
+    def _progress(self, held: _Held) -> Progress:
+        plan = held.plan
+        return Progress(
+            steps=held.step,
+            samples=plan.samples(held.step),
+            epoch=plan.epoch(held.step),
+            chunks=plan.chunks_done(held.step),
+            total_steps=plan.total_steps,
+            total_samples=plan.samples(plan.total_steps),
+            total_chunks=plan.total_chunks,
+        )
+
+    def _write(self, target: str, weight: float, steps: int, samples: int) -> StoredFolder:
+        def fill(folder: Path) -> None:
+            (folder / "weight.json").write_text(json.dumps([weight, steps]))
+
+        return checkpoints.write_folder(
+            self._folder, target, fill, steps=steps, samples=samples, observer=self._observer
+        )
+
+    def _read(self, folder: StoredFolder) -> tuple[float, int]:
+        path = checkpoints.verify_folder(self._folder, folder)
+        weight, steps = json.loads((path / "weight.json").read_text())
+        return weight, steps

@@ -1,0 +1,122 @@
+"""Which texts does a run's model write for the evaluation data, and what do the user's metrics say of them?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.training.process_state import RandomState
+
+#: Keys of a generation_config that shape the prompts rather than the generation.
+_PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
+_DEFAULT_MAX_INPUT_LENGTH = 4096
+
+
+class _StopWhen(StoppingCriteria):  # type: ignore[misc]
+    """Ends a generation early when the process is about to end."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device)
+
+
+def prompt_and_reference(row: Mapping[str, Any], tokenizer: Any, *, add_generation_prompt: bool) -> tuple[str, str]:
+    """The text that a row asks with, and the text that it expects.
+
+    Raises:
+        ConfigError: for rows that have no such pair.
+    """
+    if "prompt" in row and "completion" in row:
+        prompt, completion = row["prompt"], row["completion"]
+        if isinstance(prompt, str):
+            return prompt, completion if isinstance(completion, str) else completion[-1]["content"]
+        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=add_generation_prompt)
+        return text, completion[-1]["content"]
+    if "messages" in row:
+        *before, last = row["messages"]
+        text = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=add_generation_prompt)
+        return text, last["content"]
+    for asked, expected in (("input", "output"), ("instruction", "response"), ("question", "answer")):
+        if asked in row and expected in row:
+            return str(row[asked]), str(row[expected])
+    raise ConfigError(
+        "compute_metrics with a generation_config needs rows with a prompt and a completion (or messages); "
+        f"the evaluation rows have {', '.join(row)}. Make them in formatting_func."
+    )
+
+
+def generated_metrics(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    rows: Sequence[Mapping[str, Any]],
+    generation_config: Mapping[str, Any],
+    compute_metrics: Callable[[tuple[list[str], list[str]]], Mapping[str, Any]],
+    *,
+    batch_size: int,
+    seed: int,
+    is_over: Callable[[], bool],
+) -> dict[str, float]:
+    """The user's metrics of generated texts; the process's random streams are the same before and after.
+
+    Args:
+        model: In evaluation mode while it generates, back in its mode after.
+        tokenizer: Of the run; its padding side is the same after.
+        rows: The evaluation data in trl's columns.
+        generation_config: Arguments of ``generate``, and ``max_input_length``, ``add_generation_prompt``,
+            ``truncation_side`` for the prompts.
+        compute_metrics: Called with (generated texts, reference texts).
+        batch_size: Prompts at a time.
+        seed: Of the sampling, so that the same step gives the same texts.
+        is_over: Asked at every token; generation ends when it says so.
+    """
+    config = dict(generation_config)
+    shape = {key: config.pop(key) for key in _PROMPT_KEYS if key in config}
+    pairs = [
+        prompt_and_reference(row, tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True))
+        for row in rows
+    ]
+    if ("temperature" in config or "top_p" in config or "top_k" in config) and "do_sample" not in config:
+        config["do_sample"] = True
+    config.setdefault("pad_token_id", tokenizer.pad_token_id)
+    room = _DEFAULT_MAX_INPUT_LENGTH
+    if isinstance(tokenizer.model_max_length, int) and tokenizer.model_max_length < 10**9:
+        room = max(64, tokenizer.model_max_length - int(config.get("max_new_tokens") or 0))
+    max_input_length = shape.get("max_input_length") or room
+
+    before = RandomState.capture()
+    was_training = model.training
+    sides = tokenizer.padding_side, tokenizer.truncation_side
+    predictions: list[str] = []
+    try:
+        torch.manual_seed(seed)
+        model.eval()
+        tokenizer.padding_side, tokenizer.truncation_side = "left", shape.get("truncation_side", "left")
+        for start in range(0, len(pairs), batch_size):
+            prompts = [prompt for prompt, _ in pairs[start : start + batch_size]]
+            inputs = tokenizer(
+                prompts,
+                return_tensors="pt",
+                padding=True,
+                truncation=True,
+                max_length=max_input_length,
+                add_special_tokens=not getattr(tokenizer, "chat_template", None),
+                return_token_type_ids=False,
+            ).to(model.device)
+            with torch.no_grad():
+                output = model.generate(
+                    **inputs, **config, stopping_criteria=StoppingCriteriaList([_StopWhen(is_over)])
+                )
+            fresh = output[:, inputs["input_ids"].shape[1] :]
+            predictions.extend(text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True))
+    finally:
+        tokenizer.padding_side, tokenizer.truncation_side = sides
+        model.train(was_training)
+        before.install()
+    made = compute_metrics((predictions, [reference.strip() for _, reference in pairs]))
+    return {str(name): float(value) for name, value in made.items()}

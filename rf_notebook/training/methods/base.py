@@ -1,0 +1,47 @@
+"""What does a training method have to say for itself?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rf_notebook.training.datasets import PreparedDatasets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerParts:
+    """All that a trainer is built from; everything but the shared data belongs to this run alone."""
+
+    model: Any
+    """A module tree of the run's own."""
+    tokenizer: Any
+    arguments: Any
+    """What ``Method.arguments`` made."""
+    peft_config: Any | None
+    train_dataset: Any
+    eval_dataset: Any | None
+    formatting_func: Callable[[dict[str, Any]], str] | None
+    """Only one that returns text, which trl applies itself."""
+    compute_metrics: Callable[[Any], dict[str, float]] | None
+    callbacks: list[Any]
+    prepared: PreparedDatasets
+
+
+class Method(Protocol):
+    """One of trl's trainers."""
+
+    def arguments(self, given: dict[str, Any]) -> Any:  # noqa: ANN401
+        """trl's config object. Raises what trl raises."""
+
+    def trainer(self, parts: TrainerParts) -> Any:  # noqa: ANN401
+        """The trainer, as a user of trl would build it."""
+
+    def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by which the trainer changes its tokenizer."""
+
+    def extra_state(self, trainer: Any) -> dict[str, Any]:  # noqa: ANN401
+        """What the trainer accumulates beyond its checkpoint: plain numbers, lists and dicts."""
+
+    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:  # noqa: ANN401
+        """The inverse, before the first step."""

@@ -1,0 +1,74 @@
+"""What does a run's checkpoint hold, beyond what trl's own holds, so that continuing is exact?
+
+A checkpoint of trl is written after a step; ours is taken while the trainer stands at the begin of the next step, also
+between two logs. So three things are added: the random streams at this very moment and at the begin of the pass, the
+sums that the next log will divide, and the method's own counters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from rf_notebook.training.methods.base import Method
+from rf_notebook.training.parked import Gate
+from rf_notebook.training.process_state import RandomState
+
+_FILE = "parked.pt"
+
+
+def save_run(trainer: Any, gate: Gate, method: Method, folder: Path) -> None:  # noqa: ANN401
+    """Write a parked or finished trainer into a folder; the run's process state is installed."""
+    _save_weights(trainer, folder)
+    trainer._save_optimizer_and_scheduler(str(folder))
+    trainer._save_scaler(str(folder))
+    trainer.store_flos()
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
+    extra = {
+        "random": RandomState.capture().as_plain(),
+        "epoch_random": None if gate.epoch_random is None else gate.epoch_random.as_plain(),
+        "loss_since_log": float(trainer._tr_loss),
+        "loss_total": float(trainer._total_loss_scalar),
+        "last_logged_step": int(trainer._globalstep_last_logged),
+        "method": method.extra_state(trainer),
+    }
+    torch.save(extra, folder / _FILE)
+
+
+def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
+    """Make a gate restore what ``save_run`` added, once its trainer has loaded the rest."""
+    extra = torch.load(folder / _FILE, weights_only=True)
+    epoch_random = extra["epoch_random"]
+    gate.resume_random = (
+        None if epoch_random is None else RandomState.from_plain(epoch_random),
+        RandomState.from_plain(extra["random"]),
+    )
+
+    def restore(trainer: Any) -> None:  # noqa: ANN401
+        trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)
+        trainer._total_loss_scalar = extra["loss_total"]
+        trainer._globalstep_last_logged = extra["last_logged_step"]
+        trainer._initial_global_step = 0  # the final train_loss is the mean over the whole run
+        method.restore_extra_state(trainer, extra["method"])
+
+    gate.on_ready = restore
+
+
+def _save_weights(trainer: Any, folder: Path) -> None:  # noqa: ANN401
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    configs = getattr(model, "peft_config", None)
+    if configs is None:
+        trainer.save_model(str(folder), _internal_call=True)
+        return
+    # What save_pretrained writes, without its model card and its look-ups on the hub.
+    name = model.active_adapter
+    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = configs[name]
+    inference_mode, config.inference_mode = config.inference_mode, True
+    config.save_pretrained(str(folder))
+    config.inference_mode = inference_mode

@@ -1,0 +1,612 @@
+"""Trains runs inside the kernel: the ChunkRunner of every real experiment."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+
+from rf_notebook.automl.concrete import MODEL_FIELDS
+from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError, RFNotebookError
+from rf_notebook.core.ports import (
+    ChunkRequest,
+    ChunkResult,
+    CommitObserver,
+    LiveListener,
+    TurnOutcome,
+    unobserved,
+)
+from rf_notebook.core.redaction import redact
+from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.planning.chunks import Plan
+from rf_notebook.training import checkpoints, memory, run_files
+from rf_notebook.training.base_models import BaseModels, CreateModel, tree_clone
+from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
+from rf_notebook.training.generation import generated_metrics
+from rf_notebook.training.methods import Method, method_named
+from rf_notebook.training.methods.base import TrainerParts
+from rf_notebook.training.parked import Gate, ParkedRun, ParkedStatus
+from rf_notebook.training.process_state import PROCESS, ProcessState, isolated
+from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.warm_start import load_snapshot, save_snapshot, take_snapshot, warm_start
+
+#: Printers that trl and transformers add to every trainer.
+_PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")
+#: Figures of the clock, no property of a config.
+_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "_step_time")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A run whose trainer is in memory."""
+
+    run: ParkedRun
+    config: RunConfig
+    method: Method
+    evaluates: bool
+    plan: Plan | None = None
+    points: list[MetricPoint] = field(default_factory=list)
+    """Since the last commit."""
+    report: WarmStartReport | None = None
+    train_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    uncommitted: TurnOutcome | None = None
+    """Set while a finished turn waits for room on the disk."""
+
+
+class KernelRunner:
+    """See ChunkRunner."""
+
+    def __init__(
+        self,
+        folder: Path,
+        data: ExperimentData,
+        objects: Objects,
+        create_model: CreateModel | None,
+        *,
+        num_chunks: int,
+        fail_on_nan: bool = False,
+        listener: LiveListener | None = None,
+        observer: CommitObserver = unobserved,
+        log: logging.Logger | None = None,
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            folder: The experiment's.
+            data: What all runs train on.
+            objects: Functions and other values behind the configs' names.
+            create_model: The user's loader; None uses the hub's.
+            num_chunks: Chunks a pass over the data.
+            fail_on_nan: Whether a loss that is no number ends a run.
+            listener: Hears of every step.
+            observer: For the crash tests.
+            log: The experiment's.
+        """
+        self._folder = folder
+        self._data = data
+        self._objects = objects
+        self._models = BaseModels(create_model)
+        self._formatted = FormattedData(data, folder / "data")
+        self._prepared = PreparedDatasets()
+        self._num_chunks = num_chunks
+        self._fail_on_nan = fail_on_nan
+        self._listener = listener
+        self._observer = observer
+        self._log = log or logging.getLogger("rf_notebook.quiet")
+        self._held: dict[int, _Held] = {}
+        self._interrupted = threading.Event()
+        self._abandoned = threading.Event()
+
+    # ---- ChunkRunner
+
+    def train(self, request: ChunkRequest) -> ChunkResult:
+        """See ChunkRunner."""
+        memory.reset_peak()
+        with PROCESS:
+            held = self._held.get(request.run_id)
+            if held is None:
+                started = time.perf_counter()
+                held = self._build(request)
+                if isinstance(held, Failure):
+                    return self._failed(request, held)
+                held.overhead_seconds += time.perf_counter() - started
+            return self._advance(request, held)
+
+    def holds(self, run_id: int) -> bool:
+        """See ChunkRunner."""
+        return run_id in self._held
+
+    def save(self, run_id: int, fence: int) -> ChunkResult:
+        """See ChunkRunner."""
+        with PROCESS:
+            return self._commit(self._held[run_id], run_id, fence, TurnOutcome.INTERRUPTED)
+
+    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
+        """See ChunkRunner."""
+        held = self._held.get(run_id)
+        if held is not None and held.run.trainer is not None and held.run.status is ParkedStatus.PARKED:
+            adapter = take_snapshot(held.run.trainer.model)
+            steps, samples = held.run.step, self._progress(held).samples
+        elif source is not None:
+            model, _ = self.model_of(config, source, is_trainable=True)
+            adapter = take_snapshot(model)
+            del model
+            steps, samples = source.steps, source.samples
+        else:
+            raise ConfigError(f"run {run_id} has no adapter to start from; wait for its first chunk.")
+        return checkpoints.write_folder(
+            self._folder,
+            target,
+            lambda folder: save_snapshot(adapter, folder),
+            steps=steps,
+            samples=samples,
+            observer=self._observer,
+        )
+
+    def verify(self, folder: StoredFolder) -> None:
+        """See ChunkRunner."""
+        checkpoints.verify_folder(self._folder, folder)
+
+    def validate(self, config: RunConfig) -> None:
+        """See ChunkRunner."""
+        method = method_named(config.method)
+        with isolated():
+            try:
+                self._arguments(method, config, self._folder / "runs" / "0")
+                if config.peft is not None:
+                    self._peft_config(config)
+            except RFNotebookError:
+                raise
+            except Exception as error:
+                raise ConfigError(f"the config is refused: {redact(str(error))}") from error
+
+    def remove(self, run_id: int, paths: Sequence[str]) -> None:
+        """See ChunkRunner."""
+        for path in paths:
+            checkpoints.remove_folder(self._folder, path)
+
+    def release(self, run_id: int) -> None:
+        """See ChunkRunner."""
+        held = self._held.pop(run_id, None)
+        if held is not None:
+            with PROCESS:
+                held.run.end()
+            del held
+            memory.collect()
+
+    def rearm(self) -> None:
+        """See ChunkRunner."""
+        if not self._abandoned.is_set():
+            self._interrupted.clear()
+
+    def interrupt(self) -> None:
+        """See ChunkRunner."""
+        self._interrupted.set()
+
+    def abandon(self) -> None:
+        """See ChunkRunner."""
+        self._abandoned.set()
+        self._interrupted.set()
+
+    def close(self) -> None:
+        """See ChunkRunner."""
+        for run_id in list(self._held):
+            self.release(run_id)
+        self._models.clear()
+        memory.collect()
+
+    # ---- for Experiment.load and export
+
+    def model_of(
+        self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False
+    ) -> tuple[Any, Any]:
+        """The trained model of a run, over the resident base weights, and its tokenizer.
+
+        Raises:
+            CheckpointDamaged: when the checkpoint is not what was recorded.
+        """
+        from peft import PeftModel
+
+        path = checkpoints.verify_folder(self._folder, checkpoint)
+        base = self._base(config)
+        with isolated():
+            if config.peft is None:
+                model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
+                model.requires_grad_(is_trainable)
+            else:
+                model = PeftModel.from_pretrained(tree_clone(base.model), str(path), is_trainable=is_trainable)
+        return model.eval(), base.tokenizer_for({"inference": True})
+
+    # ---- a turn
+
+    def _advance(self, request: ChunkRequest, held: _Held) -> ChunkResult:
+        plan = held.plan
+        assert plan is not None
+        if held.uncommitted is not None:
+            return self._commit(held, request.run_id, request.fence, held.uncommitted)
+        boundary = plan.next_boundary(held.run.step)
+        started = time.perf_counter()
+        held.run.advance(boundary)
+        held.train_seconds += time.perf_counter() - started
+        match held.run.status:
+            case ParkedStatus.FAILED:
+                return self._failed(request, self._failure(held.run))
+            case ParkedStatus.FINISHED:
+                return self._finish_turn(request, held, TurnOutcome.COMPLETED)
+            case ParkedStatus.PARKED if held.run.step >= boundary:
+                return self._finish_turn(request, held, TurnOutcome.BOUNDARY)
+            case _:
+                return ChunkResult(
+                    run_id=request.run_id,
+                    fence=request.fence,
+                    outcome=TurnOutcome.INTERRUPTED,
+                    progress=self._progress(held),
+                )
+
+    def _finish_turn(self, request: ChunkRequest, held: _Held, outcome: TurnOutcome) -> ChunkResult:
+        started = time.perf_counter()
+        failure = self._evaluate(request.run_id, held)
+        held.overhead_seconds += time.perf_counter() - started
+        if failure is not None:
+            return self._failed(request, failure)
+        return self._commit(held, request.run_id, request.fence, outcome)
+
+    def _commit(self, held: _Held, run_id: int, fence: int, outcome: TurnOutcome) -> ChunkResult:
+        started = time.perf_counter()
+        progress = self._progress(held)
+        held.uncommitted = outcome if outcome is not TurnOutcome.INTERRUPTED else None
+        checkpoint = self._checkpoint(run_id, held, progress)
+        held.uncommitted = None
+        held.overhead_seconds += time.perf_counter() - started
+        result = ChunkResult(
+            run_id=run_id,
+            fence=fence,
+            outcome=outcome,
+            progress=progress,
+            points=tuple(held.points),
+            checkpoint=checkpoint,
+            warm_start_report=held.report,
+            train_seconds=held.train_seconds,
+            overhead_seconds=held.overhead_seconds,
+            own_bytes=memory.own_bytes(held.run.trainer),
+        )
+        held.points, held.report, held.train_seconds, held.overhead_seconds = [], None, 0.0, 0.0
+        return result
+
+    def _checkpoint(self, run_id: int, held: _Held, progress: Progress) -> StoredFolder:
+        notebook = ProcessState.capture()
+        assert held.run.state is not None
+        held.run.state.install()
+        try:
+            return checkpoints.write_folder(
+                self._folder,
+                f"runs/{run_id}/{progress.steps}",
+                lambda folder: run_files.save_run(held.run.trainer, held.run.gate, held.method, folder),
+                steps=progress.steps,
+                samples=progress.samples,
+                observer=self._observer,
+            )
+        finally:
+            notebook.install()
+
+    def _evaluate(self, run_id: int, held: _Held) -> Failure | None:
+        """Evaluate a parked run outside its own course: its state, logs and streams are as if nothing had happened."""
+        if not held.evaluates:
+            return None
+        if held.points and held.points[-1].step == held.run.step and "eval_loss" in held.points[-1].metrics:
+            return None  # the run evaluated itself at this step
+        trainer = held.run.trainer
+        notebook = ProcessState.capture()
+        assert held.run.state is not None
+        held.run.state.install()
+        logged = len(trainer.state.log_history)
+        loaders = len(trainer.accelerator._dataloaders)
+        try:
+            with torch.enable_grad():
+                trainer.evaluate()
+            return None
+        except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
+            return _failure_of(error)
+        finally:
+            del trainer.state.log_history[logged:]
+            del trainer.accelerator._dataloaders[loaders:]
+            notebook.install()
+
+    def _progress(self, held: _Held) -> Progress:
+        plan, step = held.plan, held.run.step
+        assert plan is not None
+        if held.run.status is ParkedStatus.FINISHED and step < plan.total_steps:
+            chunks = plan.total_chunks  # the trainer ended early by itself
+        else:
+            chunks = plan.chunks_done(step)
+        return Progress(
+            steps=step,
+            samples=plan.samples(step),
+            epoch=plan.epoch(step),
+            chunks=chunks,
+            total_steps=plan.total_steps,
+            total_samples=plan.samples(plan.total_steps),
+            total_chunks=plan.total_chunks,
+        )
+
+    # ---- building
+
+    def _build(self, request: ChunkRequest) -> _Held | Failure:
+        """The run's trainer, parked before its first step."""
+        run_id, config = request.run_id, request.config
+        method = method_named(config.method)
+        resume_from: Path | None = None
+        if request.continue_from is not None:
+            resume_from = checkpoints.verify_folder(self._folder, request.continue_from)
+            self._remove_later_checkpoints_of_trainer(run_id, request.continue_from.steps)
+        inherited = None
+        if request.warm_start is not None and resume_from is None:
+            inherited = load_snapshot(checkpoints.verify_folder(self._folder, request.warm_start))
+        try:
+            base = self._base(config)
+        except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
+            return _failure_of(error)
+        run = ParkedRun(
+            run_id,
+            lambda gate: self._trainer(method, config, base, gate, run_id, resuming=resume_from is not None),
+            resume_from=None if resume_from is None else str(resume_from),
+            interrupted=self._interrupted,
+            abandoned=self._abandoned,
+        )
+        held = _Held(run, config, method, evaluates=self._data.evaluation is not None)
+        if resume_from is not None:
+            run_files.prepare_to_continue(run.gate, method, resume_from)
+        elif inherited is not None:
+            adapter = inherited
+
+            def inherit(trainer: Any) -> None:  # noqa: ANN401
+                held.report = warm_start(trainer.model, adapter)
+
+            run.gate.on_ready = inherit
+        self._listen(run_id, held)
+        with no_progress_bars():
+            run.advance(0)
+        if run.status is ParkedStatus.FAILED:
+            return self._failure(run)
+        if run.status is not ParkedStatus.PARKED:
+            return Failure(message="the run was given up while it was being built.", traceback="")
+        held.plan = self._plan(run.trainer)
+        self._held[run_id] = held
+        return held
+
+    def _base(self, config: RunConfig) -> Any:  # noqa: ANN401
+        model_config = decode({name: config.model[name] for name in MODEL_FIELDS}, self._objects)
+        model_config["model_kwargs"] = model_config["model_kwargs"] or {}
+        model_config["tokenizer_kwargs"] = model_config["tokenizer_kwargs"] or {}
+        return self._models.get(model_config, use_cpu=bool(config.training.get("use_cpu", False)))
+
+    def _trainer(
+        self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool
+    ) -> Any:  # noqa: ANN401
+        """Called in the run's thread, under the run's process state."""
+        arguments = self._arguments(method, config, self._folder / "runs" / str(run_id))
+        if resuming:
+            arguments.eval_on_start = False  # it was evaluated when it started
+        formatting = self._extra(config, "formatting_func")
+        returns_text = formatting is not None and isinstance(formatting(dict(next(iter(self._data.train)))), str)
+        train, evaluation = self._formatted.get(None if returns_text else formatting)
+        compute, generates = self._extra(config, "compute_metrics"), self._extra(config, "generation_config")
+        if compute is not None and generates is not None:
+            rows = self._formatted.get(formatting)[1]
+            gate.on_evaluated = self._generation(run_id, base, compute, generates, rows)
+        model = _own_model(base.model) if config.peft is None else tree_clone(base.model)
+        trainer = method.trainer(
+            TrainerParts(
+                model=model,
+                tokenizer=base.tokenizer_for(method.tokenizer_settings(dict(config.training))),
+                arguments=arguments,
+                peft_config=None if config.peft is None else self._peft_config(config),
+                train_dataset=train,
+                eval_dataset=evaluation,
+                formatting_func=formatting if returns_text else None,
+                compute_metrics=None if generates is not None else compute,
+                callbacks=[gate],
+                prepared=self._prepared,
+            )
+        )
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__name__ in _PRINTERS:
+                trainer.remove_callback(callback)
+        return trainer
+
+    def _arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:  # noqa: ANN401
+        given = decode(dict(config.training), self._objects)
+        if given.get("load_best_model_at_end"):
+            given.setdefault("save_strategy", given.get("eval_strategy", "no"))
+        else:
+            given["save_strategy"] = "no"  # the engine saves
+        given |= {
+            "output_dir": str(folder / "trainer"),
+            "report_to": "none",
+            "disable_tqdm": True,
+            "dataloader_num_workers": 0,
+            "push_to_hub": False,
+            "log_level": "passive",
+        }
+        for name in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
+            given.pop(name, None)  # of workers, of which there are none
+        if self._data.evaluation is None and given.get("eval_strategy", "no") != "no":
+            raise ConfigError(
+                f"training_args.eval_strategy={given['eval_strategy']!r} needs evaluation data; "
+                "give run_fit an eval_dataset, or remove eval_strategy."
+            )
+        if self._data.is_streaming and given.get("max_steps", -1) < 1:
+            raise ConfigError(
+                "the training data is a stream without length, so epochs cannot be counted; set training_args.max_steps."
+            )
+        return method.arguments(given)
+
+    def _peft_config(self, config: RunConfig) -> LoraConfig:
+        given = decode(dict(config.peft or {}), self._objects)
+        given.setdefault("task_type", "CAUSAL_LM")
+        return LoraConfig(**given)
+
+    def _extra(self, config: RunConfig, name: str) -> Any:  # noqa: ANN401
+        return decode(config.extras.get(name), self._objects)
+
+    def _plan(self, trainer: Any) -> Plan:  # noqa: ANN401
+        args, total = trainer.args, int(trainer.state.max_steps)
+        rows = self._rows(trainer, total)
+        return Plan(
+            rows=rows,
+            examples=self._data.examples or rows,
+            batch_size=args.per_device_train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            total_steps=total,
+            num_chunks=self._num_chunks,
+            drop_last=args.dataloader_drop_last,
+        )
+
+    def _rows(self, trainer: Any, total_steps: int) -> int:  # noqa: ANN401
+        if self._data.is_streaming:
+            args = trainer.args
+            return total_steps * int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
+        return len(trainer.train_dataset)
+
+    def _remove_later_checkpoints_of_trainer(self, run_id: int, steps: int) -> None:
+        """Those of load_best_model_at_end from beyond the point where the run goes on: they will be made again."""
+        for folder in (self._folder / "runs" / str(run_id) / "trainer").glob("checkpoint-*"):
+            number = folder.name.removeprefix("checkpoint-")
+            if number.isdigit() and int(number) > steps:
+                checkpoints.remove_folder(self._folder, folder.relative_to(self._folder).as_posix())
+
+    # ---- listening
+
+    def _listen(self, run_id: int, held: _Held) -> None:
+        def on_metrics(step: int, metrics: dict[str, Any]) -> None:
+            point = self._record(held, step, metrics)
+            if self._fail_on_nan and _has_nan(metrics):
+                raise FloatingPointError(f"the loss is not a number at step {step}; lower the learning rate.")
+            if point is not None and self._listener is not None and held.plan is not None:
+                self._listener(run_id, self._live_progress(held, step), point)
+
+        def on_step(step: int) -> None:
+            if self._listener is not None and held.plan is not None:
+                self._listener(run_id, self._live_progress(held, step), None)
+
+        held.run.gate.on_metrics = on_metrics
+        held.run.gate.on_step = on_step
+
+    def _live_progress(self, held: _Held, step: int) -> Progress:
+        plan = held.plan
+        assert plan is not None
+        return Progress(
+            steps=step,
+            samples=plan.samples(step),
+            epoch=plan.epoch(step),
+            chunks=plan.chunks_done(step),
+            total_steps=plan.total_steps,
+            total_samples=plan.samples(plan.total_steps),
+            total_chunks=plan.total_chunks,
+        )
+
+    def _record(self, held: _Held, step: int, metrics: dict[str, Any]) -> MetricPoint | None:
+        """Add logged metrics to the points; those of one step belong together."""
+        numbers = {
+            name: float(value)
+            for name, value in metrics.items()
+            if isinstance(value, int | float) and name not in ("step", "epoch") and not name.endswith(_CLOCK)
+        }
+        plan = held.plan or (self._plan(held.run.trainer) if held.run.trainer is not None else None)
+        if not numbers or plan is None:
+            return None
+        if held.points and held.points[-1].step == step:
+            numbers = {**held.points.pop().metrics, **numbers}
+        point = MetricPoint(
+            step=step,
+            samples=plan.samples(step),
+            epoch=plan.epoch(step),
+            chunk=plan.chunk_of(max(step, 1)),
+            metrics=numbers,
+        )
+        held.points.append(point)
+        return point
+
+    def _generation(
+        self, run_id: int, base: Any, compute: Callable[..., Any], generates: dict[str, Any], rows: Any
+    ) -> Callable[[Any], None]:
+        """What to do at an evaluation when the user's metrics want generated texts."""
+
+        def evaluated(trainer: Any) -> None:  # noqa: ANN401
+            step = trainer.state.global_step
+            metrics = generated_metrics(
+                trainer.model,
+                trainer.processing_class,
+                list(rows),
+                generates,
+                compute,
+                batch_size=trainer.args.per_device_eval_batch_size,
+                seed=trainer.args.seed + step,
+                is_over=self._abandoned.is_set,
+            )
+            held = self._held.get(run_id)
+            if held is not None:
+                self._record(held, step, metrics)
+
+        return evaluated
+
+    # ---- failures
+
+    def _failure(self, run: ParkedRun) -> Failure:
+        assert run.error is not None
+        return _failure_of(run.error, run.traceback_text)
+
+    def _failed(self, request: ChunkRequest, failure: Failure) -> ChunkResult:
+        held = self._held.get(request.run_id)
+        progress = self._progress(held) if held is not None and held.plan is not None else request.progress
+        result = ChunkResult(
+            run_id=request.run_id,
+            fence=request.fence,
+            outcome=TurnOutcome.FAILED,
+            progress=progress,
+            points=() if held is None else tuple(held.points),
+            failure=failure,
+            train_seconds=0.0 if held is None else held.train_seconds,
+            overhead_seconds=0.0 if held is None else held.overhead_seconds,
+        )
+        del held
+        self.release(request.run_id)
+        memory.collect()
+        return result
+
+
+def _own_model(base: Any) -> Any:  # noqa: ANN401
+    """A model whose weights all belong to one run: full fine-tuning must not touch the shared ones."""
+    import copy
+
+    return copy.deepcopy(base).requires_grad_(True)
+
+
+def _failure_of(error: BaseException, text: str | None = None) -> Failure:
+    import traceback
+
+    if isinstance(error, CheckpointDamaged):
+        raise error
+    out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+    message = redact(f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error))
+    peak = memory.peak_bytes() if out_of_memory else None
+    if peak is not None:
+        message = f"out of device memory at a peak of {peak / 2**30:.2f} GiB; halve the batch or max_length. {message}"
+    full = text if text is not None else "".join(traceback.format_exception(error))
+    return Failure(message=message, traceback=redact(full), out_of_memory=out_of_memory, peak_bytes=peak)
+
+
+def _has_nan(metrics: dict[str, Any]) -> bool:
+    return any(
+        isinstance(metrics.get(name), float) and not math.isfinite(metrics[name]) for name in ("loss", "grad_norm")
+    )
