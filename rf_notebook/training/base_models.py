@@ -25,8 +25,16 @@ CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
 
 def tree_clone(base: ModuleT) -> ModuleT:
-    """A new module tree, with hooks, flags and sub-modules of its own, over the same parameter and buffer tensors."""
-    shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    """A new module tree over the same storage: hooks, flags, sub-modules and Parameter objects are its own.
+
+    A Parameter of the clone is an alias of the base's: freezing it, or giving it other data as PiSSA's and OLoRA's
+    initialisations do, touches nobody else. Only writing into it in place would. Quantised parameters carry state
+    beside their data and are shared as they are.
+    """
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    for tensor in base.parameters():
+        if type(tensor) is nn.Parameter:
+            shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=tensor.requires_grad)
     return copy.deepcopy(base, shared)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import datasets
 from transformers.utils import logging as transformers_logging
@@ -46,7 +48,7 @@ class _Forward(logging.Handler):
 
 @contextmanager
 def library_messages_to(log: logging.Logger) -> Iterator[None]:
-    """While it lasts, the libraries' records from our threads go to ``log`` only."""
+    """While it lasts, log records and warnings from our threads go to ``log`` only; filters are not touched."""
     forward = _Forward(log)
     loggers = [logging.getLogger(), *map(logging.getLogger, _LIBRARIES)]
     silenced = [handler for logger in loggers for handler in logger.handlers]
@@ -54,9 +56,20 @@ def library_messages_to(log: logging.Logger) -> Iterator[None]:
         handler.addFilter(_of_other_threads)
     for logger in loggers[1:]:
         logger.addHandler(forward)
+    show = warnings.showwarning
+
+    def show_or_log(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:  # noqa: ANN401
+        if is_our_thread():
+            log.warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
+        else:
+            show(message, category, filename, lineno, *rest)
+
+    warnings.showwarning = show_or_log
     try:
         yield
     finally:
+        if warnings.showwarning is show_or_log:
+            warnings.showwarning = show
         for logger in loggers[1:]:
             logger.removeHandler(forward)
         for handler in silenced:

@@ -1,0 +1,82 @@
+"""Turns an engine over real trainers by hand, and keeps what each trainer had when its run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rf_notebook.automl.concrete import build_run_config
+from rf_notebook.automl.configs import RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.events import RunAdded
+from rf_notebook.core.ports import EventStore
+from rf_notebook.core.state import fold
+from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.store.lease import this_process
+from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.tiny import create_tiny
+from rf_notebook.training.datasets import ExperimentData
+from rf_notebook.training.runner import KernelRunner
+from tests.exactness.sft_configs import SFT, arguments, without_clock
+
+
+class WatchedRunner(KernelRunner):
+    """Keeps history and weights of each run before its trainer is let go."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.results: dict[int, dict[str, Any]] = {}
+
+    def release(self, run_id: int) -> None:
+        held = self._held.get(run_id)
+        if held is not None and held.run.trainer is not None:
+            trainer = held.run.trainer
+            self.results[run_id] = {
+                "history": without_clock(trainer.state.log_history),
+                "weights": {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad},
+            }
+        super().release(run_id)
+
+
+def run_config(name: str, objects: Objects) -> Any:
+    lora = SFT[name][2]
+    fields = RFModelConfig(
+        model_name="tiny",
+        peft_config=None if lora is None else RFLoraConfig(**lora),
+        training_args=RFSFTConfig(**arguments(name)),
+    ).given()
+    return build_run_config(fields, "SFT", objects, seed=0)
+
+
+def start(
+    folder: Path,
+    names: list[str],
+    data: tuple[Any, Any],
+    *,
+    num_chunks: int,
+    store: EventStore | None = None,
+    runner: Callable[..., KernelRunner] = WatchedRunner,
+) -> Engine:
+    """An engine with a run for each name, or with the runs that the store has."""
+    objects = Objects()
+    store = store or MemoryStore()
+    known = store.read()
+    fence = store.acquire(this_process(), take_over=True)
+    made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
+    engine = Engine(store, made, fold(known), fence=fence)
+    made._listener = engine.on_live
+    configs = [run_config(name, objects) for name in names]
+    if not known:
+        engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
+    return engine
+
+
+def turn_all(engine: Engine, *, turns: int | None = None) -> None:
+    """Until no run wants a turn, or so many turns."""
+    done = 0
+    while turns is None or done < turns:
+        if isinstance(engine.turn(), Idle):
+            return
+        done += 1

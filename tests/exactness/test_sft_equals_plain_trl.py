@@ -1,0 +1,87 @@
+"""Runs trained in chunks beside each other equal plain TRL alone in its own process: equality, not closeness."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.core.run import RunState
+from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.tiny import tiny_model
+from tests.exactness.harness import start, turn_all
+from tests.exactness.sft_configs import SFT, data
+
+pytestmark = pytest.mark.slow
+
+KINDS = sorted({kind for kind, _, _ in SFT.values()})
+
+
+def names_of(kind: str) -> list[str]:
+    return [name for name, (of, _, _) in SFT.items() if of == kind]
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What plain TRL gives for each config."""
+    folder = tmp_path_factory.mktemp("plain")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.exactness.plain_trl", str(folder), *SFT]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=540)
+    return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in SFT}
+
+
+def assert_equal(name: str, plain: dict[str, Any], ours: dict[str, Any]) -> None:
+    for expected, found in zip(plain["history"], ours["history"], strict=True):
+        assert found == expected, name
+    assert ours["weights"].keys() == plain["weights"].keys(), name
+    for tensor, expected in plain["weights"].items():
+        assert torch.equal(ours["weights"][tensor], expected), f"{name}: {tensor}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_interleaved_runs_equal_plain_trl_bit_for_bit(
+    kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    names = names_of(kind)
+    engine = start(tmp_path, names, data(kind), num_chunks=5)
+    turn_all(engine)
+    for run_id, name in enumerate(names, start=1):
+        record = engine.state.record(run_id)
+        assert record.state is RunState.COMPLETED, record.failure
+        assert record.progress.chunks >= 5
+        assert_equal(name, plain[name], engine._runner.results[run_id])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_continued_from_checkpoints_by_another_runner_equal_plain_trl(
+    kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    names, store = names_of(kind), MemoryStore()
+    first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
+    for _ in range(3):  # three times nothing of the process survives but the folder and the log
+        turn_all(first, turns=len(names) * 2 - 1)
+        first._runner.close()
+        first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
+    turn_all(first)
+    for run_id, name in enumerate(names, start=1):
+        assert first.state.record(run_id).state is RunState.COMPLETED, first.state.record(run_id).failure
+        if run_id in first._runner.results:  # type: ignore[attr-defined]
+            assert_equal(name, plain[name], first._runner.results[run_id])  # type: ignore[attr-defined]
+        points = list(first.state.record(run_id).all_points())
+        steps = [point.step for point in points]
+        assert steps == sorted(set(steps)), name
+
+
+def test_the_shared_base_is_untouched_by_training(tmp_path: Path) -> None:
+    names = ["cosine_dropout", "full_fine_tuning", "dora"]
+    engine = start(tmp_path, names, data("prompts"), num_chunks=2)
+    turn_all(engine, turns=5)
+    (base,) = engine._runner._models._models.values()  # type: ignore[attr-defined]
+    for (name, found), (_, expected) in zip(
+        base.model.named_parameters(), tiny_model().named_parameters(), strict=True
+    ):
+        assert torch.equal(found, expected), name
