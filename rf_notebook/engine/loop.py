@@ -14,6 +14,7 @@ from rf_notebook.core.events import (
     CheckpointsRemoved,
     ChunkTrained,
     Event,
+    ExperimentEnded,
     Noted,
     OperationObeyed,
     RunAdded,
@@ -131,6 +132,15 @@ class Engine:
         for one in recorded:
             self.state.apply(one)
         self.publisher.committed(recorded)
+
+    def close_experiment(self, *, cancelled: bool) -> None:
+        """Commit what is trained but not committed, and that the experiment ended; called between two steps."""
+        run_id, self._in_chunk = self._in_chunk, None
+        events: list[Event] = []
+        if run_id is not None and self._runner.holds(run_id):
+            result = self._when_room(lambda: self._runner.save(run_id, self._fence))
+            events = self._trained(self.state.record(run_id), result)
+        self.commit([*events, ExperimentEnded(cancelled=cancelled)])
 
     # ---- operations
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,12 +17,12 @@ ValueT = TypeVar("ValueT")
 class Receipt(Generic[ValueT]):
     """The answer to an operation, as soon as it was obeyed or refused."""
 
-    def __init__(self, future: Future[Any], convert: Callable[[Any], ValueT]) -> None:
-        self._future = future
+    def __init__(self, futures: Sequence[Future[Any]], convert: Callable[[list[Any]], ValueT]) -> None:
+        self._futures = futures
         self._convert = convert
 
     def result(self, timeout: float | None = None) -> ValueT:
-        """Wait until the operation was obeyed.
+        """Wait until the operation, or all of several, was obeyed.
 
         Args:
             timeout: Seconds; forever when omitted.
@@ -32,22 +31,20 @@ class Receipt(Generic[ValueT]):
             RFNotebookError: why the operation was refused.
             TimeoutError: when it was not obeyed in time; it stays in the queue.
         """
-        try:
-            return self._convert(self._future.result(timeout))
-        except FutureTimeoutError as error:
-            if self._future.done():
-                raise
-            raise TimeoutError(f"the operation was not obeyed within {timeout} s; it is still in the queue.") from error
+        late = wait(self._futures, timeout).not_done
+        if late:
+            raise TimeoutError(f"the operation was not obeyed within {timeout} s; it is still in the queue.")
+        return self._convert([future.result() for future in self._futures])
 
     def done(self) -> bool:
         """Whether it was obeyed or refused."""
-        return self._future.done()
+        return all(future.done() for future in self._futures)
 
     def __repr__(self) -> str:
-        if not self._future.done():
+        if not self.done():
             return "<Receipt: waiting for the next step>"
-        error = self._future.exception()
-        return f"<Receipt: refused: {error}>" if error else f"<Receipt: obeyed: {self.result()!r}>"
+        errors = [error for future in self._futures if (error := future.exception()) is not None]
+        return f"<Receipt: refused: {errors[0]}>" if errors else f"<Receipt: obeyed: {self.result()!r}>"
 
 
 @dataclass(frozen=True, slots=True)

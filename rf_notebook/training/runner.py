@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
-from rf_notebook.automl.concrete import MODEL_FIELDS
 from rf_notebook.automl.encoding import Objects, decode
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, RFNotebookError
 from rf_notebook.core.ports import (
@@ -37,6 +36,7 @@ from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.parked import Gate, ParkedRun, ParkedStatus
 from rf_notebook.training.process_state import PROCESS, ProcessState, isolated
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.warm_start import load_snapshot, save_snapshot, take_snapshot, warm_start
 
 #: Printers that trl and transformers add to every trainer.
@@ -95,12 +95,12 @@ class KernelRunner:
         self._folder = folder
         self._data = data
         self._objects = objects
-        self._models = BaseModels(create_model)
+        self.models = BaseModels(create_model)
         self._formatted = FormattedData(data, folder / "data")
         self._prepared = PreparedDatasets()
         self._num_chunks = num_chunks
         self._fail_on_nan = fail_on_nan
-        self._listener = listener
+        self.listener = listener
         self._observer = observer
         self._log = log or logging.getLogger("rf_notebook.quiet")
         self._held: dict[int, _Held] = {}
@@ -138,7 +138,9 @@ class KernelRunner:
             adapter = take_snapshot(held.run.trainer.model)
             steps, samples = held.run.step, self._progress(held).samples
         elif source is not None:
-            model, _ = self.model_of(config, source, is_trainable=True)
+            model, _ = trained_model(
+                self.models, self._folder, self._objects, config, source, is_trainable=True
+            )
             adapter = take_snapshot(model)
             del model
             steps, samples = source.steps, source.samples
@@ -202,30 +204,8 @@ class KernelRunner:
         """See ChunkRunner."""
         for run_id in list(self._held):
             self.release(run_id)
-        self._models.clear()
+        self.models.clear()
         memory.collect()
-
-    # ---- for Experiment.load and export
-
-    def model_of(
-        self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False
-    ) -> tuple[Any, Any]:
-        """The trained model of a run, over the resident base weights, and its tokenizer.
-
-        Raises:
-            CheckpointDamaged: when the checkpoint is not what was recorded.
-        """
-        from peft import PeftModel
-
-        path = checkpoints.verify_folder(self._folder, checkpoint)
-        base = self._base(config)
-        with isolated():
-            if config.peft is None:
-                model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
-                model.requires_grad_(is_trainable)
-            else:
-                model = PeftModel.from_pretrained(tree_clone(base.model), str(path), is_trainable=is_trainable)
-        return model.eval(), base.tokenizer_for({"inference": True})
 
     # ---- a turn
 
@@ -353,7 +333,7 @@ class KernelRunner:
         if request.warm_start is not None and resume_from is None:
             inherited = load_snapshot(checkpoints.verify_folder(self._folder, request.warm_start))
         try:
-            base = self._base(config)
+            base = base_of(self.models, self._objects, config)
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
             return _failure_of(error)
         run = ParkedRun(
@@ -383,12 +363,6 @@ class KernelRunner:
         held.plan = self._plan(run.trainer)
         self._held[run_id] = held
         return held
-
-    def _base(self, config: RunConfig) -> Any:  # noqa: ANN401
-        model_config = decode({name: config.model[name] for name in MODEL_FIELDS}, self._objects)
-        model_config["model_kwargs"] = model_config["model_kwargs"] or {}
-        model_config["tokenizer_kwargs"] = model_config["tokenizer_kwargs"] or {}
-        return self._models.get(model_config, use_cpu=bool(config.training.get("use_cpu", False)))
 
     def _trainer(
         self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool
@@ -492,12 +466,12 @@ class KernelRunner:
             point = self._record(held, step, metrics)
             if self._fail_on_nan and _has_nan(metrics):
                 raise FloatingPointError(f"the loss is not a number at step {step}; lower the learning rate.")
-            if point is not None and self._listener is not None and held.plan is not None:
-                self._listener(run_id, self._live_progress(held, step), point)
+            if point is not None and self.listener is not None and held.plan is not None:
+                self.listener(run_id, self._live_progress(held, step), point)
 
         def on_step(step: int) -> None:
-            if self._listener is not None and held.plan is not None:
-                self._listener(run_id, self._live_progress(held, step), None)
+            if self.listener is not None and held.plan is not None:
+                self.listener(run_id, self._live_progress(held, step), None)
 
         held.run.gate.on_metrics = on_metrics
         held.run.gate.on_step = on_step

@@ -66,7 +66,7 @@ def start(
     fence = store.acquire(this_process(), take_over=True)
     made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
     engine = Engine(store, made, fold(known), fence=fence)
-    made._listener = engine.on_live
+    made.listener = engine.on_live
     configs = [run_config(name, objects) for name in names]
     if not known:
         engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])

@@ -1,0 +1,139 @@
+"""What does a script show while it waits? A table that moves in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rf_notebook.core.run import RunState
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import flatten
+from rf_notebook.runs import Run, best_run, etas, varying_knobs
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_ICONS = {
+    RunState.QUEUED: "·",
+    RunState.RUNNING: "▶",
+    RunState.STOPPED: "■",
+    RunState.COMPLETED: "✓",
+    RunState.FAILED: "✗",
+    RunState.DELETED: "–",
+}
+_SHOWN_METRICS = ("loss", "eval_loss")
+_NOWHERE = Path()
+
+
+class Progress:
+    """Shows an experiment's progress; ``update`` is called by the thread that waits."""
+
+    def __init__(self, state: ExperimentState, stream: TextIO) -> None:
+        self._state = state
+        self._stream = stream
+        self._chunks_told: dict[int, tuple[int, RunState]] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator[Progress]:
+        """While it lasts, the progress is on the screen."""
+        if not self._stream.isatty():
+            yield self
+            self.update()
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(file=self._stream), auto_refresh=False, transient=False) as live:
+            self._live = live
+            try:
+                yield self
+            finally:
+                self.update()
+
+    def update(self, held_up: str | None = None) -> None:
+        """Show what changed."""
+        if self._stream.isatty():
+            self._live.update(runs_table(self._state, held_up), refresh=True)
+            return
+        for line in self._new_lines():
+            self._stream.write(line + "\n")
+        if held_up is not None and self._chunks_told.get(0) is None:
+            self._stream.write(held_up + "\n")
+            self._chunks_told[0] = (0, RunState.QUEUED)
+        self._stream.flush()
+
+    def _new_lines(self) -> Iterator[str]:
+        for record in list(self._state.runs.values()):
+            now = (record.progress.chunks, record.state)
+            if self._chunks_told.get(record.run_id, (0, RunState.QUEUED)) != now:
+                self._chunks_told[record.run_id] = now
+                yield line_of(self._state, record.run_id)
+
+
+def line_of(state: ExperimentState, run_id: int) -> str:
+    """One run in one line of text."""
+    run, record = Run(state, run_id, _NOWHERE), state.record(run_id)
+    metrics = run.metrics
+    parts = [f"run {run_id}", f"{run.state}", f"chunk {record.progress.chunks}/{record.progress.total_chunks or '?'}"]
+    parts += [f"{name} {metrics[name]:.4f}" for name in _SHOWN_METRICS if name in metrics]
+    eta = etas(state).get(run_id)
+    if eta is not None:
+        parts.append(f"about {_duration(eta)} left")
+    if run.error:
+        parts.append(run.error.splitlines()[0][:200])
+    return "  ".join(parts)
+
+
+def runs_table(state: ExperimentState, held_up: str | None = None) -> RenderableType:
+    """All runs as a rich table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    knobs = varying_knobs(state)[:5]
+    best = best_run(state, "eval_loss", "min") or best_run(state, "loss", "min")
+    table = Table(caption=Text(held_up) if held_up else None)
+    for title in ("", "run", "state", *(knob.rpartition(".")[2] for knob in knobs), *_SHOWN_METRICS, "progress", "left"):
+        table.add_column(Text(title))
+    left = etas(state)
+    for record in list(state.runs.values()):
+        run = Run(state, record.run_id, _NOWHERE)
+        flat, metrics = flatten(record.config.as_json()), run.metrics
+        cells = [
+            _ICONS[run.state],
+            f"{run.id}{' ★' if run.id == best else ''}{f' ← {run.parent}' if run.parent else ''}",
+            str(run.state),
+            *(str(flat.get(knob)) for knob in knobs),
+            *(f"{metrics[name]:.4f}" if name in metrics else "" for name in _SHOWN_METRICS),
+            f"{run.progress:.0%}",
+            _duration(left[run.id]) if run.id in left else "",
+        ]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def table_text(state: ExperimentState, width: int = 120) -> str:
+    """All runs as a table of text."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    stream = StringIO()
+    Console(file=stream, width=width, force_terminal=False).print(runs_table(state))
+    return stream.getvalue()
+
+
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel; loads nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+

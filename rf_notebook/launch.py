@@ -1,0 +1,306 @@
+"""Can this ``run_fit`` work, and is it the experiment that was recorded? Answered before any model is loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
+from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.automl.search import RFGridSearch, Search
+from rf_notebook.automl.search_space import List
+from rf_notebook.automl.validation import did_you_mean
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.events import ExperimentStarted
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import Json, flatten
+from rf_notebook.engine.keep import Keep
+from rf_notebook.planning.chunks import check_num_chunks
+
+if TYPE_CHECKING:
+    from rf_notebook.training.datasets import ExperimentData
+
+_METHODS = ("SFT",)
+_EXECUTIONS = ("exact",)
+_DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+_DEFAULT_BATCH_SIZE = 8  # of TrainingArguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A ``run_fit`` that was found to be possible."""
+
+    configs: tuple[RunConfig, ...]
+    objects: Objects
+    data: ExperimentData
+    started: ExperimentStarted
+    create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
+    fail_on_nan: bool
+
+
+def prepare(
+    folder: Path,
+    name: str,
+    param_config: Any,  # noqa: ANN401
+    create_model_fn: Any,  # noqa: ANN401
+    train_dataset: Any,  # noqa: ANN401
+    eval_dataset: Any,  # noqa: ANN401
+    *,
+    num_chunks: Any,  # noqa: ANN401
+    num_shards: Any,  # noqa: ANN401
+    seed: Any,  # noqa: ANN401
+    data_seed: Any,  # noqa: ANN401
+    execution: Any,  # noqa: ANN401
+    keep: Any,  # noqa: ANN401
+    fail_on_nan: bool,
+) -> Launch:
+    """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
+
+    Raises:
+        ConfigError: what is wrong, in one sentence.
+    """
+    num_chunks = _chunks(num_chunks, num_shards)
+    _check_seed("seed", seed)
+    if data_seed is not None:
+        _check_seed("data_seed", data_seed)
+    if execution not in _EXECUTIONS:
+        raise ConfigError(f"run_fit(execution={execution!r}) is not possible; this version trains execution='exact' only.")
+    if keep not in tuple(Keep):
+        raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
+    _check_create_model(create_model_fn)
+    search = _search(param_config)
+    if search.trainer_type not in _METHODS:
+        raise ConfigError(
+            f"trainer_type={search.trainer_type!r} can be configured but not trained by this version; "
+            f"it trains {', '.join(_METHODS)}."
+        )
+    objects = Objects()
+    configs = tuple(search.run_configs(objects, seed=seed, data_seed=data_seed))
+    for number, config in enumerate(configs, start=1):
+        _check_config(number, config, has_loader=create_model_fn is not None, has_eval=eval_dataset is not None)
+
+    from rf_notebook.training.datasets import ExperimentData, as_dataset
+
+    if train_dataset is None:
+        raise ConfigError("run_fit needs a train_dataset; give a datasets.Dataset, a list of dicts or a pandas frame.")
+    data = ExperimentData(
+        as_dataset(train_dataset, "train_dataset"),
+        None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
+    )
+    _check_plans(configs, data, num_chunks)
+    _check_functions(configs, data, objects)
+    _check_with_libraries(folder, configs, data, objects, num_chunks)
+    started = ExperimentStarted(
+        name=name,
+        num_chunks=num_chunks,
+        seed=seed,
+        data_seed=data_seed,
+        execution=execution,
+        keep=str(keep),
+        data=data.fingerprint(),
+        versions=versions(),
+    )
+    return Launch(
+        configs=configs,
+        objects=objects,
+        data=data,
+        started=started,
+        create_model=create_model_fn,
+        fail_on_nan=bool(fail_on_nan),
+    )
+
+
+def additions(state: ExperimentState, launch: Launch, *, extend: bool) -> list[RunConfig]:
+    """The configs that are to join a recorded experiment; all of them when nothing is recorded.
+
+    Raises:
+        ConfigError: when the arguments are not those that were recorded, told one by one.
+    """
+    if state.started is None:
+        return list(launch.configs)
+    known = Counter(r.config.digest() for r in state.runs.values() if r.parent_id is None)
+    new = []
+    for config in launch.configs:
+        if known[config.digest()] > 0:
+            known[config.digest()] -= 1
+        else:
+            new.append(config)
+    missing = [r for r in state.runs.values() if r.parent_id is None and known[r.config.digest()] > 0]
+    told = list(_shared_differences(state.started, launch.started))
+    remedy = "Give the recorded arguments to go on, or use another experiment name"
+    if not told and (new or missing) and not extend:
+        told = list(_config_differences(new, [r.config for r in missing], [r.run_id for r in missing]))
+        remedy += ", or set extend=True to add the new configs as new runs"
+    if told:
+        listed = "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
+        raise ConfigError(f"experiment {launch.started.name!r} is recorded with other arguments: {listed}. {remedy}.")
+    return new
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide figures."""
+    found = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _chunks(num_chunks: Any, num_shards: Any) -> int:  # noqa: ANN401
+    if num_shards is not None:
+        if num_chunks != 4 and num_chunks != num_shards:
+            raise ConfigError(f"run_fit has num_chunks={num_chunks!r} and num_shards={num_shards!r}; they mean the same, give one.")
+        num_chunks = num_shards
+    if isinstance(num_chunks, bool) or not isinstance(num_chunks, int) or num_chunks < 1:
+        raise ConfigError(f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1.")
+    return num_chunks
+
+
+def _check_seed(name: str, value: Any) -> None:  # noqa: ANN401
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ConfigError(f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}.")
+
+
+def _check_create_model(function: Any) -> None:  # noqa: ANN401
+    if function is None:
+        return
+    if not callable(function):
+        raise ConfigError(
+            f"run_fit(create_model_fn=...) is a {type(function).__name__}; "
+            "give a function of the model config that returns (model, tokenizer)."
+        )
+    try:
+        inspect.signature(function).bind({})
+    except TypeError:
+        name = getattr(function, "__name__", "create_model_fn")
+        raise ConfigError(f"{name} must take one argument, the model config; its signature is {inspect.signature(function)}.") from None
+    except ValueError:
+        return  # a built-in without a signature
+
+
+def _search(given: Any) -> Search:  # noqa: ANN401
+    if isinstance(given, Search):
+        return given
+    templates = given.values if isinstance(given, List) else given if isinstance(given, list) else [given]
+    if templates and all(isinstance(template, RFModelConfig) for template in templates):
+        args = templates[0].training_args
+        first = args.values[0] if isinstance(args, List) else args
+        if isinstance(first, TrainingConfig):
+            return RFGridSearch(given, type(first).method)
+    raise ConfigError(
+        f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or RFRandomSearch(...)."
+    )
+
+
+def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval: bool) -> None:
+    if not config.model["model_name"] and not has_loader:
+        raise ConfigError(f"config {number} has no model_name; give RFModelConfig one, or give run_fit a create_model_fn.")
+    strategy = config.training.get("eval_strategy", "no")
+    if not has_eval and strategy not in ("no", False):
+        raise ConfigError(
+            f"config {number} has eval_strategy={strategy!r} but run_fit has no eval_dataset; give one, or remove eval_strategy."
+        )
+    if not has_eval and config.extras.get("compute_metrics") is not None:
+        raise ConfigError(f"config {number} has compute_metrics but run_fit has no eval_dataset; give one, or remove compute_metrics.")
+    if config.extras.get("generation_config") is not None and config.extras.get("compute_metrics") is None:
+        raise ConfigError(f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither.")
+
+
+def _check_plans(configs: Iterable[RunConfig], data: ExperimentData, num_chunks: int) -> None:
+    for number, config in enumerate(configs, start=1):
+        training = config.training
+        if data.examples is None:
+            if training.get("max_steps", -1) < 1:
+                raise ConfigError(
+                    f"config {number} trains by epochs, but train_dataset is a stream without length; set training_args.max_steps."
+                )
+            continue
+        if training.get("packing"):
+            continue  # how many rows remain is known when the data is packed
+        check_num_chunks(
+            num_chunks,
+            rows=data.examples,
+            batch_size=training.get("per_device_train_batch_size", _DEFAULT_BATCH_SIZE),
+            accumulation=training.get("gradient_accumulation_steps", 1),
+        )
+
+
+def _check_functions(configs: Iterable[RunConfig], data: ExperimentData, objects: Objects) -> None:
+    from rf_notebook.training.datasets import check_formatting
+
+    tried: set[str] = set()
+    for config in configs:
+        encoded = config.extras.get("formatting_func")
+        if encoded is None or str(encoded) in tried:
+            continue
+        tried.add(str(encoded))
+        check_formatting(decode(encoded, objects), data.train)
+
+
+def _check_with_libraries(
+    folder: Path, configs: Iterable[RunConfig], data: ExperimentData, objects: Objects, num_chunks: int
+) -> None:
+    """What only trl's and peft's own classes know."""
+    from rf_notebook.training.runner import KernelRunner
+
+    runner = KernelRunner(folder, data, objects, None, num_chunks=num_chunks)
+    tried: set[str] = set()
+    for number, config in enumerate(configs, start=1):
+        if config.digest() in tried:
+            continue
+        tried.add(config.digest())
+        try:
+            runner.validate(config)
+        except ConfigError as error:
+            raise ConfigError(f"config {number}: {error}") from error
+
+
+def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -> Iterable[str]:
+    for name in ("num_chunks", "seed", "data_seed", "execution"):
+        before, now = getattr(recorded, name), getattr(given, name)
+        if before != now:
+            yield f"{name} was {before!r} and is {now!r}"
+    for part, argument in (("train", "train_dataset"), ("eval", "eval_dataset")):
+        before, now = recorded.data.get(part), given.data.get(part)
+        if before != now:
+            yield f"{argument} was {_data_words(before)} and is {_data_words(now)}"
+
+
+def _data_words(fingerprint: Json) -> str:
+    if fingerprint is None:
+        return "not given"
+    if "rows" not in fingerprint:
+        return "a stream"
+    return f"{fingerprint['rows']} rows (sha256 {fingerprint['sha256'][:8]})"
+
+
+def _config_differences(new: list[RunConfig], missing: list[RunConfig], ids: list[int]) -> Iterable[str]:
+    for run_id, before in zip(ids, missing, strict=True):
+        if new:
+            now = new.pop(0)
+            yield f"run {run_id}: " + ", ".join(_value_differences(flatten(before.as_json()), flatten(now.as_json())))
+        else:
+            yield f"run {run_id} is not among the given configs"
+    if new:
+        yield f"{len(new)} given configs are not recorded"
+
+
+def _value_differences(before: Mapping[str, Json], now: Mapping[str, Json]) -> Iterable[str]:
+    for key in dict.fromkeys([*before, *now]):
+        if before.get(key) != now.get(key):
+            yield f"{key} was {_value_words(before.get(key))} and is {_value_words(now.get(key))}"
+
+
+def _value_words(value: Json) -> str:
+    if isinstance(value, dict) and "$object" in value:
+        name, _, sha = value["$object"].partition("@")
+        return f"{name} (source {sha[:6]})"
+    return repr(value)[:60]

@@ -1,0 +1,235 @@
+"""What does a user see of a run? Live handles and tables, drawn from the experiment's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.core.redaction import REDACTED
+from rf_notebook.core.run import READY, MetricPoint, Progress, RunState, WarmStartReport
+from rf_notebook.core.state import ExperimentState, RunRecord
+from rf_notebook.core.values import Json, flatten
+from rf_notebook.planning.eta import Pace, remaining_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """A live view of one run: every attribute is what holds now."""
+
+    def __init__(self, state: ExperimentState, run_id: int, folder: Path) -> None:
+        self._state = state
+        self._id = run_id
+        self._folder = folder
+
+    @property
+    def id(self) -> int:
+        """1, 2, 3, ... in the order in which runs were added."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """A short name for tables and curves."""
+        return f"run {self._id}"
+
+    @property
+    def config(self) -> dict[str, Json]:
+        """The whole config, nested as in RFModelConfig; a copy."""
+        return self._record.config.as_json()
+
+    @property
+    def state(self) -> RunState:
+        """queued, running, stopped, completed, failed or deleted."""
+        record = self._record
+        return RunState.RUNNING if record.state is RunState.QUEUED and self._id in self._state.live else record.state
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done, those of the chunk in progress included."""
+        return self._progress.steps
+
+    @property
+    def samples(self) -> int:
+        """Rows of the training data seen."""
+        return self._progress.samples
+
+    @property
+    def progress(self) -> float:
+        """Between 0 and 1."""
+        return self._progress.fraction
+
+    @property
+    def eta(self) -> float | None:
+        """Wall seconds until the run is over, taking turns with the others; None when nothing is known or to come."""
+        return etas(self._state).get(self._id)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The latest value of each metric."""
+        latest: dict[str, float] = {}
+        for point in points_of(self._state, self._id):
+            latest.update(point.metrics)
+        return latest
+
+    @property
+    def parent(self) -> int | None:
+        """The run it was cloned from."""
+        return self._record.parent_id
+
+    @property
+    def edits(self) -> dict[str, Json]:
+        """What differs from the parent, by dotted key."""
+        return dict(self._record.edits)
+
+    @property
+    def warm_start_report(self) -> WarmStartReport | None:
+        """What was taken over from the parent's adapter."""
+        return self._record.warm_start_report
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed, in a sentence."""
+        failure = self._record.failure
+        return None if failure is None else failure.message
+
+    @property
+    def traceback(self) -> str | None:
+        """The full text of the error."""
+        failure = self._record.failure
+        return None if failure is None else failure.traceback
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Folder of the newest checkpoint."""
+        saved = self._record.checkpoints
+        return self._folder / saved[-1].folder.path if saved else None
+
+    @property
+    def _record(self) -> RunRecord:
+        return self._state.record(self._id)
+
+    @property
+    def _progress(self) -> Progress:
+        live = self._state.live.get(self._id)
+        return self._record.progress if live is None else live.progress
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items() if k in ("loss", "eval_loss"))
+        return f"<Run {self.id}: {self.state}, {self.progress:.0%}{', ' + shown if shown else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other._id == self._id and other._state is self._state
+
+    def __hash__(self) -> int:
+        return hash((id(self._state), self._id))
+
+
+def points_of(state: ExperimentState, run_id: int) -> Iterator[MetricPoint]:
+    """Every point of a run: the committed ones, then those of the chunk in progress."""
+    live = state.live.get(run_id)
+    last = 0
+    for point in state.record(run_id).all_points():
+        last = point.step
+        yield point
+    if live is not None:
+        yield from (point for point in list(live.points) if point.step > last)
+
+
+def etas(state: ExperimentState) -> dict[int, float]:
+    """Wall seconds until each unfinished run is over, by id."""
+    paces = []
+    for record in state.ready():
+        live = state.live.get(record.run_id)
+        progress = record.progress if live is None else live.progress
+        total = progress.total_samples or _total_samples(state)
+        spent, trained = record.train_seconds + record.overhead_seconds, record.progress.samples
+        paces.append(
+            Pace(
+                run_id=record.run_id,
+                samples_left=max(total - progress.samples, 0),
+                seconds_per_sample=spent / trained if trained else None,
+            )
+        )
+    return remaining_seconds(paces)
+
+
+def _total_samples(state: ExperimentState) -> int:
+    return max((record.progress.total_samples for record in list(state.runs.values())), default=0)
+
+
+def best_run(state: ExperimentState, metric: str, mode: str) -> int | None:
+    """Id of the run with the best latest value; None when no run has the metric.
+
+    The latest value rather than the best ever, so that a run is judged by the adapter that it has.
+    """
+    scored = []
+    for record in list(state.runs.values()):
+        if record.state is RunState.DELETED:
+            continue
+        values = [p.metrics[metric] for p in points_of(state, record.run_id) if metric in p.metrics]
+        if values and values[-1] == values[-1]:
+            scored.append((values[-1], record.run_id))
+    if not scored:
+        return None
+    pick = min if mode == "min" else max
+    return pick(scored, key=lambda pair: pair[0])[1]
+
+
+def results_frame(state: ExperimentState) -> pd.DataFrame:
+    """A row per run and logged step."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = [
+        {
+            "run_id": run_id,
+            "step": point.step,
+            "samples": point.samples,
+            "epoch": point.epoch,
+            "chunk": point.chunk,
+            **point.metrics,
+        }
+        for run_id in list(state.runs)
+        for point in points_of(state, run_id)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["run_id", "step", "samples", "epoch", "chunk"])
+
+
+def runs_frame(state: ExperimentState) -> pd.DataFrame:
+    """A row per run with its config, flattened; columns of the config are dotted."""
+    import pandas as pd
+
+    rows = []
+    for record in list(state.runs.values()):
+        handle = Run(state, record.run_id, Path())
+        flat = {key: _shown(value) for key, value in flatten(record.config.as_json()).items()}
+        rows.append(
+            {
+                "run_id": record.run_id,
+                "state": str(handle.state),
+                "parent": record.parent_id,
+                "warm_start": record.warm_start is not None,
+                "steps": handle.steps,
+                "samples": handle.samples,
+                "progress": handle.progress,
+                "error": handle.error,
+                **flat,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def varying_knobs(state: ExperimentState) -> list[str]:
+    """Dotted keys of the configs in which the runs differ."""
+    flats = [flatten(record.config.as_json()) for record in list(state.runs.values())]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [key for key in keys if len({repr(flat.get(key)) for flat in flats}) > 1]
+
+
+def _shown(value: Json) -> Json:
+    if isinstance(value, dict) and "$secret" in value:
+        return REDACTED
+    if isinstance(value, dict) and "$object" in value:
+        return value["$object"].partition("@")[0]
+    return value

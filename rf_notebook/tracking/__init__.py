@@ -1,0 +1,1 @@
+"""Mirrors of the event log in other people's tools; never read back, never fatal."""

@@ -1,0 +1,282 @@
+"""How does an experiment show in MLflow? One MLflow experiment, one MLflow run a run, written by a thread of its own.
+
+The mirror follows the event log: what could not be written because a server was slow, locked or away is written later,
+and what a kill left out is written by the next kernel. Each MLflow run carries the number of the last event written to
+it, so nothing is written twice; MLflow itself drops a metric that it has with the same step, value and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rf_notebook.core.events import (
+    ChunkTrained,
+    Recorded,
+    RunAdded,
+    RunFailed,
+    StateChanged,
+    WarmStarted,
+)
+from rf_notebook.core.redaction import REDACTED, redact
+from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
+from rf_notebook.core.values import Json, flatten
+
+_TAG_RUN, _TAG_SEQ, _TAG_STEP = "rf_notebook.run_id", "rf_notebook.seq", "rf_notebook.step"
+_STATUS = {
+    RunState.QUEUED: "SCHEDULED",
+    RunState.RUNNING: "RUNNING",
+    RunState.STOPPED: "KILLED",
+    RunState.COMPLETED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.DELETED: "KILLED",
+}
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
+_MOST_METRICS = 1000  # in one call of log_batch
+_LONGEST_VALUE = 500
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+class MlflowMirror:
+    """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
+
+    def __init__(self, folder: Path, name: str, *, log: logging.Logger, tracking_uri: str | None = None) -> None:
+        """Nothing is imported or written before ``start``.
+
+        Args:
+            folder: The experiment's; holds the database unless the user set a tracking URI.
+            name: Of the MLflow experiment.
+            log: The experiment's.
+            tracking_uri: For tests; otherwise the user's, or a database in the folder.
+        """
+        self._folder = folder
+        self._name = name
+        self._log = log
+        self._tracking_uri = tracking_uri
+        self._waiting: deque[Recorded] = deque()
+        self._arrived = threading.Condition()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=f"rf-mlflow-{name}", daemon=True)
+        self._client: Any = None
+        self._experiment_id = ""
+        self._runs: dict[int, _MirroredRun] = {}
+        self._complained = False
+
+    def start(self, recorded: Sequence[Recorded]) -> None:
+        """Begin with everything that the log holds."""
+        self._waiting.extend(recorded)
+        self._thread.start()
+
+    def notify(self, recorded: Sequence[Recorded]) -> None:
+        """Further events were committed."""
+        with self._arrived:
+            self._waiting.extend(recorded)
+            self._arrived.notify_all()
+
+    def close(self, timeout: float) -> bool:
+        """Write what is waiting for at most ``timeout`` seconds, then end. Returns whether all was written."""
+        with self._arrived:
+            drained = self._arrived.wait_for(lambda: not self._waiting or not self._thread.is_alive(), timeout)
+            self._ending.set()
+            self._arrived.notify_all()
+        self._thread.join(timeout=1.0)
+        return drained and not self._waiting
+
+    # ---- the thread
+
+    def _main(self) -> None:
+        delay = _FIRST_RETRY_SECONDS
+        while not self._ending.is_set():
+            try:
+                if self._client is None:
+                    self._connect()
+                self._write_waiting()
+                delay = _FIRST_RETRY_SECONDS
+            except ImportError as error:
+                self._log.warning("MLflow is not written: %s", error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
+                if not self._complained:
+                    self._log.warning("MLflow is behind and will catch up: %s", redact(f"{error}"[:300]))
+                    self._complained = True
+                self._ending.wait(delay)
+                delay = min(delay * 2, _LAST_RETRY_SECONDS)
+
+    def _write_waiting(self) -> None:
+        while not self._ending.is_set():
+            with self._arrived:
+                if not self._waiting:
+                    self._arrived.notify_all()
+                    self._arrived.wait(5.0)
+                    continue
+                first = self._waiting[0]
+            self._write(first)
+            with self._arrived:
+                self._waiting.popleft()
+                self._arrived.notify_all()
+
+    def _connect(self) -> None:
+        with _without_telemetry():
+            import mlflow
+            from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
+        for name in ("mlflow", "alembic", ""):
+            for handler in logging.getLogger(name).handlers:
+                handler.addFilter(_not_from_mirrors)
+        uri = self._tracking_uri or (
+            mlflow.get_tracking_uri() if is_tracking_uri_set() else f"sqlite:///{(self._folder / 'mlflow.db').resolve()}"
+        )
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        known = client.get_experiment_by_name(self._name)
+        if known is not None:
+            self._experiment_id = known.experiment_id
+        else:
+            ours = uri.startswith("sqlite:")
+            artifacts = (self._folder / "mlflow_artifacts").resolve().as_uri() if ours else None
+            self._experiment_id = client.create_experiment(self._name, artifact_location=artifacts)
+        for run in client.search_runs([self._experiment_id], max_results=5000):
+            tags = run.data.tags
+            if _TAG_RUN in tags:
+                self._runs[int(tags[_TAG_RUN])] = _MirroredRun(
+                    run.info.run_id, int(tags.get(_TAG_SEQ, 0)), int(tags.get(_TAG_STEP, 0))
+                )
+        self._client = client
+
+    def _write(self, recorded: Recorded) -> None:
+        event = recorded.event
+        run_id = getattr(event, "run_id", None)
+        if run_id is None:
+            return
+        mirrored = self._runs.get(run_id)
+        if isinstance(event, RunAdded):
+            if mirrored is None:
+                self._runs[run_id] = self._create(recorded, event)
+            return
+        if mirrored is None or recorded.seq <= mirrored.seq:
+            return
+        tags: dict[str, str] = {}
+        points: tuple[MetricPoint, ...] = ()
+        match event:
+            case ChunkTrained():
+                points = tuple(point for point in event.points if point.step > mirrored.step)
+                tags = {"state": RunState.RUNNING, "progress": f"{event.progress.fraction:.1%}"}
+                self._client.update_run(mirrored.mlflow_id, status="RUNNING")
+                if event.checkpoint is not None and event.progress.steps == event.progress.total_steps:
+                    self._log_adapter(mirrored.mlflow_id, event.checkpoint)
+            case StateChanged():
+                tags = {"state": event.state}
+                self._set_status(mirrored.mlflow_id, event.state, recorded.at)
+            case RunFailed():
+                tags = {"state": RunState.FAILED, "error": event.failure.message[:_LONGEST_VALUE]}
+                self._set_status(mirrored.mlflow_id, RunState.FAILED, recorded.at)
+            case WarmStarted():
+                tags = {"warm_start_report": event.report.sentence()}
+            case _:
+                pass
+        self._log_batch(mirrored, recorded, points, tags)
+
+    def _create(self, recorded: Recorded, event: RunAdded) -> _MirroredRun:
+        tags = {
+            _TAG_RUN: str(event.run_id),
+            "state": RunState.QUEUED.value,
+            "parent": "" if event.parent_id is None else str(event.parent_id),
+            "warm_start": str(event.warm_start is not None).lower(),
+        }
+        started = int(recorded.at * 1000)
+        run = self._client.create_run(
+            self._experiment_id, start_time=started, tags=tags, run_name=f"run {event.run_id}"
+        )
+        mirrored = _MirroredRun(run.info.run_id, 0, 0)
+        from mlflow.entities import Param
+
+        params = [Param(_name(key), _text(value)) for key, value in flatten(event.config.as_json()).items()]
+        for group in _groups(params, 100):
+            self._client.log_batch(mirrored.mlflow_id, params=group)
+        self._client.set_tag(mirrored.mlflow_id, _TAG_SEQ, str(recorded.seq))
+        self._client.update_run(mirrored.mlflow_id, status="SCHEDULED")
+        mirrored.seq = recorded.seq
+        return mirrored
+
+    def _log_batch(
+        self, mirrored: _MirroredRun, recorded: Recorded, points: tuple[MetricPoint, ...], tags: dict[str, str]
+    ) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        at = int(recorded.at * 1000)
+        metrics = [
+            Metric(_name(name), value, at, point.step) for point in points for name, value in point.metrics.items()
+        ]
+        step = max((point.step for point in points), default=mirrored.step)
+        for group in _groups(metrics, _MOST_METRICS):
+            self._client.log_batch(mirrored.mlflow_id, metrics=group)
+        # The tags last: if the process dies before, the metrics are sent again and MLflow drops the repetition.
+        tags |= {_TAG_SEQ: str(recorded.seq), _TAG_STEP: str(step)}
+        self._client.log_batch(mirrored.mlflow_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        mirrored.seq, mirrored.step = recorded.seq, step
+
+    def _set_status(self, mlflow_id: str, state: RunState, at: float) -> None:
+        status = _STATUS[state]
+        if status in ("FINISHED", "FAILED", "KILLED"):
+            self._client.set_terminated(mlflow_id, status=status, end_time=int(at * 1000))
+        else:
+            self._client.update_run(mlflow_id, status=status)
+
+    def _log_adapter(self, mlflow_id: str, checkpoint: StoredFolder) -> None:
+        for name in _ADAPTER_FILES:
+            file = self._folder / checkpoint.path / name
+            if file.exists():
+                self._client.log_artifact(mlflow_id, str(file), artifact_path="adapter")
+
+
+class _MirroredRun:
+    """What MLflow has of a run."""
+
+    __slots__ = ("mlflow_id", "seq", "step")
+
+    def __init__(self, mlflow_id: str, seq: int, step: int) -> None:
+        self.mlflow_id, self.seq, self.step = mlflow_id, seq, step
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Import MLflow without its usage reports, which it decides on while it is imported.
+
+    A user who imported it already has decided; then nothing is touched.
+    """
+    name = "MLFLOW_DISABLE_TELEMETRY"
+    if "mlflow" in sys.modules or name in os.environ:
+        yield
+        return
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _not_from_mirrors(record: logging.LogRecord) -> bool:
+    """MLflow reports the creation of its tables on stderr, under whichever cell ran last."""
+    return not (record.threadName or "").startswith("rf-mlflow")
+
+
+def _name(key: str) -> str:
+    return re.sub(r"[^\w\-. /]", "_", key)[:250]
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict) and "$secret" in value:
+        return REDACTED
+    if isinstance(value, dict) and "$object" in value:
+        value = value["$object"]
+    return redact(str(value))[:_LONGEST_VALUE]
+
+
+def _groups(items: list[Any], size: int) -> Iterable[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,0 +1,74 @@
+"""How does a run's checkpoint become a model to talk to, or a folder to give away?"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from rf_notebook.automl.concrete import MODEL_FIELDS
+from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import RunConfig, StoredFolder
+from rf_notebook.training import checkpoints
+from rf_notebook.training.base_models import BaseModel, BaseModels, tree_clone
+from rf_notebook.training.process_state import isolated
+from rf_notebook.training.quiet import no_progress_bars
+
+
+def base_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseModel:
+    """The base model that a config chooses, loaded if it is not resident."""
+    model_config = decode({name: config.model[name] for name in MODEL_FIELDS}, objects)
+    model_config["model_kwargs"] = model_config["model_kwargs"] or {}
+    model_config["tokenizer_kwargs"] = model_config["tokenizer_kwargs"] or {}
+    return models.get(model_config, use_cpu=bool(config.training.get("use_cpu", False)))
+
+
+def trained_model(
+    models: BaseModels,
+    folder: Path,
+    objects: Objects,
+    config: RunConfig,
+    checkpoint: StoredFolder,
+    *,
+    is_trainable: bool = False,
+) -> tuple[Any, Any]:
+    """The model of a checkpoint, in evaluation mode over the resident base weights, and its tokenizer.
+
+    Raises:
+        CheckpointDamaged: when the checkpoint is not what was recorded.
+    """
+    path = checkpoints.verify_folder(folder, checkpoint)
+    base = base_of(models, objects, config)
+    with isolated(), no_progress_bars():
+        if config.peft is None:
+            model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
+            model.requires_grad_(is_trainable)
+        else:
+            model = PeftModel.from_pretrained(tree_clone(base.model), str(path), is_trainable=is_trainable)
+    return model.eval(), base.tokenizer_for({"for": "inference"})
+
+
+def export_model(model: Any, tokenizer: Any, target: Path, *, merge: bool) -> None:  # noqa: ANN401
+    """Write a trained model and its tokenizer to a folder.
+
+    Args:
+        model: What ``trained_model`` gave.
+        tokenizer: Likewise.
+        target: New or empty.
+        merge: Fold the adapter into a copy of the base weights, so that no peft is needed to load it.
+
+    Raises:
+        ConfigError: when the folder holds something.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty; export to a new folder.")
+    target.mkdir(parents=True, exist_ok=True)
+    with isolated(), no_progress_bars():
+        if merge and isinstance(model, PeftModel):
+            # Merging writes into the base weights, which are shared: the copy owns its own.
+            model = copy.deepcopy(model).merge_and_unload()
+        model.save_pretrained(str(target))
+        tokenizer.save_pretrained(str(target))
