@@ -95,7 +95,15 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
     knobs = varying_knobs(state)[:5]
     best = best_run(state, "eval_loss", "min") or best_run(state, "loss", "min")
     table = Table(caption=Text(held_up) if held_up else None)
-    for title in ("", "run", "state", *(knob.rpartition(".")[2] for knob in knobs), *_SHOWN_METRICS, "progress", "left"):
+    for title in (
+        "",
+        "run",
+        "state",
+        *(knob.rpartition(".")[2] for knob in knobs),
+        *_SHOWN_METRICS,
+        "progress",
+        "left",
+    ):
         table.add_column(Text(title))
     left = etas(state)
     for record in list(state.runs.values()):
@@ -136,4 +144,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-

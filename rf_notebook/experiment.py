@@ -64,7 +64,11 @@ class Experiment:
     def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:
         if mode != "fit":
             raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
-        if not isinstance(experiment_name, str) or not _NAME.fullmatch(experiment_name) or experiment_name.endswith("."):
+        if (
+            not isinstance(experiment_name, str)
+            or not _NAME.fullmatch(experiment_name)
+            or experiment_name.endswith(".")
+        ):
             raise ConfigError(
                 f"Experiment(experiment_name={experiment_name!r}): a name has up to 100 letters, digits, spaces and . _ + - "
                 "and begins with a letter, digit or _."
@@ -88,10 +92,10 @@ class Experiment:
 
     def run_fit(
         self,
-        param_config: Any,  # noqa: ANN401 - checked in a sentence
+        param_config: Any,
         create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
-        train_dataset: Any = None,  # noqa: ANN401
-        eval_dataset: Any = None,  # noqa: ANN401
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         num_chunks: int = 4,
         seed: int = 42,
         *,
@@ -244,7 +248,7 @@ class Experiment:
         """Remove a run, its memory and its checkpoints; its figures stay. See ``stop``."""
         return self._ask(run, lambda run_id: DeleteRun(run_id=run_id))
 
-    def clone(self, run: RunLike | Iterable[RunLike], edits: Any = None, warm_start: bool = False) -> Receipt[Any]:  # noqa: ANN401
+    def clone(self, run: RunLike | Iterable[RunLike], edits: Any = None, warm_start: bool = False) -> Receipt[Any]:
         """Add a run with the config of another and edits.
 
         Args:
@@ -327,9 +331,7 @@ class Experiment:
         """Every operation that was obeyed, with its wall time in seconds since 1970."""
         return [(r.event, r.at) for r in self._state.operations if isinstance(r.event, OperationObeyed)]
 
-    def load(
-        self, run: RunLike, create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None
-    ) -> Any:  # noqa: ANN401
+    def load(self, run: RunLike, create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None) -> Any:
         """A run's trained model, ready for inference; its newest checkpoint is what counts.
 
         Args:
@@ -355,7 +357,7 @@ class Experiment:
         """
         target = Path(path)
 
-        def write(model: Any, tokenizer: Any) -> None:  # noqa: ANN401
+        def write(model: Any, tokenizer: Any) -> None:
             from rf_notebook.training.trained_model import export_model
 
             export_model(model, tokenizer, target, merge=merge)
@@ -502,7 +504,7 @@ class Experiment:
             )
         futures = [thread.engine.mailbox.submit(operation) for operation in operations]
 
-        def handles(ids: list[int]) -> Any:  # noqa: ANN401
+        def handles(ids: list[int]) -> Any:
             runs = [Run(self._state, run_id, self._folder) for run_id in ids]
             return runs[0] if single else runs
 
@@ -589,4 +591,3 @@ def _quietly_wait(future: Future[Any]) -> None:
         future.result()
     except RFNotebookError:
         return  # shown by whoever asks for the engine's error
-

@@ -47,17 +47,17 @@ class Launch:
 def prepare(
     folder: Path,
     name: str,
-    param_config: Any,  # noqa: ANN401
-    create_model_fn: Any,  # noqa: ANN401
-    train_dataset: Any,  # noqa: ANN401
-    eval_dataset: Any,  # noqa: ANN401
+    param_config: Any,
+    create_model_fn: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
     *,
-    num_chunks: Any,  # noqa: ANN401
-    num_shards: Any,  # noqa: ANN401
-    seed: Any,  # noqa: ANN401
-    data_seed: Any,  # noqa: ANN401
-    execution: Any,  # noqa: ANN401
-    keep: Any,  # noqa: ANN401
+    num_chunks: Any,
+    num_shards: Any,
+    seed: Any,
+    data_seed: Any,
+    execution: Any,
+    keep: Any,
     fail_on_nan: bool,
 ) -> Launch:
     """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
@@ -70,7 +70,9 @@ def prepare(
     if data_seed is not None:
         _check_seed("data_seed", data_seed)
     if execution not in _EXECUTIONS:
-        raise ConfigError(f"run_fit(execution={execution!r}) is not possible; this version trains execution='exact' only.")
+        raise ConfigError(
+            f"run_fit(execution={execution!r}) is not possible; this version trains execution='exact' only."
+        )
     if keep not in tuple(Keep):
         raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
     _check_create_model(create_model_fn)
@@ -154,22 +156,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _chunks(num_chunks: Any, num_shards: Any) -> int:  # noqa: ANN401
+def _chunks(num_chunks: Any, num_shards: Any) -> int:
     if num_shards is not None:
         if num_chunks != 4 and num_chunks != num_shards:
-            raise ConfigError(f"run_fit has num_chunks={num_chunks!r} and num_shards={num_shards!r}; they mean the same, give one.")
+            raise ConfigError(
+                f"run_fit has num_chunks={num_chunks!r} and num_shards={num_shards!r}; they mean the same, give one."
+            )
         num_chunks = num_shards
     if isinstance(num_chunks, bool) or not isinstance(num_chunks, int) or num_chunks < 1:
         raise ConfigError(f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1.")
     return num_chunks
 
 
-def _check_seed(name: str, value: Any) -> None:  # noqa: ANN401
+def _check_seed(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise ConfigError(f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}.")
 
 
-def _check_create_model(function: Any) -> None:  # noqa: ANN401
+def _check_create_model(function: Any) -> None:
     if function is None:
         return
     if not callable(function):
@@ -181,12 +185,14 @@ def _check_create_model(function: Any) -> None:  # noqa: ANN401
         inspect.signature(function).bind({})
     except TypeError:
         name = getattr(function, "__name__", "create_model_fn")
-        raise ConfigError(f"{name} must take one argument, the model config; its signature is {inspect.signature(function)}.") from None
+        raise ConfigError(
+            f"{name} must take one argument, the model config; its signature is {inspect.signature(function)}."
+        ) from None
     except ValueError:
         return  # a built-in without a signature
 
 
-def _search(given: Any) -> Search:  # noqa: ANN401
+def _search(given: Any) -> Search:
     if isinstance(given, Search):
         return given
     templates = given.values if isinstance(given, List) else given if isinstance(given, list) else [given]
@@ -202,16 +208,22 @@ def _search(given: Any) -> Search:  # noqa: ANN401
 
 def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval: bool) -> None:
     if not config.model["model_name"] and not has_loader:
-        raise ConfigError(f"config {number} has no model_name; give RFModelConfig one, or give run_fit a create_model_fn.")
+        raise ConfigError(
+            f"config {number} has no model_name; give RFModelConfig one, or give run_fit a create_model_fn."
+        )
     strategy = config.training.get("eval_strategy", "no")
     if not has_eval and strategy not in ("no", False):
         raise ConfigError(
             f"config {number} has eval_strategy={strategy!r} but run_fit has no eval_dataset; give one, or remove eval_strategy."
         )
     if not has_eval and config.extras.get("compute_metrics") is not None:
-        raise ConfigError(f"config {number} has compute_metrics but run_fit has no eval_dataset; give one, or remove compute_metrics.")
+        raise ConfigError(
+            f"config {number} has compute_metrics but run_fit has no eval_dataset; give one, or remove compute_metrics."
+        )
     if config.extras.get("generation_config") is not None and config.extras.get("compute_metrics") is None:
-        raise ConfigError(f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither.")
+        raise ConfigError(
+            f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither."
+        )
 
 
 def _check_plans(configs: Iterable[RunConfig], data: ExperimentData, num_chunks: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.redaction import REDACTED
-from rf_notebook.core.run import READY, MetricPoint, Progress, RunState, WarmStartReport
+from rf_notebook.core.run import MetricPoint, Progress, RunState, WarmStartReport
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.planning.eta import Pace, remaining_seconds

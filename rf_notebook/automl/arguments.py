@@ -79,7 +79,9 @@ def enum_values(name: str) -> tuple[str, ...]:
         body = _class(*_ENUMS[name], name).body
     except (OSError, LookupError, SyntaxError):
         return ()
-    values = [node.value.value for node in body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+    values = [
+        node.value.value for node in body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    ]
     return tuple(str(value) for value in values)
 
 
@@ -111,14 +113,14 @@ def _fields(cls: ast.ClassDef) -> Iterator[Argument]:
         if "default" in keywords:
             default = _literal(keywords["default"])
         elif "default_factory" in keywords:
-            factory = {"list": [], "dict": {}}.get(ast.unparse(keywords["default_factory"]), UNKNOWN)
+            factory: Any = {"list": [], "dict": {}}.get(ast.unparse(keywords["default_factory"]), UNKNOWN)
             default = factory
         elif node.value is not None and call is None:
             default = _literal(node.value)
         yield Argument(node.target.id, annotation, default)
 
 
-def _literal(node: ast.expr | None) -> Any:  # noqa: ANN401
+def _literal(node: ast.expr | None) -> Any:
     if node is None:
         return UNKNOWN
     try:

@@ -107,18 +107,20 @@ def current_name(name: str) -> str:
     return _RENAMED_TRAINING.get(name) or name
 
 
-def _put(owner: str, target: dict[str, Any], given_as: str, name: str, value: Any) -> None:  # noqa: ANN401
+def _put(owner: str, target: dict[str, Any], given_as: str, name: str, value: Any) -> None:
     if name in target and target[name] != value:
         raise ConfigError(f"{owner} has {name!r} twice, as {given_as!r} and in its other spelling; keep one.")
     target[name] = value
 
 
-def _check_ratio(owner: str, value: Any) -> None:  # noqa: ANN401
+def _check_ratio(owner: str, value: Any) -> None:
     """A share of all steps; today's warmup_steps means a share exactly when it is a float below 1."""
     is_share: Callable[[Any], bool] = lambda v: (  # noqa: E731 - two lines long, used twice
         isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < 1
     )
-    values = value.values if isinstance(value, List) else [value.start, value.end] if isinstance(value, Range) else [value]
+    values = (
+        value.values if isinstance(value, List) else [value.start, value.end] if isinstance(value, Range) else [value]
+    )
     wrong = next((v for v in values if not is_share(v)), None)
     if wrong is not None:
         raise ConfigError(f"{owner}(warmup_ratio={wrong!r}): a warm-up ratio must be at least 0 and below 1.")

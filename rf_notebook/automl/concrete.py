@@ -51,7 +51,7 @@ def build_run_config(
     )
 
 
-def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunConfig, dict[str, Json]]:  # noqa: ANN401
+def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunConfig, dict[str, Json]]:
     """A config with edits, and the edits by dotted key.
 
     Args:
@@ -126,11 +126,13 @@ def _place(path: str, method: str) -> tuple[str, str]:
     if path in lora and path not in training:
         return "peft_config", path
     if path in lora and path in training:
-        raise ConfigError(f"{path!r} is an argument of both sections; write 'peft_config.{path}' or 'training_args.{path}'.")
+        raise ConfigError(
+            f"{path!r} is an argument of both sections; write 'peft_config.{path}' or 'training_args.{path}'."
+        )
     return "training_args", path
 
 
-def _edit(fields: dict[str, Any], section: str, name: str, value: Any, method: str) -> None:  # noqa: ANN401
+def _edit(fields: dict[str, Any], section: str, name: str, value: Any, method: str) -> None:
     if section == "":
         if name in _SECTIONS and value is not None and not isinstance(value, ArgumentsConfig):
             raise ConfigError(f"{name} takes a config or None here; edit one argument with '{name}.NAME'.")

@@ -23,9 +23,11 @@ class ArgumentsConfig:
     wraps: ClassVar[str]
     """The class whose arguments these are."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if args:
-            raise ConfigError(f"{type(self).__name__} takes named arguments only, as in {type(self).__name__}(name=value).")
+            raise ConfigError(
+                f"{type(self).__name__} takes named arguments only, as in {type(self).__name__}(name=value)."
+            )
         object.__setattr__(self, "_given", {})
         for name, value in self._translated(kwargs).items():
             self._set(name, value)
@@ -50,7 +52,7 @@ class ArgumentsConfig:
         twin._given.update({name: _copied(value) for name, value in self._given.items()})
         return twin
 
-    def _set(self, name: str, value: Any) -> None:  # noqa: ANN401
+    def _set(self, name: str, value: Any) -> None:
         argument = self.known().get(name)
         if argument is None:
             raise unknown_argument(type(self).__name__, name, self.known())
@@ -62,7 +64,7 @@ class ArgumentsConfig:
             self._set(today, translated)
         check_together(type(self).__name__, self._given)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the argument holds
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         today = current_name(name)
@@ -77,7 +79,7 @@ class ArgumentsConfig:
         return sorted({*super().__dir__(), *self.known()})
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._given == self._given  # type: ignore[attr-defined]
+        return type(other) is type(self) and other._given == self._given
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -199,10 +201,10 @@ class RFModelConfig:
         ref_model_name: str | List | None = None,
         ref_model_type: str | List | None = None,
         ref_model_kwargs: dict[str, Any] | List | None = None,
-        reward_funcs: Any = None,  # noqa: ANN401 - functions, names, lists of them, Lists of those
+        reward_funcs: Any = None,
         generation_config: dict[str, Any] | List | None = None,
         num_gpus: int | None = None,
-        **unknown: Any,  # noqa: ANN401
+        **unknown: Any,
     ) -> None:
         if unknown:
             raise unknown_argument("RFModelConfig", next(iter(unknown)), self.FIELDS)
@@ -247,7 +249,7 @@ _MODEL_TYPES = {
 }
 
 
-def _check_field(name: str, value: Any) -> None:  # noqa: ANN401
+def _check_field(name: str, value: Any) -> None:
     """Refuse a field of RFModelConfig that cannot be; looks inside List.
 
     Raises:
@@ -299,7 +301,7 @@ def _check_field(name: str, value: Any) -> None:  # noqa: ANN401
         raise ConfigError(f"RFModelConfig({name}={shown(name, value)}) has a {type(value).__name__}; {name} {wrong}.")
 
 
-def _copied(value: Any) -> Any:  # noqa: ANN401
+def _copied(value: Any) -> Any:
     if isinstance(value, ArgumentsConfig | RFModelConfig | List | Range):
         return value.copy()
     if isinstance(value, dict):

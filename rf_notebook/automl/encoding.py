@@ -29,11 +29,11 @@ class Objects:
     def __init__(self) -> None:
         self._live: dict[str, Any] = {}
 
-    def put(self, name: str, value: Any) -> None:  # noqa: ANN401
+    def put(self, name: str, value: Any) -> None:
         """Remember a value."""
         self._live[name] = value
 
-    def get(self, name: str) -> Any:  # noqa: ANN401
+    def get(self, name: str) -> Any:
         """The value of a name.
 
         Raises:
@@ -51,7 +51,7 @@ class Objects:
         return name in self._live
 
 
-def encode(value: Any, objects: Objects, key: str = "") -> Json:  # noqa: ANN401
+def encode(value: Any, objects: Objects, key: str = "") -> Json:
     """A value as JSON; what JSON cannot hold goes to ``objects``."""
     if isinstance(value, Enum):
         value = value.value
@@ -80,7 +80,7 @@ def encode(value: Any, objects: Objects, key: str = "") -> Json:  # noqa: ANN401
     return {"$object": name}
 
 
-def decode(value: Json, objects: Objects) -> Any:  # noqa: ANN401
+def decode(value: Json, objects: Objects) -> Any:
     """The inverse of ``encode``."""
     if isinstance(value, list):
         return [decode(item, objects) for item in value]
@@ -97,7 +97,7 @@ def decode(value: Json, objects: Objects) -> Any:  # noqa: ANN401
     return value
 
 
-def object_name(value: Any) -> str:  # noqa: ANN401
+def object_name(value: Any) -> str:
     """A name for an object that is the same whenever the same code makes it."""
     if isinstance(value, functools.partial):
         inner = object_name(value.func)
@@ -106,7 +106,7 @@ def object_name(value: Any) -> str:  # noqa: ANN401
     return f"{label}@{_source_digest(value)[:12]}"
 
 
-def _source_digest(value: Any) -> str:  # noqa: ANN401
+def _source_digest(value: Any) -> str:
     to_dict = getattr(value, "to_dict", None)
     if callable(to_dict) and not inspect.isclass(value):
         try:

@@ -64,9 +64,7 @@ class Search:
             raise ConfigError(f"{name} has no configs; give at least one RFModelConfig.")
         for template in templates:
             if not isinstance(template, RFModelConfig):
-                raise ConfigError(
-                    f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects."
-                )
+                raise ConfigError(f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects.")
             args = template.training_args
             wanted = TRAINING_CONFIGS[self.trainer_type]
             for one in args.values if isinstance(args, List) else [args]:
@@ -156,7 +154,7 @@ class RFRandomSearch(Search):
         return RFRandomSearch(self._copied_configs(), self.trainer_type, self.num_runs, self.seed)
 
 
-def _every(value: Any) -> Iterator[Any]:  # noqa: ANN401
+def _every(value: Any) -> Iterator[Any]:
     """Every concrete value of something that may hold Lists, the last one varying fastest."""
     if isinstance(value, List):
         for item in value.values:
@@ -179,14 +177,14 @@ def _every(value: Any) -> Iterator[Any]:  # noqa: ANN401
 class _Again:
     """An iterable over the concrete values, so that itertools.product can take it."""
 
-    def __init__(self, value: Any) -> None:  # noqa: ANN401
+    def __init__(self, value: Any) -> None:
         self._value = value
 
     def __iter__(self) -> Iterator[Any]:
         return _every(self._value)
 
 
-def _draw(value: Any, rng: random.Random) -> Any:  # noqa: ANN401
+def _draw(value: Any, rng: random.Random) -> Any:
     """One concrete value at random."""
     if isinstance(value, List):
         return _draw(value.sample(rng), rng)
@@ -201,7 +199,7 @@ def _draw(value: Any, rng: random.Random) -> Any:  # noqa: ANN401
     return value
 
 
-def _has_choices(value: Any) -> bool:  # noqa: ANN401
+def _has_choices(value: Any) -> bool:
     if isinstance(value, List | Range | ArgumentsConfig):
         return True
     if isinstance(value, Mapping):

@@ -26,7 +26,7 @@ class List:
             raise ConfigError("List has no values; give at least one.")
         self.values = list(values)
 
-    def sample(self, rng: random.Random | None = None) -> Any:  # noqa: ANN401
+    def sample(self, rng: random.Random | None = None) -> Any:
         """One of the values."""
         return (rng or random.Random()).choice(self.values)
 
@@ -67,7 +67,9 @@ class Range:
         if start > end:
             raise ConfigError(f"Range start={start} lies above end={end}; swap them.")
         if log and start <= 0:
-            raise ConfigError(f"Range start={start} cannot be drawn in the logarithm; with log=True start must exceed 0.")
+            raise ConfigError(
+                f"Range start={start} cannot be drawn in the logarithm; with log=True start must exceed 0."
+            )
         if log and step is not None:
             raise ConfigError(f"Range takes log=True or step={step}, not both.")
         if step is not None and step <= 0:

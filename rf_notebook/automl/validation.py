@@ -71,7 +71,9 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
         raise ConfigError(f"{owner}({name}={value!r}): {name} must be {limit[1]}.")
     choices = _choices(name, owner)
     if choices and isinstance(value, str) and value not in choices:
-        raise ConfigError(f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}")
+        raise ConfigError(
+            f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}"
+        )
 
 
 def check_together(owner: str, values: Mapping[str, Any]) -> None:
@@ -83,7 +85,9 @@ def check_together(owner: str, values: Mapping[str, Any]) -> None:
     if values.get("bf16") is True and values.get("fp16") is True:
         raise ConfigError(f"{owner} has bf16=True and fp16=True; choose one precision.")
     if values.get("load_best_model_at_end") is True and values.get("eval_strategy", "no") == "no":
-        raise ConfigError(f"{owner} has load_best_model_at_end=True without evaluation; set eval_strategy and eval_steps.")
+        raise ConfigError(
+            f"{owner} has load_best_model_at_end=True without evaluation; set eval_strategy and eval_steps."
+        )
     if values.get("padding_free") is True and values.get("packing") is not True and values.get("max_length", 1):
         raise ConfigError(f"{owner} has padding_free=True without packing; set packing=True or max_length=None.")
     if values.get("packing") is True and values.get("max_length", 1) is None:
@@ -138,14 +142,23 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
     "parallelism_config": (bool, _ONE_PROCESS),
     "fp16_full_eval": (bool, _SHARED_CASTS),
     "bf16_full_eval": (bool, _SHARED_CASTS),
-    "auto_find_batch_size": (bool, "a run that changes its batch size changes its plan; set per_device_train_batch_size."),
+    "auto_find_batch_size": (
+        bool,
+        "a run that changes its batch size changes its plan; set per_device_train_batch_size.",
+    ),
     "use_liger_kernel": (bool, "it patches the model classes of the whole process, other runs included; remove it."),
     "use_transformers_continuous_batching": (bool, "it keeps a server of its own on the shared base model; remove it."),
     "use_vllm": (bool, "generation uses the resident base model, so no vLLM server is needed; remove it."),
     "torch_compile": (bool, "compiled graphs would be built anew for every run; remove it."),
     "push_to_hub": (bool, "nothing is uploaded during an experiment; call export(run, path) and upload that."),
-    "enable_jit_checkpoint": (bool, "it replaces the process's signal handlers; the experiment has its own checkpoints."),
-    "resume_from_checkpoint": (bool, "the experiment continues its runs itself; call run_fit again under the same name."),
+    "enable_jit_checkpoint": (
+        bool,
+        "it replaces the process's signal handlers; the experiment has its own checkpoints.",
+    ),
+    "resume_from_checkpoint": (
+        bool,
+        "the experiment continues its runs itself; call run_fit again under the same name.",
+    ),
     "report_to": (
         lambda v: v not in (None, "none", [], ["none"], "mlflow", ["mlflow"], "all", ["all"]),
         "metrics go to the panel and to MLflow; remove it or set 'none'.",

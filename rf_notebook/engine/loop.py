@@ -163,9 +163,7 @@ class Engine:
         record = self.state.record(operation.run_id)
         progress = self._live_progress(record)
         check_allowed(operation, record.state, steps_done=progress.steps)
-        obeyed = OperationObeyed(
-            operation=operation, steps=progress.steps, samples=progress.samples, origin=origin
-        )
+        obeyed = OperationObeyed(operation=operation, steps=progress.steps, samples=progress.samples, origin=origin)
         match operation:
             case StopRun():
                 self._stop(record, obeyed)
@@ -214,9 +212,7 @@ class Engine:
         if operation.warm_start:
             source = parent.checkpoints[-1].folder if parent.checkpoints else None
             target = f"runs/{run_id}/warm_start"
-            adapter = self._when_room(
-                lambda: self._runner.snapshot(parent.run_id, parent.config, source, target)
-            )
+            adapter = self._when_room(lambda: self._runner.snapshot(parent.run_id, parent.config, source, target))
         self.commit(
             [
                 obeyed,

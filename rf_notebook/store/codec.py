@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from rf_notebook.core import events as events_module
 from rf_notebook.core.errors import StoreError
 from rf_notebook.core.events import Event, OperationObeyed
+from rf_notebook.core.operations import Operation
 
 #: Of the JSON form. Raise it when an old payload would no longer read, and convert in ``decode``.
 VERSION = 1
@@ -54,7 +55,7 @@ def decode(kind: str, version: int, payload: str) -> Event:
 
 def _decode_operation(body: dict[str, Any]) -> OperationObeyed:
     operation = dict(body["operation"])
-    kinds = {cls.__name__: cls for cls in get_args(events_module.Operation)}
+    kinds = {cls.__name__: cls for cls in get_args(Operation)}
     cls = kinds[operation.pop("kind")]
     parsed = TypeAdapter(cls).validate_python(operation)
     rest = {key: body[key] for key in ("steps", "samples", "origin")}

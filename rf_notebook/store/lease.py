@@ -17,9 +17,7 @@ RENEW_EVERY_SECONDS = 10.0
 
 def this_process() -> Holder:
     """The holder that this process is."""
-    return Holder(
-        host=socket.gethostname(), pid=os.getpid(), process_started=round(psutil.Process().create_time(), 2)
-    )
+    return Holder(host=socket.gethostname(), pid=os.getpid(), process_started=round(psutil.Process().create_time(), 2))
 
 
 def is_alive(holder: Holder, *, renewed_at: float, now: float) -> bool:

@@ -41,7 +41,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: torch.dtype = torch.float32) -> Any:  # noqa: ANN401
+def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     """A Llama with random weights; the same for the same seed, whatever the process's random streams."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -72,7 +72,9 @@ def create_tiny(model_config: dict[str, Any]) -> tuple[Any, Any]:
 def text_rows(rows: int, seed: int) -> datasets.Dataset:
     """Rows with a text."""
     rng = random.Random(seed)
-    return datasets.Dataset.from_dict({"text": [" ".join(rng.choices(_WORDS, k=rng.randint(5, 25))) for _ in range(rows)]})
+    return datasets.Dataset.from_dict(
+        {"text": [" ".join(rng.choices(_WORDS, k=rng.randint(5, 25))) for _ in range(rows)]}
+    )
 
 
 def prompt_rows(rows: int, seed: int) -> datasets.Dataset:

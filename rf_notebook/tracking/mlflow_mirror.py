@@ -131,7 +131,9 @@ class MlflowMirror:
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
         uri = self._tracking_uri or (
-            mlflow.get_tracking_uri() if is_tracking_uri_set() else f"sqlite:///{(self._folder / 'mlflow.db').resolve()}"
+            mlflow.get_tracking_uri()
+            if is_tracking_uri_set()
+            else f"sqlite:///{(self._folder / 'mlflow.db').resolve()}"
         )
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(self._name)

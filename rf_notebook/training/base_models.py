@@ -46,7 +46,7 @@ class BaseModel:
     tokenizer: Any
     tokenizer_copies: dict[str, Any]
 
-    def tokenizer_for(self, settings: Json) -> Any:  # noqa: ANN401
+    def tokenizer_for(self, settings: Json) -> Any:
         """A tokenizer for runs whose ``settings`` change it alike (trl sets padding, end token and chat template).
 
         Runs with equal settings share one copy: copying a large vocabulary takes up to a second.

@@ -43,7 +43,7 @@ class ExperimentData:
         return {"train": _fingerprint(self.train), "eval": _fingerprint(self.evaluation)}
 
 
-def as_dataset(given: Any, argument: str) -> Any:  # noqa: ANN401
+def as_dataset(given: Any, argument: str) -> Any:
     """A datasets.Dataset or IterableDataset from whatever a user has.
 
     Args:
@@ -73,7 +73,7 @@ def as_dataset(given: Any, argument: str) -> Any:  # noqa: ANN401
     return given
 
 
-def _only_split(splits: Any, argument: str) -> Any:  # noqa: ANN401
+def _only_split(splits: Any, argument: str) -> Any:
     wanted = ("train",) if argument == "train_dataset" else ("validation", "eval", "test")
     found = [name for name in wanted if name in splits]
     if found:
@@ -158,7 +158,7 @@ def _in_experiment_folder(dataset: Any | None, folder: Path) -> Any | None:
         return datasets.load_from_disk(folder)
 
 
-def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: Any) -> None:  # noqa: ANN401
+def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: Any) -> None:
     """Try the function on the first row.
 
     Raises:
@@ -180,7 +180,7 @@ def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: An
         )
 
 
-def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any]) -> Any:  # noqa: ANN401
+def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any]) -> Any:
     def format_row(row: dict[str, Any]) -> dict[str, Any]:
         made = formatting_func(row)
         return {"text": made} if isinstance(made, str) else dict(made)
@@ -196,7 +196,7 @@ class PreparedDatasets:
     def __init__(self) -> None:
         self._prepared: dict[str, tuple[Any, Any]] = {}
 
-    def get(self, dataset: Any, settings: Json, make: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def get(self, dataset: Any, settings: Json, make: Callable[[], Any]) -> Any:
         """The prepared form of a data set under these settings; made by the first who asks."""
         key = f"{id(dataset)}:{json.dumps(settings, sort_keys=True)}"
         if key not in self._prepared:

@@ -16,7 +16,7 @@ _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
 _DEFAULT_MAX_INPUT_LENGTH = 4096
 
 
-class _StopWhen(StoppingCriteria):  # type: ignore[misc]
+class _StopWhen(StoppingCriteria):
     """Ends a generation early when the process is about to end."""
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
@@ -52,8 +52,8 @@ def prompt_and_reference(row: Mapping[str, Any], tokenizer: Any, *, add_generati
 
 
 def generated_metrics(
-    model: Any,  # noqa: ANN401
-    tokenizer: Any,  # noqa: ANN401
+    model: Any,
+    tokenizer: Any,
     rows: Sequence[Mapping[str, Any]],
     generation_config: Mapping[str, Any],
     compute_metrics: Callable[[tuple[list[str], list[str]]], Mapping[str, Any]],

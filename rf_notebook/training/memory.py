@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 
-def own_bytes(trainer: Any) -> int:  # noqa: ANN401
+def own_bytes(trainer: Any) -> int:
     """Bytes of the tensors that a parked run alone holds: trainable weights and optimizer state."""
     tensors = {id(p): p for p in trainer.model.parameters() if p.requires_grad}
     optimizer = getattr(trainer, "optimizer", None)

@@ -19,7 +19,7 @@ from rf_notebook.training.process_state import ProcessState, RandomState
 from rf_notebook.training.quiet import THREAD_PREFIX
 
 
-class StopTraining(BaseException):  # noqa: N818
+class StopTraining(BaseException):
     """Ends a run's thread. No Exception, so that no ``except Exception`` of user code swallows it."""
 
 
@@ -34,7 +34,7 @@ class ParkedStatus(StrEnum):
     ENDED = "ended"
 
 
-class Gate(TrainerCallback):  # type: ignore[misc]
+class Gate(TrainerCallback):
     """The callback through which a trainer parks; one per run, built before its trainer."""
 
     def __init__(self, run: ParkedRun) -> None:

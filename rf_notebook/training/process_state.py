@@ -45,12 +45,12 @@ class RandomState:
     def capture(cls) -> RandomState:
         """The streams as they are."""
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)  # noqa: NPY002
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
     def install(self) -> None:
         """Make the streams these."""
         random.setstate(self.python)
-        np.random.set_state(self.numpy)  # noqa: NPY002
+        np.random.set_state(self.numpy)
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(list(self.cuda))

@@ -58,13 +58,13 @@ def library_messages_to(log: logging.Logger) -> Iterator[None]:
         logger.addHandler(forward)
     show = warnings.showwarning
 
-    def show_or_log(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:  # noqa: ANN401
+    def show_or_log(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
         if is_our_thread():
             log.warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
         else:
             show(message, category, filename, lineno, *rest)
 
-    warnings.showwarning = show_or_log
+    warnings.showwarning = show_or_log  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from rf_notebook.training.process_state import RandomState
 _FILE = "parked.pt"
 
 
-def save_run(trainer: Any, gate: Gate, method: Method, folder: Path) -> None:  # noqa: ANN401
+def save_run(trainer: Any, gate: Gate, method: Method, folder: Path) -> None:
     """Write a parked or finished trainer into a folder; the run's process state is installed."""
     _save_weights(trainer, folder)
     trainer._save_optimizer_and_scheduler(str(folder))
@@ -48,7 +48,7 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         RandomState.from_plain(extra["random"]),
     )
 
-    def restore(trainer: Any) -> None:  # noqa: ANN401
+    def restore(trainer: Any) -> None:
         trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)
         trainer._total_loss_scalar = extra["loss_total"]
         trainer._globalstep_last_logged = extra["last_logged_step"]
@@ -58,7 +58,7 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
     gate.on_ready = restore
 
 
-def _save_weights(trainer: Any, folder: Path) -> None:  # noqa: ANN401
+def _save_weights(trainer: Any, folder: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     configs = getattr(model, "peft_config", None)
     if configs is None:

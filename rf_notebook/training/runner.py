@@ -116,9 +116,10 @@ class KernelRunner:
             held = self._held.get(request.run_id)
             if held is None:
                 started = time.perf_counter()
-                held = self._build(request)
-                if isinstance(held, Failure):
-                    return self._failed(request, held)
+                built = self._build(request)
+                if isinstance(built, Failure):
+                    return self._failed(request, built)
+                held = built
                 held.overhead_seconds += time.perf_counter() - started
             return self._advance(request, held)
 
@@ -138,9 +139,7 @@ class KernelRunner:
             adapter = take_snapshot(held.run.trainer.model)
             steps, samples = held.run.step, self._progress(held).samples
         elif source is not None:
-            model, _ = trained_model(
-                self.models, self._folder, self._objects, config, source, is_trainable=True
-            )
+            model, _ = trained_model(self.models, self._folder, self._objects, config, source, is_trainable=True)
             adapter = take_snapshot(model)
             del model
             steps, samples = source.steps, source.samples
@@ -349,7 +348,7 @@ class KernelRunner:
         elif inherited is not None:
             adapter = inherited
 
-            def inherit(trainer: Any) -> None:  # noqa: ANN401
+            def inherit(trainer: Any) -> None:
                 held.report = warm_start(trainer.model, adapter)
 
             run.gate.on_ready = inherit
@@ -364,9 +363,7 @@ class KernelRunner:
         self._held[run_id] = held
         return held
 
-    def _trainer(
-        self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool
-    ) -> Any:  # noqa: ANN401
+    def _trainer(self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool) -> Any:
         """Called in the run's thread, under the run's process state."""
         arguments = self._arguments(method, config, self._folder / "runs" / str(run_id))
         if resuming:
@@ -398,7 +395,7 @@ class KernelRunner:
                 trainer.remove_callback(callback)
         return trainer
 
-    def _arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:  # noqa: ANN401
+    def _arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:
         given = decode(dict(config.training), self._objects)
         if given.get("load_best_model_at_end"):
             given.setdefault("save_strategy", given.get("eval_strategy", "no"))
@@ -430,10 +427,10 @@ class KernelRunner:
         given.setdefault("task_type", "CAUSAL_LM")
         return LoraConfig(**given)
 
-    def _extra(self, config: RunConfig, name: str) -> Any:  # noqa: ANN401
+    def _extra(self, config: RunConfig, name: str) -> Any:
         return decode(config.extras.get(name), self._objects)
 
-    def _plan(self, trainer: Any) -> Plan:  # noqa: ANN401
+    def _plan(self, trainer: Any) -> Plan:
         args, total = trainer.args, int(trainer.state.max_steps)
         rows = self._rows(trainer, total)
         return Plan(
@@ -446,7 +443,7 @@ class KernelRunner:
             drop_last=args.dataloader_drop_last,
         )
 
-    def _rows(self, trainer: Any, total_steps: int) -> int:  # noqa: ANN401
+    def _rows(self, trainer: Any, total_steps: int) -> int:
         if self._data.is_streaming:
             args = trainer.args
             return total_steps * int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
@@ -516,7 +513,7 @@ class KernelRunner:
     ) -> Callable[[Any], None]:
         """What to do at an evaluation when the user's metrics want generated texts."""
 
-        def evaluated(trainer: Any) -> None:  # noqa: ANN401
+        def evaluated(trainer: Any) -> None:
             step = trainer.state.global_step
             metrics = generated_metrics(
                 trainer.model,
@@ -559,7 +556,7 @@ class KernelRunner:
         return result
 
 
-def _own_model(base: Any) -> Any:  # noqa: ANN401
+def _own_model(base: Any) -> Any:
     """A model whose weights all belong to one run: full fine-tuning must not touch the shared ones."""
     import copy
 

@@ -51,7 +51,7 @@ def trained_model(
     return model.eval(), base.tokenizer_for({"for": "inference"})
 
 
-def export_model(model: Any, tokenizer: Any, target: Path, *, merge: bool) -> None:  # noqa: ANN401
+def export_model(model: Any, tokenizer: Any, target: Path, *, merge: bool) -> None:
     """Write a trained model and its tokenizer to a folder.
 
     Args:

@@ -32,12 +32,12 @@ _FILE = "adapter_layers.safetensors"
 class LayerAdapter:
     """One module's adapter, apart from any model."""
 
-    a_RI: Tensor  # noqa: N815 - shape letters
-    b_OR: Tensor  # noqa: N815
+    a_RI: Tensor
+    b_OR: Tensor
     scale: float
-    magnitude_O: Tensor | None = None  # noqa: N815
+    magnitude_O: Tensor | None = None
     """DoRA's magnitudes; None for plain LoRA."""
-    bias_O: Tensor | None = None  # noqa: N815
+    bias_O: Tensor | None = None
     """Of lora_bias."""
 
 
@@ -49,13 +49,11 @@ class AdapterSnapshot:
     others: Mapping[str, Tensor]
 
 
-def take_snapshot(model: Any) -> AdapterSnapshot:  # noqa: ANN401
+def take_snapshot(model: Any) -> AdapterSnapshot:
     """Copy the adapter of a PEFT model."""
     layers = {name: _read(place) for name, place in _places(model)}
     lora = {id(p) for _, place in _places(model) for p in place.parameters()}
-    others = {
-        name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad and id(p) not in lora
-    }
+    others = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad and id(p) not in lora}
     return AdapterSnapshot(layers, others)
 
 
@@ -90,7 +88,7 @@ def load_snapshot(folder: Path) -> AdapterSnapshot:
 
 
 @torch.no_grad()
-def warm_start(model: Any, parent: AdapterSnapshot) -> WarmStartReport:  # noqa: ANN401
+def warm_start(model: Any, parent: AdapterSnapshot) -> WarmStartReport:
     """Give a PEFT model, freshly initialised, the parent's function as far as its shape allows."""
     copied, grown, fresh = [], [], []
     shrunk: dict[str, float] = {}
@@ -128,7 +126,7 @@ def warm_start(model: Any, parent: AdapterSnapshot) -> WarmStartReport:  # noqa:
 class _Place:
     """Where one module of a PEFT model keeps its adapter; the same for linear layers and embeddings."""
 
-    def __init__(self, module: Any, adapter: str) -> None:  # noqa: ANN401
+    def __init__(self, module: Any, adapter: str) -> None:
         self.module, self.adapter = module, adapter
         self.is_embedding = adapter in module.lora_embedding_A
         if self.is_embedding:
@@ -154,7 +152,7 @@ class _Place:
         same_outer = layer.a_RI.shape[1:] == self.a.shape[1:] and layer.b_OR.shape[:1] == self.b.shape[:1]
         return same_rank or (matrices and same_outer)
 
-    def weight_OI(self) -> Tensor:  # noqa: N802
+    def weight_OI(self) -> Tensor:
         """The frozen weight, in float64."""
         base = self.module.get_base_layer()
         weight = base.weight
@@ -217,7 +215,7 @@ def _write_low_rank(place: _Place, parent: LayerAdapter) -> float | None:
     return _write_factors(place, q_b @ u, singular, v @ q_a.T)
 
 
-def _write_factors(place: _Place, u_OK: Tensor, singular_K: Tensor, v_KI: Tensor) -> float:  # noqa: N803
+def _write_factors(place: _Place, u_OK: Tensor, singular_K: Tensor, v_KI: Tensor) -> float:
     """Set A and B to the leading singular triples, balanced; returns the share of the norm that was cut."""
     rank = place.rank
     kept = min(rank, singular_K.shape[0])

@@ -31,17 +31,17 @@ class TrainerParts:
 class Method(Protocol):
     """One of trl's trainers."""
 
-    def arguments(self, given: dict[str, Any]) -> Any:  # noqa: ANN401
-        """trl's config object. Raises what trl raises."""
+    def arguments(self, given: dict[str, Any]) -> Any:
+        """Trl's config object. Raises what trl raises."""
 
-    def trainer(self, parts: TrainerParts) -> Any:  # noqa: ANN401
+    def trainer(self, parts: TrainerParts) -> Any:
         """The trainer, as a user of trl would build it."""
 
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments by which the trainer changes its tokenizer."""
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:  # noqa: ANN401
+    def extra_state(self, trainer: Any) -> dict[str, Any]:
         """What the trainer accumulates beyond its checkpoint: plain numbers, lists and dicts."""
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:  # noqa: ANN401
+    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
         """The inverse, before the first step."""

@@ -26,22 +26,22 @@ _PREPARATION = (
 )
 
 
-class RunSFTTrainer(SFTTrainer):  # type: ignore[misc]
+class RunSFTTrainer(SFTTrainer):
     """SFTTrainer with three side effects taken away: preparing the same data again, telemetry, model cards."""
 
-    def __init__(self, *args: Any, prepared: PreparedDatasets, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, prepared: PreparedDatasets, **kwargs: Any) -> None:
         self._prepared_datasets = prepared
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
-    ) -> Any:  # noqa: ANN401
-        def make() -> Any:  # noqa: ANN401
+    ) -> Any:
+        def make() -> Any:
             return super(RunSFTTrainer, self)._prepare_dataset(
                 dataset, processing_class, args, packing, formatting_func, dataset_name
             )
 
-        settings = {name: repr(getattr(args, name, None)) for name in _PREPARATION}
+        settings: dict[str, Any] = {name: repr(getattr(args, name, None)) for name in _PREPARATION}
         settings |= {
             "packing": packing,
             "seed": args.seed if args.shuffle_dataset else None,
@@ -55,7 +55,7 @@ class RunSFTTrainer(SFTTrainer):  # type: ignore[misc]
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """A checkpoint inside an experiment is no publication."""
 
 
@@ -85,14 +85,14 @@ class SFT:
         """See Method."""
         return {name: given.get(name) for name in ("eos_token", "pad_token", "chat_template_path")}
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:  # noqa: ANN401
+    def extra_state(self, trainer: Any) -> dict[str, Any]:
         """See Method."""
         return {
             "total_train_tokens": int(trainer._total_train_tokens),
             "train_metrics": {name: list(values) for name, values in trainer._metrics["train"].items()},
         }
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:  # noqa: ANN401
+    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
         """See Method."""
         trainer._total_train_tokens = state["total_train_tokens"]
         trainer._metrics["train"] = defaultdict(list, {k: list(v) for k, v in state["train_metrics"].items()})

@@ -1,0 +1,41 @@
+# Each target works as the first command on a fresh machine with Python >= 3.11, and is fast the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: lab demo test bench clean
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab notebooks/101_first_experiment.ipynb
+
+demo: $(VENV)/.run
+	$(BIN)/python -W ignore -m rf_notebook.demo
+
+test: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.run
+	$(BIN)/python -W ignore -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch alone and first: its exact version, so that pip takes the build for this machine.
+$(VENV)/.run: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.lab: $(VENV)/.run
+	$(PIP) --editable '.[lab]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.lab
+	$(PIP) --editable '.[test]'
+	touch $@

@@ -1,0 +1,198 @@
+"""The texts of the demo: articles that the base model was trained on, questions and answers to fine-tune on.
+
+Everything is made by rules from a seed, so that every machine has the same data and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_NAMES = (
+    "Ada Ben Chloe Dario Elif Farah George Hana Ivan Julia Kofi Lena Milan Nora Omar Priya Quinn Rosa Sven Tara Umar "
+    "Vera Wei Ximena Yusuf Zoe"
+).split()
+_PRODUCTS = (
+    "headphones|coffee machine|desk lamp|running shoes|rain jacket|backpack|keyboard|monitor|kettle|bookshelf|"
+    "phone case|water bottle|office chair|camera|toaster|blender|tent|bicycle light|watch|speaker"
+).split("|")
+_COLOURS = "black white red blue green grey silver yellow".split()
+_CITIES = "Berlin Madrid Oslo Lisbon Vienna Prague Dublin Athens Warsaw Zurich Paris Rome".split()
+_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday".split()
+_REASONS = (
+    "it is too small|it is too large|it arrived damaged|it stopped working|I changed my mind|the colour is wrong".split(
+        "|"
+    )
+)
+_PAYMENTS = "credit card|bank transfer|gift card|invoice".split("|")
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The particulars of one request; the answer has to repeat them."""
+
+    name: str
+    product: str
+    colour: str
+    city: str
+    day: str
+    reason: str
+    payment: str
+    order: str
+    amount: int
+    count: int
+
+
+def _facts(rng: random.Random) -> _Facts:
+    return _Facts(
+        name=rng.choice(_NAMES),
+        product=rng.choice(_PRODUCTS),
+        colour=rng.choice(_COLOURS),
+        city=rng.choice(_CITIES),
+        day=rng.choice(_DAYS),
+        reason=rng.choice(_REASONS),
+        payment=rng.choice(_PAYMENTS),
+        order=f"{rng.choice('ABCDEF')}{rng.randint(100, 999)}",
+        amount=rng.randint(5, 180),
+        count=rng.randint(2, 6),
+    )
+
+
+_Template = Callable[[_Facts], str]
+
+_INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
+    "track_order": (
+        (
+            lambda f: f"Where is my order {f.order}?",
+            lambda f: f"I ordered a {f.product} and it has not arrived. The order is {f.order}.",
+            lambda f: f"Can you tell me when order {f.order} will be here?",
+        ),
+        lambda f: (
+            f"Order {f.order} is on its way to {f.city} and will arrive on {f.day}. Thank you for your patience, {f.name}."
+        ),
+    ),
+    "cancel_order": (
+        (
+            lambda f: f"Please cancel order {f.order}.",
+            lambda f: f"I do not need the {f.product} any more, cancel {f.order}.",
+            lambda f: f"How do I cancel my order {f.order}?",
+        ),
+        lambda f: (
+            f"I have cancelled order {f.order}. The {f.amount} euros will be back on your {f.payment} by {f.day}, {f.name}."
+        ),
+    ),
+    "return_item": (
+        (
+            lambda f: f"I want to return the {f.colour} {f.product} because {f.reason}.",
+            lambda f: f"The {f.product} of order {f.order} is not right: {f.reason}. Can I send it back?",
+            lambda f: f"How can I return a {f.product}?",
+        ),
+        lambda f: (
+            f"I am sorry to hear that, {f.name}. Please print the return label for order {f.order} and bring the {f.product} to any shop within {f.count} weeks."
+        ),
+    ),
+    "get_refund": (
+        (
+            lambda f: f"When do I get my {f.amount} euros back for order {f.order}?",
+            lambda f: f"I returned the {f.product} last week and have no refund yet.",
+            lambda f: f"Has the refund for {f.order} been paid?",
+        ),
+        lambda f: (
+            f"The refund of {f.amount} euros for order {f.order} was sent to your {f.payment} on {f.day}. It takes up to {f.count} days, {f.name}."
+        ),
+    ),
+    "change_address": (
+        (
+            lambda f: f"Can you send order {f.order} to my new address in {f.city}?",
+            lambda f: f"I moved to {f.city}. Please change the address of {f.order}.",
+            lambda f: f"My address is wrong on order {f.order}, I live in {f.city} now.",
+        ),
+        lambda f: (
+            f"Done, {f.name}. Order {f.order} will go to your new address in {f.city} and will arrive on {f.day}."
+        ),
+    ),
+    "payment_issue": (
+        (
+            lambda f: f"My {f.payment} was charged twice for order {f.order}.",
+            lambda f: f"I cannot pay for the {f.product} by {f.payment}.",
+            lambda f: f"The payment of {f.amount} euros failed. What can I do?",
+        ),
+        lambda f: (
+            f"I have checked the {f.payment} payment of {f.amount} euros for order {f.order}. It is settled now, {f.name}, and nothing more will be charged."
+        ),
+    ),
+    "product_question": (
+        (
+            lambda f: f"Do you have the {f.product} in {f.colour}?",
+            lambda f: f"Is the {f.colour} {f.product} in stock in {f.city}?",
+            lambda f: f"When will the {f.product} be available again?",
+        ),
+        lambda f: (
+            f"Yes, {f.name}, the {f.product} in {f.colour} is in stock in our shop in {f.city}. It costs {f.amount} euros."
+        ),
+    ),
+    "complaint": (
+        (
+            lambda f: f"I am not happy with the {f.product} at all, {f.reason}.",
+            lambda f: f"This is the second time that {f.reason}. I want to complain about order {f.order}.",
+            lambda f: f"Your service in {f.city} is too slow.",
+        ),
+        lambda f: (
+            f"I am sorry, {f.name}. A colleague in {f.city} will call you on {f.day} about order {f.order}, and you get {f.amount} euros back."
+        ),
+    ),
+}
+
+
+def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
+    """Questions to a shop and the answers of its support, with the customer's details.
+
+    Returns:
+        Dicts with ``instruction`` (what the support sees), ``response`` (what it should answer) and ``intent``.
+    """
+    rng = random.Random(seed)
+    made = []
+    for _ in range(rows):
+        intent = rng.choice(sorted(_INTENTS))
+        questions, answer = _INTENTS[intent]
+        facts = _facts(rng)
+        file = (
+            f"[{facts.name}, order {facts.order}, {facts.colour} {facts.product}, {facts.amount} euros by {facts.payment}, "
+            f"to {facts.city} on {facts.day}, {facts.count}]"
+        )
+        question = rng.choice(questions)(facts)
+        made.append({"instruction": f"{file} {question}", "response": answer(facts), "intent": intent})
+    return made
+
+
+_ARTICLES: tuple[_Template, ...] = (
+    lambda f: f"The {f.colour} {f.product} costs {f.amount} euros.",
+    lambda f: f"{f.name} lives in {f.city} and has a {f.colour} {f.product}.",
+    lambda f: f"On {f.day} the shop in {f.city} is open for {f.count} hours.",
+    lambda f: f"A customer said: {f.reason}.",
+    lambda f: f"{f.name} paid {f.amount} euros by {f.payment}.",
+    lambda f: f"Order {f.order} has {f.count} items, one of them a {f.product}.",
+    lambda f: f"The parcel {f.order} left {f.city} on {f.day}.",
+    lambda f: f"You can pay by {f.payment} in every shop.",
+    lambda f: f"{f.name} and {f.count} friends bought a {f.product} in {f.city}.",
+    lambda f: f"A {f.product} can be sent back within {f.count} weeks.",
+    lambda f: f"Our colleague {f.name} will call on {f.day}.",
+    lambda f: f"The refund is {f.amount} euros. It takes {f.count} days.",
+    lambda f: "Nothing more is charged when the payment is settled.",
+    lambda f: f"Thank you for your patience, said {f.name}. I am sorry to hear that.",
+    lambda f: f"Please print the label and bring the {f.product} to a shop in {f.city}.",
+    lambda f: f"The {f.product} in {f.colour} is in stock, the one in {f.city} is not.",
+)
+
+
+def article_lines(lines: int, seed: int) -> Iterator[str]:
+    """What the base model was trained on: facts about the shop, and some customers' questions without answers."""
+    rng = random.Random(seed)
+    questions = [question for asked, _ in _INTENTS.values() for question in asked]
+    for _ in range(lines):
+        facts = _facts(rng)
+        sentences = [
+            rng.choice(_ARTICLES if rng.random() < 0.7 else questions)(facts) for _ in range(rng.randint(1, 4))
+        ]
+        yield " ".join(sentences)
