@@ -1,0 +1,99 @@
+"""Operations at random steps leave the runs that they do not touch exactly as without them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.run import RunState
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.testing.fake_runner import fake_config
+from tests.engine.world import World
+
+CONFIGS = [fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i % 3, epochs=1 + i % 2, seed=i) for i in range(5)]
+KINDS = ("stop", "resume", "clone", "warm clone", "delete", "restart")
+
+
+def expected_losses() -> dict[int, list[tuple[int, float]]]:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        world = World(folder, CONFIGS)
+        world.finish()
+        return {run_id: world.losses(run_id) for run_id in range(1, 6)}
+    finally:
+        shutil.rmtree(folder)
+
+
+EXPECTED = expected_losses()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    script=st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12
+    ),
+    seed=st.integers(0, 2**16),
+)
+def test_untouched_runs_are_as_without_the_others_operations(script, seed):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        _play(folder, sorted(script), random.Random(seed))
+    finally:
+        shutil.rmtree(folder)
+
+
+def _play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -> None:
+    clock = [0]
+    restart = [False]
+    pending = list(script)
+
+    def user(run_id: int, step: int) -> None:
+        """Plays the person: called before every step of every run."""
+        while pending and pending[0][0] <= clock[0]:
+            _, kind, target = pending.pop(0)
+            if kind == "restart":
+                restart[0] = True
+                world.engine.mailbox.submit(lambda: None)
+            elif kind in ("clone", "warm clone"):
+                if target in world.state.runs:
+                    config = fake_config(learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3)
+                    answers.append(world.clone(target, warm=kind == "warm clone", config=config))
+            else:
+                answers.append(getattr(world, kind)(target))
+        clock[0] += 1
+
+    answers: list = []
+    world = World(folder, CONFIGS, on_step=user)
+    while not isinstance(world.turn(), Idle):
+        if restart[0]:
+            restart[0] = False
+            world.restart()  # all that was not committed is gone
+            world.runner._on_step = user
+    for answer in answers:
+        if answer.done() and answer.exception() is not None:
+            assert isinstance(answer.exception(), RFNotebookError)
+
+    # Whatever was stopped is resumed: stopping must not have changed anything either.
+    for record in list(world.state.runs.values()):
+        if record.state is RunState.STOPPED:
+            world.resume(record.run_id)
+    world.runner._on_step = lambda run_id, step: None
+    world.finish()
+    for run_id, expected in EXPECTED.items():
+        record = world.state.record(run_id)
+        if record.state is RunState.DELETED:
+            assert world.losses(run_id) == expected[: len(world.losses(run_id))]
+        else:
+            assert record.state is RunState.COMPLETED
+            assert world.losses(run_id) == expected
+    for record in world.state.runs.values():
+        steps = [point.step for point in record.all_points()]
+        assert steps == sorted(set(steps)), "a point was lost or doubled"
+        if record.state is RunState.COMPLETED:
+            assert steps == list(range(1, record.progress.total_steps + 1))
