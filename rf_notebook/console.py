@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -29,48 +29,48 @@ _NOWHERE = Path()
 
 
 class Progress:
-    """Shows an experiment's progress; ``update`` is called by the thread that waits."""
+    """Shows an experiment's progress, by the thread that waits; remembers what it told, from wait to wait."""
 
-    def __init__(self, state: ExperimentState, stream: TextIO) -> None:
+    def __init__(self, state: ExperimentState) -> None:
         self._state = state
-        self._stream = stream
-        self._chunks_told: dict[int, tuple[int, RunState]] = {}
+        self._told: dict[int, tuple[int, RunState]] = {}
+        self._told_held_up: str | None = None
 
     @contextmanager
-    def shown(self) -> Iterator[Progress]:
-        """While it lasts, the progress is on the screen."""
-        if not self._stream.isatty():
-            yield self
-            self.update()
+    def shown(self, stream: TextIO) -> Iterator[Callable[[str | None], None]]:
+        """While it lasts, the progress is on the screen; the value shows what changed since."""
+        if not stream.isatty():
+
+            def write(held_up: str | None = None) -> None:
+                for line in self._new_lines(held_up):
+                    stream.write(line + "\n")
+                stream.flush()
+
+            yield write
+            write()
             return
         from rich.console import Console
         from rich.live import Live
 
-        with Live(console=Console(file=self._stream), auto_refresh=False, transient=False) as live:
-            self._live = live
+        with Live(console=Console(file=stream), auto_refresh=False) as live:
+
+            def draw(held_up: str | None = None) -> None:
+                live.update(runs_table(self._state, held_up), refresh=True)
+
             try:
-                yield self
+                yield draw
             finally:
-                self.update()
+                draw()
 
-    def update(self, held_up: str | None = None) -> None:
-        """Show what changed."""
-        if self._stream.isatty():
-            self._live.update(runs_table(self._state, held_up), refresh=True)
-            return
-        for line in self._new_lines():
-            self._stream.write(line + "\n")
-        if held_up is not None and self._chunks_told.get(0) is None:
-            self._stream.write(held_up + "\n")
-            self._chunks_told[0] = (0, RunState.QUEUED)
-        self._stream.flush()
-
-    def _new_lines(self) -> Iterator[str]:
+    def _new_lines(self, held_up: str | None) -> Iterator[str]:
         for record in list(self._state.runs.values()):
             now = (record.progress.chunks, record.state)
-            if self._chunks_told.get(record.run_id, (0, RunState.QUEUED)) != now:
-                self._chunks_told[record.run_id] = now
+            if self._told.get(record.run_id, (0, RunState.QUEUED)) != now:
+                self._told[record.run_id] = now
                 yield line_of(self._state, record.run_id)
+        if held_up is not None and held_up != self._told_held_up:
+            yield held_up
+        self._told_held_up = held_up
 
 
 def line_of(state: ExperimentState, run_id: int) -> str:

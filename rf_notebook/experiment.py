@@ -76,6 +76,7 @@ class Experiment:
         self.experiment_name = experiment_name
         self._folder = Path(experiment_path if experiment_path is not None else "rf_experiments") / experiment_name
         self._state = ExperimentState()
+        self._progress = Progress(self._state)
         self._store: SqliteStore | None = None
         self._thread: EngineThread | None = None
         self._mirror: MlflowMirror | None = None
@@ -190,7 +191,7 @@ class Experiment:
             return True
         until = None if timeout is None else time.monotonic() + timeout
         publisher, mailbox = thread.engine.publisher, thread.engine.mailbox
-        with Progress(self._state, sys.stdout).shown() as progress:
+        with self._progress.shown(sys.stdout) as show:
             seen = -1
             while not mailbox.idle.is_set():
                 left = 0.5 if until is None else min(0.5, until - time.monotonic())
@@ -198,7 +199,7 @@ class Experiment:
                     return False
                 now = publisher.wait_for_change(seen, left)
                 if now != seen:
-                    progress.update(thread.engine.held_up)
+                    show(thread.engine.held_up)
                     seen = now
         self._raise_engine_error()
         return True

@@ -272,7 +272,7 @@ def _check_with_libraries(
         try:
             runner.validate(config)
         except ConfigError as error:
-            raise ConfigError(f"config {number}: {error}") from error
+            raise ConfigError(f"config {number}: {error}") from None
 
 
 def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -> Iterable[str]:

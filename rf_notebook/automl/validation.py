@@ -70,7 +70,7 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
     if limit is not None and value is not None and isinstance(value, int | float) and not limit[0](value):
         raise ConfigError(f"{owner}({name}={value!r}): {name} must be {limit[1]}.")
     choices = _choices(name, owner)
-    if choices and isinstance(value, str) and value not in choices:
+    if choices and value not in choices:
         raise ConfigError(
             f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}"
         )

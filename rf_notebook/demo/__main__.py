@@ -33,6 +33,7 @@ def main() -> None:
             logging_steps=5,
             lr_scheduler_type="cosine",
             gradient_checkpointing=False,
+            bf16=False,
         ),
     )
     experiment = Experiment("demo", experiment_path=folder)

@@ -169,7 +169,8 @@ class KernelRunner:
             except RFNotebookError:
                 raise
             except Exception as error:
-                raise ConfigError(f"the config is refused: {redact(str(error))}") from error
+                remedy = " On this device set training_args.bf16=False." if "bf16/gpu" in str(error) else ""
+                raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
