@@ -72,7 +72,7 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
     choices = _choices(name, owner)
     if choices and value not in choices:
         raise ConfigError(
-            f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}"
+            f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(str(value), choices)}"
         )
 
 
