@@ -27,7 +27,10 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     """The end of a sentence about a value that is none of the choices."""
     listed = list(choices)
     near = difflib.get_close_matches(value, listed, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, listed))}."
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return f"choose one of {', '.join(map(repr, listed[:8]))}{more}."
 
 
 def shown(name: str, value: object) -> str:
