@@ -27,15 +27,37 @@ CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 def tree_clone(base: ModuleT) -> ModuleT:
     """A new module tree over the same storage: hooks, flags, sub-modules and Parameter objects are its own.
 
-    A Parameter of the clone is an alias of the base's: freezing it, or giving it other data as PiSSA's and OLoRA's
-    initialisations do, touches nobody else. Only writing into it in place would. Quantised parameters carry state
-    beside their data and are shared as they are.
+    A Parameter of the clone is an alias of the base's: freezing it or giving it other data touches nobody else; only
+    writing into it in place would (see ``tree_copy``). Quantised parameters carry state beside their data and are
+    shared as they are.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
     for tensor in base.parameters():
         if type(tensor) is nn.Parameter:
             shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=tensor.requires_grad)
     return copy.deepcopy(base, shared)
+
+
+def tree_copy(base: ModuleT) -> tuple[ModuleT, Callable[[], None]]:
+    """A model whose weights may be written into, and a function that shares those again that were not.
+
+    For adapters whose initialisation takes a part out of the base weights (PiSSA, OLoRA, LoftQ, ...): build the adapter
+    on the copy, then call the function, and the run keeps only the weights that its initialisation changed.
+    """
+    own = copy.deepcopy(base)
+    pairs = list(zip(own.parameters(), base.parameters(), strict=True))
+
+    def share_unchanged() -> None:
+        for mine, shared in pairs:
+            if mine.shape == shared.shape and torch.equal(mine.data, shared.data):
+                mine.data = shared.data
+
+    return own, share_unchanged
+
+
+def changes_base_weights(init_lora_weights: object) -> bool:
+    """Whether this way of initialising an adapter writes into the weights below it."""
+    return isinstance(init_lora_weights, str) and init_lora_weights not in ("gaussian", "orthogonal")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,7 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
 from rf_notebook.planning.chunks import Plan
 from rf_notebook.training import checkpoints, memory, run_files
-from rf_notebook.training.base_models import BaseModels, CreateModel, tree_clone
+from rf_notebook.training.base_models import BaseModels, CreateModel, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.generation import generated_metrics
 from rf_notebook.training.methods import Method, method_named
@@ -376,7 +378,7 @@ class KernelRunner:
         if compute is not None and generates is not None:
             rows = self._formatted.get(formatting)[1]
             gate.on_evaluated = self._generation(run_id, base, compute, generates, rows)
-        model = _own_model(base.model) if config.peft is None else tree_clone(base.model)
+        model, share_unchanged = _model_for(config, base.model)
         trainer = method.trainer(
             TrainerParts(
                 model=model,
@@ -391,6 +393,7 @@ class KernelRunner:
                 prepared=self._prepared,
             )
         )
+        share_unchanged()
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ in _PRINTERS:
                 trainer.remove_callback(callback)
@@ -557,16 +560,16 @@ class KernelRunner:
         return result
 
 
-def _own_model(base: Any) -> Any:
-    """A model whose weights all belong to one run: full fine-tuning must not touch the shared ones."""
-    import copy
-
-    return copy.deepcopy(base).requires_grad_(True)
+def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
+    """The model of a run, and what to do once its adapter is there."""
+    if config.peft is None:
+        return copy.deepcopy(base).requires_grad_(True), lambda: None  # full fine-tuning must not touch the shared ones
+    if changes_base_weights(config.peft.get("init_lora_weights")):
+        return tree_copy(base)
+    return tree_clone(base), lambda: None
 
 
 def _failure_of(error: BaseException, text: str | None = None) -> Failure:
-    import traceback
-
     if isinstance(error, CheckpointDamaged):
         raise error
     out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)

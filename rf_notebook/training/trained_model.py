@@ -13,7 +13,7 @@ from rf_notebook.automl.encoding import Objects, decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig, StoredFolder
 from rf_notebook.training import checkpoints
-from rf_notebook.training.base_models import BaseModel, BaseModels, tree_clone
+from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
 
@@ -47,7 +47,11 @@ def trained_model(
             model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
             model.requires_grad_(is_trainable)
         else:
-            model = PeftModel.from_pretrained(tree_clone(base.model), str(path), is_trainable=is_trainable)
+            # Some adapters take a part out of the weights below them when they are loaded, so those must be their own.
+            changes = changes_base_weights(config.peft.get("init_lora_weights"))
+            tree, share_unchanged = tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
+            model = PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
+            share_unchanged()
     return model.eval(), base.tokenizer_for({"for": "inference"})
 
 

@@ -162,7 +162,7 @@ SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "dataloader_drop_last": True,
             "lr_scheduler_type": "cosine_with_restarts",
         },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["o_proj"]},
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["o_proj"], "init_lora_weights": "pissa"},
     ),
     "dft_loss_shuffled": (
         "prompts",
@@ -177,7 +177,7 @@ SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "eval_on_start": True,
             "eval_strategy": "epoch",
         },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "init_lora_weights": "pissa"},
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "init_lora_weights": "olora"},
     ),
     "chat_assistant_tokens": (
         "chats",
