@@ -439,8 +439,9 @@ class Experiment:
         )
         engine = thread.engine
         runner.listener = engine.on_live
-        mirror = MlflowMirror(self._folder, self.experiment_name, log=self._log)
         engine.commit(self._opening_events(launch, new))
+        assert self._state.started is not None
+        mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log)
         remove_orphans(self._folder, _folders_in_use(self._state))
         engine.publisher.subscribe(mirror.notify)
         engine.publisher.subscribe(self._log_events)

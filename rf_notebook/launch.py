@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def prepare(
     _check_with_libraries(folder, configs, data, objects, num_chunks)
     started = ExperimentStarted(
         name=name,
+        identity=uuid.uuid4().hex,
         num_chunks=num_chunks,
         seed=seed,
         data_seed=data_seed,

@@ -15,6 +15,8 @@ class ExperimentStarted:
     """``run_fit`` was accepted for the first time: what all runs share."""
 
     name: str
+    identity: str
+    """Tells this experiment from others of its name, on a shared tracking server say."""
     num_chunks: int
     seed: int
     data_seed: int | None

@@ -30,7 +30,8 @@ from rf_notebook.core.redaction import REDACTED, redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
 from rf_notebook.core.values import Json, flatten
 
-_TAG_RUN, _TAG_SEQ, _TAG_STEP = "rf_notebook.run_id", "rf_notebook.seq", "rf_notebook.step"
+_TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"
+_TAG_SEQ, _TAG_STEP = "rf_notebook.seq", "rf_notebook.step"
 _STATUS = {
     RunState.QUEUED: "SCHEDULED",
     RunState.RUNNING: "RUNNING",
@@ -48,17 +49,21 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 class MlflowMirror:
     """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
 
-    def __init__(self, folder: Path, name: str, *, log: logging.Logger, tracking_uri: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, identity: str, *, log: logging.Logger, tracking_uri: str | None = None
+    ) -> None:
         """Nothing is imported or written before ``start``.
 
         Args:
             folder: The experiment's; holds the database unless the user set a tracking URI.
             name: Of the MLflow experiment.
+            identity: Tells its runs from those of another experiment of that name.
             log: The experiment's.
             tracking_uri: For tests; otherwise the user's, or a database in the folder.
         """
         self._folder = folder
         self._name = name
+        self._identity = identity
         self._log = log
         self._tracking_uri = tracking_uri
         self._waiting: deque[Recorded] = deque()
@@ -130,26 +135,39 @@ class MlflowMirror:
         for name in ("mlflow", "alembic", ""):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
-        uri = self._tracking_uri or (
-            mlflow.get_tracking_uri()
-            if is_tracking_uri_set()
-            else f"sqlite:///{(self._folder / 'mlflow.db').resolve()}"
-        )
+        uri = self._tracking_uri or (mlflow.get_tracking_uri() if is_tracking_uri_set() else self._own_database())
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(self._name)
         if known is not None:
             self._experiment_id = known.experiment_id
         else:
-            ours = uri.startswith("sqlite:")
+            ours = uri.startswith("sqlite:")  # a database has no place of its own for artifacts
             artifacts = (self._folder / "mlflow_artifacts").resolve().as_uri() if ours else None
             self._experiment_id = client.create_experiment(self._name, artifact_location=artifacts)
-        for run in client.search_runs([self._experiment_id], max_results=5000):
+        mine = f"tags.`{_TAG_IDENTITY}` = '{self._identity}'"
+        for run in client.search_runs([self._experiment_id], filter_string=mine, max_results=5000):
             tags = run.data.tags
             if _TAG_RUN in tags:
                 self._runs[int(tags[_TAG_RUN])] = _MirroredRun(
                     run.info.run_id, int(tags.get(_TAG_SEQ, 0)), int(tags.get(_TAG_STEP, 0))
                 )
         self._client = client
+
+    def _own_database(self) -> str:
+        """The URI of the database in the experiment's folder.
+
+        MLflow 3.17 cannot use a database whose creation was cut off ("table already exists", for ever), so it is
+        created beside its place and renamed.
+        """
+        import mlflow
+
+        database = (self._folder / "mlflow.db").resolve()
+        if not database.exists():
+            unfinished = database.with_name(".mlflow.db.unfinished")
+            unfinished.unlink(missing_ok=True)
+            mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            unfinished.rename(database)
+        return f"sqlite:///{database}"
 
     def _write(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -186,6 +204,7 @@ class MlflowMirror:
 
     def _create(self, recorded: Recorded, event: RunAdded) -> _MirroredRun:
         tags = {
+            _TAG_IDENTITY: self._identity,
             _TAG_RUN: str(event.run_id),
             "state": RunState.QUEUED.value,
             "parent": "" if event.parent_id is None else str(event.parent_id),

@@ -81,7 +81,9 @@ def test_a_grid_is_every_combination_nested_lists_included():
     config = model(
         peft_config=List([RFLoraConfig(r=List([4, 8])), RFLoraConfig(r=16, target_modules=["q_proj", "v_proj"])]),
         training_args=RFSFTConfig(
-            learning_rate=List([1e-3, 1e-4]), lr_scheduler_kwargs={"num_cycles": List([1, 2])}, lr_scheduler_type="cosine"
+            learning_rate=List([1e-3, 1e-4]),
+            lr_scheduler_kwargs={"num_cycles": List([1, 2])},
+            lr_scheduler_type="cosine",
         ),
         model_kwargs={"dtype": List(["float32", "bfloat16"])},
     )
@@ -103,7 +105,9 @@ def test_a_python_list_is_a_value_and_configs_may_be_one_several_or_a_list():
 
 def test_a_range_needs_a_step_in_a_grid():
     stepped = model(training_args=RFSFTConfig(learning_rate=Range(0.1, 0.3, step=0.1)))
-    assert [c.training["learning_rate"] for c in concrete(RFGridSearch(stepped, "SFT"))] == pytest.approx([0.1, 0.2, 0.3])
+    assert [c.training["learning_rate"] for c in concrete(RFGridSearch(stepped, "SFT"))] == pytest.approx(
+        [0.1, 0.2, 0.3]
+    )
     with pytest.raises(ConfigError, match="has no step, so a grid cannot try each"):
         concrete(RFGridSearch(model(training_args=RFSFTConfig(learning_rate=Range(1e-5, 1e-3))), "SFT"))
 

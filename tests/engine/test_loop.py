@@ -4,11 +4,10 @@ import pytest
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, StorageFull, UnknownRun
 from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
-from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing
-from rf_notebook.planning.scheduler import Idle, Turn
+from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import fake_config

@@ -35,9 +35,7 @@ EXPECTED = expected_losses()
 
 @settings(max_examples=200, deadline=None)
 @given(
-    script=st.lists(
-        st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12
-    ),
+    script=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12),
     seed=st.integers(0, 2**16),
 )
 def test_untouched_runs_are_as_without_the_others_operations(script, seed):

@@ -19,7 +19,9 @@ from rf_notebook.testing.fake_runner import FakeRunner, fake_config
 class World:
     """A folder, a store, a runner and an engine; ``restart`` keeps the first two only."""
 
-    def __init__(self, folder: Path, configs: list[RunConfig] | None = None, *, store: Any = None, **runner: Any) -> None:
+    def __init__(
+        self, folder: Path, configs: list[RunConfig] | None = None, *, store: Any = None, **runner: Any
+    ) -> None:
         self.folder, self.runner_options = folder, runner
         self.store = store or MemoryStore()
         self.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 _QV = ["q_proj", "v_proj"]
@@ -221,7 +222,9 @@ SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     ),
 }
 
-COMMON = {"use_cpu": True, "max_length": 64, "logging_steps": 1, "bf16": False}
+#: Set RF_NOTEBOOK_TEST_CUDA=1 to compare on a GPU.
+ON_CPU = not os.environ.get("RF_NOTEBOOK_TEST_CUDA")
+COMMON = {"use_cpu": ON_CPU, "max_length": 64, "logging_steps": 1, "bf16": False}
 
 
 def arguments(name: str) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def test_packed_rows_count_as_the_examples_they_hold():
 
 
 def test_too_many_chunks_are_refused_with_the_range():
-    with pytest.raises(ConfigError, match=r"num_chunks=5 does not fit: 16 examples in batches of 4 make 4 .* between 1 and 4"):
+    with pytest.raises(
+        ConfigError, match=r"num_chunks=5 does not fit: 16 examples in batches of 4 make 4 .* between 1 and 4"
+    ):
         check_num_chunks(5, rows=16, batch_size=4, accumulation=1)
     check_num_chunks(4, rows=16, batch_size=4, accumulation=1)

@@ -1,7 +1,6 @@
 """One suite for every EventStore."""
 
 import math
-import os
 import sqlite3
 import subprocess
 import sys
@@ -54,7 +53,9 @@ EVENTS = [
     ),
     RunRolledBack(run_id=1, damaged="runs/1/4", progress=Progress(), reason="flipped"),
     StateChanged(run_id=1, state=RunState.STOPPED),
-    RunFailed(run_id=2, failure=Failure(message="bad row", traceback="Traceback\n  ...", out_of_memory=True, peak_bytes=3)),
+    RunFailed(
+        run_id=2, failure=Failure(message="bad row", traceback="Traceback\n  ...", out_of_memory=True, peak_bytes=3)
+    ),
     CheckpointsRemoved(run_id=1, paths=("runs/1/2",), reason="newer"),
     OperationObeyed(operation=StopRun(run_id=1), steps=4, samples=8, origin="python"),
     OperationObeyed(operation=CloneRun(run_id=1, config=CONFIG, edits={}), steps=4, samples=8, origin="button"),
@@ -207,4 +208,4 @@ def test_the_journal_is_the_safe_one(tmp_path):
     assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     store.close()
-    assert sorted(os.listdir(tmp_path)) == ["e.sqlite"]
+    assert [path.name for path in tmp_path.iterdir()] == ["e.sqlite"]

@@ -8,7 +8,13 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.testing.tiny import create_tiny, tiny_model, tiny_tokenizer
 from rf_notebook.training.base_models import BaseModels, changes_base_weights, tree_clone, tree_copy
 
-CONFIG = {"model_name": "tiny", "model_type": "causal_lm", "model_kwargs": {}, "tokenizer": None, "tokenizer_kwargs": {}}
+CONFIG = {
+    "model_name": "tiny",
+    "model_type": "causal_lm",
+    "model_kwargs": {},
+    "tokenizer": None,
+    "tokenizer_kwargs": {},
+}
 
 
 def test_a_clone_shares_storage_and_nothing_else():

@@ -11,17 +11,17 @@ from rf_notebook.training.process_state import ProcessState, RandomState, isolat
 
 
 def draws():
-    return random.random(), np.random.rand(), torch.rand(3).tolist()  # noqa: NPY002
+    return random.random(), np.random.rand(), torch.rand(3).tolist()
 
 
 def test_random_streams_go_on_where_they_were_captured():
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    random.gauss(0, 1), np.random.randn()  # noqa: NPY002 - leaves a second value behind
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.gauss(0, 1), np.random.randn()
     state = RandomState.capture()
-    expected = draws(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
+    expected = draws(), random.gauss(0, 1), np.random.randn()
     draws()
     state.install()
-    assert (draws(), random.gauss(0, 1), np.random.randn()) == expected  # noqa: NPY002
+    assert (draws(), random.gauss(0, 1), np.random.randn()) == expected
 
 
 def test_random_streams_survive_a_safe_pickle(tmp_path):
@@ -42,7 +42,7 @@ def test_what_happens_in_isolation_stays_there(monkeypatch):
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
         os.environ["ACCELERATE_USE_FSDP"] = "true"
         torch.use_deterministic_algorithms(True)
-        torch.manual_seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
     after = ProcessState.capture()
     assert dict(os.environ) == environment
     assert after.switches == before.switches

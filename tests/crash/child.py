@@ -1,0 +1,77 @@
+"""An experiment in a process that gets killed: FOLDER [KILL_POINT TIMES].
+
+Runs the demo's small search to its end, or until the process kills itself at a commit point for the n-th time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from rf_notebook import Experiment
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.core.ports import CommitPoint
+from rf_notebook.testing.tiny import create_tiny, prompt_rows
+
+
+def search() -> RFGridSearch:
+    config = RFModelConfig(
+        model_name="tiny",
+        peft_config=RFLoraConfig(r=List([4, 8]), lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj"]),
+        training_args=RFSFTConfig(
+            learning_rate=1e-3,
+            per_device_train_batch_size=2,
+            num_train_epochs=2,
+            max_length=64,
+            logging_steps=2,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+        ),
+    )
+    return RFGridSearch(config, "SFT")
+
+
+def experiment(folder: str) -> Experiment:
+    return Experiment("crash", experiment_path=folder)
+
+
+def run(one: Experiment) -> None:
+    one.run_fit(search(), create_tiny, prompt_rows(24, 1), prompt_rows(6, 2), num_chunks=3)
+
+
+class KillAt:
+    """A commit observer that ends the process the hard way."""
+
+    def __init__(self, point: str, times: int) -> None:
+        self.point, self.left = CommitPoint[point], times
+
+    def __call__(self, point: CommitPoint) -> None:
+        if point is self.point:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    one = experiment(sys.argv[1])
+    if len(sys.argv) > 2:
+        one._observer = KillAt(sys.argv[2], int(sys.argv[3]))
+    run(one)
+    print("started", flush=True)
+    # Operations whose outcome does not depend on when they come: in one life or in several, the curves are the same.
+    one.stop(1)
+    one.wait()
+    if one.run(1).state == "stopped":
+        one.resume(1)
+    one.wait()
+    if not [run for run in one.runs if run.parent == 2]:
+        one.clone(2, {"learning_rate": 3e-3, "r": 16}, warm_start=True)
+    one.wait()
+    one.end()
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,528 @@
+"""What a user does with an Experiment, on real trainers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from rf_notebook import ConfigError, IllegalOperation, UnknownRun
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFRandomSearch, RFSFTConfig
+from rf_notebook.core.run import RunState
+from rf_notebook.testing.tiny import create_tiny, prompt_rows, text_rows, tiny_model
+from tests.experiment_world import curve, fit, grid, model, two
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_run_fit_returns_at_once_and_wait_waits(new):
+    experiment = new()
+    fit(experiment, two())
+    assert experiment.wait(timeout=0.001) is False
+    assert experiment.wait() is True
+    assert [run.state for run in experiment.runs] == [RunState.COMPLETED] * 2
+    experiment.end()
+
+
+def test_a_handle_shows_what_holds_now(new):
+    experiment = new()
+    fit(experiment, two(), rows=60)
+    run = experiment.run(1)
+    assert run.state in ("queued", "running")
+    until(lambda: run.steps >= 3)
+    assert 0 < run.progress < 1
+    assert run.metrics["loss"] > 0
+    experiment.wait()
+    assert (run.steps, run.samples, run.progress, run.eta) == (30, 60, 1.0, None)
+    assert run.config["peft_config"]["r"] == 4
+    assert (run.checkpoint / "adapter_model.safetensors").exists()
+    assert repr(run).startswith("<Run 1: completed, 100%, loss=")
+
+
+def test_results_and_runs_are_tables(new):
+    experiment = fit(new(), two())
+    experiment.end()
+    results = experiment.get_results()
+    assert list(results.columns[:5]) == ["run_id", "step", "samples", "epoch", "chunk"]
+    assert set(results.run_id) == {1, 2}
+    boundary = results[results.step == 4]
+    assert boundary.eval_loss.notna().all()
+    assert list(boundary.samples) == [8, 8]
+    info = experiment.get_runs_info()
+    assert list(info.run_id) == [1, 2]
+    assert list(info["training_args.learning_rate"]) == [1e-3, 3e-3]
+    assert experiment.get_log_file_path().read_text().count("completed") == 2
+
+
+def test_best_is_by_the_latest_value_and_unknown_metrics_are_named(new):
+    experiment = fit(new(), two())
+    experiment.wait()
+    losses = {run.id: run.metrics["eval_loss"] for run in experiment.runs}
+    assert experiment.best().id == min(losses, key=losses.get)
+    assert experiment.best("eval_loss", "max").id == max(losses, key=losses.get)
+    with pytest.raises(UnknownRun, match=r"no run has the metric 'bleu' yet; there are: .*eval_loss"):
+        experiment.best("bleu")
+
+
+def test_operations_give_receipts_with_handles_and_several_at_once(new):
+    experiment = fit(new(), grid(learning_rate=List([1e-3, 2e-3, 3e-3])), rows=90)
+    stopped = experiment.stop([1, experiment.run(2)]).result(timeout=30)
+    assert [run.state for run in stopped] == ["stopped", "stopped"]
+    resumed = experiment.resume(1).result(timeout=30)
+    assert resumed.id == 1
+    assert resumed.state in ("queued", "running")
+    until(lambda: experiment.run(3).steps > 0)
+    clone = experiment.clone(3, {"learning_rate": 5e-4, "r": 8}, warm_start=True).result(timeout=30)
+    assert (clone.id, clone.parent) == (4, 3)
+    assert clone.edits == {"peft_config.r": 8, "training_args.learning_rate": 5e-4}
+    deleted = experiment.delete(2).result(timeout=30)
+    assert deleted.state == "deleted"
+    experiment.wait()
+    assert [str(run.state) for run in experiment.runs] == ["completed", "deleted", "completed", "completed"]
+    assert len(clone.warm_start_report.grown) == 4
+    names = [type(operation.operation).__name__ for operation, _ in experiment.operations]
+    assert names == ["StopRun", "StopRun", "ResumeRun", "CloneRun", "DeleteRun"]
+    receipt = experiment.resume(1)
+    with pytest.raises(IllegalOperation, match="cannot resume run 1: it is completed"):
+        receipt.result(timeout=30)
+    assert repr(receipt).startswith("<Receipt: refused: cannot resume")
+
+
+def test_a_clone_with_bad_edits_is_refused_where_it_is_typed(new):
+    experiment = fit(new(), grid())
+    with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
+        experiment.clone(1, {"learnin_rate": 1})
+    with pytest.raises(UnknownRun, match="there is no run 7"):
+        experiment.stop(7)
+    with pytest.raises(ConfigError, match="is no run"):
+        experiment.stop("best")
+    experiment.wait()
+    assert len(experiment.runs) == 1
+
+
+def test_operations_need_an_open_experiment(new):
+    experiment = fit(new(), grid())
+    experiment.end()
+    with pytest.raises(IllegalOperation, match="not open for training here; call run_fit"):
+        experiment.stop(1)
+    experiment.end()  # ending twice is no error
+    assert experiment.wait()
+
+
+def test_the_same_cells_again_change_nothing_and_return_the_results_at_once(new):
+    first = fit(new(), two())
+    first.end()
+    before = first.get_results()
+    again = new()
+    assert len(again.runs) == 2
+    created = []
+
+    def create(config):
+        created.append(config)
+        return create_tiny({})
+
+    again.run_fit(two(), create, prompt_rows(24, 1), prompt_rows(6, 2), num_chunks=3, seed=1)
+    assert again.wait(timeout=5)
+    pd.testing.assert_frame_equal(again.get_results(), before)
+    assert not created, "nothing is loaded to find out that nothing is to be done"
+    assert again.clone(1, {"seed": 5}).result(timeout=30).id == 3
+    assert again.wait()
+    again.end()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"num_chunks": 4}, "num_chunks was 3 and is 4"),
+        ({"seed": 2}, "seed was 1 and is 2"),
+        ({"rows": 30}, "train_dataset was 24 rows .* and is 30 rows"),
+        ({"search": grid(learning_rate=7e-3)}, r"run 1: training_args.learning_rate was 0.001 and is 0.007"),
+        ({"search": two()}, "1 given configs are not recorded"),
+    ],
+)
+def test_other_arguments_under_a_recorded_name_are_told_and_refused(new, change, sentence):
+    fit(new(), grid()).end()
+    options = {"search": grid(), **change}
+    with pytest.raises(ConfigError, match=sentence):
+        fit(new(), options.pop("search"), **options)
+
+
+def test_extend_adds_new_configs_as_new_runs(new):
+    fit(new(), grid()).end()
+    again = fit(new(), two(), extend=True)
+    again.wait()
+    assert [run.config["training_args"]["learning_rate"] for run in again.runs] == [1e-3, 3e-3]
+    assert all(run.state == "completed" for run in again.runs)
+    again.end()
+
+
+def test_cancel_keeps_everything_and_the_rest_follows_later(new):
+    alone = fit(new("alone"), grid(), rows=60)
+    alone.end()
+    experiment = fit(new(), grid(), rows=60)
+    until(lambda: experiment.run(1).steps >= 7)
+    experiment.cancel_current()
+    steps = experiment.run(1).steps
+    assert 7 <= steps < 30
+    assert [p for p, _ in curve(experiment, 1)][-1] <= steps
+    again = fit(new(), grid(), rows=60)
+    again.wait()
+    assert curve(again, 1) == curve(alone, 1)
+    again.end()
+
+
+def test_wait_async_lets_other_coroutines_go_on(new):
+    experiment = fit(new(), grid())
+
+    async def both():
+        ticks = 0
+        waiting = asyncio.ensure_future(experiment.wait_async())
+        while not waiting.done():
+            ticks += 1
+            await asyncio.sleep(0.01)
+        return ticks, await waiting
+
+    ticks, done = asyncio.run(both())
+    assert done
+    assert ticks > 5
+
+
+@pytest.mark.parametrize("how", ["num_shards", "fifth positional", "num_chunks"])
+def test_chunks_may_be_called_shards(new, how):
+    experiment = new()
+    data = prompt_rows(24, 1), prompt_rows(6, 2)
+    if how == "fifth positional":
+        experiment.run_fit(grid(), create_tiny, *data, 2, 42)
+    else:
+        experiment.run_fit(grid(), create_tiny, *data, **{how: 2})
+    experiment.wait()
+    assert experiment._state.record(1).progress.chunks == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["list", "pandas", "dataset", "stream", "messages"],
+)
+def test_data_as_users_have_it(new, given):
+    rows = prompt_rows(24, 1)
+    search = grid()
+    data = {
+        "list": list(rows),
+        "pandas": rows.to_pandas(),
+        "dataset": rows,
+        "stream": rows.to_iterable_dataset(),
+        "messages": [
+            {"messages": [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}]}
+            for r in rows
+        ],
+    }[given]
+    if given == "stream":
+        search = grid(max_steps=12)
+    experiment = new()
+    experiment.run_fit(search, create_tiny, data, num_chunks=3)
+    experiment.wait()
+    assert experiment.run(1).state == "completed", experiment.run(1).error
+    assert experiment._state.record(1).progress.chunks == 3
+
+
+def test_a_stream_without_max_steps_is_refused(new):
+    with pytest.raises(ConfigError, match=r"stream without length; set training_args\.max_steps"):
+        new().run_fit(grid(), create_tiny, prompt_rows(24, 1).to_iterable_dataset())
+
+
+def test_a_run_that_raises_fails_alone(new):
+    rows = [*prompt_rows(23, 1), {"prompt": "x", "completion": None}]
+
+    def metrics(pred):
+        raise RuntimeError("metric broke with token hf_abcdefghijklmnopqrstuv")
+
+    good, bad = model(), model(learning_rate=3e-3)
+    bad.compute_metrics = metrics
+    experiment = new()
+    experiment.run_fit(RFGridSearch([bad, good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3)
+    experiment.wait()
+    failed = experiment.run(1)
+    assert failed.state == "failed"
+    assert failed.error == "RuntimeError: metric broke with token [redacted]"
+    assert "in metrics" in failed.traceback
+    assert "hf_abc" not in experiment.get_log_file_path().read_text()
+    assert experiment.run(2).state == "completed"
+    experiment.end()
+    alone = new("alone")
+    alone.run_fit(RFGridSearch([good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3)
+    alone.wait()
+    assert curve(alone, 1) == curve(experiment, 2)
+
+
+def test_a_nan_loss_fails_a_run_when_asked(new):
+    experiment = fit(new(), grid(learning_rate=List([1e-3, 1e38]), max_grad_norm=0.0), fail_on_nan=True)
+    experiment.wait()
+    assert experiment.run(1).state == "completed"
+    assert experiment.run(2).state == "failed"
+    assert "not a number at step" in experiment.run(2).error
+
+
+def test_a_base_model_that_does_not_load_fails_its_runs_with_its_text(new):
+    def create(config):
+        raise FileNotFoundError("no such model: https://me:secretpass@host/x")
+
+    experiment = new()
+    experiment.run_fit(grid(), create, prompt_rows(24, 1))
+    experiment.wait()
+    assert experiment.run(1).error == "FileNotFoundError: no such model: https://me:[redacted]@host/x"
+
+
+def test_create_model_fn_is_called_once_per_distinct_model_with_what_it_needs(new):
+    asked = []
+
+    def create(config):
+        asked.append(config)
+        return create_tiny(config)
+
+    small, large = model(), model()
+    small.model_kwargs, large.model_kwargs = {"hidden": 32}, {"hidden": 64}
+    experiment = new()
+    experiment.run_fit(RFGridSearch([small, large], "SFT"), create, prompt_rows(24, 1), prompt_rows(6, 2), num_chunks=3)
+    experiment.wait()
+    assert [c["model_kwargs"] for c in asked] == [{"hidden": 32}, {"hidden": 64}]
+    assert set(asked[0]) == {"model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs"}
+    assert all(run.state == "completed" for run in experiment.runs)
+
+
+def test_the_default_loader_loads_a_folder(new, tmp_path):
+    create_tiny({})[0].save_pretrained(tmp_path / "base")
+    create_tiny({})[1].save_pretrained(tmp_path / "base")
+    config = model()
+    config.model_name, config.model_kwargs = str(tmp_path / "base"), {"device_map": "auto", "torch_dtype": "auto"}
+    experiment = new()
+    experiment.run_fit(RFGridSearch(config, "SFT"), train_dataset=prompt_rows(24, 1))
+    experiment.wait()
+    assert experiment.run(1).state == "completed", experiment.run(1).traceback
+
+
+def test_load_and_export_give_the_trained_model(new, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    experiment = fit(new(), grid(learning_rate=1e-2))
+    experiment.wait()
+    ids = torch.arange(12).view(1, 12)
+    while_open = experiment.load(1)
+    assert isinstance(while_open, PeftModel)
+    with torch.no_grad():
+        expected, base = while_open(ids).logits, tiny_model()(ids).logits
+    assert not torch.allclose(expected, base)
+    experiment.export(1, tmp_path / "adapter")
+    experiment.export(1, tmp_path / "merged", merge=True)
+    experiment.end()
+    with torch.no_grad():
+        assert torch.equal(experiment.load(1)(ids).logits, expected)
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+        assert torch.allclose(merged(ids).logits, expected, atol=1e-5)
+    assert AutoTokenizer.from_pretrained(tmp_path / "adapter").eos_token == "<eos>"
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
+    with pytest.raises(ConfigError, match="is not empty"):
+        experiment.export(1, tmp_path / "merged")
+
+
+def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
+    experiment = fit(new(), grid())
+    experiment.wait()
+
+    def broken():
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(experiment._thread.engine, "turn", broken)
+    experiment._thread.engine.mailbox.wake()
+    until(lambda: not experiment._thread.is_alive)
+    with pytest.raises(RuntimeError, match="the sky fell"):
+        experiment.wait()
+    with pytest.raises(RuntimeError, match="the sky fell"):
+        experiment.end()
+
+
+def test_two_experiments_do_not_train_in_one_kernel_at_once(new):
+    first = fit(new("first"), grid(), rows=200)
+    with pytest.raises(IllegalOperation, match="experiment 'first' is training in this kernel"):
+        fit(new("second"), grid())
+    first.cancel_current()
+    second = fit(new("second"), grid())
+    assert second.wait()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "a" * 101, None, 5, ".hidden", "tail."])
+def test_impossible_names_are_refused(tmp_path, name):
+    from rf_notebook import Experiment
+
+    with pytest.raises(ConfigError, match="experiment_name"):
+        Experiment(name, experiment_path=tmp_path)
+    with pytest.raises(ConfigError, match="mode='evals'"):
+        Experiment("a", mode="evals")
+    assert not list(tmp_path.iterdir())
+
+
+BAD_ARGUMENTS = [
+    ({"param_config": None}, "param_config"),
+    ({"param_config": {"learning_rate": 1}}, "param_config"),
+    ({"create_model_fn": "tiny"}, "create_model_fn"),
+    ({"create_model_fn": lambda: None}, "must take one argument"),
+    ({"create_model_fn": lambda a, b: None}, "must take one argument"),
+    ({"train_dataset": None}, "train_dataset"),
+    ({"train_dataset": "data.json"}, "train_dataset"),
+    ({"train_dataset": []}, "train_dataset"),
+    ({"train_dataset": [1, 2]}, "train_dataset"),
+    ({"eval_dataset": "x"}, "eval_dataset"),
+    ({"eval_dataset": []}, "eval_dataset"),
+    ({"num_chunks": 0}, "num_chunks"),
+    ({"num_chunks": 13}, "num_chunks=13 does not fit: 24 examples in batches of 2 make 12"),
+    ({"num_chunks": "4"}, "num_chunks"),
+    ({"num_chunks": True}, "num_chunks"),
+    ({"num_chunks": 2, "num_shards": 3}, "num_shards"),
+    ({"num_shards": -1}, "num_chunks"),
+    ({"seed": -1}, "seed"),
+    ({"seed": "42"}, "seed"),
+    ({"seed": 2**32}, "seed"),
+    ({"data_seed": 1.5}, "data_seed"),
+    ({"execution": "fast"}, "execution"),
+    ({"keep": "everything"}, "keep"),
+    ({"param_config": grid(eval_strategy="steps", eval_steps=2), "eval_dataset": None}, "eval_strategy='steps'"),
+    ({"param_config": grid(bf16=True, use_cpu=False)}, "bf16"),
+    ({"param_config": grid(gradient_accumulation_steps=12)}, "2 x 12 accumulation steps make 1 optimizer steps"),
+    (
+        {"param_config": RFGridSearch(RFModelConfig(training_args=RFSFTConfig()), "SFT"), "create_model_fn": None},
+        "model_name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40] if isinstance(v, str) else "")
+def test_bad_arguments_are_refused_in_a_sentence_before_any_model_is_loaded(new, tmp_path, change, sentence):
+    if "bf16" in sentence and torch.cuda.is_available():
+        change = {"execution": "fast"}
+        sentence = "execution"
+
+    def create(config):
+        raise AssertionError("a model was loaded")
+
+    given = {
+        "param_config": grid(),
+        "create_model_fn": create,
+        "train_dataset": prompt_rows(24, 1),
+        "eval_dataset": prompt_rows(6, 2),
+        "num_chunks": 4,
+        "seed": 1,
+    }
+    started = time.perf_counter()
+    with pytest.raises(ConfigError) as refused:
+        new().run_fit(**{**given, **change})
+    assert time.perf_counter() - started < 0.1
+    assert sentence in str(refused.value)
+    assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+def test_configs_that_cannot_go_with_the_data_are_refused(new):
+    config = model()
+    config.compute_metrics = len
+    with pytest.raises(ConfigError, match="compute_metrics but run_fit has no eval_dataset"):
+        new().run_fit(RFGridSearch(config, "SFT"), create_tiny, prompt_rows(24, 1))
+    config = model()
+    config.generation_config = {"max_new_tokens": 4}
+    with pytest.raises(ConfigError, match="generation_config but no compute_metrics"):
+        fit(new(), RFGridSearch(config, "SFT"))
+    config = model()
+    config.formatting_func = lambda row: row["question"]
+    with pytest.raises(ConfigError, match="raised KeyError on the first row"):
+        fit(new(), RFGridSearch(config, "SFT"))
+
+
+def test_dpo_and_grpo_can_be_configured_and_say_that_they_cannot_be_trained_yet(new):
+    from rf_notebook.automl import RFDPOConfig
+
+    config = model()
+    config.training_args = RFDPOConfig(learning_rate=1e-5)
+    with pytest.raises(ConfigError, match="it trains SFT"):
+        fit(new(), RFRandomSearch(config, "DPO", num_runs=1))
+
+
+def test_text_data_with_a_formatting_func_that_returns_text(new):
+    config = model()
+    config.formatting_func = lambda row: f"{row['prompt']} = {row['completion']}"
+    config.training_args.completion_only_loss = False
+    experiment = fit(new(), RFGridSearch(config, "SFT"))
+    experiment.wait()
+    assert experiment.run(1).state == "completed", experiment.run(1).traceback
+
+
+def test_trls_own_compute_metrics_without_generation(new):
+    config = model()
+    config.compute_metrics = lambda prediction: {"rows": float(len(prediction.label_ids))}
+    experiment = fit(new(), RFGridSearch(config, "SFT"))
+    experiment.wait()
+    assert experiment.run(1).metrics["eval_rows"] == 6.0, experiment.run(1).traceback
+
+
+def test_generated_texts_reach_compute_metrics_and_leave_the_training_as_it_was(new):
+    seen = []
+
+    def metrics(pair):
+        predictions, references = pair
+        seen.append((predictions, references))
+        return {"length": sum(map(len, predictions)), "rows": len(references)}
+
+    plain, judged = model(), model()
+    judged.compute_metrics = metrics
+    judged.generation_config = {"max_new_tokens": 5, "temperature": 0.8, "top_k": 30}
+    experiment = fit(new(), RFGridSearch([plain, judged], "SFT"))
+    experiment.wait()
+    assert experiment.run(2).state == "completed", experiment.run(2).traceback
+    assert len(seen) == 3, "once at each boundary"
+    assert all(len(p) == len(r) == 6 for p, r in seen)
+    assert seen[0][1] == [row["completion"].strip() for row in prompt_rows(6, 2)]
+    assert experiment.run(2).metrics["rows"] == 6
+    strip = [{k: v for k, v in m.items() if k not in ("rows", "length")} for _, m in curve(experiment, 2)]
+    assert strip == [m for _, m in curve(experiment, 1)]
+
+
+def test_texts_without_a_reference_are_a_failure_in_a_sentence(new):
+    config = model()
+    config.compute_metrics, config.generation_config = len, {"max_new_tokens": 2}
+    experiment = new()
+    experiment.run_fit(RFGridSearch(config, "SFT"), create_tiny, text_rows(24, 1), text_rows(6, 2))
+    experiment.wait()
+    assert "needs rows with a prompt and a completion" in experiment.run(1).error
+
+
+def test_full_fine_tuning_trains_and_leaves_the_base_alone(new):
+    config = model()
+    config.peft_config = None
+    experiment = fit(new(), RFGridSearch([config, model()], "SFT"))
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed", "completed"]
+    loaded = experiment.load(1)
+    assert not torch.equal(loaded.lm_head.weight, tiny_model().lm_head.weight)
+
+
+def test_lora_of_several_kinds_beside_each_other(new):
+    lora = List(
+        [
+            RFLoraConfig(r=4, target_modules="all-linear", use_dora=True),
+            RFLoraConfig(r=8, target_modules=["q_proj"], use_rslora=True, modules_to_save=["lm_head"]),
+            RFLoraConfig(r=4, init_lora_weights="pissa", target_modules=["v_proj"]),
+        ]
+    )
+    config = model()
+    config.peft_config = lora
+    experiment = fit(new(), RFGridSearch(config, "SFT"))
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 3, [run.traceback for run in experiment.runs]
+    for run in experiment.runs:
+        experiment.load(run)

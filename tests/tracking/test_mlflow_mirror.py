@@ -1,0 +1,212 @@
+"""MLflow shows what the log holds, late if need be, never twice, and never in the way."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from rf_notebook.core.events import (
+    ChunkTrained,
+    Recorded,
+    RunAdded,
+    RunFailed,
+    StateChanged,
+    WarmStarted,
+)
+from rf_notebook.core.run import (
+    Failure,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    RunState,
+    StoredFolder,
+    WarmStartReport,
+)
+from rf_notebook.tracking.mlflow_mirror import MlflowMirror
+
+CONFIG = RunConfig(
+    method="SFT",
+    model={"model_name": "m", "model_kwargs": {"token": {"$secret": "token"}}},
+    peft={"r": 8, "target_modules": ["q", "v"]},
+    training={"learning_rate": 1e-3, "hub_token": {"$secret": "hub_token"}},
+    extras={"formatting_func": {"$object": "format_row@abc"}},
+)
+
+
+def chunk(run_id, steps, *, total=8, first=1):
+    points = tuple(
+        MetricPoint(step=s, samples=2 * s, epoch=s / 8, chunk=1, metrics={"loss": 1.0 / s, "odd/name!": 2.0})
+        for s in range(first, steps + 1)
+    )
+    progress = Progress(steps=steps, samples=2 * steps, chunks=1, total_steps=total, total_samples=16, total_chunks=2)
+    folder = StoredFolder(path=f"runs/{run_id}/{steps}", sha256="0", steps=steps, samples=2 * steps, bytes=1)
+    return ChunkTrained(
+        run_id=run_id, progress=progress, points=points, checkpoint=folder, train_seconds=1.0, overhead_seconds=0.1
+    )
+
+
+EVENTS = [
+    RunAdded(run_id=1, config=CONFIG),
+    RunAdded(
+        run_id=2, config=CONFIG, parent_id=1, warm_start=StoredFolder(path="a", sha256="b", steps=1, samples=1, bytes=1)
+    ),
+    chunk(1, 4),
+    WarmStarted(run_id=2, report=WarmStartReport(copied=("x",))),
+    RunFailed(run_id=2, failure=Failure(message="bad row", traceback="...")),
+    chunk(1, 8, first=5),
+    StateChanged(run_id=1, state=RunState.COMPLETED),
+]
+RECORDED = [Recorded(seq=i, at=1000.0 + i, event=event) for i, event in enumerate(EVENTS, start=1)]
+LOG = logging.Logger("test")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    files = tmp_path / "runs" / "1" / "8"
+    files.mkdir(parents=True)
+    (files / "adapter_model.safetensors").write_bytes(b"weights")
+    (files / "adapter_config.json").write_text("{}")
+    return tmp_path
+
+
+def mirror(folder, recorded, *, identity="one", **kwargs):
+    made = MlflowMirror(folder, "exp", identity, log=LOG, **kwargs)
+    made.start(recorded)
+    return made
+
+
+def runs_of(uri):
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("exp")
+    found = client.search_runs([experiment.experiment_id], order_by=["attribute.start_time ASC"])
+    return client, {int(run.data.tags["rf_notebook.run_id"]): run for run in found}
+
+
+def own(folder):
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_one_run_a_run_with_params_metrics_tags_status_and_adapter(folder):
+    assert mirror(folder, RECORDED).close(60)
+    client, runs = runs_of(own(folder))
+    first, second = runs[1], runs[2]
+    assert first.info.status == "FINISHED"
+    assert first.info.end_time == 1007_000
+    assert first.data.params["peft_config.r"] == "8"
+    assert first.data.params["training_args.learning_rate"] == "0.001"
+    assert first.data.params["formatting_func"] == "format_row@abc"
+    assert first.data.params["training_args.hub_token"] == "[redacted]"
+    history = client.get_metric_history(first.info.run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(s, 1.0 / s) for s in range(1, 9)]
+    assert first.data.metrics["odd/name_"] == 2.0
+    assert second.info.status == "FAILED"
+    assert second.data.tags["parent"] == "1"
+    assert second.data.tags["warm_start"] == "true"
+    assert second.data.tags["warm_start_report"] == "warm start: 1 copied"
+    assert second.data.tags["error"] == "bad row"
+    artifacts = [a.path for a in client.list_artifacts(first.info.run_id, "adapter")]
+    assert artifacts == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
+
+
+def test_the_next_kernel_writes_what_a_kill_left_out_and_nothing_twice(folder):
+    assert mirror(folder, RECORDED[:3]).close(60)
+    _, runs = runs_of(own(folder))
+    assert runs[1].info.status == "RUNNING"
+    assert runs[2].info.status == "SCHEDULED"
+    assert mirror(folder, RECORDED).close(60)
+    assert mirror(folder, RECORDED).close(60)
+    client, runs = runs_of(own(folder))
+    assert len(client.get_metric_history(runs[1].info.run_id, "loss")) == 8
+    assert runs[1].info.status == "FINISHED"
+
+
+def test_steps_that_are_trained_again_are_not_written_again(folder):
+    again = [
+        *RECORDED[:3],
+        *(Recorded(seq=s, at=2000.0 + s, event=e) for s, e in ((4, chunk(1, 4)), (5, chunk(1, 8, first=5)))),
+    ]
+    assert mirror(folder, again).close(60)
+    client, runs = runs_of(own(folder))
+    assert [m.step for m in client.get_metric_history(runs[1].info.run_id, "loss")] == list(range(1, 9))
+
+
+def test_a_database_whose_creation_was_cut_off_is_made_anew(folder):
+    with sqlite3.connect(folder / ".mlflow.db.unfinished") as connection:
+        connection.execute("CREATE TABLE datasets (a)")
+    connection.close()
+    assert mirror(folder, RECORDED).close(60)
+    assert runs_of(own(folder))[1][1].info.status == "FINISHED"
+
+
+def test_experiments_of_one_name_on_one_server_keep_their_runs_apart(folder):
+    uri = own(folder)
+    assert mirror(folder, RECORDED, identity="one").close(60)
+    assert mirror(folder, RECORDED[:3], identity="two", tracking_uri=uri).close(60)
+    client, _ = runs_of(uri)
+    experiment = client.get_experiment_by_name("exp")
+    assert len(client.search_runs([experiment.experiment_id])) == 4
+
+
+def test_a_locked_database_delays_and_fails_nothing(folder):
+    assert mirror(folder, RECORDED[:2]).close(60)
+    lock = sqlite3.connect(folder / "mlflow.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    late = mirror(folder, RECORDED[:2])
+    started = time.perf_counter()
+    late.notify(RECORDED[2:])
+    assert time.perf_counter() - started < 0.05
+    assert late.close(0.5) is False
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert mirror(folder, RECORDED).close(60)
+    assert runs_of(own(folder))[1][1].info.status == "FINISHED"
+
+
+def test_a_server_that_is_not_there_is_no_error(folder):
+    away = mirror(folder, RECORDED, tracking_uri="sqlite:////nowhere/at/all/mlflow.db")
+    assert away.close(1.0) is False
+
+
+def test_without_mlflow_nothing_is_written_and_nothing_fails(folder, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    missing = mirror(folder, RECORDED)
+    missing._thread.join(10)
+    assert not missing._thread.is_alive()
+    missing.notify(RECORDED)
+    missing.close(0.1)
+
+
+def test_importing_mlflow_starts_no_usage_reports():
+    import subprocess
+    import sys
+
+    code = """
+import os, threading
+for name in ("CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"): os.environ.pop(name, None)
+from rf_notebook.tracking.mlflow_mirror import _without_telemetry
+before = dict(os.environ)
+with _without_telemetry():
+    import mlflow
+from mlflow.telemetry import get_telemetry_client
+assert get_telemetry_client() is None
+assert dict(os.environ) == before
+assert threading.active_count() == 1
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_the_mirrors_thread_has_a_name_and_ends(folder):
+    made = mirror(folder, RECORDED)
+    assert "rf-mlflow-exp" in [thread.name for thread in threading.enumerate()]
+    assert made.close(60)
+    made._thread.join(5)
+    assert not made._thread.is_alive()
