@@ -186,6 +186,11 @@ class Experiment:
         Returns:
             Whether all runs are over or stopped.
         """
+        over = self._wait(timeout)
+        self._raise_engine_error()
+        return over
+
+    def _wait(self, timeout: float | None = None) -> bool:
         thread = self._thread
         if thread is None:
             return True
@@ -201,7 +206,6 @@ class Experiment:
                 if now != seen:
                     show(thread.engine.held_up)
                     seen = now
-        self._raise_engine_error()
         return True
 
     async def wait_async(self) -> bool:
@@ -221,7 +225,7 @@ class Experiment:
         if self._thread is None:
             return
         if not cancel:
-            self.wait()
+            self._wait()
         self._close(cancelled=cancel)
 
     def cancel_current(self) -> None:
@@ -397,6 +401,7 @@ class Experiment:
 
     def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
+        from rf_notebook.training.openmp import release_workers
         from rf_notebook.training.quiet import library_messages_to
         from rf_notebook.training.runner import KernelRunner
 
@@ -447,6 +452,7 @@ class Experiment:
         engine.publisher.subscribe(self._log_events)
         mirror.start(store.read())
         self._thread, self._mirror = thread, mirror
+        release_workers()
         thread.start()
 
     def _opening_events(self, launch: launching.Launch, new: list[Any]) -> list[Event]:

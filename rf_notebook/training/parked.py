@@ -1,7 +1,9 @@
 """How does a run's trainer advance a few steps and then stand still, exactly?
 
-The trainer's own ``train()`` runs in the run's own thread. It parks in ``on_step_begin``, the only callback after the
-log, evaluation and save of the step before. One thread at a time has the baton: the engine's, or one run's.
+The trainer's own ``train()`` runs in a greenlet of its own: a call stack that can be left and entered again. It parks
+in ``on_step_begin``, the only callback after the log, evaluation and save of the step before. All runs of an engine
+live in the engine's thread, one at a time. A thread a run would do the same, but each such thread keeps a pool of
+OpenMP workers, and with more workers than cores libgomp stops spinning: small models on a CPU then train at half speed.
 """
 
 from __future__ import annotations
@@ -12,15 +14,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-import torch
+from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
 from rf_notebook.training.process_state import ProcessState, RandomState
-from rf_notebook.training.quiet import THREAD_PREFIX
 
 
 class StopTraining(BaseException):
-    """Ends a run's thread. No Exception, so that no ``except Exception`` of user code swallows it."""
+    """Ends a run's greenlet. No Exception, so that no ``except Exception`` of user code swallows it."""
 
 
 class ParkedStatus(StrEnum):
@@ -84,11 +85,10 @@ class Gate(TrainerCallback):
 
 
 class ParkedRun:
-    """One trainer in one thread. All methods but the gate's are called by the engine's thread."""
+    """One trainer in one greenlet. All methods belong to one thread, the engine's."""
 
     def __init__(
         self,
-        run_id: int,
         build: Callable[[Gate], Any],
         *,
         resume_from: str | None = None,
@@ -98,8 +98,7 @@ class ParkedRun:
         """Nothing happens before the first ``advance``.
 
         Args:
-            run_id: Names the thread.
-            build: Makes the trainer, with the gate among its callbacks; called in the run's thread, under its state.
+            build: Makes the trainer, with the gate among its callbacks; called in the greenlet, under the run's state.
             resume_from: A checkpoint folder for ``train(resume_from_checkpoint=...)``.
             interrupted: While set, the run parks at its next step.
             abandoned: While set, the run gives up at its next callback.
@@ -117,10 +116,7 @@ class ParkedRun:
         self._abandoned = abandoned
         self._until = 0
         self._ending = False
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
-        self._num_threads = torch.get_num_threads()
-        self._thread = threading.Thread(target=self._main, name=f"{THREAD_PREFIX}run-{run_id}", daemon=True)
+        self._greenlet = greenlet(self._main)
 
     def advance(self, until: int) -> None:
         """Train until ``until`` optimizer steps are done; 0 only builds the trainer. Returns when the run stands still.
@@ -129,34 +125,27 @@ class ParkedRun:
         """
         if self.status not in (ParkedStatus.NEW, ParkedStatus.PARKED):
             return
-        notebook = ProcessState.capture()
-        (self.state or ProcessState.fresh(notebook)).install()
         self._until = until
-        first = self.status is ParkedStatus.NEW
         self.status = ParkedStatus.TRAINING
-        if first:
-            self._thread.start()
-        self._go.release()
-        self._back.acquire()
-        notebook.install()
+        self._enter()
 
     def end(self) -> None:
-        """End the thread and let the trainer go."""
+        """Unwind the greenlet and let the trainer go."""
         if self.status is ParkedStatus.PARKED:
             self._ending = True
-            self._until = -1
-            notebook = ProcessState.capture()
-            assert self.state is not None
-            self.state.install()
-            self._go.release()
-            self._back.acquire()
-            notebook.install()
-            self._thread.join()
+            self._enter()
         self.status = ParkedStatus.ENDED
         self.trainer = None
         self.state = None
         self.error = None
         self.gate.on_ready = None
+
+    def _enter(self) -> None:
+        notebook = ProcessState.capture()
+        (self.state or ProcessState.fresh(notebook)).install()
+        self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
+        notebook.install()
 
     # ---- the run's side
 
@@ -169,8 +158,7 @@ class ParkedRun:
         while True:
             self.state = ProcessState.capture()
             self.status = ParkedStatus.PARKED
-            self._back.release()
-            self._go.acquire()
+            self._greenlet.parent.switch()
             if self._ending:
                 raise StopTraining
             self.status = ParkedStatus.TRAINING
@@ -183,10 +171,9 @@ class ParkedRun:
             raise StopTraining
 
     def _main(self) -> None:
-        self._go.acquire()
+        """The greenlet; its end is a switch to whoever entered it last."""
         outcome = ParkedStatus.FINISHED
         try:
-            torch.set_num_threads(self._num_threads)  # OpenMP keeps the number per thread, and sums depend on it
             self.trainer = self._build(self.gate)
             self.trainer.train(resume_from_checkpoint=self._resume_from)
             self.step = self.trainer.state.global_step
@@ -201,4 +188,3 @@ class ParkedRun:
         finally:
             self.state = ProcessState.capture()
             self.status = outcome
-            self._back.release()

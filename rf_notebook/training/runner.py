@@ -339,7 +339,6 @@ class KernelRunner:
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
             return _failure_of(error)
         run = ParkedRun(
-            run_id,
             lambda gate: self._trainer(method, config, base, gate, run_id, resuming=resume_from is not None),
             resume_from=None if resume_from is None else str(resume_from),
             interrupted=self._interrupted,
@@ -367,7 +366,7 @@ class KernelRunner:
         return held
 
     def _trainer(self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool) -> Any:
-        """Called in the run's thread, under the run's process state."""
+        """Called in the run's greenlet, under the run's process state."""
         arguments = self._arguments(method, config, self._folder / "runs" / str(run_id))
         if resuming:
             arguments.eval_on_start = False  # it was evaluated when it started

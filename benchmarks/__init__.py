@@ -1,0 +1,1 @@
+"""Measurements behind the README's figures; see __main__.py."""

@@ -1,0 +1,30 @@
+"""Runs all benchmarks, prints a table each and writes results/*.json: ``python -m benchmarks [NAME...]``."""
+
+from __future__ import annotations
+
+import sys
+
+import datasets
+
+from benchmarks import exact, parked
+from benchmarks.report import Report
+
+BENCHMARKS = {
+    "exact": exact.measure,
+    "handover": parked.measure_handover,
+    "start": parked.measure_start,
+    "memory": parked.measure_memory,
+}
+
+
+def main() -> None:
+    """Measure what was named, or everything."""
+    datasets.disable_progress_bars()
+    for name in sys.argv[1:] or BENCHMARKS:
+        report = Report(name)
+        BENCHMARKS[name](report)
+        report.finish()
+
+
+if __name__ == "__main__":
+    main()

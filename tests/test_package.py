@@ -1,0 +1,159 @@
+"""What the package promises as a whole: names, floors, lightness."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rf_notebook
+
+PACKAGE = Path(rf_notebook.__file__).parent
+
+#: Which folders and files a folder or file may import from, besides itself. Read: a floor imports lower floors only.
+FLOORS = {
+    "core": set(),
+    "planning": {"core"},
+    "automl": {"core"},
+    "store": {"core"},
+    "tracking": {"core"},
+    "training": {"core", "planning", "automl"},
+    "engine": {"core", "planning", "store"},
+    "testing": {"core", "planning", "training"},
+    "runs": {"core", "planning"},
+    "console": {"core", "runs"},
+    "launch": {"core", "planning", "automl", "engine", "training"},
+    "experiment": {"core", "automl", "engine", "launch", "runs", "console", "store", "tracking", "training"},
+    "demo": {"automl", "runs", "experiment"},
+    "__init__": {"core", "automl", "demo", "experiment", "runs"},
+}
+#: Libraries that only one place may import.
+HOMES = {
+    "torch": {"training", "testing", "demo"},
+    "transformers": {"training", "testing", "demo"},
+    "trl": {"training"},
+    "peft": {"training"},
+    "accelerate": {"training"},
+    "datasets": {"training", "testing", "demo"},
+    "mlflow": {"tracking"},
+    "sqlite3": {"store"},
+    "pydantic": {"store"},
+    "rich": {"console", "demo"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if node.module == "rf_notebook" else {node.module}
+    return found
+
+
+def place(file: Path) -> str:
+    relative = file.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_its_own_floor_and_lower_ones(file):
+    mine = place(file)
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "rf_notebook" and len(parts) > 1:
+            target = parts[1] if (PACKAGE / parts[1]).exists() or (PACKAGE / f"{parts[1]}.py").exists() else "__init__"
+            if mine == "demo" and target == "__init__":
+                continue
+            names = {"Experiment": "experiment", "demo": "demo", "automl": "automl"}
+            target = names.get(parts[1], target)
+            assert target == mine or target in FLOORS[mine], f"{mine} may not import {name}"
+        if parts[0] in HOMES:
+            assert mine in HOMES[parts[0]], f"{mine} may not import {name}"
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout
+
+
+def test_importing_loads_nothing_heavy_and_takes_less_than_a_third_of_a_second():
+    code = """
+import sys, time
+started = time.perf_counter()
+import rf_notebook
+seconds = time.perf_counter() - started
+heavy = [n for n in ("torch", "transformers", "trl", "peft", "mlflow", "pandas", "numpy", "datasets", "ipywidgets")
+         if n in sys.modules]
+print(seconds, heavy)
+from rf_notebook.automl import RFSFTConfig, RFLoraConfig, List
+RFSFTConfig(learning_rate=List([1e-3])), RFLoraConfig(r=8)
+print("torch" in sys.modules)
+"""
+    first, second = run(code).splitlines()
+    seconds, heavy = first.split(" ", 1)
+    assert float(seconds) < 0.3
+    assert heavy == "[]"
+    assert second == "False"
+
+
+def test_the_public_names():
+    assert rf_notebook.__all__ == [
+        "CheckpointDamaged",
+        "ConfigError",
+        "Experiment",
+        "IllegalOperation",
+        "LeaseLost",
+        "RFNotebookError",
+        "ReadOnlyExperiment",
+        "Run",
+        "StorageFull",
+        "StoreError",
+        "UnknownRun",
+        "automl",
+        "demo",
+    ]
+    for name in rf_notebook.__all__:
+        assert getattr(rf_notebook, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rf_notebook.nothing  # noqa: B018
+    from rf_notebook import automl
+
+    assert automl.__all__ == [
+        "List",
+        "RFDPOConfig",
+        "RFGRPOConfig",
+        "RFGridSearch",
+        "RFLoraConfig",
+        "RFModelConfig",
+        "RFRandomSearch",
+        "RFSFTConfig",
+        "Range",
+    ]
+
+
+def test_the_signature_of_run_fit_is_the_promised_one():
+    import inspect
+
+    names = list(inspect.signature(rf_notebook.Experiment.run_fit).parameters)
+    assert names[1:7] == ["param_config", "create_model_fn", "train_dataset", "eval_dataset", "num_chunks", "seed"]
+    assert names[7:11] == ["num_shards", "execution", "data_seed", "display"]
+
+
+def test_errors_are_also_the_builtins_they_stand_for():
+    for name, builtin in {
+        "ConfigError": ValueError,
+        "IllegalOperation": RuntimeError,
+        "UnknownRun": LookupError,
+        "ReadOnlyExperiment": PermissionError,
+        "StoreError": OSError,
+    }.items():
+        cls = getattr(rf_notebook, name)
+        assert issubclass(cls, builtin)
+        assert issubclass(cls, rf_notebook.RFNotebookError)
