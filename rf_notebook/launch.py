@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
+import random
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -83,6 +85,7 @@ def prepare(
             f"trainer_type={search.trainer_type!r} can be configured but not trained by this version; "
             f"it trains {', '.join(_METHODS)}."
         )
+    _import_libraries()
     objects = Objects()
     configs = tuple(search.run_configs(objects, seed=seed, data_seed=data_seed))
     for number, config in enumerate(configs, start=1):
@@ -156,6 +159,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def _import_libraries() -> None:
+    """Import trl, which draws from Python's random numbers while it is imported (seen with 1.16); they are the user's."""
+    before = random.getstate()
+    try:
+        importlib.import_module("rf_notebook.training.runner")
+    finally:
+        random.setstate(before)
 
 
 def _chunks(num_chunks: Any, num_shards: Any) -> int:

@@ -71,7 +71,7 @@ def test_a_refused_run_fit_leaves_no_trace_either(new):
     with pytest.raises(ConfigError):
         fit(new(), two(), num_chunks=99)
     with pytest.raises(ConfigError):
-        fit(new(), two(lr_scheduler_type="cosine_with_min_lr", eval_strategy="steps"), num_chunks=3)
+        fit(new(), two(load_best_model_at_end=True, eval_strategy="steps", save_strategy="epoch"), num_chunks=3)
     after = snapshot()
     for name, value in before.items():
         assert after[name] == value, name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -157,3 +159,15 @@ class EngineThread:
 
     def _at_exit(self) -> None:
         self.end(EXIT_SECONDS, abandon=True)
+        _exit_as_interrupted()
+
+
+def _exit_as_interrupted() -> None:
+    """Keep the exit status of a process that ends by an unhandled KeyboardInterrupt.
+
+    CPython (3.11 to 3.14) notes such an end in a flag that any thread's ``exec`` of a string clears; while this exit
+    handler waits, a thread that imports a module with dataclasses does that. Raising it the same way sets it again.
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")

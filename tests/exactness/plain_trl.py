@@ -14,7 +14,7 @@ from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
-from tests.exactness.sft_configs import SFT, arguments, data, without_clock
+from tests.exactness.sft_configs import ON_CPU, SFT, arguments, data, without_clock
 
 
 def train(name: str, folder: Path) -> None:
@@ -24,7 +24,7 @@ def train(name: str, folder: Path) -> None:
     if not given.get("load_best_model_at_end"):
         given["save_strategy"] = "no"
     trainer = SFTTrainer(
-        model=tiny_model(),
+        model=tiny_model().to("cpu" if ON_CPU else "cuda"),  # where it is when several runs share it
         args=SFTConfig(output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given),
         train_dataset=train_rows,
         eval_dataset=eval_rows,
