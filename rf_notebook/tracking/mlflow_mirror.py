@@ -74,6 +74,7 @@ class MlflowMirror:
         self._experiment_id = ""
         self._runs: dict[int, _MirroredRun] = {}
         self._complained = False
+        self._silenced: list[logging.Handler] = []
 
     def start(self, recorded: Sequence[Recorded]) -> None:
         """Begin with everything that the log holds."""
@@ -98,6 +99,13 @@ class MlflowMirror:
     # ---- the thread
 
     def _main(self) -> None:
+        try:
+            self._follow()
+        finally:
+            for handler in self._silenced:
+                handler.removeFilter(_not_from_mirrors)
+
+    def _follow(self) -> None:
         delay = _FIRST_RETRY_SECONDS
         while not self._ending.is_set():
             try:
@@ -135,6 +143,7 @@ class MlflowMirror:
         for name in ("mlflow", "alembic", ""):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
+                self._silenced.append(handler)
         uri = self._tracking_uri or (mlflow.get_tracking_uri() if is_tracking_uri_set() else self._own_database())
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(self._name)

@@ -27,11 +27,16 @@ _PREPARATION = (
 
 
 class RunSFTTrainer(SFTTrainer):
-    """SFTTrainer with three side effects taken away: preparing the same data again, telemetry, model cards."""
+    """SFTTrainer with four side effects taken away.
+
+    Preparing the same data again, telemetry, model cards, and a collection of the whole process's garbage before the
+    first step: ``Accelerator.free_memory`` of an accelerator that holds nothing yet, 0.3 s a run.
+    """
 
     def __init__(self, *args: Any, prepared: PreparedDatasets, **kwargs: Any) -> None:
         self._prepared_datasets = prepared
         super().__init__(*args, **kwargs)
+        self.accelerator.free_memory = lambda *objects: list(objects)
 
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
