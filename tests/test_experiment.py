@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+import rf_notebook.training.runner  # noqa: F401 - so that no refusal is timed together with this import
 from rf_notebook import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFRandomSearch, RFSFTConfig
 from rf_notebook.core.run import RunState
