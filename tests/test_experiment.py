@@ -527,3 +527,27 @@ def test_lora_of_several_kinds_beside_each_other(new):
     assert [run.state for run in experiment.runs] == ["completed"] * 3, [run.traceback for run in experiment.runs]
     for run in experiment.runs:
         experiment.load(run)
+
+
+def test_a_secret_reaches_the_loader_and_no_file(new, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # the experiment's own database is looked through too
+    token, password, seen = "hf_SecretSecretSecretSecret12", "pa55word-of-mine", []
+
+    def create(config):
+        seen.append((config["model_kwargs"]["token"], config["model_name"]))
+        return create_tiny({})
+
+    config = model(hub_token=token)
+    config.model_name = f"https://me:{password}@host/base"
+    config.model_kwargs = {"token": token}
+    experiment = new()
+    experiment.run_fit(RFGridSearch(config, "SFT"), create, prompt_rows(24, 1), num_chunks=3)
+    experiment.clone(1, {"learning_rate": 2e-3}).result(timeout=60)
+    experiment.end()
+    assert seen[0] == (token, f"https://me:{password}@host/base")
+    shown = repr(experiment) + experiment.get_runs_info().to_csv() + repr([run.config for run in experiment.runs])
+    for text in (token, password):
+        assert text not in shown
+        for file in tmp_path.rglob("*"):
+            if file.is_file():
+                assert text.encode() not in file.read_bytes(), file
