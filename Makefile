@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml constraints.txt
+# Jupyter asks for this where the only user is root, as in a container.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab demo test bench clean
 
 lab: $(VENV)/.lab
-	$(BIN)/jupyter lab notebooks/101_first_experiment.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
 
 demo: $(VENV)/.run
 	$(BIN)/python -W ignore -m rf_notebook.demo

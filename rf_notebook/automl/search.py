@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from rf_notebook.core.run import RunConfig
 MOST_CONFIGS = 1024
 
 
-class Search:
+class Search(ABC):
     """Configs and a trainer; sub-classes say which concrete configs follow."""
 
     def __init__(self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str) -> None:
@@ -54,8 +55,9 @@ class Search:
             configs.append(build_run_config(fields, self.trainer_type, objects, seed=seed, data_seed=data_seed))
         return configs
 
+    @abstractmethod
     def _choices(self) -> Iterator[dict[str, Any]]:
-        raise NotImplementedError
+        """The fields of RFModelConfig of each concrete config."""
 
     def _check(self) -> None:
         name = type(self).__name__
@@ -76,9 +78,9 @@ class Search:
                         f"use {wanted.__name__}, or another trainer_type."
                     )
 
+    @abstractmethod
     def copy(self) -> Search:
         """An independent search."""
-        raise NotImplementedError
 
     def _copied_configs(self) -> RFModelConfig | List | list[RFModelConfig]:
         return [config.copy() for config in self.configs] if isinstance(self.configs, list) else self.configs.copy()
