@@ -170,7 +170,8 @@ def test_a_locked_database_delays_and_fails_nothing(folder):
 
 
 def test_a_server_that_is_not_there_is_no_error(folder):
-    away = mirror(folder, RECORDED, tracking_uri="sqlite:////nowhere/at/all/mlflow.db")
+    (folder / "file").write_text("a database cannot be made below a file, not even by root")
+    away = mirror(folder, RECORDED, tracking_uri=f"sqlite:///{folder / 'file' / 'mlflow.db'}")
     assert away.close(1.0) is False
 
 
