@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +36,15 @@ class Progress:
         self._told_held_up: str | None = None
 
     @contextmanager
-    def shown(self, stream: TextIO) -> Iterator[Callable[[str | None], None]]:
-        """While it lasts, the progress is on the screen; the value shows what changed since."""
+    def shown(self, stream: TextIO | None) -> Iterator[Callable[[str | None], None]]:
+        """While it lasts, the progress is on the screen; the value shows what changed since.
+
+        Args:
+            stream: Where to write; None shows nothing, for a panel does.
+        """
+        if stream is None:
+            yield _show_nothing
+            return
         if not stream.isatty():
 
             def write(held_up: str | None = None) -> None:
@@ -133,11 +139,8 @@ def table_text(state: ExperimentState, width: int = 120) -> str:
     return stream.getvalue()
 
 
-def in_notebook() -> bool:
-    """Whether this process is a Jupyter kernel; loads nothing."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+def _show_nothing(held_up: str | None = None) -> None:
+    """For a progress that a panel shows."""
 
 
 def _duration(seconds: float) -> str:

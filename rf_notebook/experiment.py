@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rf_notebook import launch as launching
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.console import Progress, in_notebook, table_text
+from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, UnknownRun
-from rf_notebook.core.events import (
-    Event,
-    ExperimentContinued,
-    Noted,
-    OperationObeyed,
-    Recorded,
-    RunAdded,
-)
+from rf_notebook.core.events import Event, ExperimentContinued, Noted, OperationObeyed, RunAdded
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.thread import EngineThread
+from rf_notebook.host import Host
+from rf_notebook.log import ExperimentLog
 from rf_notebook.runs import Run, best_run, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
+from rf_notebook.widgets.front_end import front_end
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects
 
     from rf_notebook.training.base_models import BaseModels
+    from rf_notebook.widgets.display import ExperimentDisplay
 
 ValueT = TypeVar("ValueT")
 RunLike = int | Run
 
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 _MIRROR_CLOSE_SECONDS = 20.0
-#: The experiment that trains in this process, if any.
-_training: Experiment | None = None
+#: The experiments that are open for training in this process, by their folders.
+_open: dict[Path, Experiment] = {}
 
 
 class Experiment:
@@ -59,9 +56,18 @@ class Experiment:
         experiment_name: Names the folder; an existing name opens what is recorded there.
         mode: "fit".
         experiment_path: The folder of the folder; "rf_experiments" in the working directory when omitted.
+
+    While an experiment trains, constructing it again (a cell run again) gives the same object.
     """
 
+    def __new__(cls, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> Experiment:
+        """See the class: the living object of this name, or a new one."""
+        present = _open.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
+        return present if present is not None and present._is_training else super().__new__(cls)
+
     def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:
+        if self in _open.values():
+            return
         if mode != "fit":
             raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
         if (
@@ -74,7 +80,7 @@ class Experiment:
                 "and begins with a letter, digit or _."
             )
         self.experiment_name = experiment_name
-        self._folder = Path(experiment_path if experiment_path is not None else "rf_experiments") / experiment_name
+        self._folder = _folder_of(experiment_name, experiment_path)
         self._state = ExperimentState()
         self._progress = Progress(self._state)
         self._store: SqliteStore | None = None
@@ -84,8 +90,10 @@ class Experiment:
         self._objects = Objects()
         self._models: BaseModels | None = None
         self._create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None
-        self._log = logging.Logger(f"rf_notebook.{experiment_name}")
+        self._log = ExperimentLog(self._folder / "experiment.log", experiment_name)
         self._observer: CommitObserver = unobserved
+        self._display: ExperimentDisplay | None = None
+        self._is_preparing = False
         if (self._folder / "experiment.sqlite").exists():
             self._open_store()
 
@@ -107,12 +115,13 @@ class Experiment:
         extend: bool = False,
         keep: str = "best",
         fail_on_nan: bool = False,
+        sample_prompts: int | list[str] = 0,
         take_over: bool = False,
     ) -> None:
         """Train all configs in turns, in the background; returns at once.
 
-        Calling it again under the same name with the same arguments goes on where the record ends, so running a
-        notebook's cells again is always right.
+        Calling it again under the same name with the same arguments goes on where the record ends, and while the
+        experiment trains it shows the panel again; so running a notebook's cells again is always right.
 
         Args:
             param_config: An RFGridSearch or RFRandomSearch.
@@ -129,6 +138,8 @@ class Experiment:
             extend: Add configs that the record does not have as new runs.
             keep: Which checkpoints stay: "best" (the newest two and the best), "last" (the newest two) or "all".
             fail_on_nan: Whether a run whose loss is no number fails.
+            sample_prompts: What every run answers at each chunk boundary, to be read side by side: texts, or how many
+                rows of the evaluation data to ask. It takes the time of generating 64 tokens each.
             take_over: Take the experiment from another kernel that is training it.
 
         Raises:
@@ -136,45 +147,35 @@ class Experiment:
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
         """
-        global _training
-        if self._is_training:
-            raise IllegalOperation(
-                f"experiment {self.experiment_name!r} is open already; clone runs to add some, or end() it first."
+        for other in list(_open.values()):
+            if other is not self and other._is_training and not other._is_idle:
+                raise IllegalOperation(
+                    f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
+                )
+        with self._preparing(display) as show:
+            launch = launching.prepare(
+                self._folder,
+                self.experiment_name,
+                param_config,
+                create_model_fn,
+                train_dataset,
+                eval_dataset,
+                num_chunks=num_chunks,
+                num_shards=num_shards,
+                seed=seed,
+                data_seed=data_seed,
+                execution=execution,
+                keep=keep,
+                fail_on_nan=fail_on_nan,
+                sample_prompts=sample_prompts,
+                before_import=show,
             )
-        other = _training
-        if other is not None and other._is_training and not other._is_idle:
-            raise IllegalOperation(
-                f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
-            )
-        launch = launching.prepare(
-            self._folder,
-            self.experiment_name,
-            param_config,
-            create_model_fn,
-            train_dataset,
-            eval_dataset,
-            num_chunks=num_chunks,
-            num_shards=num_shards,
-            seed=seed,
-            data_seed=data_seed,
-            execution=execution,
-            keep=keep,
-            fail_on_nan=fail_on_nan,
-        )
-        self._refresh()
-        launching.additions(self._state, launch, extend=extend)
-        store = self._open_store()
-        self._fence = store.acquire(this_process(), take_over=take_over)
-        try:
-            self._refresh()
-            new = launching.additions(self._state, launch, extend=extend)
-            self._start(launch, new, store)
-        except BaseException:
-            store.release(self._fence)
-            self._fence = None
-            raise
-        _training = self
-        if display is not False and not in_notebook() and not sys.stdout.isatty():
+            if self._is_training:
+                self._attach(launch, extend=extend)
+                return
+            self._begin(launch, extend=extend, take_over=take_over)
+            _open[self._folder.absolute()] = self
+        if display is not False and self._display is None and not sys.stdout.isatty():
             print(self._opening_line(), flush=True)  # noqa: T201 - a script's first line of progress
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -187,6 +188,7 @@ class Experiment:
             Whether all runs are over or stopped.
         """
         over = self._wait(timeout)
+        self._refresh_display()
         self._raise_engine_error()
         return over
 
@@ -196,7 +198,8 @@ class Experiment:
             return True
         until = None if timeout is None else time.monotonic() + timeout
         publisher, mailbox = thread.engine.publisher, thread.engine.mailbox
-        with self._progress.shown(sys.stdout) as show:
+        quiet = self._display is not None and self._display.is_shown
+        with self._progress.shown(None if quiet else sys.stdout) as show:
             seen = -1
             while not mailbox.idle.is_set():
                 left = 0.5 if until is None else min(0.5, until - time.monotonic())
@@ -204,8 +207,10 @@ class Experiment:
                     return False
                 now = publisher.wait_for_change(seen, left)
                 if now != seen:
-                    show(thread.engine.held_up)
+                    show(thread.engine.held_up or ("paused" if thread.engine.paused else None))
                     seen = now
+                if self._display is not None:
+                    self._display.refresh_while_waiting()
         return True
 
     async def wait_async(self) -> bool:
@@ -227,6 +232,7 @@ class Experiment:
         if not cancel:
             self._wait()
         self._close(cancelled=cancel)
+        self._refresh_display()
 
     def cancel_current(self) -> None:
         """Stop now and keep everything; ``run_fit`` with the same arguments goes on later."""
@@ -245,9 +251,19 @@ class Experiment:
         """
         return self._ask(run, lambda run_id: StopRun(run_id=run_id))
 
-    def resume(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
-        """Put a stopped run back, exactly where it was. See ``stop``."""
+    def resume(self, run: RunLike | Iterable[RunLike] | None = None) -> Receipt[Any]:
+        """Put a stopped run back, exactly where it was. See ``stop``.
+
+        Args:
+            run: An id, a handle, or several; omitted, a paused experiment goes on.
+        """
+        if run is None:
+            return self._set_paused(False)
         return self._ask(run, lambda run_id: ResumeRun(run_id=run_id))
+
+    def pause(self) -> Receipt[Any]:
+        """Give no run a turn until ``resume()``: the device is free, everything stays in memory, no run is stopped."""
+        return self._set_paused(True)
 
     def delete(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
         """Remove a run, its memory and its checkpoints; its figures stay. See ``stop``."""
@@ -267,12 +283,7 @@ class Experiment:
         Raises:
             ConfigError: for edits that cannot be.
         """
-
-        def operation(run_id: int) -> Operation:
-            config, changed = apply_edits(self._state.record(run_id).config, edits, self._objects)
-            return CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start)
-
-        return self._ask(run, operation)
+        return self._ask(run, lambda run_id: self._cloning(run_id, edits, warm_start))
 
     # ---- results
 
@@ -324,7 +335,7 @@ class Experiment:
 
     def get_log_file_path(self) -> Path:
         """The experiment's log."""
-        return self._folder / "experiment.log"
+        return self._log.path
 
     @property
     def messages(self) -> list[str]:
@@ -370,6 +381,64 @@ class Experiment:
         self._trained(run, create_model_fn, write)
         return target
 
+    # ---- showing
+
+    def panel(self) -> ExperimentDisplay:
+        """The live panel; the last line of a cell shows it."""
+        if self._display is None:
+            from rf_notebook.widgets.display import ExperimentDisplay
+
+            self._display = ExperimentDisplay(Host(self))
+        return self._display
+
+    def figure(
+        self, metric: str | None = None, x: str = "samples", smoothing: float = 0.0, log_scale: bool = False
+    ) -> plotly.graph_objects.Figure:
+        """The curves as an ordinary plotly Figure, all points in it.
+
+        Args:
+            metric: "eval_loss" when omitted, or "loss" where nothing was evaluated.
+            x: "samples", "step", "epoch" or "wall time".
+            smoothing: 0 to 0.99, weight of what came before.
+            log_scale: Of the y axis.
+
+        Raises:
+            ConfigError: for a metric or an x axis that there is not.
+        """
+        from rf_notebook.widgets.plotly_figure import experiment_figure
+
+        self._refresh()
+        return experiment_figure(self._state, metric, x=x, smoothing=smoothing, log_scale=log_scale)
+
+    @contextmanager
+    def _preparing(self, display: bool | None) -> Iterator[Callable[[], None]]:
+        """While the libraries load, the panel is there already; when ``run_fit`` is refused after all, it goes again."""
+        shows = display is not False and (display or front_end().is_notebook)
+
+        def show() -> None:
+            if shows:
+                self._is_preparing = True
+                self.panel().show()
+
+        try:
+            yield show
+        except BaseException:
+            if self._is_preparing and self._display is not None:
+                self._display.withdraw()
+            raise
+        finally:
+            self._is_preparing = False
+
+    def _refresh_display(self) -> None:
+        if self._display is not None:
+            self._display.refresh()
+
+    def _ipython_display_(self) -> None:
+        if front_end().is_notebook:
+            self.panel().show(once_a_cell=True)
+        else:
+            print(repr(self))  # noqa: T201 - what IPython in a terminal shows of a value
+
     def __repr__(self) -> str:
         self._refresh()
         if not self._state.runs:
@@ -386,6 +455,10 @@ class Experiment:
     def _is_idle(self) -> bool:
         return self._thread is None or self._thread.engine.mailbox.idle.is_set()
 
+    def _is_trained_elsewhere(self) -> bool:
+        holder = None if self._store is None else self._store.holder()
+        return holder is not None and holder != this_process()
+
     def _open_store(self) -> SqliteStore:
         if self._store is None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -399,6 +472,34 @@ class Experiment:
             for recorded in self._store.read(after=self._state.last_seq):
                 self._state.apply(recorded)
 
+    def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool) -> None:
+        self._refresh()
+        launching.additions(self._state, launch, extend=extend)
+        store = self._open_store()
+        self._fence = store.acquire(this_process(), take_over=take_over)
+        try:
+            self._refresh()
+            new = launching.additions(self._state, launch, extend=extend)
+            self._start(launch, new, store)
+        except BaseException:
+            store.release(self._fence)
+            self._fence = None
+            raise
+
+    def _attach(self, launch: launching.Launch, *, extend: bool) -> None:
+        """The launching cell was run again while the experiment trains."""
+        new = launching.additions(self._state, launch, extend=extend)
+        if not new:
+            return
+        self._objects.update(launch.objects)
+        engine = self._engine
+
+        def add() -> None:
+            first = max(self._state.runs, default=0) + 1
+            engine.commit([RunAdded(run_id=first + i, config=config) for i, config in enumerate(new)])
+
+        engine.mailbox.submit(add).result()
+
     def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
         from rf_notebook.training.openmp import release_workers
@@ -406,7 +507,7 @@ class Experiment:
         from rf_notebook.training.runner import KernelRunner
 
         assert self._fence is not None
-        self._open_log()
+        self._log.open()
         fence = self._fence
         self._objects, self._create_model = launch.objects, launch.create_model
         runner = KernelRunner(
@@ -416,8 +517,9 @@ class Experiment:
             launch.create_model,
             num_chunks=launch.started.num_chunks,
             fail_on_nan=launch.fail_on_nan,
+            sample_prompts=launch.sample_prompts,
             observer=self._observer,
-            log=self._log,
+            log=self._log.logger,
         )
         self._models = runner.models
 
@@ -430,7 +532,7 @@ class Experiment:
                 keep=Keep(launch.started.keep),
                 observer=self._observer,
                 wait_for_room=wait_for_room,
-                log=self._log,
+                log=self._log.logger,
             )
 
         thread = EngineThread(
@@ -439,17 +541,17 @@ class Experiment:
             store,
             fence=fence,
             name=self.experiment_name,
-            surroundings=lambda: library_messages_to(self._log),
-            log=self._log,
+            surroundings=lambda: library_messages_to(self._log.logger),
+            log=self._log.logger,
         )
         engine = thread.engine
         runner.listener = engine.on_live
         engine.commit(self._opening_events(launch, new))
         assert self._state.started is not None
-        mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log)
+        mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
         remove_orphans(self._folder, _folders_in_use(self._state))
         engine.publisher.subscribe(mirror.notify)
-        engine.publisher.subscribe(self._log_events)
+        engine.publisher.subscribe(self._log.take)
         mirror.start(store.read())
         self._thread, self._mirror = thread, mirror
         release_workers()
@@ -478,11 +580,12 @@ class Experiment:
             _quietly_wait(ended)
             thread.end()
         if mirror is not None and not mirror.close(_MIRROR_CLOSE_SECONDS):
-            self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
+            self._log.logger.warning("MLflow is behind; the rest is written when the experiment is continued")
         if self._fence is not None:
             store.release(self._fence)
         self._thread, self._mirror, self._fence = None, None, None
-        self._close_log()
+        _open.pop(self._folder.absolute(), None)
+        self._log.close()
         if thread.error is not None:
             raise thread.error
 
@@ -496,27 +599,38 @@ class Experiment:
             raise ConfigError(f"{run!r} is no run; give an id such as 3, or a handle.")
         return self._state.record(run_id).run_id
 
-    @overload
-    def _ask(self, run: RunLike, make: Callable[[int], Operation]) -> Receipt[Run]: ...
-    @overload
-    def _ask(self, run: Iterable[RunLike], make: Callable[[int], Operation]) -> Receipt[list[Run]]: ...
+    def _cloning(self, run_id: int, edits: Any, warm_start: bool) -> Operation:
+        config, changed = apply_edits(self._state.record(run_id).config, edits, self._objects)
+        return CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start)
+
     def _ask(self, run: RunLike | Iterable[RunLike], make: Callable[[int], Operation]) -> Receipt[Any]:
-        single = isinstance(run, int | Run)
         given: list[RunLike] = [run] if isinstance(run, int | Run) else list(run)
         self._refresh()
         operations = [make(self._id_of(one)) for one in given]
-        thread = self._thread
-        if thread is None or not thread.is_alive:
-            raise IllegalOperation(
-                f"experiment {self.experiment_name!r} is not open for training here; call run_fit with its arguments first."
-            )
-        futures = [thread.engine.mailbox.submit(operation) for operation in operations]
+        return self._submit(operations, single=isinstance(run, int | Run))
+
+    def _submit(self, operations: Iterable[Operation], *, single: bool, origin: str = "python") -> Receipt[Any]:
+        mailbox = self._engine.mailbox
+        futures = [mailbox.submit(operation, origin) for operation in operations]
 
         def handles(ids: list[int]) -> Any:
             runs = [Run(self._state, run_id, self._folder) for run_id in ids]
             return runs[0] if single else runs
 
         return Receipt(futures, handles)
+
+    def _set_paused(self, paused: bool) -> Receipt[Any]:
+        engine = self._engine
+        return Receipt([engine.mailbox.submit(lambda: engine.pause(paused))], lambda _done: None)
+
+    @property
+    def _engine(self) -> Engine:
+        thread = self._thread
+        if thread is None or not thread.is_alive:
+            raise IllegalOperation(
+                f"experiment {self.experiment_name!r} is not open for training here; call run_fit with its arguments first."
+            )
+        return thread.engine
 
     def _trained(
         self,
@@ -545,44 +659,14 @@ class Experiment:
 
     # ---- the log
 
-    def _open_log(self) -> None:
-        self._close_log()
-        handler = logging.FileHandler(self.get_log_file_path(), encoding="utf-8", delay=True)
-        handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
-        self._log.addHandler(handler)
 
-    def _close_log(self) -> None:
-        for handler in list(self._log.handlers):
-            self._log.removeHandler(handler)
-            handler.close()
-
-    def _log_events(self, recorded: Iterable[Recorded]) -> None:
-        for one in recorded:
-            self._log.info("%s", _event_line(one.event))
+def open_experiments() -> list[Experiment]:
+    """Those that are open for training in this process, the latest last."""
+    return list(_open.values())
 
 
-class _RedactingFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
-
-def _event_line(event: Event) -> str:
-    from rf_notebook.core.events import ChunkTrained, RunFailed, StateChanged
-
-    match event:
-        case ChunkTrained():
-            at = event.progress
-            return f"run {event.run_id}: step {at.steps}/{at.total_steps}, chunk {at.chunks}/{at.total_chunks}"
-        case StateChanged():
-            return f"run {event.run_id}: {event.state}"
-        case RunFailed():
-            return f"run {event.run_id} failed: {event.failure.message}\n{event.failure.traceback}"
-        case OperationObeyed():
-            return f"obeyed: {type(event.operation).__name__} on run {event.operation.run_id} at step {event.steps}"
-        case Noted():
-            return event.text
-        case _:
-            return type(event).__name__
+def _folder_of(name: object, path: str | Path | None) -> Path:
+    return Path(path if path is not None else "rf_experiments") / str(name)
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

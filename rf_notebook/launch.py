@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _METHODS = ("SFT",)
 _EXECUTIONS = ("exact",)
 _DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+_MOST_SAMPLES = 20
 _DEFAULT_BATCH_SIZE = 8  # of TrainingArguments
 
 
@@ -45,6 +46,7 @@ class Launch:
     started: ExperimentStarted
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
+    sample_prompts: int | tuple[str, ...]
 
 
 def prepare(
@@ -62,8 +64,12 @@ def prepare(
     execution: Any,
     keep: Any,
     fail_on_nan: bool,
+    sample_prompts: Any,
+    before_import: Callable[[], None] = lambda: None,
 ) -> Launch:
     """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
+
+    ``before_import`` is called when all that needs no library is found right: from here on it takes seconds.
 
     Raises:
         ConfigError: what is wrong, in one sentence.
@@ -78,6 +84,7 @@ def prepare(
         )
     if keep not in tuple(Keep):
         raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
+    samples = _sample_prompts(sample_prompts)
     _check_create_model(create_model_fn)
     search = _search(param_config)
     if search.trainer_type not in _METHODS:
@@ -85,6 +92,7 @@ def prepare(
             f"trainer_type={search.trainer_type!r} can be configured but not trained by this version; "
             f"it trains {', '.join(_METHODS)}."
         )
+    before_import()
     _import_libraries()
     objects = Objects()
     configs = tuple(search.run_configs(objects, seed=seed, data_seed=data_seed))
@@ -120,6 +128,7 @@ def prepare(
         started=started,
         create_model=create_model_fn,
         fail_on_nan=bool(fail_on_nan),
+        sample_prompts=samples,
     )
 
 
@@ -185,6 +194,16 @@ def _chunks(num_chunks: Any, num_shards: Any) -> int:
 def _check_seed(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise ConfigError(f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}.")
+
+
+def _sample_prompts(given: Any) -> int | tuple[str, ...]:
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_SAMPLES:
+        return given
+    if isinstance(given, list | tuple) and len(given) <= _MOST_SAMPLES and all(isinstance(one, str) for one in given):
+        return tuple(given)
+    raise ConfigError(
+        f"run_fit(sample_prompts={given!r:.80}): give up to {_MOST_SAMPLES} texts, or how many rows of the data to ask."
+    )
 
 
 def _check_create_model(function: Any) -> None:

@@ -25,8 +25,24 @@ FLOORS = {
     "testing": {"core", "planning", "training"},
     "runs": {"core", "planning"},
     "console": {"core", "runs"},
+    "widgets": {"core", "automl", "engine", "runs"},
+    "log": {"core"},
+    "host": {"core", "automl", "engine", "widgets"},
     "launch": {"core", "planning", "automl", "engine", "training"},
-    "experiment": {"core", "automl", "engine", "launch", "runs", "console", "store", "tracking", "training"},
+    "experiment": {
+        "core",
+        "automl",
+        "engine",
+        "launch",
+        "log",
+        "host",
+        "runs",
+        "console",
+        "store",
+        "tracking",
+        "training",
+        "widgets",
+    },
     "demo": {"automl", "runs", "experiment"},
     "__init__": {"core", "automl", "demo", "experiment", "runs"},
 }
@@ -42,6 +58,10 @@ HOMES = {
     "sqlite3": {"store"},
     "pydantic": {"store"},
     "rich": {"console", "demo"},
+    "ipywidgets": {"widgets"},
+    "anywidget": {"widgets"},
+    "plotly": {"widgets", "experiment"},
+    "matplotlib": {"widgets"},
 }
 
 

@@ -47,6 +47,10 @@ class Objects:
                 "Run the cell that defines it and call run_fit again with it, or clone the run without it."
             ) from None
 
+    def update(self, other: Objects) -> None:
+        """Take in what another one holds."""
+        self._live.update(other._live)
+
     def __contains__(self, name: str) -> bool:
         return name in self._live
 

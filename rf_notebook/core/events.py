@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rf_notebook.core.operations import Operation
-from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder, WarmStartReport
+from rf_notebook.core.run import (
+    Failure,
+    Generation,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    RunState,
+    StoredFolder,
+    WarmStartReport,
+)
 from rf_notebook.core.values import Json
 
 
@@ -79,6 +88,16 @@ class ChunkTrained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SamplesWritten:
+    """A run's model answered the sample prompts at a chunk boundary."""
+
+    run_id: int
+    steps: int
+    samples: int
+    generations: tuple[Generation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRolledBack:
     """A checkpoint could not be used: the run goes on from the one before, and what came after is trained again."""
 
@@ -141,6 +160,7 @@ Event = (
     | RunAdded
     | WarmStarted
     | ChunkTrained
+    | SamplesWritten
     | RunRolledBack
     | StateChanged
     | RunFailed

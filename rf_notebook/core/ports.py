@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rf_notebook.core.events import Event, Recorded
-from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
 
 
 class CommitPoint(StrEnum):
@@ -73,6 +73,8 @@ class ChunkResult:
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
     own_bytes: int = 0
+    generations: tuple[Generation, ...] = ()
+    """To the sample prompts, when the turn ended at a boundary."""
     notes: tuple[str, ...] = ()
 
 

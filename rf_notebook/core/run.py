@@ -90,6 +90,16 @@ class MetricPoint:
     chunk: int
     """The chunk in which the step lies, counted from 1."""
     metrics: Mapping[str, float]
+    at: float = field(default=0.0, compare=False)
+    """Seconds since 1970 when it was logged, for information only: two equal runs differ in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a run's model wrote to one of the experiment's sample prompts."""
+
+    prompt: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +148,6 @@ class WarmStartReport:
     """Only in the child: starts at zero."""
     dropped: tuple[str, ...] = ()
     """Only in the parent: its contribution is gone."""
-    optimizer: bool = False
-    """Whether the parent's optimizer moments were taken over."""
 
     def sentence(self) -> str:
         """The report in one line."""

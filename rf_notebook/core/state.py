@@ -19,6 +19,7 @@ from rf_notebook.core.events import (
     RunAdded,
     RunFailed,
     RunRolledBack,
+    SamplesWritten,
     StateChanged,
     WarmStarted,
 )
@@ -74,6 +75,18 @@ class RunRecord:
         return best
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedTurn:
+    """When a run had the device; wall times, for information only."""
+
+    run_id: int
+    ended_at: float
+    """Seconds since 1970."""
+    train_seconds: float
+    overhead_seconds: float
+    """Of evaluation, saving and building, after (or, for the first turn, before) the training."""
+
+
 @dataclass(slots=True)
 class LiveRun:
     """What is seen of the chunk in progress before it is committed; gone after a kill, trained again then."""
@@ -94,6 +107,9 @@ class ExperimentState:
         self.runs: dict[int, RunRecord] = {}
         self.live: dict[int, LiveRun] = {}
         self.operations: list[Recorded] = []
+        self.turns: list[TrainedTurn] = []
+        self.written: dict[int, SamplesWritten] = {}
+        """The newest answers of each run to the sample prompts."""
         self.notes: list[Recorded] = []
         self.last_seq = 0
 
@@ -136,6 +152,16 @@ class ExperimentState:
                 self._update(event.run_id, warm_start_report=event.report)
             case ChunkTrained():
                 self.advance(event)
+                self.turns.append(
+                    TrainedTurn(
+                        run_id=event.run_id,
+                        ended_at=recorded.at,
+                        train_seconds=event.train_seconds,
+                        overhead_seconds=event.overhead_seconds,
+                    )
+                )
+            case SamplesWritten():
+                self.written[event.run_id] = event
             case RunRolledBack():
                 record = self.record(event.run_id)
                 self._update(

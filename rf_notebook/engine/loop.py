@@ -20,6 +20,7 @@ from rf_notebook.core.events import (
     RunAdded,
     RunFailed,
     RunRolledBack,
+    SamplesWritten,
     StateChanged,
     WarmStarted,
 )
@@ -42,6 +43,10 @@ from rf_notebook.engine.publisher import Publisher
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
 
 ValueT = TypeVar("ValueT")
+
+
+class Paused:
+    """Runs want a turn and get none, because the user paused the experiment."""
 
 
 class Closing(Exception):  # noqa: N818
@@ -89,10 +94,12 @@ class Engine:
         self.mailbox = Mailbox(on_letter=runner.interrupt)
         self.held_up: str | None = None
         """Why nothing moves at the moment: a full disk."""
+        self.paused = False
+        """Whether runs get no turns at the moment; changed by a letter, so that a run parks first."""
         self._in_chunk: int | None = None
 
-    def turn(self) -> Turn | Idle:
-        """Obey what lies in the mailbox, then give the next run its turn.
+    def turn(self) -> Turn | Idle | Paused:
+        """Obey what lies in the mailbox, then give the next run its turn, unless the experiment is paused.
 
         Raises:
             LeaseLost: when another kernel took over; nothing may be written any more.
@@ -109,9 +116,17 @@ class Engine:
             )
             for record in self.state.ready()
         )
+        if isinstance(chosen, Turn) and self.paused:
+            return Paused()
         if isinstance(chosen, Turn):
             self._train(self.state.record(chosen.run_id))
         return chosen
+
+    def pause(self, paused: bool) -> None:
+        """Give no more turns, or give them again; called between two steps."""
+        self.paused = paused
+        self._log.info("paused" if paused else "going on")
+        self.publisher.changed()
 
     def on_live(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
         """The runner's listener: what is seen of a chunk before it is committed."""
@@ -285,6 +300,10 @@ class Engine:
             own_bytes=result.own_bytes,
         )
         events.append(chunk)
+        if result.generations:
+            at = result.progress
+            written = SamplesWritten(run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations)
+            events.append(written)
         after = ExperimentState()
         after.runs[run_id] = record
         after.advance(chunk)

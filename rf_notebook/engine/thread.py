@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rf_notebook.core.errors import IllegalOperation, LeaseLost, RFNotebookError
 from rf_notebook.core.ports import ChunkRunner, EventStore
-from rf_notebook.engine.loop import Closing, Engine
+from rf_notebook.engine.loop import Closing, Engine, Paused
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import RENEW_EVERY_SECONDS
 
@@ -116,12 +116,14 @@ class EngineThread:
 
     def _turns(self) -> None:
         while not self._ending.is_set():
-            if isinstance(self.engine.turn(), Idle):
+            turn = self.engine.turn()
+            if isinstance(turn, Idle):
+                self.engine.mailbox.settle()
+            if isinstance(turn, Idle | Paused):
                 self._rest()
 
     def _rest(self) -> None:
         mailbox = self.engine.mailbox
-        mailbox.settle()
         self.engine.publisher.changed()
         if not self._ending.is_set():
             mailbox.wait(RENEW_EVERY_SECONDS)

@@ -33,3 +33,17 @@ def is_alive(holder: Holder, *, renewed_at: float, now: float) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+LEASE_LOST = (
+    "another kernel took this experiment over, so nothing more is written from here. "
+    "Go on in that kernel, or call run_fit(..., take_over=True) here to take it back."
+)
+
+
+def read_only_sentence(holder: Holder) -> str:
+    """What a second kernel is told."""
+    return (
+        f"this experiment is being trained by process {holder.pid} on {holder.host}; here it can only be looked at. "
+        "End it there, or call run_fit(..., take_over=True) to continue it here."
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rf_notebook.core.errors import LeaseLost, ReadOnlyExperiment
 from rf_notebook.core.events import Event, Recorded
 from rf_notebook.core.ports import CommitObserver, CommitPoint, Holder, unobserved
-from rf_notebook.store.lease import is_alive
+from rf_notebook.store.lease import LEASE_LOST, is_alive, read_only_sentence
 
 
 class MemoryStore:
@@ -73,17 +73,3 @@ class MemoryStore:
     def _check(self, fence: int) -> None:
         if fence != self._fence or self._holder is None:
             raise LeaseLost(LEASE_LOST)
-
-
-LEASE_LOST = (
-    "another kernel took this experiment over, so nothing more is written from here. "
-    "Go on in that kernel, or call run_fit(..., take_over=True) here to take it back."
-)
-
-
-def read_only_sentence(holder: Holder) -> str:
-    """What a second kernel is told."""
-    return (
-        f"this experiment is being trained by process {holder.pid} on {holder.host}; here it can only be looked at. "
-        "End it there, or call run_fit(..., take_over=True) to continue it here."
-    )

@@ -17,8 +17,7 @@ from rf_notebook.core.errors import LeaseLost, ReadOnlyExperiment, StorageFull, 
 from rf_notebook.core.events import Event, Recorded
 from rf_notebook.core.ports import CommitObserver, CommitPoint, Holder, unobserved
 from rf_notebook.store.codec import VERSION, decode, encode
-from rf_notebook.store.lease import is_alive
-from rf_notebook.store.memory import LEASE_LOST, read_only_sentence
+from rf_notebook.store.lease import LEASE_LOST, is_alive, read_only_sentence
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,6 +197,7 @@ class FakeRunner:
             epoch=held.plan.epoch(held.step),
             chunk=held.plan.chunk_of(held.step),
             metrics={"loss": (1.0 - held.weight) ** 2},
+            at=time.time(),
         )
         held.points.append(point)
         if self.listener is not None:

@@ -9,6 +9,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import Generation
 from rf_notebook.training.process_state import RandomState
 
 #: Keys of a generation_config that shape the prompts rather than the generation.
@@ -89,18 +90,91 @@ def generated_metrics(
         room = max(64, tokenizer.model_max_length - int(config.get("max_new_tokens") or 0))
     max_input_length = shape.get("max_input_length") or room
 
+    predictions = _generate(
+        model,
+        tokenizer,
+        [prompt for prompt, _ in pairs],
+        config,
+        batch_size=batch_size,
+        max_input_length=max_input_length,
+        truncation_side=shape.get("truncation_side", "left"),
+        seed=seed,
+        is_over=is_over,
+    )
+    made = compute_metrics((predictions, [reference.strip() for _, reference in pairs]))
+    return {str(name): float(value) for name, value in made.items()}
+
+
+def written_samples(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int, is_over: Callable[[], bool]
+) -> tuple[Generation, ...]:
+    """What a model answers to prompts, greedily; the process's random streams are the same before and after.
+
+    Args:
+        model: As for ``generated_metrics``.
+        tokenizer: Likewise.
+        prompts: Whole texts, templates applied.
+        max_new_tokens: Of each answer.
+        is_over: As for ``generated_metrics``.
+    """
+    config = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    texts = _generate(
+        model,
+        tokenizer,
+        prompts,
+        config,
+        batch_size=len(prompts),
+        max_input_length=_DEFAULT_MAX_INPUT_LENGTH,
+        truncation_side="left",
+        seed=0,
+        is_over=is_over,
+    )
+    return tuple(Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True))
+
+
+def sample_texts(wanted: int | Sequence[str], rows: Any, tokenizer: Any) -> list[str]:
+    """The sample prompts as whole texts.
+
+    Args:
+        wanted: Prompts as the user typed them, or how many of the data's rows give theirs.
+        rows: The evaluation data (or, without one, the training data) in trl's columns.
+        tokenizer: Its chat template is applied where it has one.
+    """
+    has_template = getattr(tokenizer, "chat_template", None)
+    if isinstance(wanted, int):
+        few = [row for _, row in zip(range(wanted), rows, strict=False)]
+        return [prompt_and_reference(row, tokenizer, add_generation_prompt=True)[0] for row in few]
+    if not has_template:
+        return list(wanted)
+    return [
+        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        for text in wanted
+    ]
+
+
+def _generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    batch_size: int,
+    max_input_length: int,
+    truncation_side: str,
+    seed: int,
+    is_over: Callable[[], bool],
+) -> list[str]:
     before = RandomState.capture()
     was_training = model.training
     sides = tokenizer.padding_side, tokenizer.truncation_side
-    predictions: list[str] = []
+    texts: list[str] = []
     try:
         torch.manual_seed(seed)
         model.eval()
-        tokenizer.padding_side, tokenizer.truncation_side = "left", shape.get("truncation_side", "left")
-        for start in range(0, len(pairs), batch_size):
-            prompts = [prompt for prompt, _ in pairs[start : start + batch_size]]
+        tokenizer.padding_side, tokenizer.truncation_side = "left", truncation_side
+        for start in range(0, len(prompts), batch_size):
             inputs = tokenizer(
-                prompts,
+                list(prompts[start : start + batch_size]),
                 return_tensors="pt",
                 padding=True,
                 truncation=True,
@@ -113,10 +187,9 @@ def generated_metrics(
                     **inputs, **config, stopping_criteria=StoppingCriteriaList([_StopWhen(is_over)])
                 )
             fresh = output[:, inputs["input_ids"].shape[1] :]
-            predictions.extend(text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True))
+            texts.extend(text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True))
     finally:
         tokenizer.padding_side, tokenizer.truncation_side = sides
         model.train(was_training)
         before.install()
-    made = compute_metrics((predictions, [reference.strip() for _, reference in pairs]))
-    return {str(name): float(value) for name, value in made.items()}
+    return texts

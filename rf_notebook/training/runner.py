@@ -27,12 +27,12 @@ from rf_notebook.core.ports import (
     unobserved,
 )
 from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
 from rf_notebook.planning.chunks import Plan
 from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
-from rf_notebook.training.generation import generated_metrics
+from rf_notebook.training.generation import generated_metrics, sample_texts, written_samples
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.parked import Gate, ParkedRun, ParkedStatus
@@ -43,6 +43,8 @@ from rf_notebook.training.warm_start import load_snapshot, save_snapshot, take_s
 
 #: Printers that trl and transformers add to every trainer.
 _PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")
+#: New tokens of an answer to a sample prompt.
+_SAMPLE_TOKENS = 64
 #: Figures of the clock, no property of a config.
 _CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "_step_time")
 
@@ -61,6 +63,10 @@ class _Held:
     report: WarmStartReport | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    generations: tuple[Generation, ...] = ()
+    """To the sample prompts, at the boundary just reached."""
+    writes_no_samples: bool = False
+    notes: tuple[str, ...] = ()
     uncommitted: TurnOutcome | None = None
     """Set while a finished turn waits for room on the disk."""
 
@@ -77,6 +83,7 @@ class KernelRunner:
         *,
         num_chunks: int,
         fail_on_nan: bool = False,
+        sample_prompts: int | Sequence[str] = 0,
         listener: LiveListener | None = None,
         observer: CommitObserver = unobserved,
         log: logging.Logger | None = None,
@@ -90,6 +97,7 @@ class KernelRunner:
             create_model: The user's loader; None uses the hub's.
             num_chunks: Chunks a pass over the data.
             fail_on_nan: Whether a loss that is no number ends a run.
+            sample_prompts: What every run answers at each boundary: texts, or how many rows of the data are asked.
             listener: Hears of every step.
             observer: For the crash tests.
             log: The experiment's.
@@ -102,6 +110,7 @@ class KernelRunner:
         self._prepared = PreparedDatasets()
         self._num_chunks = num_chunks
         self._fail_on_nan = fail_on_nan
+        self._sample_prompts = sample_prompts
         self.listener = listener
         self._observer = observer
         self._log = log or logging.getLogger("rf_notebook.quiet")
@@ -238,6 +247,8 @@ class KernelRunner:
     def _finish_turn(self, request: ChunkRequest, held: _Held, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
         failure = self._evaluate(request.run_id, held)
+        if failure is None:
+            self._write_samples(request.run_id, held)
         held.overhead_seconds += time.perf_counter() - started
         if failure is not None:
             return self._failed(request, failure)
@@ -261,8 +272,11 @@ class KernelRunner:
             train_seconds=held.train_seconds,
             overhead_seconds=held.overhead_seconds,
             own_bytes=memory.own_bytes(held.run.trainer),
+            generations=held.generations,
+            notes=held.notes,
         )
         held.points, held.report, held.train_seconds, held.overhead_seconds = [], None, 0.0, 0.0
+        held.generations, held.notes = (), ()
         return result
 
     def _checkpoint(self, run_id: int, held: _Held, progress: Progress) -> StoredFolder:
@@ -302,6 +316,31 @@ class KernelRunner:
         finally:
             del trainer.state.log_history[logged:]
             del trainer.accelerator._dataloaders[loaders:]
+            notebook.install()
+
+    def _write_samples(self, run_id: int, held: _Held) -> None:
+        """Let a parked run answer the sample prompts, outside its own course; what fails here fails nothing."""
+        if not self._sample_prompts or held.writes_no_samples:
+            return
+        trainer = held.run.trainer
+        notebook = ProcessState.capture()
+        assert held.run.state is not None
+        held.run.state.install()
+        try:
+            formatted = self._formatted.get(self._extra(held.config, "formatting_func"))
+            rows = formatted[0] if formatted[1] is None else formatted[1]
+            tokenizer = trainer.processing_class
+            held.generations = written_samples(
+                trainer.model,
+                tokenizer,
+                sample_texts(self._sample_prompts, rows, tokenizer),
+                max_new_tokens=_SAMPLE_TOKENS,
+                is_over=self._abandoned.is_set,
+            )
+        except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
+            held.writes_no_samples = True
+            held.notes += (f"run {run_id} writes no samples: {_failure_of(error).message}",)
+        finally:
             notebook.install()
 
     def _progress(self, held: _Held) -> Progress:
@@ -507,6 +546,7 @@ class KernelRunner:
             epoch=plan.epoch(step),
             chunk=plan.chunk_of(max(step, 1)),
             metrics=numbers,
+            at=time.time(),
         )
         held.points.append(point)
         return point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,23 @@ class TrainerParts:
     compute_metrics: Callable[[Any], dict[str, float]] | None
     callbacks: list[Any]
     prepared: PreparedDatasets
+
+
+def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with checkpointing named as the installed transformers does, with the value it has anyway.
+
+    trl 1.16 has a default of its own under the older name, for which transformers warns every user.
+    Source: transformers 5.23, ``TrainingArguments.__post_init__``: older names are used where the newer are not set.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    spelled = dict(given)
+    for old, new in (
+        ("gradient_checkpointing", "activation_checkpointing"),
+        ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+    ):
+        if new in defaults and spelled.get(new) is None:
+            spelled[new] = spelled.pop(old, defaults[old])
+    return spelled
 
 
 class Method(Protocol):

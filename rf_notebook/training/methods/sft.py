@@ -8,7 +8,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.training.datasets import PreparedDatasets
-from rf_notebook.training.methods.base import TrainerParts
+from rf_notebook.training.methods.base import TrainerParts, spelled_as_now
 
 #: Arguments that decide what ``SFTTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = (
@@ -69,7 +69,7 @@ class SFT:
 
     def arguments(self, given: dict[str, Any]) -> SFTConfig:
         """See Method."""
-        return SFTConfig(**given)
+        return SFTConfig(**spelled_as_now(SFTConfig, given))
 
     def trainer(self, parts: TrainerParts) -> RunSFTTrainer:
         """See Method."""

@@ -1,0 +1,138 @@
+"""The experiment as its panels see it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import Json
+from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.widgets.host import HostStatus
+
+if TYPE_CHECKING:
+    from rf_notebook.experiment import Experiment
+
+_OPERATIONS: dict[str, Callable[[int], Operation]] = {
+    "stop": lambda run_id: StopRun(run_id=run_id),
+    "resume": lambda run_id: ResumeRun(run_id=run_id),
+    "delete": lambda run_id: DeleteRun(run_id=run_id),
+}
+#: How often an experiment that another kernel trains is looked at.
+_LOOK_SECONDS = 2.0
+
+
+class Host:
+    """See widgets.host.PanelHost."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Every method may be called from any thread.
+
+        Args:
+            experiment: What is shown.
+        """
+        self._experiment = experiment
+        self._looked_at = 0.0
+
+    @property
+    def experiment_name(self) -> str:
+        """See PanelHost."""
+        return self._experiment.experiment_name
+
+    @property
+    def panel_state(self) -> ExperimentState:
+        """See PanelHost."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = now
+            self._experiment._refresh()
+        return self._experiment._state
+
+    def panel_status(self) -> HostStatus:
+        """See PanelHost."""
+        experiment, thread = self._experiment, self._experiment._thread
+        device, used, total = _memory(is_training=thread is not None)
+        if thread is None:
+            return HostStatus(
+                open=False,
+                preparing=experiment._is_preparing,
+                read_only=experiment._is_trained_elsewhere(),
+                device=device,
+                memory_bytes=used,
+                memory_total_bytes=total,
+            )
+        engine = thread.engine
+        return HostStatus(
+            open=thread.is_alive,
+            idle=engine.mailbox.idle.is_set(),
+            paused=engine.paused,
+            held_up=engine.held_up,
+            error=None if thread.error is None else str(thread.error),
+            device=device,
+            memory_bytes=used,
+            memory_total_bytes=total,
+        )
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """See PanelHost."""
+        thread = self._experiment._thread
+        if thread is None:
+            time.sleep(timeout)
+            return seen
+        return thread.engine.publisher.wait_for_change(seen, timeout)
+
+    def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
+        """See PanelHost."""
+        return self._experiment._submit([_OPERATIONS[verb](i) for i in run_ids], single=False, origin=origin)
+
+    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+        """See PanelHost."""
+        operations = []
+        for edit in edits:
+            config, changed = self.check_edits(run_id, edit)
+            operations.append(CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start))
+        return self._experiment._submit(operations, single=False, origin=origin)
+
+    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+        """See PanelHost."""
+        config = self._experiment._state.record(run_id).config
+        return apply_edits(config, dict(edits), self._experiment._objects)
+
+    def set_paused(self, paused: bool) -> Receipt[Any]:
+        """See PanelHost."""
+        return self._experiment._set_paused(paused)
+
+    def export(self, run: int, path: str | Path) -> Path:
+        """See PanelHost."""
+        return self._experiment.export(run, path)
+
+    def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
+        """See PanelHost."""
+
+        def end() -> None:
+            try:
+                self._experiment.end(cancel=True)
+            except BaseException as error:  # noqa: BLE001 - told in the panel, where the end was asked for
+                on_done(error)
+            else:
+                on_done(None)
+
+        threading.Thread(target=end, name="rf-end", daemon=True).start()
+
+
+def _memory(*, is_training: bool) -> tuple[str, int | None, int | None]:
+    """The device's name, the bytes in use on it, and how many it has; loads no torch for it."""
+    torch = sys.modules.get("torch")
+    if is_training and torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        free, total = torch.cuda.mem_get_info()
+        return "GPU", total - free, total
+    import psutil
+
+    return "memory", psutil.Process().memory_info().rss, psutil.virtual_memory().total

@@ -1,0 +1,284 @@
+"""The form that clones a run: its config as fields, several values make several clones, the difference is shown first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ipywidgets
+
+from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig
+from rf_notebook.automl.typed_text import config_keys, edits_of
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.values import Json, flatten
+from rf_notebook.runs import varying_knobs
+from rf_notebook.widgets.document import Node, element
+from rf_notebook.widgets.elements import Document, button, reachable_while_busy
+from rf_notebook.widgets.host import PanelHost
+from rf_notebook.widgets.words import config_value, duration, knob_name, shortened, size
+
+#: Shown even where all runs agree in them: what people change most.
+_USUAL = (
+    "training_args.learning_rate",
+    "peft_config.r",
+    "peft_config.lora_alpha",
+    "peft_config.target_modules",
+    "training_args.per_device_train_batch_size",
+    "training_args.num_train_epochs",
+)
+_MOST_FIELDS = 8
+_SHOWN_CLONES = 6
+_TEXT = 300
+
+
+class CloneForm:
+    """Opened for one run at a time; ``box`` is what is shown."""
+
+    def __init__(self, host: PanelHost, on_sent: Callable[[Any], None]) -> None:
+        """A closed form.
+
+        Args:
+            host: The experiment.
+            on_sent: Called with the receipt, and with the refusal when there is none.
+        """
+        self._host = host
+        self._on_sent = on_sent
+        self._lock = threading.RLock()
+        self._run_id: int | None = None
+        self._fields: dict[str, ipywidgets.Combobox] = {}
+        self._original: dict[str, str] = {}
+        self.edits: list[dict[str, Any]] = []
+        """What would be submitted now; empty while something is wrong."""
+        self._title = Document()
+        self._rows = ipywidgets.VBox()
+        self._more = reachable_while_busy(
+            ipywidgets.Combobox(placeholder="warmup, weight_decay, …", ensure_option=True, continuous_update=False)
+        )
+        self._more.description = "find another knob"
+        self._more.add_class("rf-field")
+        self.warm = reachable_while_busy(ipywidgets.Checkbox(description="Warm start", indent=False))
+        self._warm_words = reachable_while_busy(Document())
+        self._diff = reachable_while_busy(Document())
+        self.submit = button("Start clone", style="primary", tooltip="add the clones to the experiment")
+        self.cancel = button("Cancel", tooltip="close this form")
+        fields = ipywidgets.VBox([self._title, self._rows, self._more, self.warm, self._warm_words])
+        fields.add_class("rf-form-fields")
+        self.right = ipywidgets.VBox([self._diff, ipywidgets.HBox([self.submit, self.cancel])])
+        self.right.add_class("rf-form-diff")
+        self.box = ipywidgets.HBox([fields, self.right])
+        self.box.add_class("rf-form")
+        self.box.layout.display = "none"
+        self._more.observe(self._add_found, names="value")
+        self.warm.observe(lambda _change: self._check(), names="value")
+        self.submit.on_click(lambda _button: self._send())
+        self.cancel.on_click(lambda _button: self.close())
+
+    def open(self, run_id: int, *, warm: bool) -> None:
+        """Show the form for a run."""
+        with self._lock:
+            state = self._host.panel_state
+            config = state.record(run_id).config
+            flat = flatten(config.as_json())
+            self._run_id, self._fields, self._original = run_id, {}, {}
+            knobs = [key for key in varying_knobs(state) if _is_editable(key, flat.get(key))]
+            usual = [key for key in _USUAL if config.peft is not None or not key.startswith("peft_config.")]
+            first = list(dict.fromkeys([*knobs, *usual]))[:_MOST_FIELDS]
+            keys = config_keys(config.method)
+            for key in first:
+                self._add(key, config, flat)
+            self._rows.children = tuple(self._fields.values())
+            self._more.options = tuple(sorted(key for key in keys if key not in self._fields))
+            self._more.value = ""
+            rest = len(keys) - len(self._fields)
+            self._title.show(
+                element(
+                    "p",
+                    element("b", f"Clone run {run_id}"),
+                    element(
+                        "span",
+                        f"  the search's knobs first, {rest} more below; several values make several clones",
+                        class_="rf-dim",
+                    ),
+                )
+            )
+            self.warm.value = warm
+            self.box.layout.display = None
+            self._check()
+
+    def close(self) -> None:
+        """Hide the form."""
+        with self._lock:
+            self._run_id = None
+            self.box.layout.display = "none"
+
+    @property
+    def fields(self) -> dict[str, ipywidgets.Combobox]:
+        """The fields that are shown, by dotted key."""
+        return dict(self._fields)
+
+    def _add(self, key: str, config: RunConfig, flat: dict[str, Json]) -> None:
+        text = _typed(flat[key]) if key in flat else ""
+        field = reachable_while_busy(
+            ipywidgets.Combobox(
+                value=text,
+                description=knob_name(key),
+                description_tooltip=key,
+                placeholder=_placeholder(key, config),
+                options=tuple(_options(key, config)),
+                continuous_update=True,
+            )
+        )
+        field.add_class("rf-field")
+        self._fields[key], self._original[key] = field, text
+        field.observe(lambda _change: self._check(), names="value")
+
+    def _add_found(self, change: Any) -> None:
+        with self._lock:
+            key = change["new"]
+            if self._run_id is None or not key or key in self._fields:
+                return
+            config = self._host.panel_state.record(self._run_id).config
+            self._add(key, config, flatten(config.as_json()))
+            self._rows.children = tuple(self._fields.values())
+            self._more.options = tuple(option for option in self._more.options if option != key)
+            self._more.value = ""
+
+    def _check(self) -> None:
+        """Judge what is typed, and show what it would make."""
+        with self._lock:
+            if self._run_id is None:
+                return
+            state = self._host.panel_state
+            config = state.record(self._run_id).config
+            typed = {
+                key: field.value
+                for key, field in self._fields.items()
+                if field.value != self._original[key] and field.value.strip()
+            }
+            for key, field in self._fields.items():
+                (field.add_class if key in typed else field.remove_class)("rf-changed")
+            try:
+                made = edits_of(typed, config)
+                changes = [self._host.check_edits(self._run_id, edit)[1] for edit in made]
+            except RFNotebookError as error:
+                self.edits = []
+                self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                self._set_submit(0)
+                return
+            self.edits = made
+            before = flatten(config.as_json())
+            self._diff.show(self._difference(changes, before))
+            self._warm_words.show(self._warm_sentence(changes))
+            self._set_submit(len(made))
+
+    def _set_submit(self, count: int) -> None:
+        self.submit.disabled = count == 0
+        self.submit.description = f"Start {count} clones" if count > 1 else "Start clone"
+        self.submit.tooltip = "mend what is wrong first" if count == 0 else f"add {count} to the experiment"
+
+    def _difference(self, changes: list[dict[str, Json]], before: dict[str, Json]) -> Node:
+        run_id = self._run_id
+        first = max(self._host.panel_state.runs) + 1
+        count = f"{len(changes)} new runs" if len(changes) > 1 else "One new run"
+        parts: list[Node] = [element("b", count)]
+        for number, changed in enumerate(changes[:_SHOWN_CLONES]):
+            words = (
+                f"{first + number} = run {run_id} with" if changed else f"{first + number} = run {run_id}, unchanged"
+            )
+            parts.append(element("div", words, class_="rf-dim"))
+            for key, value in changed.items():
+                old = shortened(config_value(before[key]), _TEXT) if key in before else "its default"
+                parts.append(element("div", f"- {knob_name(key)} {old}", class_="rf-minus"))
+                parts.append(
+                    element("div", f"+ {knob_name(key)} {shortened(config_value(value), _TEXT)}", class_="rf-plus")
+                )
+        if len(changes) > _SHOWN_CLONES:
+            parts.append(element("div", f"and {len(changes) - _SHOWN_CLONES} more", class_="rf-dim"))
+        parts.append(element("p", self._catching_up(len(changes)), class_="rf-dim"))
+        return element("div", *parts)
+
+    def _catching_up(self, count: int) -> str:
+        state = self._host.panel_state
+        assert self._run_id is not None
+        parent = state.record(self._run_id)
+        others = [record.progress.samples for record in state.ready()]
+        to_catch = min(others, default=0)
+        spent = parent.train_seconds + parent.overhead_seconds
+        pace = spent / parent.progress.samples if parent.progress.samples and spent else None
+        words = f"They catch up to sample {to_catch:,} first" if to_catch else "They take turns with the others"
+        if to_catch and pace is not None:
+            words += f", about {duration(pace * to_catch * count)}, then take turns with the others"
+        if parent.own_bytes:
+            words += f". Needs about {size(parent.own_bytes * count)} of memory"
+        return words + "."
+
+    def _warm_sentence(self, changes: list[dict[str, Json]]) -> Node:
+        assert self._run_id is not None
+        state = self._host.panel_state
+        record, live = state.record(self._run_id), state.live.get(self._run_id)
+        done = (record.progress if live is None else live.progress).steps
+        if done == 0:
+            return element(
+                "p", f"Run {self._run_id} has trained no step yet, so there is nothing to start from.", class_="rf-dim"
+            )
+        keys = {key for changed in changes for key in changed}
+        if "peft_config" in keys or record.config.peft is None:
+            words = "All weights that both have are copied; the optimizer starts fresh."
+        elif "peft_config.r" in keys:
+            ranks = [changed.get("peft_config.r") for changed in changes if "peft_config.r" in changed]
+            own = record.config.peft.get("r", 8)
+            smaller = any(isinstance(rank, int) and isinstance(own, int) and rank < own for rank in ranks)
+            words = (
+                "A smaller rank keeps the best approximation of the parent's adapter and says how much was lost."
+                if smaller
+                else "The parent's function is kept exactly; the new directions start at zero."
+            )
+        elif "peft_config.target_modules" in keys:
+            words = "Modules that both adapt are copied, added ones start at zero, dropped ones are reported."
+        else:
+            words = "Same rank: the parent's function is kept exactly; the optimizer starts fresh."
+        return element("p", f"From run {self._run_id} at step {done}. {words}", class_="rf-dim")
+
+    def _send(self) -> None:
+        with self._lock:
+            if self._run_id is None or not self.edits:
+                return
+            try:
+                receipt = self._host.clone_all(self._run_id, self.edits, bool(self.warm.value), "button")
+            except RFNotebookError as error:
+                self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                return
+            self._on_sent(receipt)
+            self.close()
+
+
+def _typed(value: Json) -> str:
+    """A value as it would be typed into its field."""
+    if isinstance(value, str) and ("," in value or "|" in value):
+        return repr(value)
+    return config_value(value)
+
+
+def _is_editable(key: str, value: Json) -> bool:
+    """Functions and secrets cannot be typed."""
+    return not (isinstance(value, dict) and ("$object" in value or "$secret" in value)) and key != "trainer_type"
+
+
+def _placeholder(key: str, config: RunConfig) -> str:
+    section, _, name = key.rpartition(".")
+    known = RFLoraConfig.known() if section == "peft_config" else TRAINING_CONFIGS[config.method].known()
+    argument = known.get(name)
+    return f"default {argument.default!r}"[:60] if argument is not None else ""
+
+
+def _options(key: str, config: RunConfig) -> Iterable[str]:
+    section, _, name = key.rpartition(".")
+    known = RFLoraConfig.known() if section == "peft_config" else TRAINING_CONFIGS[config.method].known()
+    argument = known.get(name)
+    if argument is not None and "bool" in argument.annotation:
+        return ("True", "False")
+    if name == "target_modules":
+        return ("all-linear", "q_proj, v_proj", "q_proj, k_proj, v_proj, o_proj")
+    return ()

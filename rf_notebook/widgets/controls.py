@@ -1,0 +1,76 @@
+"""Which buttons act on the selected runs, and why is one disabled?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
+from rf_notebook.core.run import RunState
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.widgets.host import HostStatus
+
+#: The buttons in their order, with their words.
+VERBS = {
+    "stop": "■ Stop",
+    "resume": "▶ Resume",
+    "clone": "Clone…",
+    "warm start": "Warm start…",
+    "export": "⇩ Export…",
+    "delete": "✕ Delete…",
+}
+
+
+def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: HostStatus) -> str | None:
+    """Why a button is disabled, in a sentence; None when it may be clicked.
+
+    Args:
+        verb: A key of VERBS.
+        run_ids: The selected runs.
+        state: Of the experiment.
+        status: Likewise.
+    """
+    if not run_ids:
+        return f"select runs in the table to {verb} them"
+    runs = [state.runs[run_id] for run_id in run_ids if run_id in state.runs]
+    if verb == "export":
+        missing = [str(r.run_id) for r in runs if not r.checkpoints]
+        if len(runs) > 1:
+            return "select one run to export it"
+        return f"run {missing[0]} has no checkpoint yet" if missing else None
+    if not status.open:
+        return "the experiment is not training; run its cell again to go on"
+    if verb in ("clone", "warm start") and len(run_ids) > 1:
+        return f"select one run to {verb} it"
+    reasons = []
+    for record in runs:
+        live = state.live.get(record.run_id)
+        steps = (record.progress if live is None else live.progress).steps
+        operations: dict[str, Operation] = {
+            "stop": StopRun(run_id=record.run_id),
+            "resume": ResumeRun(run_id=record.run_id),
+            "delete": DeleteRun(run_id=record.run_id),
+            "clone": CloneRun(run_id=record.run_id, config=record.config, edits={}),
+            "warm start": CloneRun(run_id=record.run_id, config=record.config, edits={}, warm_start=True),
+        }
+        try:
+            check_allowed(operations[verb], record.state, steps_done=steps)
+        except RFNotebookError as error:
+            reasons.append(str(error))
+    return reasons[0] if len(reasons) == len(runs) else None
+
+
+def allowed_runs(verb: str, run_ids: Sequence[int], state: ExperimentState, status: HostStatus) -> list[int]:
+    """Those of the selected runs on which a button acts: of several, the ones that it is allowed on."""
+    return [run_id for run_id in run_ids if why_not(verb, [run_id], state, status) is None]
+
+
+def selection_words(run_ids: Sequence[int], state: ExperimentState) -> str:
+    """The selection in words, such as: 3 runs selected: 1, 4, 5."""
+    alive = [i for i in run_ids if i in state.runs and state.runs[i].state is not RunState.DELETED]
+    if not alive:
+        return "No run selected"
+    if len(alive) == 1:
+        return f"Run {alive[0]} selected"
+    few = ", ".join(map(str, alive[:8])) + (" …" if len(alive) > 8 else "")
+    return f"{len(alive)} runs selected: {few}"

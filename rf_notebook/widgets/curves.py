@@ -1,0 +1,226 @@
+"""What does the chart of curves show? A figure as plain values: traces of arrays, and a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rf_notebook.core.events import OperationObeyed
+from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
+from rf_notebook.core.run import RunState
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.widgets.palette import colour, dash
+from rf_notebook.widgets.series import X_AXES, Array, CurveSettings, ExperimentSeries
+from rf_notebook.widgets.words import config_value, knob_name, plain_for_plotly
+
+#: Up to this many curves, hovering compares all at one x, and each is labelled where it ends.
+_FEW_RUNS = 12
+_MARKS = {StopRun: "square", ResumeRun: "triangle-right", CloneRun: "diamond", DeleteRun: "x"}
+
+
+@dataclass(slots=True)
+class Trace:
+    """One line or set of marks."""
+
+    props: dict[str, Any]
+    """Of a plotly scatter trace, without x and y."""
+    x_N: Array
+    y_N: Array
+
+
+@dataclass(slots=True)
+class Figure:
+    """What is drawn; made into plotly's terms by whoever draws it."""
+
+    traces: list[Trace] = field(default_factory=list)
+    layout: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emphasis:
+    """Which runs stand out."""
+
+    selected: Collection[int] = ()
+    hidden: Collection[int] = ()
+
+
+def curves_figure(
+    state: ExperimentState,
+    series: ExperimentSeries,
+    settings: CurveSettings,
+    *,
+    log_scale: bool = False,
+    emphasis: Emphasis | None = None,
+) -> Figure:
+    """The curves of one metric.
+
+    Args:
+        state: Of the experiment.
+        series: Up to date.
+        settings: Metric, x axis, smoothing and zoom.
+        log_scale: Of the y axis.
+        emphasis: Selected and hidden runs.
+    """
+    emphasis = emphasis or Emphasis()
+    shown = [
+        run_id
+        for run_id, record in list(state.runs.items())
+        if record.state is not RunState.DELETED and run_id not in emphasis.hidden
+    ]
+    figure = Figure(layout=_layout(settings, log_scale=log_scale, many=len(shown) > _FEW_RUNS))
+    curves = {run_id: series.curve(run_id, settings) for run_id in shown}
+    curves = {run_id: curve for run_id, curve in curves.items() if len(curve[0])}
+    # Selected runs are drawn last, so that they lie on top.
+    for run_id in sorted(curves, key=lambda one: (one in emphasis.selected, one)):
+        figure.traces.append(_curve(state, run_id, curves[run_id], emphasis))
+    figure.traces.extend(_connectors(state, series, curves, settings.x))
+    marks = _marks(state, series, curves, settings.x)
+    if marks is not None:
+        figure.traces.append(marks)
+    figure.layout["annotations"] = list(_labels(curves, emphasis, log_scale=log_scale))
+    return figure
+
+
+def _curve(state: ExperimentState, run_id: int, curve: tuple[Array, Array], emphasis: Emphasis) -> Trace:
+    record = state.runs[run_id]
+    aside = bool(emphasis.selected) and run_id not in emphasis.selected
+    out = record.state in (RunState.STOPPED, RunState.FAILED)
+    return Trace(
+        {
+            "mode": "lines" if len(curve[0]) > 1 else "markers",
+            "name": f"run {run_id}",
+            "meta": {"run": run_id},
+            "line": {
+                "color": colour(run_id),
+                "dash": dash(run_id),
+                "width": 3 if run_id in emphasis.selected else 1.7,
+            },
+            "marker": {"color": colour(run_id), "size": 7},
+            "opacity": 0.35 if aside else 0.55 if out else 1.0,
+        },
+        *curve,
+    )
+
+
+def _connectors(
+    state: ExperimentState, series: ExperimentSeries, curves: dict[int, tuple[Array, Array]], x: str
+) -> Iterator[Trace]:
+    """A dashed line from where a parent was when it was cloned to where its clone begins."""
+    obeyed = _clonings(state)
+    for run_id in curves:
+        parent = state.runs[run_id].parent_id
+        if parent not in curves or run_id not in obeyed:
+            continue
+        x_N, y_N = curves[run_id]
+        at = _place(series, parent, obeyed[run_id].samples, x, *curves[parent])
+        yield Trace(
+            {
+                "mode": "lines",
+                "name": f"run {run_id} from run {parent}",
+                "hoverinfo": "skip",
+                "line": {"color": colour(run_id), "dash": "dash", "width": 1},
+                "opacity": 0.6,
+            },
+            np.array([at[0], x_N[0]]),
+            np.array([at[1], y_N[0]]),
+        )
+
+
+def _clonings(state: ExperimentState) -> dict[int, OperationObeyed]:
+    """The operation that made each clone: the n-th clone of a run came from its n-th CloneRun."""
+    asked: dict[int, list[OperationObeyed]] = {}
+    for recorded in list(state.operations):
+        event = recorded.event
+        if isinstance(event, OperationObeyed) and isinstance(event.operation, CloneRun):
+            asked.setdefault(event.operation.run_id, []).append(event)
+    made: dict[int, OperationObeyed] = {}
+    for run_id, record in list(state.runs.items()):
+        if record.parent_id is not None and asked.get(record.parent_id):
+            made[run_id] = asked[record.parent_id].pop(0)
+    return made
+
+
+def _place(series: ExperimentSeries, run_id: int, samples: int, x: str, x_N: Array, y_N: Array) -> tuple[float, float]:
+    """Where on its drawn curve a run was when it had trained on so many samples."""
+    at = float(np.clip(series.x_at(run_id, samples, x), x_N[0], x_N[-1]))
+    return at, float(np.interp(at, x_N, y_N))
+
+
+def _marks(
+    state: ExperimentState, series: ExperimentSeries, curves: dict[int, tuple[Array, Array]], x: str
+) -> Trace | None:
+    """A sign on the curve where an operation was obeyed."""
+    xs, ys, symbols, colours, texts = [], [], [], [], []
+    for recorded in list(state.operations):
+        event = recorded.event
+        if not isinstance(event, OperationObeyed) or event.operation.run_id not in curves:
+            continue
+        run_id = event.operation.run_id
+        place = _place(series, run_id, event.samples, x, *curves[run_id])
+        xs.append(place[0])
+        ys.append(place[1])
+        symbols.append(_MARKS[type(event.operation)])
+        colours.append(colour(run_id))
+        texts.append(plain_for_plotly(operation_words(event)))
+    if not xs:
+        return None
+    return Trace(
+        {
+            "mode": "markers",
+            "name": "operations",
+            "text": texts,
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"symbol": symbols, "color": colours, "size": 9, "line": {"width": 1, "color": "ground"}},
+        },
+        np.array(xs),
+        np.array(ys),
+    )
+
+
+def operation_words(event: OperationObeyed) -> str:
+    """An operation in words: "run 4 cloned with learning_rate 5e-4, warm, at step 40, by a click"."""
+    operation = event.operation
+    match operation:
+        case StopRun():
+            words = "stopped"
+        case ResumeRun():
+            words = "resumed"
+        case DeleteRun():
+            words = "deleted"
+        case CloneRun():
+            edits = ", ".join(f"{knob_name(key)} {config_value(value)}" for key, value in operation.edits.items())
+            words = "cloned" + (f" with {edits}" if edits else "") + (", warm" if operation.warm_start else "")
+    who = {"button": "by a click", "magic": "by %rapidfire", "python": "from Python"}.get(event.origin, event.origin)
+    return f"run {operation.run_id} {words} at step {event.steps}, {who}"
+
+
+def _labels(curves: dict[int, tuple[Array, Array]], emphasis: Emphasis, *, log_scale: bool) -> Iterator[dict[str, Any]]:
+    few = len(curves) <= _FEW_RUNS
+    for run_id, (x_N, y_N) in curves.items():
+        if not few and run_id not in emphasis.selected:
+            continue
+        if log_scale and y_N[-1] <= 0:
+            continue
+        yield {
+            "x": float(x_N[-1]),
+            "y": float(np.log10(y_N[-1])) if log_scale else float(y_N[-1]),
+            "text": str(run_id),
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 4,
+            "font": {"color": colour(run_id), "size": 12},
+        }
+
+
+def _layout(settings: CurveSettings, *, log_scale: bool, many: bool) -> dict[str, Any]:
+    zoomed = {"range": list(settings.x_range)} if settings.x_range else {}
+    return {
+        "xaxis": {"title": {"text": X_AXES[settings.x]}, **zoomed},
+        "yaxis": {"title": {"text": plain_for_plotly(settings.metric)}, "type": "log" if log_scale else "linear"},
+        "hovermode": "closest" if many else "x unified",
+        "showlegend": False,
+        "uirevision": f"{settings.metric} {settings.x} {log_scale}",
+    }

@@ -1,0 +1,152 @@
+"""How does an experiment appear in a notebook? A live panel where widgets work, and a static twin that outlives the kernel.
+
+Two outputs of one cell: the live widget, and the static bundle under a display id of its own, refreshed at milestones.
+The stylesheet hides the second where the first is alive. Front ends without live widgets get the second alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+from rf_notebook.core.run import RunState
+from rf_notebook.widgets.front_end import FrontEnd, front_end
+from rf_notebook.widgets.host import PanelHost
+from rf_notebook.widgets.panel import Panel
+from rf_notebook.widgets.series import ExperimentSeries
+from rf_notebook.widgets.static_output import static_bundle
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+#: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.
+_MILESTONE_SECONDS = 20.0
+_WAITING_SECONDS = 2.0
+
+
+class ExperimentDisplay:
+    """What a notebook shows of one experiment."""
+
+    def __init__(self, host: PanelHost) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            host: The experiment.
+        """
+        self._host = host
+        self._lock = threading.RLock()
+        self._series = ExperimentSeries()
+        self._panel: Panel | None = None
+        self._static_id: str | None = None
+        self._cell: int | None = None
+        self._refreshed_at = 0.0
+        self._milestone: Any = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a notebook shows it, live or not."""
+        return self._static_id is not None
+
+    @property
+    def panel(self) -> Panel:
+        """The live panel; made when it is first asked for."""
+        with self._lock:
+            if self._panel is None:
+                self._panel = Panel(self._host, after_update=self._at_milestone)
+            self._panel.start()
+            return self._panel
+
+    def show(self, *, once_a_cell: bool = False) -> None:
+        """Show it below the running cell.
+
+        Args:
+            once_a_cell: Not when the same cell showed it already.
+        """
+        cell = _running_cell()
+        if once_a_cell and cell is not None and cell == self._cell:
+            return
+        self._cell = cell
+        from IPython.display import display
+
+        if front_end().shows_widgets:
+            self.panel.widget.layout.display = None
+            display(self._live_bundle(), raw=True)
+        self._static_id = f"rf-notebook-{uuid.uuid4().hex}"
+        display(self._bundle(), raw=True, display_id=self._static_id)
+
+    def refresh(self) -> None:
+        """Bring the static twin up to date; it is what the saved notebook shows."""
+        with self._lock:
+            if self._static_id is None:
+                return
+            from IPython.display import update_display
+
+            self._refreshed_at = time.monotonic()
+            update_display(self._bundle(), raw=True, display_id=self._static_id)
+
+    def refresh_while_waiting(self) -> None:
+        """Called again and again by a cell that waits: where nothing else moves, the static twin does."""
+        where = front_end()
+        if where.shows_widgets or where is FrontEnd.HEADLESS:
+            return
+        if time.monotonic() - self._refreshed_at > _WAITING_SECONDS:
+            self.refresh()
+
+    def withdraw(self) -> None:
+        """Take away what ``show`` showed last: the cell's ``run_fit`` was refused."""
+        from IPython.display import update_display
+
+        if self._panel is not None:
+            self._panel.widget.layout.display = "none"
+        if self._static_id is not None:
+            update_display({"text/html": "", "text/plain": ""}, raw=True, display_id=self._static_id)
+        self._static_id, self._cell = None, None
+
+    def close(self) -> None:
+        """End the updates of the live panel."""
+        if self._panel is not None:
+            self._panel.close()
+
+    def _live_bundle(self) -> dict[str, Any]:
+        name = self._host.experiment_name
+        return {
+            WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": self.panel.widget.model_id},
+            "text/html": "",  # for viewers without widgets: the static twin follows
+            "text/plain": f"live panel of {name!r}",
+        }
+
+    def _bundle(self) -> dict[str, Any]:
+        with self._lock:
+            state = self._host.panel_state
+            self._series.update(state)
+            metric = self._panel.curve_settings().metric if self._panel is not None else None
+            known = metric if metric in self._series.metrics else None
+            model_id = None if self._panel is None else self._panel.widget.model_id
+            return static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)
+
+    def _at_milestone(self) -> None:
+        """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""
+        state = self._host.panel_state
+        states = tuple(record.state for record in list(state.runs.values()))
+        over = not any(state in (RunState.QUEUED, RunState.RUNNING) for state in states)
+        milestone = (states, state.last_seq if not over else None)
+        if milestone == self._milestone:
+            return
+        waited = time.monotonic() - self._refreshed_at
+        if waited < (1.0 if over else _MILESTONE_SECONDS):
+            return
+        self._milestone = milestone
+        self.refresh()
+
+    def _ipython_display_(self) -> None:
+        self.show(once_a_cell=True)
+
+    def __repr__(self) -> str:
+        return f"<panel of experiment {self._host.experiment_name!r}>"
+
+
+def _running_cell() -> int | None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "execution_count", None)

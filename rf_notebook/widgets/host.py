@@ -1,0 +1,77 @@
+"""What does a panel need of the experiment that it shows? The experiment is one; tests have another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import Json
+from rf_notebook.engine.mailbox import Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """How the experiment stands, besides its runs."""
+
+    open: bool
+    """Whether operations will be obeyed."""
+    preparing: bool = False
+    """Whether ``run_fit`` is at work: libraries are loaded, configs checked."""
+    idle: bool = False
+    """Whether no run wants a turn."""
+    paused: bool = False
+    read_only: bool = False
+    held_up: str | None = None
+    error: str | None = None
+    """Why the engine ended by itself."""
+    device: str = "CPU"
+    memory_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What could not be done, told where it was asked."""
+
+    at: float
+    text: str
+
+
+class PanelHost(Protocol):
+    """The experiment as its panels see it. Every method may be called from any thread and returns at once."""
+
+    @property
+    def experiment_name(self) -> str:
+        """As given."""
+
+    @property
+    def panel_state(self) -> ExperimentState:
+        """Up to date."""
+
+    def panel_status(self) -> HostStatus:
+        """How it stands now."""
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """Until something changed since ``seen``, or the seconds are over; returns what to pass next."""
+
+    def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
+        """Stop, resume or delete. Raises RFNotebookError when it is refused at once."""
+
+    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+        """A clone for each edit."""
+
+    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+        """The config of a clone, and what differs. Raises ConfigError."""
+
+    def set_paused(self, paused: bool) -> Receipt[Any]:
+        """Pause or go on."""
+
+    def export(self, run: int, path: str | Path) -> Path:
+        """Write a run's adapter; takes a while."""
+
+    def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
+        """End now, keeping everything, in a thread of its own."""

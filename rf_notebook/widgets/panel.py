@@ -1,0 +1,535 @@
+"""The live panel: curves, runs, and the buttons that change the experiment while it trains.
+
+One panel an experiment and kernel. Shown twice (a second tab, a cell run again) it is the same widgets twice, so that
+all views agree. Handlers run on the kernel's main thread or on a subshell's, updates on the pump's; one lock orders them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from rf_notebook.core.errors import ConfigError, RFNotebookError
+from rf_notebook.core.run import RunState
+from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.runs import log_lines
+from rf_notebook.widgets import compare, pages
+from rf_notebook.widgets.clone_form import CloneForm
+from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not
+from rf_notebook.widgets.curves import Emphasis, curves_figure
+from rf_notebook.widgets.document import Node, element
+from rf_notebook.widgets.elements import (
+    Chart,
+    Document,
+    RunsTable,
+    StyledDocument,
+    button,
+    reachable_while_busy,
+)
+from rf_notebook.widgets.host import PanelHost, Refusal
+from rf_notebook.widgets.palette import colour
+from rf_notebook.widgets.pump import Pump
+from rf_notebook.widgets.runs_view import RunsView, direction, filtered, runs_view, sorted_rows
+from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
+from rf_notebook.widgets.words import shortened
+
+PAGES = ("Curves", "Compare", "Lineage", "Schedule", "Samples", "Log", "Messages")
+_SENTENCE = 500
+
+
+class Panel:
+    """See the module. ``widget`` is what is displayed."""
+
+    def __init__(self, host: PanelHost, after_update: Callable[[], None] = lambda: None) -> None:
+        """A panel that shows the experiment as it is now; ``start`` makes it live.
+
+        Args:
+            host: The experiment.
+            after_update: Called after each update that the panel made by itself, by the thread that made it.
+        """
+        self._after_update = after_update
+        self._host = host
+        self._lock = threading.RLock()
+        self.series = ExperimentSeries()
+        self._view: RunsView | None = None
+        self._refusals: deque[Refusal] = deque(maxlen=50)
+        self._pending: list[tuple[Receipt[Any], str]] = []
+        self._sort_is_default = True
+        self._chosen: set[Any] = set()
+        self._offered: list[str] = []
+        self._quiet = False
+        self._confirm: Callable[[], None] | None = None
+        self._said: Node = element("span", "Select runs in the table to act on them.", class_="rf-dim")
+        self._make_widgets()
+        self._pump = self._new_pump()
+        self.update()
+
+    # ---- widgets
+
+    def _make_widgets(self) -> None:
+        live = reachable_while_busy
+        self.header = live(StyledDocument())
+        self.header.add_class("rf-header")
+        self.pause = button("Pause all", tooltip="no run gets a turn until you resume")
+        self.end = button("End…", tooltip="stop training and close; everything is kept")
+        top = ipywidgets.HBox([self.header, ipywidgets.HBox([self.pause, self.end])])
+        top.add_class("rf-top")
+
+        self.tabs = {name: button(name, tooltip=f"show {name.lower()}", class_="rf-tab") for name in PAGES}
+        tabs = ipywidgets.HBox(list(self.tabs.values()))
+        tabs.add_class("rf-tabs")
+        self.page = PAGES[0]
+        self.documents: dict[str, Document] = {}
+        self._page_boxes = {
+            "Curves": self._curves_page(),
+            "Compare": self._compare_page(),
+            **{name: self._text_page(name) for name in PAGES[2:]},
+        }
+
+        self.selection_label = live(Document())
+        self.buttons = {verb: button(words, tooltip=verb) for verb, words in VERBS.items()}
+        self.buttons["clone"].button_style = "primary"
+        self.filter = live(
+            ipywidgets.Text(placeholder="filter: lr > 1e-4, r = 32", description="", continuous_update=True)
+        )
+        self.filter.tooltip = "conditions on columns, separated by commas"
+        self.filter.layout.width = "210px"
+        controls = ipywidgets.HBox([self.selection_label, *self.buttons.values(), self.filter])
+        controls.add_class("rf-row")
+        controls.add_class("rf-controls")
+
+        self.question = live(Document())
+        self.answer = live(ipywidgets.Text(description="", continuous_update=True))
+        self.yes = button("Yes", style="danger")
+        self.no = button("No", tooltip="leave everything as it is")
+        self.confirm_box = ipywidgets.HBox([self.question, self.answer, self.yes, self.no])
+        self.confirm_box.add_class("rf-row")
+        self.confirm_box.layout.display = "none"
+
+        self.table = live(RunsTable())
+        self.clone_form = CloneForm(self._host, lambda receipt: self._follow(receipt, "clone"))
+        self.toast = live(Document(on_action=self._act))
+        self.toast.add_class("rf-toast")
+        self.widget = ipywidgets.VBox(
+            [
+                top,
+                tabs,
+                *self._page_boxes.values(),
+                controls,
+                self.confirm_box,
+                self.toast,
+                self.table,
+                self.clone_form.box,
+            ]
+        )
+        self.widget.add_class("rf-panel")
+        self._connect()
+        self.show_page(PAGES[0])
+
+    def _curves_page(self) -> ipywidgets.VBox:
+        live = reachable_while_busy
+        self.metric = live(ipywidgets.Dropdown(description="metric", options=["loss"], layout={"width": "max-content"}))
+        self.x_axis = live(
+            ipywidgets.Dropdown(description="against", options=list(X_AXES), layout={"width": "max-content"})
+        )
+        self.smoothing = live(
+            ipywidgets.FloatSlider(
+                description="smoothing", min=0.0, max=0.99, step=0.01, readout_format=".2f", layout={"width": "260px"}
+            )
+        )
+        self.log_scale = live(ipywidgets.Checkbox(description="log", indent=False, layout={"width": "max-content"}))
+        self.whole = button("Show all", tooltip="leave the zoom")
+        tools = ipywidgets.HBox([self.metric, self.x_axis, self.smoothing, self.log_scale, self.whole])
+        tools.add_class("rf-row")
+        self.chart = live(Chart(on_click=self._toggle))
+        return _page(tools, self.chart)
+
+    def _compare_page(self) -> ipywidgets.VBox:
+        live = reachable_while_busy
+        self.compare_x = live(
+            ipywidgets.Dropdown(description="compare", options=[compare.MEMORY], layout={"width": "max-content"})
+        )
+        self.compare_y = live(
+            ipywidgets.Dropdown(description="with", options=[compare.MEMORY], layout={"width": "max-content"})
+        )
+        tools = ipywidgets.HBox([self.compare_x, self.compare_y])
+        tools.add_class("rf-row")
+        self.scatter = live(Chart(on_click=self._toggle, height=280, label="two metrics of each run"))
+        self.parallel = live(Chart(on_click=self._toggle, height=280, label="knobs of each run against the metric"))
+        return _page(tools, self.scatter, self.parallel)
+
+    def _text_page(self, name: str) -> ipywidgets.VBox:
+        document = reachable_while_busy(Document(on_action=self._act))
+        self.documents[name] = document
+        return _page(document)
+
+    def _connect(self) -> None:
+        for name, tab in self.tabs.items():
+            tab.on_click(lambda _button, name=name: self.show_page(name))
+        for verb, control in self.buttons.items():
+            control.on_click(lambda _button, verb=verb: self._clicked(verb))
+        self.pause.on_click(lambda _button: self._toggle_pause())
+        self.end.on_click(lambda _button: self._ask_end())
+        self.yes.on_click(lambda _button: self._answered(True))
+        self.no.on_click(lambda _button: self._answered(False))
+        self.whole.on_click(lambda _button: self._set_zoom([]))
+        self.table.observe(self._table_changed, names=["selected", "hidden", "sort"])
+        for control in (self.metric, self.x_axis, self.smoothing, self.log_scale, self.compare_x, self.compare_y):
+            control.observe(self._view_changed, names="value")
+        self.filter.observe(lambda _change: self.update(), names="value")
+        self.chart.observe(lambda _change: self.update(), names="zoom")
+
+    # ---- life
+
+    def start(self) -> None:
+        """Go on by itself from now on."""
+        with self._lock:
+            if not self._pump.is_alive:
+                self._pump = self._new_pump()
+                self._pump.start()
+
+    def _new_pump(self) -> Pump:
+        def turn() -> None:
+            self.update()
+            self._after_update()
+
+        return Pump(self._host.wait_for_change, turn, name=self._host.experiment_name, on_error=self._draw_failed)
+
+    def close(self) -> None:
+        """End the updates; what is shown stays."""
+        self._pump.end()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes on by itself."""
+        return self._pump.is_alive
+
+    # ---- showing
+
+    def update(self) -> None:
+        """Bring everything that can be seen up to date; any thread."""
+        with self._lock:
+            state, status = self._host.panel_state, self._host.panel_status()
+            self.series.update(state)
+            self._set_options()
+            metric = self.metric.value if self.series.metrics else None
+            view = self._view = runs_view(state, self.series, metric)
+            self._settle_receipts()
+            self.header.show(pages.header(self._host.experiment_name, state, status))
+            _set(self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open)
+            _set(self.end, disabled=not status.open)
+            self._show_table(view)
+            self._show_controls()
+            self._show_toast()
+            self._show_page_content(view)
+
+    def show_page(self, name: str) -> None:
+        """Turn to one of PAGES."""
+        with self._lock:
+            self.page = name
+            for other, box in self._page_boxes.items():
+                _set(box.layout, display=None if other == name else "none")
+                tab = self.tabs[other]
+                (tab.add_class if other == name else tab.remove_class)("rf-on")
+            if self._view is not None:
+                self.update()
+
+    def _set_options(self) -> None:
+        """Offer the metrics that there are; what the user chose stays, the rest follows what is there."""
+        metrics = self.series.metrics
+        if not metrics or self._offered == metrics:
+            return
+        self._offered = metrics
+        second = metrics[min(1, len(metrics) - 1)]
+        with self._quietly():
+            for control, options, usual in (
+                (self.metric, metrics, metrics[0]),
+                (self.compare_x, [*metrics, compare.MEMORY], metrics[0]),
+                (self.compare_y, [*metrics, compare.MEMORY], second),
+            ):
+                keep = control in self._chosen and control.value in options
+                _set(control, options=options, value=control.value if keep else usual)
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """What is set meanwhile was not chosen by the user."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def _show_table(self, view: RunsView) -> None:
+        key, descending = self.table.sort
+        if self._sort_is_default and view.metric is not None:
+            key, descending = view.metric, direction(view.metric) == "max"
+            with self._quietly():
+                _set(self.table, sort=[key, descending])
+        rows = sorted_rows(view, key, descending=descending)
+        try:
+            wanted = filtered(view, self.filter.value)
+            self.filter.remove_class("rf-wrong")
+            _set(self.filter, tooltip="conditions on columns, separated by commas")
+        except ConfigError as error:
+            wanted = {row.run_id for row in rows}
+            self.filter.add_class("rf-wrong")
+            _set(self.filter, tooltip=shortened(str(error), _SENTENCE))
+        alive = {row.run_id for row in rows}
+        if not alive.issuperset(self.table.selected):
+            with self._quietly():
+                _set(self.table, selected=[i for i in self.table.selected if i in alive])
+        columns = [{"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns]
+        made = [
+            {
+                "run": row.run_id,
+                "state": str(row.state),
+                "colour": colour(row.run_id),
+                "best": row.run_id == view.best_run,
+                "cells": [shortened(c.text(row), 120) for c in view.columns],
+                **({"error": shortened(row.error, _SENTENCE)} if row.error else {}),
+            }
+            for row in rows
+            if row.run_id in wanted
+        ]
+        with self.table.hold_sync():
+            _set(self.table, columns=columns, rows=made, metric=view.metric or "")
+
+    def _show_controls(self) -> None:
+        state, status = self._host.panel_state, self._host.panel_status()
+        selected = self.table.selected
+        self.selection_label.show(element("b", selection_words(selected, state)))
+        for verb, control in self.buttons.items():
+            reason = why_not(verb, selected, state, status)
+            tip = shortened(reason, 300) if reason else f"{verb} {', '.join(f'run {i}' for i in selected)}"
+            _set(control, disabled=reason is not None, tooltip=tip)
+
+    def _show_page_content(self, view: RunsView) -> None:
+        state, selected = self._host.panel_state, self.table.selected
+        match self.page:
+            case "Curves":
+                if view.metric is not None:
+                    self.chart.show(
+                        curves_figure(
+                            state,
+                            self.series,
+                            self.curve_settings(),
+                            log_scale=self.log_scale.value,
+                            emphasis=Emphasis(selected=selected, hidden=self.table.hidden),
+                        )
+                    )
+                    _set(self.chart, label=f"{view.metric} of {len(view.rows)} runs against {self.x_axis.value}")
+            case "Compare":
+                self.scatter.show(compare.scatter_figure(view, self.compare_x.value, self.compare_y.value, selected))
+                if view.metric is not None:
+                    self.parallel.show(compare.parallel_figure(view, view.metric, selected))
+            case "Lineage":
+                self.documents["Lineage"].show(pages.lineage(state, view.metric, view))
+            case "Schedule":
+                self.documents["Schedule"].show(pages.schedule(state))
+            case "Samples":
+                self.documents["Samples"].show(pages.samples(state, selected))
+            case "Log":
+                lines = {row.run_id: log_lines(state, row.run_id) for row in view.rows}
+                self.documents["Log"].show(pages.log_of(selected, lines))
+            case "Messages":
+                self.documents["Messages"].show(pages.messages(state, list(self._refusals)))
+
+    def curve_settings(self) -> CurveSettings:
+        """How the curves are drawn at the moment."""
+        zoom = self.chart.zoom
+        return CurveSettings(
+            metric=self.metric.value,
+            x=self.x_axis.value,
+            smoothing=self.smoothing.value,
+            x_range=(zoom[0], zoom[1]) if len(zoom) == 2 else None,
+        )
+
+    def _draw_failed(self, text: str) -> None:
+        self._refuse(f"the panel could not be drawn: {text.strip().splitlines()[-1]}")
+
+    # ---- acting
+
+    def _table_changed(self, change: Any) -> None:
+        if self._quiet:
+            return
+        if change["name"] == "sort":
+            self._sort_is_default = False
+        self.update()
+
+    def _view_changed(self, change: Any) -> None:
+        if self._quiet:
+            return
+        self._chosen.add(change["owner"])
+        if change["owner"] is self.x_axis and self.chart.zoom:
+            with self._quietly():
+                _set(self.chart, zoom=[])
+        self.update()
+
+    def _set_zoom(self, zoom: list[float]) -> None:
+        self.chart.zoom = zoom
+
+    def _toggle(self, run_id: int) -> None:
+        chosen = set(self.table.selected) ^ {run_id}
+        self.table.selected = sorted(chosen)
+
+    def _act(self, action: str) -> None:
+        """An action of a document: "select 3", "clone 3"."""
+        verb, _, number = action.partition(" ")
+        if not number.isdigit() or int(number) not in self._host.panel_state.runs:
+            return
+        if verb == "select":
+            self.table.selected = [int(number)]
+        elif verb == "clone":
+            self.table.selected = [int(number)]
+            self._clicked("clone")
+
+    def _clicked(self, verb: str) -> None:
+        with self._lock:
+            state, status = self._host.panel_state, self._host.panel_status()
+            chosen = allowed_runs(verb, self.table.selected, state, status)
+            reason = why_not(verb, self.table.selected, state, status)
+            if reason is not None:
+                self._refuse(reason)
+                return
+            if verb in ("stop", "resume"):
+                self._operate(verb, chosen)
+            elif verb == "delete":
+                names = ", ".join(f"run {run_id}" for run_id in chosen)
+                self._ask(
+                    f"Delete {names}? Checkpoints and memory go; the figures stay in the record.",
+                    "Delete",
+                    lambda: self._operate("delete", chosen),
+                )
+            elif verb == "export":
+                default = f"{self._host.experiment_name}-run-{chosen[0]}"
+                self._ask(
+                    f"Export run {chosen[0]} to the folder",
+                    "Export",
+                    lambda: self._export(chosen[0], self.answer.value.strip()),
+                    answer=default,
+                )
+            else:
+                self.clone_form.open(chosen[0], warm=verb == "warm start")
+
+    def _operate(self, verb: str, run_ids: list[int]) -> None:
+        try:
+            receipt = self._host.operate(verb, run_ids, "button")
+        except RFNotebookError as error:
+            self._refuse(str(error))
+            return
+        self._follow(receipt, verb)
+
+    def _export(self, run_id: int, path: str) -> None:
+        """In a thread of its own: writing takes a while."""
+        self._say(element("span", f"exporting run {run_id} to {path} …"))
+
+        def export() -> None:
+            try:
+                written = self._host.export(run_id, Path(path))
+                self._say(element("span", f"✓ run {run_id} is in {written}", class_="rf-completed"))
+            except Exception as error:  # noqa: BLE001 - told where it was asked
+                self._refuse(f"run {run_id} was not exported: {error}")
+
+        threading.Thread(target=export, name="rf-export", daemon=True).start()
+
+    def _toggle_pause(self) -> None:
+        paused = self._host.panel_status().paused
+        try:
+            self._follow(self._host.set_paused(not paused), "resume all" if paused else "pause all")
+        except RFNotebookError as error:
+            self._refuse(str(error))
+
+    def _ask_end(self) -> None:
+        self._ask(
+            "End the experiment now? Everything trained is kept, and running its cell again goes on.",
+            "End",
+            self._end,
+        )
+
+    def _end(self) -> None:
+        def ended(error: BaseException | None) -> None:
+            if error is not None:
+                self._refuse(f"the experiment could not be ended: {error}")
+            else:
+                self._say(element("span", "✓ the experiment has ended; run its cell again to go on"))
+            self.update()
+
+        self._say(element("span", "ending …"))
+        self._host.end_soon(ended)
+
+    def _ask(self, question: str, yes: str, then: Callable[[], None], *, answer: str | None = None) -> None:
+        self._confirm = then
+        self.question.show(element("span", shortened(question, _SENTENCE), role="alert"))
+        _set(self.answer, value=answer or "")
+        _set(self.answer.layout, display=None if answer is not None else "none")
+        _set(self.yes, description=yes, button_style="primary" if answer is not None else "danger")
+        _set(self.confirm_box.layout, display=None)
+
+    def _answered(self, agreed: bool) -> None:
+        then, self._confirm = self._confirm, None
+        _set(self.confirm_box.layout, display="none")
+        if agreed and then is not None:
+            then()
+
+    # ---- telling
+
+    def _follow(self, receipt: Receipt[Any], words: str) -> None:
+        """Tell how an operation went, as soon as it is known."""
+        with self._lock:
+            self._pending.append((receipt, words))
+            if not receipt.done():
+                self._say(element("span", f"{words}: waiting for the next step …", class_="rf-dim"))
+            self.update()
+
+    def _settle_receipts(self) -> None:
+        for pair in [pair for pair in self._pending if pair[0].done()]:
+            self._pending.remove(pair)
+            receipt, words = pair
+            try:
+                made = receipt.result(timeout=0)
+            except Exception as error:  # noqa: BLE001 - a refusal is told where it was asked
+                self._refuse(str(error))
+                continue
+            names = [
+                str(getattr(one, "id", one)) for one in (made if isinstance(made, list) else [made]) if one is not None
+            ]
+            self._say(element("span", f"✓ {words}: {', '.join(map(_run_name, names))}" if names else f"✓ {words}"))
+
+    def _refuse(self, text: str) -> None:
+        self._refusals.append(Refusal(at=time.time(), text=text))
+        self._say(element("span", element("b", "✕ "), shortened(text, _SENTENCE), class_="rf-failed", role="alert"))
+
+    def _say(self, node: Node) -> None:
+        self._said = node
+        self._show_toast()
+
+    def _show_toast(self) -> None:
+        """What was said last, and the newest failure with what to do about it."""
+        failed = [r for r in list(self._host.panel_state.runs.values()) if r.failure is not None]
+        failed = [record for record in failed if record.state is RunState.FAILED]
+        newest = pages.failure_line(failed[-1]) if failed else None
+        self.toast.show(element("div", self._said, newest, role="status"))
+
+
+def _page(*children: Any) -> ipywidgets.VBox:
+    box = ipywidgets.VBox(list(children))
+    box.add_class("rf-page")
+    return box
+
+
+def _set(widget: Any, **values: Any) -> None:
+    """Set what differs, so that nothing is sent for what does not."""
+    for name, value in values.items():
+        if getattr(widget, name) != value:
+            setattr(widget, name, value)
+
+
+def _run_name(text: str) -> str:
+    return f"run {text}" if text.isdigit() else text

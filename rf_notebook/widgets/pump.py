@@ -1,0 +1,77 @@
+"""Who brings news to the panel? One thread a panel, once or twice a second, never the thread that trains."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import traceback
+from collections.abc import Callable
+
+#: Seconds between two updates; news that come meanwhile go together.
+EVERY_SECONDS = 0.7
+_LISTEN_SECONDS = 0.5
+_END_SECONDS = 2.0
+
+
+class Pump:
+    """Calls ``update`` when something changed, and from time to time when nothing did."""
+
+    def __init__(
+        self,
+        wait_for_change: Callable[[int, float], int],
+        update: Callable[[], None],
+        *,
+        name: str,
+        on_error: Callable[[str], None],
+    ) -> None:
+        """Nothing runs before ``start``.
+
+        Args:
+            wait_for_change: Of the host.
+            update: Brings the panel up to date; what it raises is told once and does not end the pump.
+            name: Of the experiment.
+            on_error: Gets the traceback of a failed update.
+        """
+        self._wait_for_change = wait_for_change
+        self._update = update
+        self._on_error = on_error
+        self._told: str | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=f"rf-panel-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        atexit.register(self.end)
+        self._thread.start()
+
+    def end(self) -> None:
+        """No update begins after this."""
+        self._ending.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(_END_SECONDS)
+        atexit.unregister(self.end)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether updates come."""
+        return self._thread.is_alive() and not self._ending.is_set()
+
+    def turn(self, seen: int) -> int:
+        """Wait for news and show them; returns what was seen."""
+        now = self._wait_for_change(seen, _LISTEN_SECONDS)
+        if self._ending.is_set():
+            return now
+        try:
+            self._update()
+        except Exception:  # noqa: BLE001 - a view that cannot be drawn must not end the others, nor the training
+            text = traceback.format_exc()
+            if text != self._told:
+                self._told = text
+                self._on_error(text)
+        return now
+
+    def _main(self) -> None:
+        seen = -1
+        while not self._ending.is_set():
+            seen = self.turn(seen)
+            self._ending.wait(EVERY_SECONDS)

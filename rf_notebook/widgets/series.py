@@ -1,0 +1,259 @@
+"""Which points does a curve show? Metric points as arrays, grown as they come, smoothed, and thinned for a screen.
+
+Shape letters: P points of a run, V points of one metric, N points shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rf_notebook.core.run import MetricPoint
+from rf_notebook.core.state import ExperimentState
+
+Array = NDArray[np.float64]
+
+#: What the x axis can be, and the words for it.
+X_AXES = {"samples": "samples", "step": "optimizer step", "epoch": "epoch", "wall time": "seconds since the start"}
+
+
+class _Column:
+    """An array that grows at its end."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(64)
+        self.length = 0
+
+    def append(self, value: float) -> None:
+        if self.length == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty(self.length)])
+        self._buffer[self.length] = value
+        self.length += 1
+
+    def pop(self) -> None:
+        self.length -= 1
+
+    @property
+    def values(self) -> Array:
+        return self._buffer[: self.length]
+
+
+class RunSeries:
+    """The points of one run as arrays; ``update`` takes in only what is new."""
+
+    def __init__(self) -> None:
+        self._columns = {name: _Column() for name in X_AXES}
+        self._metrics: dict[str, tuple[_Column, _Column]] = {}
+        self._groups: tuple[tuple[MetricPoint, ...], ...] = ()
+        self._last: MetricPoint | None = None
+        self.version = 0
+        """Grows with every change."""
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that were logged."""
+        return list(self._metrics)
+
+    def column(self, x: str) -> Array:
+        """What an x axis shows of every point: x_P."""
+        return self._columns[x].values
+
+    def update(self, groups: tuple[tuple[MetricPoint, ...], ...], live: Sequence[MetricPoint]) -> None:
+        """Take in the committed points, group by group as they were committed, and those of the chunk in progress."""
+        seen = len(self._groups)
+        if len(groups) < seen or (seen and groups[seen - 1] is not self._groups[-1]):
+            self._clear()
+            seen = 0
+        for group in groups[seen:]:
+            self._take(group)
+        self._groups = groups
+        self._take(live)
+
+    def xy(self, metric: str, x: str) -> tuple[Array, Array]:
+        """The finite values of a metric.
+
+        Returns:
+            x_V and y_V; views that the next ``update`` may write beyond.
+        """
+        if metric not in self._metrics:
+            return np.empty(0), np.empty(0)
+        where, values = self._metrics[metric]
+        y_V = values.values
+        x_V = self._columns[x].values[where.values.astype(np.int64)]
+        finite = np.isfinite(y_V)
+        return (x_V, y_V) if finite.all() else (x_V[finite], y_V[finite])
+
+    def latest(self, metric: str) -> float | None:
+        """The newest value, finite or not."""
+        column = self._metrics.get(metric)
+        return float(column[1].values[-1]) if column is not None and column[1].length else None
+
+    def best(self, metric: str, mode: str) -> float | None:
+        """The lowest (mode "min") or highest finite value."""
+        y_V = self.xy(metric, "step")[1]
+        return None if not len(y_V) else float(y_V.min() if mode == "min" else y_V.max())
+
+    def _take(self, points: Sequence[MetricPoint]) -> None:
+        for index in range(_first_new(points, self._last), len(points)):
+            point = points[index]
+            if self._last is not None and point.step == self._last.step:
+                if point is self._last or point.metrics == self._last.metrics:
+                    continue
+                self._drop_last()
+            self._append(point)
+
+    def _append(self, point: MetricPoint) -> None:
+        at = self._columns["step"].length
+        for name, value in (
+            ("samples", float(point.samples)),
+            ("step", float(point.step)),
+            ("epoch", point.epoch),
+            ("wall time", point.at),
+        ):
+            self._columns[name].append(value)
+        for metric, value in point.metrics.items():
+            if metric not in self._metrics:
+                self._metrics[metric] = (_Column(), _Column())
+            where, values = self._metrics[metric]
+            where.append(at)
+            values.append(value)
+        self._last = point
+        self.version += 1
+
+    def _drop_last(self) -> None:
+        for column in self._columns.values():
+            column.pop()
+        at = self._columns["step"].length
+        for where, values in self._metrics.values():
+            if where.length and where.values[-1] == at:
+                where.pop()
+                values.pop()
+
+    def _clear(self) -> None:
+        version = self.version
+        self.__init__()  # type: ignore[misc]
+        self.version = version + 1
+
+
+def _first_new(points: Sequence[MetricPoint], last: MetricPoint | None) -> int:
+    """Index of the first point that is not before the last one taken; points come in the order of their steps."""
+    if last is None:
+        return 0
+    low = len(points)
+    while low > 0 and points[low - 1].step >= last.step:
+        low -= 1
+    return low
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveSettings:
+    """How curves are drawn."""
+
+    metric: str
+    x: str = "samples"
+    smoothing: float = 0.0
+    """0 to 0.99: weight of what came before in the exponential mean."""
+    x_range: tuple[float, float] | None = None
+    """What is zoomed to; None shows everything."""
+    max_points: int = 240
+    """Shown of each run."""
+
+
+class ExperimentSeries:
+    """All runs' series, and their curves, computed again only when something changed."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, RunSeries] = {}
+        self._started: float | None = None
+        self._curves: dict[int, tuple[Any, tuple[Array, Array]]] = {}
+
+    def update(self, state: ExperimentState) -> None:
+        """Take in what is new."""
+        for run_id, record in list(state.runs.items()):
+            live = state.live.get(run_id)
+            series = self.runs.get(run_id)
+            if series is None:
+                series = self.runs[run_id] = RunSeries()
+            series.update(record.points, [] if live is None else list(live.points))
+            if self._started is None:
+                at_P = series.column("wall time")
+                if len(at_P) and at_P[0] > 0:
+                    self._started = float(at_P[0])
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of all metrics: the losses first, then in the order of their coming."""
+        names = dict.fromkeys(name for series in list(self.runs.values()) for name in series.metrics)
+        first = [name for name in ("eval_loss", "loss", "eval_reward", "reward") if name in names]
+        return [*first, *(name for name in names if name not in first)]
+
+    def curve(self, run_id: int, settings: CurveSettings) -> tuple[Array, Array]:
+        """The points to draw: x_N, y_N."""
+        series = self.runs.get(run_id)
+        if series is None:
+            return np.empty(0), np.empty(0)
+        key = (series.version, settings, self._started)
+        held = self._curves.get(run_id)
+        if held is None or held[0] != key:
+            held = self._curves[run_id] = (key, self._compute(series, settings))
+        return held[1]
+
+    def x_at(self, run_id: int, samples: float, x: str) -> float:
+        """Where on the x axis a run was when it had trained on so many samples."""
+        x_P, samples_P = self.runs[run_id].column(x), self.runs[run_id].column("samples")
+        if not len(x_P):
+            return 0.0
+        offset = (self._started or 0.0) if x == "wall time" else 0.0
+        return float(np.interp(samples, samples_P, x_P)) - offset
+
+    def _compute(self, series: RunSeries, settings: CurveSettings) -> tuple[Array, Array]:
+        x_V, y_V = series.xy(settings.metric, settings.x)
+        if settings.x == "wall time":
+            x_V = x_V - (self._started or 0.0)
+        if settings.smoothing:
+            y_V = smoothed(y_V, settings.smoothing)
+        if settings.x_range is not None:
+            x_V, y_V = within(x_V, y_V, *settings.x_range)
+        return thinned(x_V, y_V, settings.max_points)
+
+
+def smoothed(y_V: Array, weight: float) -> Array:
+    """The exponential mean, corrected for its start, so that a constant stays what it is.
+
+    Source: TensorBoard's debiased smoothing, which is pandas' ``ewm(adjust=True)``.
+    """
+    import pandas as pd
+
+    return np.asarray(pd.Series(y_V).ewm(alpha=1.0 - weight, adjust=True).mean(), dtype=np.float64)
+
+
+def within(x_V: Array, y_V: Array, low: float, high: float) -> tuple[Array, Array]:
+    """The points of a range, and one beyond each end, so that lines leave the view as they should."""
+    inside = np.flatnonzero((x_V >= low) & (x_V <= high))
+    if not len(inside):
+        return x_V[:0], y_V[:0]
+    part = slice(max(int(inside[0]) - 1, 0), int(inside[-1]) + 2)
+    return x_V[part], y_V[part]
+
+
+def thinned(x_V: Array, y_V: Array, limit: int) -> tuple[Array, Array]:
+    """At most about ``limit`` points with every extreme kept: the lowest and the highest of each of limit/2 bins.
+
+    The first and the last point are always among them.
+    """
+    count = len(x_V)
+    if count <= limit:
+        return x_V, y_V
+    bins = max((limit - 2) // 2, 1)
+    width = -(-count // bins)
+    padded = np.full(bins * width, y_V[-1])
+    padded[:count] = y_V
+    rows = padded.reshape(bins, width)
+    starts = np.arange(bins) * width
+    picked = np.concatenate([[0, count - 1], rows.argmin(axis=1) + starts, rows.argmax(axis=1) + starts])
+    kept = np.unique(np.minimum(picked, count - 1))
+    return x_V[kept], y_V[kept]

@@ -1,0 +1,170 @@
+// The table of runs. The kernel sends rows that are sorted and filtered already; this draws them and tells what was
+// selected, sorted and hidden.
+
+const cell = (tag, text, className) => {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+};
+
+export default {
+  render({ model, el }) {
+    const scroller = document.createElement("div");
+    scroller.className = "rf-table-scroller";
+    const table = document.createElement("table");
+    table.className = "rf-table";
+    table.setAttribute("role", "grid");
+    table.setAttribute("aria-label", "Runs");
+    table.setAttribute("aria-multiselectable", "true");
+    const head = table.createTHead();
+    const body = table.createTBody();
+    scroller.append(table);
+    el.append(scroller);
+    let anchor = null;
+    let focused = null;
+
+    const save = (name, value) => {
+      model.set(name, value);
+      model.save_changes();
+    };
+
+    const drawHead = () => {
+      const [key, descending] = model.get("sort");
+      const row = document.createElement("tr");
+      for (const column of model.get("columns")) {
+        const th = cell("th", "", column.text ? "rf-left" : "");
+        th.scope = "col";
+        th.setAttribute("aria-sort", column.key === key ? (descending ? "descending" : "ascending") : "none");
+        const button = cell("button", column.title + (column.key === key ? (descending ? " ▼" : " ▲") : ""), "rf-sort");
+        button.title = `sort by ${column.title}`;
+        button.addEventListener("click", () => save("sort", [column.key, column.key === key ? !descending : false]));
+        th.append(button);
+        row.append(th);
+      }
+      head.replaceChildren(row);
+    };
+
+    const select = (run, event) => {
+      const order = model.get("rows").map((row) => row.run);
+      const chosen = new Set(model.get("selected"));
+      if (event.shiftKey && anchor !== null && order.includes(anchor)) {
+        const [from, to] = [order.indexOf(anchor), order.indexOf(run)].sort((a, b) => a - b);
+        order.slice(from, to + 1).forEach((id) => chosen.add(id));
+      } else if (event.ctrlKey || event.metaKey || event.key === " ") {
+        if (!chosen.delete(run)) chosen.add(run);
+      } else if (chosen.size === 1 && chosen.has(run)) chosen.clear();
+      else {
+        chosen.clear();
+        chosen.add(run);
+      }
+      anchor = run;
+      save("selected", [...chosen].sort((a, b) => a - b));
+    };
+
+    const fill = (tr, row, columns, hidden) => {
+      const key = JSON.stringify([row, hidden, columns.length]);
+      if (tr.rfKey === key) return;
+      tr.rfKey = key;
+      const cells = columns.map((column, index) => {
+        const text = row.cells[index];
+        const td = cell("td", "", column.text ? "rf-left" : "");
+        if (column.key === "run") {
+          const dot = cell("button", "", "rf-dot");
+          dot.style.background = row.colour;
+          dot.classList.toggle("rf-hidden-curve", hidden);
+          dot.title = `${hidden ? "show" : "hide"} the curve of run ${row.run}`;
+          dot.setAttribute("aria-label", dot.title);
+          dot.setAttribute("aria-pressed", String(!hidden));
+          dot.addEventListener("click", (event) => {
+            event.stopPropagation();
+            const now = new Set(model.get("hidden"));
+            if (!now.delete(row.run)) now.add(row.run);
+            save("hidden", [...now].sort((a, b) => a - b));
+          });
+          td.append(dot, document.createTextNode(text + (row.best ? " ★" : "")));
+          if (row.best) td.title = "the best so far";
+        } else if (column.key === "progress") {
+          const bar = cell("span", "", "rf-progress");
+          const done = cell("span", "", "rf-progress-done");
+          done.style.width = text;
+          bar.append(done);
+          td.append(bar, cell("span", text, "rf-dim"));
+        } else {
+          td.textContent = text;
+          if (text.length > 40) td.title = text;
+          if (column.key === "state") td.classList.add(`rf-${row.state}`);
+          if (column.key === model.get("metric") && row.best) td.classList.add("rf-best");
+        }
+        return td;
+      });
+      if (row.error) cells[1].title = row.error;
+      tr.replaceChildren(...cells);
+    };
+
+    const drawBody = () => {
+      const [rows, columns] = [model.get("rows"), model.get("columns")];
+      const selected = new Set(model.get("selected"));
+      const hidden = new Set(model.get("hidden"));
+      const existing = new Map([...body.rows].map((tr) => [Number(tr.dataset.run), tr]));
+      const active = document.activeElement?.closest?.("tr");
+      const wanted = rows.map((row) => {
+        const tr = existing.get(row.run) ?? document.createElement("tr");
+        tr.dataset.run = row.run;
+        tr.setAttribute("aria-selected", String(selected.has(row.run)));
+        tr.tabIndex = row.run === (focused ?? rows[0].run) ? 0 : -1;
+        fill(tr, row, columns, hidden.has(row.run));
+        return tr;
+      });
+      // Rows that stay in order are left where they are, so that the focus is kept.
+      if (wanted.length !== body.rows.length || wanted.some((tr, i) => body.rows[i] !== tr)) {
+        body.replaceChildren(...wanted);
+        if (active && body.contains(active)) active.focus();
+      }
+      if (!rows.length) {
+        const tr = document.createElement("tr");
+        const td = cell("td", "no run meets the filter", "rf-left rf-dim");
+        td.colSpan = columns.length;
+        tr.append(td);
+        body.replaceChildren(tr);
+      }
+    };
+
+    body.addEventListener("click", (event) => {
+      const tr = event.target.closest("tr[data-run]");
+      if (!tr) return;
+      focused = Number(tr.dataset.run);
+      select(focused, event);
+    });
+    body.addEventListener("keydown", (event) => {
+      const tr = event.target.closest("tr[data-run]");
+      if (!tr || event.target !== tr) return;
+      const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+      if (step) {
+        const to = tr[step];
+        if (to?.dataset.run) {
+          focused = Number(to.dataset.run);
+          tr.tabIndex = -1;
+          to.tabIndex = 0;
+          to.focus();
+        }
+      } else if (event.key === "Enter" || event.key === " ") select(Number(tr.dataset.run), event);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+
+    const drawAll = () => {
+      drawHead();
+      drawBody();
+    };
+    const names = ["change:rows", "change:selected", "change:hidden"];
+    names.forEach((name) => model.on(name, drawBody));
+    model.on("change:columns change:sort", drawAll);
+    drawAll();
+    return () => {
+      names.forEach((name) => model.off(name, drawBody));
+      model.off("change:columns change:sort", drawAll);
+    };
+  },
+};

@@ -1,0 +1,245 @@
+"""What does a saved notebook show of an experiment, without a kernel and without scripts?
+
+One bundle: our own mime type for whoever can draw it live, HTML with a picture of the curves and the table, a PNG for
+viewers that strip HTML, and text. The picture is SVG inside a data: URL, for JupyterLab's sanitizer removes inline SVG
+from notebooks that it does not trust, and an image cannot run anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+
+from rf_notebook.core.run import RunState
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.widgets.document import Node, element, to_html
+from rf_notebook.widgets.palette import colour
+from rf_notebook.widgets.runs_view import RunsView, runs_view
+from rf_notebook.widgets.series import Array, CurveSettings, ExperimentSeries
+from rf_notebook.widgets.words import number, shortened
+
+#: Of the bundle's own part. Raise the version in its content when older readers would misread it.
+PANEL_MIME = "application/vnd.rf-notebook.panel+json"
+PANEL_VERSION = 1
+_MOST_RUNS = 64
+_POINTS = 120
+_CELL = 80
+_DASHES = {"solid": None, "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
+
+
+def static_bundle(
+    name: str, state: ExperimentState, series: ExperimentSeries, metric: str | None, *, model_id: str | None = None
+) -> dict[str, Any]:
+    """The mime bundle of an experiment as it stands; below 300 kB whatever its size.
+
+    Args:
+        name: Of the experiment.
+        state: Of the experiment.
+        series: Up to date.
+        metric: The curves'; the first that there is when None.
+        model_id: Of the live panel's widget, for a reader that can show it.
+    """
+    metric = metric or next(iter(series.metrics), None)
+    view = runs_view(state, series, metric)
+    curves = _curves(view, series, metric)
+    bundle = {
+        PANEL_MIME: _content(name, state, view, curves, metric, model_id),
+        "text/html": _html(name, view, curves, metric),
+        "text/plain": _text(name, view, metric),
+    }
+    if curves:
+        bundle["image/png"] = _png(curves, metric)
+    return bundle
+
+
+def _curves(view: RunsView, series: ExperimentSeries, metric: str | None) -> dict[int, tuple[Array, Array]]:
+    if metric is None:
+        return {}
+    settings = CurveSettings(metric=metric, max_points=_POINTS)
+    rows = view.rows[:_MOST_RUNS]
+    points = max(30, min(_POINTS, 4000 // max(len(rows), 1)))
+    settings = CurveSettings(metric=metric, max_points=points)
+    return {row.run_id: curve for row in rows if len((curve := series.curve(row.run_id, settings))[0])}
+
+
+def _content(
+    name: str,
+    state: ExperimentState,
+    view: RunsView,
+    curves: dict[int, tuple[Array, Array]],
+    metric: str | None,
+    model_id: str | None,
+) -> dict[str, Any]:
+    return {
+        "version": PANEL_VERSION,
+        "experiment": shortened(name, 200),
+        "identity": state.started.identity if state.started else None,
+        "metric": None if metric is None else shortened(metric, 200),
+        "model_id": model_id,
+        "columns": [shortened(column.title, _CELL) for column in view.columns],
+        "runs": [
+            {
+                "id": row.run_id,
+                "state": str(row.state),
+                "parent": row.parent_id,
+                "best": row.run_id == view.best_run,
+                "cells": [shortened(column.text(row), _CELL) for column in view.columns],
+            }
+            for row in view.rows[:_MOST_RUNS]
+        ],
+        "curves": {
+            str(run_id): {"samples": [round(float(x)) for x in x_N], "value": [_rounded(y) for y in y_N]}
+            for run_id, (x_N, y_N) in curves.items()
+        },
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+# ---- HTML
+
+
+def _html(name: str, view: RunsView, curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
+    parts: list[Node] = [element("p", element("b", shortened(name, 200)), f"  {_summary(view, metric)}")]
+    if curves and metric is not None:
+        svg = to_html(curves_svg(curves, metric)).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+        address = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+        alt = f"{metric} of {len(curves)} runs over samples"
+        parts.append(element("img", src=address, alt=shortened(alt, 200), width="100%"))
+    parts.append(runs_html_table(view))
+    if len(view.rows) > _MOST_RUNS:
+        parts.append(element("p", f"and {len(view.rows) - _MOST_RUNS} more runs"))
+    return to_html(element("div", *parts, class_="rf-static"))
+
+
+def runs_html_table(view: RunsView) -> Node:
+    """The table of runs as a document."""
+    heads = [element("th", shortened(column.title, _CELL), scope="col") for column in view.columns]
+    rows = []
+    for row in view.rows[:_MOST_RUNS]:
+        cells: list[Node] = []
+        for column in view.columns:
+            text = shortened(column.text(row), _CELL)
+            if column.key == "run":
+                disc = element("span", "● ", style=f"color:{colour(row.run_id)}")
+                cells.append(element("td", disc, text + (" ★" if row.run_id == view.best_run else "")))
+            else:
+                cells.append(element("td", text))
+        rows.append(element("tr", *cells))
+    return element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
+
+
+def _summary(view: RunsView, metric: str | None) -> str:
+    states = [row.state for row in view.rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in RunState if state in states)
+    best = next((row for row in view.rows if row.run_id == view.best_run), None)
+    words = f"{len(states)} runs: {counts}." if states else "no runs."
+    if best is not None and metric is not None:
+        words += f" Best {shortened(metric, _CELL)}: {number(best.latest.get(metric))}, run {best.run_id}."
+    return words
+
+
+def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: int = 900, height: int = 300) -> Node:
+    """Curves as a drawing that needs no script; greys that can be read on light and on dark ground."""
+    from rf_notebook.widgets.palette import dash
+
+    left, right, top, bottom = 60, 40, 12, 34
+    x_low, x_high, y_low, y_high = _bounds(curves)
+
+    def px(x: float) -> float:
+        return left + (x - x_low) / (x_high - x_low) * (width - left - right)
+
+    def py(y: float) -> float:
+        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
+
+    grey = "#888888"
+    parts: list[Node] = []
+    for k in range(5):
+        y = y_low + k / 4 * (y_high - y_low)
+        x = x_low + k / 4 * (x_high - x_low)
+        parts.append(
+            element("line", x1=left, x2=width - right, y1=f"{py(y):.1f}", y2=f"{py(y):.1f}", stroke=grey, opacity=0.35)
+        )
+        parts.append(_label(number(y), left - 6, py(y) + 4, "end"))
+        parts.append(_label(f"{x:,.0f}", px(x), height - bottom + 16, "middle"))
+    parts.append(_label("samples", (left + width - right) / 2, height - 4, "middle"))
+    parts.append(_label(shortened(metric, 40), left + 4, top + 8, "start"))
+    for run_id, (x_N, y_N) in curves.items():
+        path = " ".join(
+            f"{'L' if i else 'M'}{px(x):.1f} {py(y):.1f}" for i, (x, y) in enumerate(zip(x_N, y_N, strict=True))
+        )
+        parts.append(
+            element(
+                "path",
+                d=path,
+                fill="none",
+                stroke=colour(run_id),
+                stroke_width=1.7,
+                stroke_dasharray=_DASHES[dash(run_id)],
+            )
+        )
+        parts.append(_label(str(run_id), px(x_N[-1]) + 4, py(y_N[-1]) + 4, "start", colour(run_id)))
+    return element(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        role="img",
+        aria_label=f"{shortened(metric, 40)} of {len(curves)} runs",
+    )
+
+
+def _label(text: str, x: float, y: float, anchor: str, fill: str = "#888888") -> Node:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, font_size=11, fill=fill)
+
+
+def _bounds(curves: dict[int, tuple[Array, Array]]) -> tuple[float, float, float, float]:
+    x = np.concatenate([x_N for x_N, _ in curves.values()])
+    y = np.concatenate([y_N for _, y_N in curves.values()])
+    x_low, x_high, y_low, y_high = map(float, (x.min(), x.max(), y.min(), y.max()))
+    if x_high <= x_low:
+        x_low, x_high = x_low - 1, x_high + 1
+    if y_high <= y_low:
+        y_low, y_high = y_low - (abs(y_low) or 1) / 2, y_high + (abs(y_high) or 1) / 2
+    return x_low, x_high, y_low, y_high
+
+
+# ---- PNG and text
+
+
+def _png(curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
+    """The curves as base64 of a PNG; drawn without pyplot, whose state is the user's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from rf_notebook.widgets.palette import dash
+
+    figure = Figure(figsize=(9, 3.2), dpi=80, layout="constrained")
+    axes = figure.add_subplot()
+    for run_id, (x_N, y_N) in curves.items():
+        style = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}[dash(run_id)]
+        axes.plot(x_N, y_N, color=colour(run_id), linestyle=style, linewidth=1.4)
+        axes.annotate(f" {run_id}", (x_N[-1], y_N[-1]), color=colour(run_id), fontsize=8)
+    axes.set_xlabel("samples")
+    # matplotlib reads $ as mathematics.
+    axes.set_ylabel(shortened(metric or "", 40).replace("$", r"\$"))
+    axes.grid(alpha=0.3)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def _text(name: str, view: RunsView, metric: str | None) -> str:
+    lines = [f"{shortened(name, 200)}: {_summary(view, metric)}"]
+    shown = [c for c in view.columns if c.key not in ("left", "samples/s", "memory")]
+    cells = [[shortened(c.title, 24) for c in shown]]
+    cells += [[shortened(c.text(row), 24) for c in shown] for row in view.rows[:_MOST_RUNS]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(shown))]
+    lines += ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines)
