@@ -65,5 +65,12 @@ def __getattr__(name: str) -> Any:
     return module if home == name else getattr(module, name)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext rf_notebook``: register %rapidfire."""
+    from rf_notebook.magic import load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 _MIRROR_CLOSE_SECONDS = 20.0
 #: The experiments that are open for training in this process, by their folders.
 _open: dict[Path, Experiment] = {}
+#: The experiment that was used last, if any.
+_latest: deque[Experiment] = deque(maxlen=1)
 
 
 class Experiment:
@@ -175,6 +178,7 @@ class Experiment:
                 return
             self._begin(launch, extend=extend, take_over=take_over)
             _open[self._folder.absolute()] = self
+            use(self)
         if display is not False and self._display is None and not sys.stdout.isatty():
             print(self._opening_line(), flush=True)  # noqa: T201 - a script's first line of progress
 
@@ -286,6 +290,11 @@ class Experiment:
         return self._ask(run, lambda run_id: self._cloning(run_id, edits, warm_start))
 
     # ---- results
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the experiment lies."""
+        return self._folder
 
     @property
     def runs(self) -> list[Run]:
@@ -660,9 +669,21 @@ class Experiment:
     # ---- the log
 
 
-def open_experiments() -> list[Experiment]:
-    """Those that are open for training in this process, the latest last."""
-    return list(_open.values())
+def use(experiment: Experiment) -> Experiment:
+    """Make an experiment the one that ``%rapidfire`` means; returns it."""
+    _latest.append(experiment)
+    return experiment
+
+
+def latest_experiment() -> Experiment | None:
+    """The one that was trained, or opened by ``%rapidfire open``, last."""
+    return _latest[-1] if _latest else None
+
+
+def recorded_experiments(path: str | Path | None = None) -> list[str]:
+    """Names of the experiments whose record lies in a folder, "rf_experiments" when omitted."""
+    folder = Path(path if path is not None else "rf_experiments")
+    return sorted(found.parent.name for found in folder.glob("*/experiment.sqlite"))
 
 
 def _folder_of(name: object, path: str | Path | None) -> Path:

@@ -44,7 +44,9 @@ FLOORS = {
         "widgets",
     },
     "demo": {"automl", "runs", "experiment"},
-    "__init__": {"core", "automl", "demo", "experiment", "runs"},
+    "doctor": {"store", "tracking", "training", "widgets"},
+    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "runs", "widgets"},
+    "__init__": {"core", "automl", "demo", "experiment", "magic", "runs"},
 }
 #: Libraries that only one place may import.
 HOMES = {
@@ -62,6 +64,7 @@ HOMES = {
     "anywidget": {"widgets"},
     "plotly": {"widgets", "experiment"},
     "matplotlib": {"widgets"},
+    "yaml": {"automl"},
 }
 
 

@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from rf_notebook import Experiment, demo
-from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook import Experiment
+from rf_notebook.demo.quickstart import start
 from rf_notebook.runs import Run
 
 
@@ -20,30 +20,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="rf_notebook_demo_"))
     print(f"rf_notebook demo: four configs on one small base model, in {folder}\n", flush=True)
     started = time.monotonic()
-    configs = RFModelConfig(
-        model_name=demo.MODEL_NAME,
-        formatting_func=demo.format_row,
-        peft_config=RFLoraConfig(r=List([4, 16]), lora_alpha=16, target_modules="all-linear"),
-        training_args=RFSFTConfig(
-            learning_rate=List([5e-4, 5e-3]),
-            per_device_train_batch_size=8,
-            per_device_eval_batch_size=32,
-            num_train_epochs=1,
-            max_length=128,
-            logging_steps=5,
-            lr_scheduler_type="cosine",
-            gradient_checkpointing=False,
-            bf16=False,
-        ),
-    )
-    experiment = Experiment("demo", experiment_path=folder)
-    experiment.run_fit(
-        RFGridSearch(configs, trainer_type="SFT"),
-        demo.create_model,
-        demo.train_dataset(800),
-        demo.eval_dataset(64),
-        num_chunks=4,
-    )
+    experiment = start("demo", folder)
     _until(experiment, lambda: all(run.progress >= 0.25 for run in experiment.runs))
     ranked = sorted(experiment.runs, key=lambda run: run.metrics["eval_loss"])
     best, worst = ranked[0], ranked[-1]

@@ -29,6 +29,11 @@ CREATE TABLE IF NOT EXISTS lease (
 _BUSY_SECONDS = 30.0
 
 
+def sqlite_version() -> str:
+    """Of the library that this Python links."""
+    return sqlite3.sqlite_version
+
+
 class SqliteStore:
     """An EventStore in one file; any thread may call it."""
 

@@ -46,6 +46,17 @@ _LONGEST_VALUE = 500
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
+def tracking_uri_of_user() -> str | None:
+    """The tracking server that the user set, secrets left out; None when each experiment has its own database."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow = sys.modules.get("mlflow")
+    if given is None and mlflow is not None:
+        from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
+
+        given = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
+    return None if given is None else redact(given)
+
+
 class MlflowMirror:
     """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
 

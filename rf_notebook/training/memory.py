@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import psutil
 import torch
 
 
@@ -15,6 +16,15 @@ def own_bytes(trainer: Any) -> int:
     for state in optimizer.state.values() if optimizer is not None else ():
         tensors.update({id(value): value for value in state.values() if torch.is_tensor(value)})
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def device_memory() -> tuple[str, int, int]:
+    """The device that runs train on: its name, its free bytes, and how many it has."""
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return torch.cuda.get_device_name(), free, total
+    memory = psutil.virtual_memory()
+    return "CPU", memory.available, memory.total
 
 
 def collect() -> None:

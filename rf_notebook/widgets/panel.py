@@ -63,7 +63,7 @@ class Panel:
         self._pending: list[tuple[Receipt[Any], str]] = []
         self._sort_is_default = True
         self._chosen: set[Any] = set()
-        self._offered: list[str] = []
+        self._offered: list[str | None] = []
         self._quiet = False
         self._confirm: Callable[[], None] | None = None
         self._said: Node = element("span", "Select runs in the table to act on them.", class_="rf-dim")
@@ -243,14 +243,14 @@ class Panel:
 
     def _set_options(self) -> None:
         """Offer the metrics that there are; what the user chose stays, the rest follows what is there."""
-        metrics = self.series.metrics
-        if not metrics or self._offered == metrics:
+        metrics, metric = self.series.metrics, self.series.usual_metric
+        if not metrics or self._offered == [*metrics, metric]:
             return
-        self._offered = metrics
+        self._offered = [*metrics, metric]
         second = metrics[min(1, len(metrics) - 1)]
         with self._quietly():
             for control, options, usual in (
-                (self.metric, metrics, metrics[0]),
+                (self.metric, metrics, metric),
                 (self.compare_x, [*metrics, compare.MEMORY], metrics[0]),
                 (self.compare_y, [*metrics, compare.MEMORY], second),
             ):

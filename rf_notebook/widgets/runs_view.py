@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunState
@@ -15,6 +15,9 @@ from rf_notebook.core.values import Json, flatten
 from rf_notebook.runs import etas, varying_knobs
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Columns of metrics beside the one that is looked at.
 _MORE_METRICS = 3
@@ -260,3 +263,14 @@ def _metric_value(metric: str) -> Callable[[RunRow], Any]:
 
 def _metric_text(metric: str) -> Callable[[RunRow], str]:
     return lambda row: number(row.latest.get(metric))
+
+
+def runs_table_frame(state: ExperimentState) -> pd.DataFrame:
+    """The table as a frame, a row a run: what ``%rapidfire status`` gives."""
+    import pandas as pd
+
+    series = ExperimentSeries()
+    series.update(state)
+    view = runs_view(state, series, series.usual_metric)
+    rows = [{column.title: column.value(row) for column in view.columns} for row in view.rows]
+    return pd.DataFrame(rows, columns=[column.title for column in view.columns]).set_index("run")

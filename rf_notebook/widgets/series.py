@@ -191,6 +191,15 @@ class ExperimentSeries:
         first = [name for name in ("eval_loss", "loss", "eval_reward", "reward") if name in names]
         return [*first, *(name for name in names if name not in first)]
 
+    @property
+    def usual_metric(self) -> str | None:
+        """What is looked at when nobody chose: eval_loss as soon as a run has a curve of it, loss before."""
+        names = self.metrics
+        for name in names[:2]:
+            if any(len(series.xy(name, "step")[0]) > 1 for series in list(self.runs.values())):
+                return name
+        return "loss" if "loss" in names else next(iter(names), None)
+
     def curve(self, run_id: int, settings: CurveSettings) -> tuple[Array, Array]:
         """The points to draw: x_N, y_N."""
         series = self.runs.get(run_id)

@@ -42,7 +42,7 @@ def static_bundle(
         metric: The curves'; the first that there is when None.
         model_id: Of the live panel's widget, for a reader that can show it.
     """
-    metric = metric or next(iter(series.metrics), None)
+    metric = metric or series.usual_metric
     view = runs_view(state, series, metric)
     curves = _curves(view, series, metric)
     bundle = {

@@ -1,0 +1,424 @@
+"""``%rapidfire`` and ``%%rapidfire``: parse a line, make one Python call, return what it gives."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+
+from rf_notebook.automl.typed_text import config_keys, edits_of, parse_values
+from rf_notebook.automl.validation import did_you_mean, unknown_argument
+from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
+from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError
+from rf_notebook.core.run import RunState
+from rf_notebook.doctor import Diagnosis, diagnose
+from rf_notebook.experiment import Experiment, latest_experiment, recorded_experiments, use
+from rf_notebook.host import Host
+from rf_notebook.runs import Run, log_lines
+
+#: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
+_PATIENCE_SECONDS = 30.0
+_POSITIONAL = ("param_config", "create_model_fn", "train_dataset", "eval_dataset")
+_HELP = {
+    "demo": "start the offline demo: four configs on a small model",
+    "run": "start an experiment from variables, or, as %%rapidfire run NAME, from a YAML grid in the cell",
+    "status": "a table of the runs",
+    "panel": "show the live panel here",
+    "stop": "take runs out of the rotation; nothing is lost",
+    "resume": "put stopped runs back; without RUN, go on after pause",
+    "pause": "no run gets a turn until resume",
+    "delete": "remove runs, their memory and their checkpoints",
+    "clone": "a new run: a run's config with edits; several values make several clones",
+    "wait": "wait until no run wants to train; interrupting the cell ends the waiting, not the training",
+    "log": "what happened to a run, line by line",
+    "export": "write a run's adapter to a folder",
+    "open": "open a recorded experiment",
+    "list": "the recorded experiments",
+    "end": "wait for the runs, then close; --now stops at the next step and keeps everything",
+    "doctor": "look whether everything is there that an experiment needs",
+    "help": "this text, or that of one sub-command",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises one sentence instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"%rapidfire: {message}. See %rapidfire help{self._topic()}.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise _Done(message or "")
+
+    def _topic(self) -> str:
+        words = self.prog.split()
+        return f" {words[1]}" if len(words) > 1 else ""
+
+
+class _Done(Exception):  # noqa: N818 - no error: help was printed
+    pass
+
+
+class Text:
+    """A text that IPython shows as it is."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    __repr__ = __str__
+
+
+@magics_class
+class RapidFireMagics(Magics):
+    """Every sub-command is one call of the Python API and returns its object."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._parser, self._commands = _parser()
+
+    @line_cell_magic
+    def rapidfire(self, line: str, cell: str | None = None) -> Any:
+        """%rapidfire SUB-COMMAND ...; %rapidfire help lists them."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"%rapidfire: {error}.") from None
+        if words and words[0] not in _HELP:
+            raise UsageError(f"%rapidfire has no sub-command {words[0]!r:.40}; {did_you_mean(words[0], _HELP)}")
+        try:
+            given = self._parser.parse_args(words or ["help"])
+        except _Done as done:
+            return Text(str(done)) if str(done) else None
+        if cell is not None and given.command != "run":
+            raise UsageError(
+                f"%%rapidfire takes 'run NAME' and a grid below it; %rapidfire {given.command} is one line."
+            )
+        try:
+            return getattr(self, f"_{given.command}")(given) if cell is None else self._run_cell(given, cell)
+        except (RFNotebookError, TimeoutError) as error:
+            raise UsageError(f"%rapidfire {given.command}: {error}") from None
+
+    # ---- sub-commands
+
+    def _demo(self, given: argparse.Namespace) -> Experiment:
+        from rf_notebook.demo.quickstart import start
+
+        return start(given.name)
+
+    def _run(self, given: argparse.Namespace) -> Experiment:
+        arguments: dict[str, Any] = {}
+        names = iter(_POSITIONAL)
+        for word in given.variables:
+            key, is_named, value = word.partition("=")
+            if is_named:
+                arguments[key] = (
+                    self._variable(value) if key in (*_POSITIONAL, *RUN_VARIABLES) else _literal(key, value)
+                )
+                continue
+            name = next(names, None)
+            if name is None:
+                raise ConfigError(f"there are {len(_POSITIONAL)} variables at most: {', '.join(_POSITIONAL)}.")
+            arguments[name] = None if word == "-" else self._variable(word)
+        if "param_config" not in arguments:
+            raise ConfigError(
+                f"name the variable that holds the search, as in %rapidfire run {given.name} search create_model train_data; "
+                "or write a grid below %%rapidfire run."
+            )
+        return self._start(given.name, arguments)
+
+    def _run_cell(self, given: argparse.Namespace, cell: str) -> Experiment:
+        grid = parse_grid(cell, self._variables)
+        return self._start(given.name, {"param_config": grid.search, **grid.run_arguments})
+
+    def _start(self, name: str, arguments: dict[str, Any]) -> Experiment:
+        experiment = Experiment(name)
+        experiment.run_fit(**arguments)
+        return experiment
+
+    def _variable(self, name: str) -> Any:
+        if name not in self._variables:
+            known = [one for one in self._variables if not one.startswith("_")]
+            raise ConfigError(f"there is no variable {name!r}; {did_you_mean(name, known)}")
+        return self._variables[name]
+
+    def _status(self, given: argparse.Namespace) -> Any:
+        from rf_notebook.widgets.runs_view import runs_table_frame
+
+        return runs_table_frame(Host(self._experiment).panel_state)
+
+    def _panel(self, given: argparse.Namespace) -> Any:
+        return self._experiment.panel()
+
+    def _stop(self, given: argparse.Namespace) -> Any:
+        return self._operate("stop", given.runs)
+
+    def _resume(self, given: argparse.Namespace) -> Any:
+        if not given.runs:
+            return self._experiment.resume().result(_PATIENCE_SECONDS)
+        return self._operate("resume", given.runs)
+
+    def _pause(self, given: argparse.Namespace) -> Any:
+        return self._experiment.pause().result(_PATIENCE_SECONDS)
+
+    def _delete(self, given: argparse.Namespace) -> Any:
+        return self._operate("delete", given.runs)
+
+    def _clone(self, given: argparse.Namespace) -> Any:
+        experiment = self._experiment
+        (run_id,) = self._run_ids([given.run], single=True)
+        typed = {}
+        for word in given.edits:
+            key, is_edit, value = word.partition("=")
+            if not is_edit:
+                raise ConfigError(f"{word!r} is no edit; write key=value, as in learning_rate=5e-5.")
+            typed[key] = value
+        config = experiment.run(run_id).config
+        edits = edits_of(typed, experiment._state.record(run_id).config) if config else []
+        receipt = Host(experiment).clone_all(run_id, edits, given.warm_start, "magic")
+        made = receipt.result(_PATIENCE_SECONDS)
+        return made[0] if len(made) == 1 else made
+
+    def _operate(self, verb: str, words: Sequence[str]) -> Any:
+        run_ids = self._run_ids(words, verb=verb)
+        made = Host(self._experiment).operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
+        return made[0] if len(made) == 1 else made
+
+    def _wait(self, given: argparse.Namespace) -> bool:
+        return self._experiment.wait(given.seconds)
+
+    def _log(self, given: argparse.Namespace) -> Text:
+        experiment = self._experiment
+        (run_id,) = self._run_ids([given.run], single=True)
+        return Text("\n".join(log_lines(experiment._state, run_id)) or f"run {run_id}: nothing yet")
+
+    def _export(self, given: argparse.Namespace) -> Path:
+        (run_id,) = self._run_ids([given.run], single=True)
+        return self._experiment.export(run_id, given.path, merge=given.merge)
+
+    def _open(self, given: argparse.Namespace) -> Experiment:
+        if given.name not in recorded_experiments():
+            known = ", ".join(recorded_experiments()) or "none"
+            raise ConfigError(f"no experiment {given.name!r} is recorded here; there are: {known}.")
+        return use(Experiment(given.name))
+
+    def _list(self, given: argparse.Namespace) -> Any:
+        import pandas as pd
+
+        rows = []
+        for name in recorded_experiments():
+            experiment = Experiment(name)
+            runs = experiment.runs
+            over = sum(run.state in (RunState.COMPLETED, RunState.FAILED, RunState.DELETED) for run in runs)
+            rows.append({"experiment": name, "runs": len(runs), "over": over, "folder": str(experiment.folder)})
+        return pd.DataFrame(rows, columns=["experiment", "runs", "over", "folder"])
+
+    def _end(self, given: argparse.Namespace) -> None:
+        self._experiment.end(cancel=given.now)
+
+    def _doctor(self, given: argparse.Namespace) -> Diagnosis:
+        return diagnose(Path("rf_experiments"))
+
+    def _help(self, given: argparse.Namespace) -> Text:
+        if given.topic is None:
+            lines = [f"  {name:8} {words}" for name, words in _HELP.items()]
+            lines.append(
+                "\nRUN is an id (3), several (3,5 or 2-4), best or all. %rapidfire help SUB-COMMAND tells more."
+            )
+            return Text("%rapidfire SUB-COMMAND ...\n\n" + "\n".join(lines))
+        if given.topic not in self._commands:
+            raise UsageError(f"%rapidfire has no sub-command {given.topic!r}. See %rapidfire help.")
+        return Text(self._commands[given.topic].format_help())
+
+    # ---- which experiment, which runs
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        assert self.shell is not None
+        return self.shell.user_ns
+
+    @property
+    def _experiment(self) -> Experiment:
+        found = latest_experiment()
+        if found is None:
+            raise IllegalOperation(
+                "there is no experiment yet; %rapidfire demo starts one, %rapidfire open NAME opens one."
+            )
+        return found
+
+    def _run_ids(self, words: Sequence[str], *, single: bool = False, verb: str | None = None) -> list[int]:
+        found = parse_run_ids(words, self._experiment, verb=verb)
+        if single and len(found) != 1:
+            raise ConfigError(f"give one run, not {len(found)}.")
+        return found
+
+    # ---- completion
+
+    def complete(self, words: list[str], begun: str) -> list[str]:
+        """What can stand where ``begun`` is typed.
+
+        Args:
+            words: Those before it, without the magic's own name.
+            begun: May be empty.
+        """
+        if not words:
+            return [name for name in _HELP if name.startswith(begun)]
+        command = words[0]
+        try:
+            experiment: Experiment | None = self._experiment
+        except RFNotebookError:
+            experiment = None
+        offered: list[str] = []
+        if command == "help":
+            offered = list(_HELP)
+        elif command == "open":
+            offered = recorded_experiments()
+        elif command == "run" and len(words) >= 2:
+            offered = [name for name in self._variables if not name.startswith("_")]
+            offered += [f"{name}=" for name in (*_POSITIONAL, *RUN_VALUES)]
+        elif command == "clone" and len(words) >= 2 and experiment is not None:
+            method = next(iter(experiment._state.runs.values())).config.method if experiment._state.runs else "SFT"
+            keys = config_keys(method)
+            offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
+        elif command in ("stop", "resume", "delete", "clone", "log", "export") and experiment is not None:
+            offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]
+        return [word for word in dict.fromkeys(offered) if word.startswith(begun)]
+
+
+def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | None = None) -> list[int]:
+    """The runs that are meant: 3, 3,5, 2-4, best, all.
+
+    Args:
+        words: As typed.
+        experiment: Whose runs.
+        verb: With it, "all" means the runs that this can be done to.
+
+    Raises:
+        ConfigError: for words that mean none.
+    """
+    found: list[int] = []
+    for part in (piece for word in words for piece in word.split(",") if piece):
+        low, dash, high = part.partition("-")
+        if part == "best":
+            found.append(experiment.best().id)
+        elif part == "all":
+            found.extend(run.id for run in experiment.runs if _can(verb, run))
+        elif dash and low.isdigit() and high.isdigit() and int(high) - int(low) < 10_000:
+            known = {run.id for run in experiment.runs}
+            if int(low) not in known or int(high) not in known:
+                experiment.run(int(low if int(low) not in known else high))  # raises, naming the runs that there are
+            found.extend(i for i in range(int(low), int(high) + 1) if i in known)
+        elif part.isdigit():
+            found.append(experiment.run(int(part)).id)
+        else:
+            raise ConfigError(f"{part!r} means no run; write an id (3), several (3,5 or 2-4), best or all.")
+    if not found:
+        raise ConfigError("no run is meant; write an id (3), several (3,5 or 2-4), best or all.")
+    return list(dict.fromkeys(found))
+
+
+def _can(verb: str | None, run: Run) -> bool:
+    states = {
+        "stop": (RunState.QUEUED, RunState.RUNNING),
+        "resume": (RunState.STOPPED,),
+    }.get(verb or "", tuple(set(RunState) - {RunState.DELETED}))
+    return run.state in states
+
+
+def _literal(key: str, text: str) -> Any:
+    if key not in RUN_VALUES:
+        raise unknown_argument("run_fit", key, (*_POSITIONAL, *RUN_VALUES))
+    values = parse_values(text)
+    return values[0] if len(values) == 1 else values
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each sub-command."""
+    parser = _Parser(prog="%rapidfire", add_help=False)
+    commands = parser.add_subparsers(dest="command", metavar="SUB-COMMAND", parser_class=_Parser)
+
+    made: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, *arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
+        made[name] = commands.add_parser(name, prog=f"%rapidfire {name}", description=_HELP[name], add_help=False)
+        for flags, options in arguments:
+            made[name].add_argument(*flags, **options)
+
+    run = (("run",), {"metavar": "RUN", "help": "an id, or best"})
+    runs = (("runs",), {"metavar": "RUN", "nargs": "+", "help": "ids: 3, 3,5, 2-4, best or all"})
+    add("demo", (("name",), {"nargs": "?", "default": "demo", "metavar": "NAME"}))
+    add(
+        "run",
+        (("name",), {"metavar": "NAME", "help": "of the experiment"}),
+        (
+            ("variables",),
+            {
+                "nargs": "*",
+                "metavar": "VARIABLE",
+                "help": f"{' '.join(_POSITIONAL)}, in this order or as name=variable",
+            },
+        ),
+    )
+    add("status")
+    add("panel")
+    add("stop", runs)
+    add("resume", (runs[0], {**runs[1], "nargs": "*"}))
+    add("pause")
+    add("delete", runs)
+    add(
+        "clone",
+        run,
+        (
+            ("edits",),
+            {"nargs": "*", "metavar": "KEY=VALUE", "help": "learning_rate=5e-5; several: r=8,16 or 8..32 step 8"},
+        ),
+        (("--warm-start",), {"action": "store_true", "help": "start from the parent's adapter as it is now"}),
+    )
+    add("wait", (("seconds",), {"nargs": "?", "type": float, "metavar": "SECONDS"}))
+    add("log", run)
+    add(
+        "export",
+        run,
+        (("path",), {"metavar": "PATH"}),
+        (("--merge",), {"action": "store_true", "help": "whole weights"}),
+    )
+    add("open", (("name",), {"metavar": "NAME"}))
+    add("list")
+    add("end", (("--now",), {"action": "store_true"}))
+    add("doctor")
+    add("help", (("topic",), {"nargs": "?", "metavar": "SUB-COMMAND"}))
+    return parser, made
+
+
+def _matcher(magics: RapidFireMagics) -> Callable[[CompletionContext], dict[str, Any]]:
+    @context_matcher(identifier="rf_notebook.rapidfire", priority=150)  # type: ignore[untyped-decorator]
+    def complete(context: CompletionContext) -> dict[str, Any]:
+        line = context.line_with_cursor[: context.cursor_position].lstrip()
+        name, _, rest = line.partition(" ")
+        if name not in ("%rapidfire", "%%rapidfire") or not line.startswith(f"{name} "):
+            return {"completions": [], "suppress": False}
+        words = rest.split(" ")
+        begun = words[-1]
+        found = magics.complete([word for word in words[:-1] if word], begun)
+        made = [SimpleCompletion(word, type="rapidfire") for word in found]
+        return {"completions": made, "suppress": bool(made), "matched_fragment": begun}
+
+    return complete
+
+
+def load(shell: Any) -> None:
+    """Register the magic and its completion with an IPython shell; a second time changes nothing."""
+    if any(isinstance(one, RapidFireMagics) for one in shell.magics_manager.registry.values()):
+        return
+    magics = RapidFireMagics(shell)
+    shell.register_magics(magics)
+    completer = getattr(shell, "Completer", None)
+    if completer is not None and hasattr(completer, "custom_matchers"):
+        completer.custom_matchers.append(_matcher(magics))
