@@ -22,7 +22,7 @@ FLOORS = {
     "tracking": {"core"},
     "training": {"core", "planning", "automl"},
     "engine": {"core", "planning", "store"},
-    "testing": {"core", "planning", "training"},
+    "testing": {"core", "planning", "automl", "engine", "training", "widgets"},
     "runs": {"core", "planning"},
     "console": {"core", "runs"},
     "widgets": {"core", "automl", "engine", "runs"},

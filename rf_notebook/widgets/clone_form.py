@@ -124,7 +124,7 @@ class CloneForm:
             ipywidgets.Combobox(
                 value=text,
                 description=knob_name(key),
-                description_tooltip=key,
+                tooltip=key,
                 placeholder=_placeholder(key, config),
                 options=tuple(_options(key, config)),
                 continuous_update=True,

@@ -99,7 +99,7 @@ def _curve(state: ExperimentState, run_id: int, curve: tuple[Array, Array], emph
                 "width": 3 if run_id in emphasis.selected else 1.7,
             },
             "marker": {"color": colour(run_id), "size": 7},
-            "opacity": 0.35 if aside else 0.55 if out else 1.0,
+            "opacity": 0.45 if aside else 0.55 if out else 1.0,
         },
         *curve,
     )

@@ -77,6 +77,7 @@ _ATTRIBUTES = frozenset(
         "stroke-dasharray",
         "opacity",
         "text-anchor",
+        "font-family",
         "font-size",
         "font-weight",
         "transform",

@@ -126,6 +126,11 @@ class Notebook:
             self.wait_idle()
         return self
 
+    def reopen(self, page: Page) -> None:
+        """In a page that was reloaded, or in another tab."""
+        page.goto(f"{self.lab.url}lab/tree/{self.name}?token={self.lab.token}")
+        page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+
     def wait_idle(self, timeout: int = _BUSY_MS) -> None:
         self.page.wait_for_function(
             """() => {

@@ -6,7 +6,7 @@ const SVG_TAGS = new Set("svg g path line rect circle text title polyline".split
 const HTML_TAGS = new Set("div span b i code pre p ul ol li table thead tbody tr th td button details summary section h3 h4 dl dt dd img".split(" "));
 const ATTRIBUTES = new Set(
   ("class id role title tabindex disabled colspan scope open style alt width height viewBox d x y x1 x2 y1 y2 cx cy r points " +
-    "fill stroke stroke-width stroke-dasharray opacity text-anchor font-size font-weight transform preserveAspectRatio data-action data-run src").split(" "),
+    "fill stroke stroke-width stroke-dasharray opacity text-anchor font-family font-size font-weight transform preserveAspectRatio data-action data-run src").split(" "),
 );
 const allowed = (name, value) => (ATTRIBUTES.has(name) || name.startsWith("aria-")) && (name !== "src" || value.startsWith("data:image/"));
 

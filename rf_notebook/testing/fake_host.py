@@ -1,0 +1,184 @@
+"""An experiment that trains nothing: panels, pictures and benchmarks can be made of it, of any size and with any text."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, StateChanged
+from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
+from rf_notebook.core.state import ExperimentState, LiveRun
+from rf_notebook.core.values import Json
+from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.widgets.host import HostStatus
+
+
+def recorded_state(events: Sequence[Event], *, at: float = 1.7e9) -> ExperimentState:
+    """The state after events, recorded a second apart."""
+    state = ExperimentState()
+    for seq, event in enumerate(events, start=1):
+        state.apply(Recorded(seq=seq, at=at + seq, event=event))
+    return state
+
+
+def started(name: str = "fake") -> ExperimentStarted:
+    """The first event of an experiment."""
+    return ExperimentStarted(
+        name=name,
+        identity="0" * 32,
+        num_chunks=4,
+        seed=1,
+        data_seed=None,
+        execution="exact",
+        keep="best",
+        data={"train": None, "eval": None},
+        versions={},
+    )
+
+
+def config(**training: Json) -> RunConfig:
+    """A config with some arguments of training_args; ``r`` goes to the adapter."""
+    model = {"model_name": "fake", "model_type": "causal_lm", "model_kwargs": None, "tokenizer": None}
+    peft = {"r": training.pop("r", 8), "target_modules": "all-linear"}
+    return RunConfig(
+        method="SFT",
+        model={**model, "tokenizer_kwargs": None},
+        peft=peft,
+        training={"learning_rate": 1e-3, "seed": 1, **training},
+    )
+
+
+def points(run_id: int, count: int, *, first: int = 1, metrics: Sequence[str] = ("loss",)) -> tuple[MetricPoint, ...]:
+    """Points of a falling, noisy curve."""
+    noise = random.Random(run_id)
+    made = []
+    for step in range(first, first + count):
+        value = 2 * math.exp(-step / 3000) + 0.1 * run_id / 8 + 0.05 * noise.random()
+        made.append(
+            MetricPoint(
+                step=step,
+                samples=4 * step,
+                epoch=step / 10_000,
+                chunk=1,
+                metrics={name: value + 0.01 * i for i, name in enumerate(metrics)},
+                at=1.7e9 + step,
+            )
+        )
+    return tuple(made)
+
+
+def many_runs(runs: int, count: int, *, metrics: Sequence[str] = ("loss",)) -> ExperimentState:
+    """An experiment of some runs with so many points each, all still training."""
+    events: list[Event] = [started()]
+    for run_id in range(1, runs + 1):
+        knobs = {"learning_rate": 10 ** -(2 + run_id % 4), "r": 2 ** (run_id % 6)}
+        events.append(RunAdded(run_id=run_id, config=config(**knobs)))
+        events.append(trained(run_id, points(run_id, count, metrics=metrics)))
+    return recorded_state(events)
+
+
+def trained(run_id: int, made: Sequence[MetricPoint], *, total_steps: int = 40_000) -> ChunkTrained:
+    """A chunk with these points."""
+    last = made[-1]
+    return ChunkTrained(
+        run_id=run_id,
+        progress=Progress(
+            steps=last.step,
+            samples=last.samples,
+            epoch=last.epoch,
+            chunks=1,
+            total_steps=total_steps,
+            total_samples=4 * total_steps,
+            total_chunks=4,
+        ),
+        points=tuple(made),
+        checkpoint=StoredFolder(
+            path=f"runs/{run_id}/1", sha256="0" * 64, steps=last.step, samples=last.samples, bytes=1
+        ),
+        train_seconds=2.0,
+        overhead_seconds=0.5,
+        own_bytes=1_800_000,
+    )
+
+
+class FakeHost:
+    """See widgets.host.PanelHost. What is asked of it is noted in ``asked``; stops and resumes take effect at once."""
+
+    def __init__(self, state: ExperimentState, name: str = "fake", status: HostStatus | None = None) -> None:
+        self.experiment_name = name
+        self.panel_state = state
+        self.status = status or HostStatus(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
+        self.asked: list[tuple[Any, ...]] = []
+        self._changed = threading.Condition()
+        self._version = 0
+
+    def panel_status(self) -> HostStatus:
+        """See PanelHost."""
+        return self.status
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """See PanelHost."""
+        with self._changed:
+            if self._version == seen:
+                self._changed.wait(timeout)
+            return self._version
+
+    def add_live(self, run_id: int, made: Sequence[MetricPoint]) -> None:
+        """Points of the chunk in progress."""
+        record = self.panel_state.record(run_id)
+        live = self.panel_state.live.setdefault(run_id, LiveRun(record.progress))
+        live.points.extend(made)
+        self._tell()
+
+    def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append((verb, list(run_ids), origin))
+        states = {"stop": RunState.STOPPED, "resume": RunState.RUNNING, "delete": RunState.DELETED}
+        for run_id in run_ids:
+            event = StateChanged(run_id=run_id, state=states[verb])
+            self.panel_state.apply(Recorded(seq=self.panel_state.last_seq + 1, at=time.time(), event=event))
+        self._tell()
+        return _done(list(run_ids))
+
+    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append(("clone", run_id, [dict(edit) for edit in edits], warm_start, origin))
+        return _done([run_id] * len(edits))
+
+    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+        """See PanelHost."""
+        return apply_edits(self.panel_state.record(run_id).config, dict(edits), Objects())
+
+    def set_paused(self, paused: bool) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append(("pause", paused))
+        return _done([])
+
+    def export(self, run: int, path: str | Path) -> Path:
+        """See PanelHost."""
+        self.asked.append(("export", run, str(path)))
+        return Path(path)
+
+    def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
+        """See PanelHost."""
+        self.asked.append(("end",))
+        on_done(None)
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+
+def _done(value: Any) -> Receipt[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return Receipt([future], lambda results: results[0])

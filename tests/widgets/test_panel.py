@@ -1,0 +1,129 @@
+"""The panel without a browser: handlers are called as the front end would, on a host that only takes notes."""
+
+from __future__ import annotations
+
+import pytest
+
+from rf_notebook.testing.fake_host import FakeHost, many_runs, points
+from rf_notebook.widgets.document import text_of
+from rf_notebook.widgets.panel import PAGES, Panel
+from rf_notebook.widgets.pump import Pump
+from tests.widgets.hostile import hostile_state
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*comm.*")
+
+
+@pytest.fixture
+def panel():
+    return Panel(FakeHost(many_runs(4, 50)))
+
+
+def test_buttons_act_on_the_selected_runs(panel):
+    panel.table.selected = [1, 3]
+    panel.buttons["stop"].click()
+    assert panel._host.asked == [("stop", [1, 3], "button")]
+    assert panel.buttons["stop"].disabled
+    panel.buttons["resume"].click()
+    assert panel._host.asked[-1] == ("resume", [1, 3], "button")
+
+
+def test_nothing_is_deleted_before_it_is_confirmed(panel):
+    panel.table.selected = [2]
+    panel.buttons["delete"].click()
+    assert panel._host.asked == []
+    panel.no.click()
+    assert panel._host.asked == []
+    panel.buttons["delete"].click()
+    panel.yes.click()
+    assert panel._host.asked == [("delete", [2], "button")]
+    assert panel.table.selected == []
+
+
+def test_a_click_on_a_disabled_button_that_comes_late_is_refused_in_a_sentence(panel):
+    panel.table.selected = [1]
+    panel._clicked("resume")
+    assert "only a stopped run can be resumed" in text_of(panel.toast.root)
+    assert panel._host.asked == []
+
+
+def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(panel):
+    panel.table.selected = [2]
+    panel.buttons["clone"].click()
+    form = panel.clone_form
+    form.fields["training_args.learning_rate"].value = "5e-4, 2e-3"
+    form.fields["peft_config.r"].value = "8, 16"
+    assert form.submit.description == "Start 4 clones"
+    assert "- learning_rate 1e-4" in text_of(form._diff.root)
+    form.fields["peft_config.r"].value = "eight"
+    assert form.submit.disabled
+    assert "r" in text_of(form._diff.root)
+    form.fields["peft_config.r"].value = "16"
+    form.submit.click()
+    verb, run_id, edits, warm, origin = panel._host.asked[-1]
+    assert (verb, run_id, warm, origin) == ("clone", 2, False, "button")
+    assert [e["training_args.learning_rate"] for e in edits] == [5e-4, 2e-3]
+
+
+def test_a_knob_that_is_not_shown_can_be_found(panel):
+    panel.clone_form.open(1, warm=False)
+    panel.clone_form._more.value = "training_args.weight_decay"
+    panel.clone_form.fields["training_args.weight_decay"].value = "0.1"
+    assert panel.clone_form.edits == [{"training_args.weight_decay": 0.1}]
+
+
+def test_every_page_can_be_drawn_also_of_hostile_text():
+    panel = Panel(FakeHost(hostile_state()))
+    for page in PAGES:
+        panel.show_page(page)
+        assert panel.page == page
+    panel.table.selected = [2]
+    panel.clone_form.open(2, warm=True)
+
+
+def test_a_chosen_metric_stays_and_an_unchosen_one_follows_the_evaluation():
+    panel = Panel(FakeHost(many_runs(2, 20)))
+    assert panel.metric.value == "loss"
+    more = many_runs(2, 20, metrics=("loss", "eval_loss"))
+    panel._host.panel_state = more
+    panel.series.__init__()
+    panel.update()
+    assert panel.metric.value == "eval_loss"
+    panel.metric.value = "loss"
+    panel.update()
+    assert panel.metric.value == "loss"
+
+
+def test_a_wrong_filter_filters_nothing_and_says_why(panel):
+    panel.filter.value = "nothing > 3"
+    assert len(panel.table.rows) == 4
+    assert "is no column" in panel.filter.tooltip
+    panel.filter.value = "run > 2"
+    assert {row["run"] for row in panel.table.rows} == {3, 4}
+
+
+def test_an_update_without_news_sends_nothing(panel):
+    sent = []
+    for widget in (panel.header, panel.table, panel.toast, panel.selection_label):
+        widget.observe(lambda change: sent.append(change["name"]))
+    panel.update()
+    assert sent == []
+
+
+def test_the_pump_shows_news_and_survives_a_view_that_cannot_be_drawn():
+    host = FakeHost(many_runs(1, 5))
+    seen, errors = [], []
+
+    def update():
+        seen.append(1)
+        if len(seen) == 1:
+            raise ZeroDivisionError
+
+    pump = Pump(host.wait_for_change, update, name="t", on_error=errors.append)
+    version = pump.turn(-1)
+    host.add_live(1, points(1, 1, first=6))
+    assert pump.turn(version) == version + 1
+    assert len(seen) == 2
+    assert "ZeroDivisionError" in errors[0]
+    pump.start()
+    pump.end()
+    assert not pump.is_alive
