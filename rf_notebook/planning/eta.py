@@ -28,7 +28,10 @@ def remaining_seconds(paces: Iterable[Pace]) -> dict[int, float]:
         return {}
     mean = sum(known) / len(known)
     speed = {r.run_id: mean if r.seconds_per_sample is None else r.seconds_per_sample for r in runs}
-    return {
-        run.run_id: sum(min(run.samples_left, other.samples_left) * speed[other.run_id] for other in runs)
-        for run in runs
-    }
+    left: dict[int, float] = {}
+    shorter, longer = 0.0, sum(speed.values())
+    for run in sorted(runs, key=lambda one: one.samples_left):
+        longer -= speed[run.run_id]
+        shorter += run.samples_left * speed[run.run_id]
+        left[run.run_id] = shorter + run.samples_left * longer
+    return left

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.runs import etas
 from rf_notebook.widgets.curves import operation_words
@@ -32,7 +32,7 @@ def dot(run_id: int) -> Node:
 def header(name: str, state: ExperimentState, status: HostStatus) -> Node:
     """One line that tells the state of everything."""
     runs = [r for r in list(state.runs.values()) if r.state is not RunState.DELETED]
-    ready = [r for r in runs if r in state.ready()]
+    ready = [r for r in runs if r.state in READY]
     stats = [
         _stat(f"{len(ready)}", f"of {len(runs)} runs active"),
         *_chunk_stat(ready),
