@@ -15,7 +15,7 @@ lab: $(VENV)/.lab
 demo: $(VENV)/.run
 	$(BIN)/python -W ignore -m rf_notebook.demo
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -40,4 +40,11 @@ $(VENV)/.lab: $(VENV)/.run
 
 $(VENV)/.test: $(VENV)/.lab
 	$(PIP) --editable '.[test]'
+	touch $@
+
+# The browser tests drive Chromium: the system's, Debian's where packages can be installed, playwright's own elsewhere.
+$(VENV)/.browser: $(VENV)/.test
+	command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| { command -v apt-get && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
+	|| $(BIN)/playwright install --with-deps chromium
 	touch $@

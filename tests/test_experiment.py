@@ -551,3 +551,77 @@ def test_a_secret_reaches_the_loader_and_no_file(new, tmp_path, monkeypatch):
         for file in tmp_path.rglob("*"):
             if file.is_file():
                 assert text.encode() not in file.read_bytes(), file
+
+
+def test_pause_stops_all_turns_and_no_run_and_resume_without_a_run_goes_on(new):
+    experiment = fit(new(), two(num_train_epochs=30))
+    until(lambda: experiment.run(1).steps >= 1)
+    experiment.pause().result(30)
+    steps = [run.steps for run in experiment.runs]
+    assert experiment.wait(timeout=0.5) is False
+    assert [run.steps for run in experiment.runs] == steps
+    assert all(run.state in ("queued", "running") for run in experiment.runs)
+    experiment.resume().result(30)
+    until(lambda: [run.steps for run in experiment.runs] != steps)
+
+
+def test_a_paused_experiment_gives_the_figures_of_one_that_was_not(new, tmp_path):
+    plain = fit(new("plain"), two())
+    plain.end()
+    experiment = fit(new("paused"), two(), rows=24)
+    experiment.pause().result(30)
+    experiment.resume().result(30)
+    experiment.end()
+    assert [curve(experiment, i) for i in (1, 2)] == [curve(plain, i) for i in (1, 2)]
+
+
+def test_the_launching_cell_run_again_attaches_to_the_experiment_that_trains(new, tmp_path):
+    experiment = fit(new("same"), two(num_train_epochs=30))
+    again = new("same")
+    assert again is experiment
+    fit(again, two(num_train_epochs=30))
+    assert len(again.runs) == 2
+    with pytest.raises(ConfigError, match="set extend=True"):
+        fit(again, two(num_train_epochs=29))
+    fit(again, two(num_train_epochs=30, weight_decay=List([0.0, 0.1])), extend=True)
+    assert len(again.runs) > 2
+    assert again.run(3).state in ("queued", "running")
+    experiment.cancel_current()
+    assert new("same") is not experiment
+
+
+def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
+    plain = fit(new("plain"), two())
+    plain.end()
+    experiment = fit(new("samples"), two(), sample_prompts=2)
+    experiment.end()
+    assert [curve(experiment, i) for i in (1, 2)] == [curve(plain, i) for i in (1, 2)]
+    written = experiment._state.written
+    assert {run_id: (event.samples, len(event.generations)) for run_id, event in written.items()} == {
+        1: (24, 2),
+        2: (24, 2),
+    }
+    own = fit(new("own"), two(), sample_prompts=["Where is my parcel?"])
+    own.end()
+    (answer,) = own._state.written[1].generations
+    assert "Where is my parcel?" in answer.prompt
+
+
+@pytest.mark.parametrize("given", [-1, 21, "text", [1], True])
+def test_impossible_sample_prompts_are_refused(new, given):
+    with pytest.raises(ConfigError, match="give up to 20 texts"):
+        fit(new(), two(), sample_prompts=given)
+
+
+def test_a_figure_for_export(new):
+    experiment = fit(new(), two())
+    experiment.end()
+    figure = experiment.figure("loss", x="epoch", smoothing=0.3)
+    assert [trace.name for trace in figure.data] == ["run 1", "run 2"]
+    with pytest.raises(ConfigError, match="x is one of"):
+        experiment.figure("loss", x="hour")
+
+
+def test_checkpointing_has_one_name_and_no_warning(new, recwarn):
+    fit(new(), two()).end()
+    assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]

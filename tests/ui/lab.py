@@ -39,11 +39,9 @@ _START_SECONDS = 90
 _BUSY_MS = 60_000
 
 
-def chromium() -> str:
-    """Debian's browser, or another one on the path."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert found is not None, "the browser tests need chromium; `make test` installs it"
-    return found
+def chromium() -> str | None:
+    """The system's browser; None for playwright's own."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Lab:

@@ -1,0 +1,180 @@
+"""%rapidfire in a real IPython shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from rf_notebook import Experiment
+from rf_notebook.core.run import RunState
+from tests.experiment_world import TRAINING
+
+GRID = "\n".join(
+    [
+        "model_name: tiny",
+        "peft_config: {r: 4, target_modules: [q_proj]}",
+        "training_args:",
+        *(f"  {key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in TRAINING.items()),
+        "create_model_fn: create_tiny",
+        "train_dataset: rows",
+        "eval_dataset: few",
+        "num_chunks: 3",
+    ]
+).replace("learning_rate: 0.001", "learning_rate: [1e-3, 3e-3]")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from rf_notebook.testing.tiny import create_tiny, prompt_rows
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    config = Config()
+    config.HistoryManager.enabled = False
+    made = InteractiveShell(config=config)
+    made.run_line_magic("load_ext", "rf_notebook")
+    made.user_ns.update(create_tiny=create_tiny, rows=prompt_rows(200, 1), few=prompt_rows(6, 2))
+    yield made
+    from rf_notebook.experiment import _latest, _open
+
+    for experiment in list(_open.values()):
+        experiment.cancel_current()
+    _latest.clear()
+
+
+def say(shell, line):
+    return shell.run_line_magic("rapidfire", line)
+
+
+def completions(shell, text):
+    return [c.text for c in shell.Completer.completions(text, len(text))]
+
+
+def test_an_experiment_from_its_yaml_to_its_end(shell):
+    experiment = shell.run_cell_magic("rapidfire", "run grid", GRID)
+    assert isinstance(experiment, Experiment)
+    assert [run.config["training_args"]["learning_rate"] for run in experiment.runs] == [1e-3, 3e-3]
+    stopped = say(shell, "stop 2")
+    assert (stopped.id, stopped.state) == (2, RunState.STOPPED)
+    assert say(shell, "resume all").id == 2
+    clones = say(shell, "clone 1 learning_rate=1e-4,1e-5 r=8")
+    assert [(run.config["training_args"]["learning_rate"], run.config["peft_config"]["r"]) for run in clones] == [
+        (1e-4, 8),
+        (1e-5, 8),
+    ]
+    assert [run.id for run in say(shell, "delete 3-4")] == [3, 4]
+    assert [event.origin for event, _ in experiment.operations] == ["magic"] * 6
+    say(shell, "pause")
+    assert say(shell, "wait 0.2") is False
+    say(shell, "resume")
+    assert say(shell, "wait") is True
+    frame = say(shell, "status")
+    assert list(frame["state"]) == ["completed", "completed"]
+    assert "step" in str(say(shell, "log best"))
+    path = say(shell, "export best adapter")
+    assert (path / "adapter_config.json").exists()
+    assert say(shell, "end") is None
+    assert list(say(shell, "list")["experiment"]) == ["grid"]
+    assert say(shell, "open grid").experiment_name == "grid"
+
+
+def test_variables_by_place_and_by_name(shell):
+    from tests.experiment_world import grid
+
+    shell.user_ns["search"] = grid()
+    experiment = say(shell, "run mine search create_tiny rows eval_dataset=few num_chunks=2 seed=7")
+    assert len(experiment.runs) == 1
+    assert experiment._state.started.num_chunks == 2
+
+
+def test_running_the_launching_line_again_gives_the_same_experiment(shell):
+    from tests.experiment_world import grid
+
+    shell.user_ns["search"] = grid(num_train_epochs=20)
+    first = say(shell, "run again search create_tiny rows few")
+    assert say(shell, "run again search create_tiny rows few") is first
+    assert len(first.runs) == 1
+    shell.user_ns["search"] = grid(num_train_epochs=20, learning_rate=9e-3)
+    with pytest.raises(UsageError, match=r"is recorded with other arguments: run 1: training_args\.learning_rate was"):
+        say(shell, "run again search create_tiny rows few")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("stp 3", "no sub-command 'stp'; did you mean 'stop'"),
+        ("stop", "required: RUN"),
+        ("status", "there is no experiment yet"),
+        ("open nothing", "no experiment 'nothing' is recorded here; there are: none"),
+        ("run x nowhere", "there is no variable 'nowhere'"),
+        ("run x", "name the variable that holds the search"),
+        ("run x rows num_chunk=3", "run_fit has no argument 'num_chunk'; did you mean 'num_chunks'"),
+        ("wait soon", "invalid float"),
+        ("log '", "No closing quotation"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(shell, line, sentence):
+    with pytest.raises(UsageError) as caught:
+        say(shell, line)
+    assert sentence in str(caught.value)
+
+
+def test_wrong_runs_and_edits_are_refused_in_one_sentence(shell):
+    shell.run_cell_magic("rapidfire", "run grid", GRID)
+    for line, sentence in (
+        ("stop 9", "there is no run 9; the experiment's runs are: 1, 2"),
+        ("stop one", "'one' means no run"),
+        ("stop 1-9", "there is no run 9"),
+        ("resume 1", "only a stopped run can be resumed"),
+        ("clone 1 learning_rat=3", "did you mean 'learning_rate'"),
+        ("clone 1 fast", "write key=value"),
+        ("clone 1,2 r=8", "give one run, not 2"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            say(shell, line)
+        assert sentence in str(caught.value)
+
+
+def test_completion_of_sub_commands_runs_keys_and_variables(shell):
+    assert {"stop", "status"} <= set(completions(shell, "%rapidfire st"))
+    shell.run_cell_magic("rapidfire", "run grid", GRID)
+    assert completions(shell, "%rapidfire stop ") == ["1", "2", "best", "all"]
+    assert "learning_rate=" in completions(shell, "%rapidfire clone 1 learn")
+    assert "training_args.learning_rate=" in completions(shell, "%rapidfire clone 1 training_args.learn")
+    assert "create_tiny" in completions(shell, "%rapidfire run x create_")
+
+
+def test_help_and_doctor(shell):
+    text = str(say(shell, ""))
+    for name in (
+        "demo",
+        "run",
+        "status",
+        "panel",
+        "stop",
+        "resume",
+        "delete",
+        "clone",
+        "wait",
+        "log",
+        "export",
+        "open",
+    ):
+        assert f"  {name} " in text
+    assert "--warm-start" in str(say(shell, "help clone"))
+    found = say(shell, "doctor")
+    assert found.is_healthy
+    assert {"Python", "torch", "device", "disk", "SQLite", "ipykernel", "jupyterlab", "front end", "MLflow"} <= {
+        finding.part for finding in found.findings
+    }
+    assert all(finding.remedy for finding in found.findings if finding.health == "bad")
+
+
+def test_loading_the_extension_twice_registers_it_once(shell):
+    before = len(shell.Completer.custom_matchers)
+    shell.run_line_magic("reload_ext", "rf_notebook")
+    assert len(shell.Completer.custom_matchers) == before

@@ -1,0 +1,58 @@
+"""Texts that try to be markup, in every page of the live panel and in the static twin, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+
+CELLS = (
+    """
+import sys; sys.path.insert(0, {root!r})
+from tests.widgets.hostile import TEXTS, hostile_state
+from rf_notebook.testing.fake_host import FakeHost
+from rf_notebook.widgets.display import ExperimentDisplay
+host = FakeHost(hostile_state(), name=TEXTS[1])
+shown = ExperimentDisplay(host)
+shown
+""",
+    "shown._bundle = shown._bundle; from IPython.display import display; display(shown._bundle(), raw=True)",
+)
+
+
+def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
+    from pathlib import Path
+
+    root = str(Path(__file__).parents[2])
+    opened = notebook(CELLS[0].format(root=root), CELLS[1])
+    requests = []
+    opened.page.on("request", lambda request: requests.append(request.url))
+    opened.run_cell(1)
+    opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    panel = opened.panel
+    for name in ("Compare", "Lineage", "Schedule", "Samples", "Log", "Messages", "Curves"):
+        panel.locator(".rf-tabs button", has_text=name).click()
+        opened.page.wait_for_timeout(700)
+        screenshot(f"14-hostile-{name.lower()}")
+    metric = panel.locator("select").first
+    for index in range(2, 9):
+        metric.select_option(index=index)
+        opened.page.wait_for_timeout(250)
+    opened.select(3)
+    opened.button("Clone").click()
+    opened.page.wait_for_timeout(500)
+    opened.run_cell(2)
+    opened.page.wait_for_timeout(800)
+    screenshot("15-hostile-static")
+    assert opened.page.evaluate("() => window.pwned") is None
+    inside = "document.querySelectorAll('.rf-panel script, .rf-panel iframe, .rf-panel img, .rf-panel a[href^=javascript], .rf-panel [onerror], .rf-panel [onload]').length"
+    assert opened.page.evaluate(f"() => {inside}") == 0
+    assert (
+        opened.page.evaluate(
+            "() => [...document.querySelectorAll('.rf-static *')].filter((e) => ['SCRIPT', 'SVG', 'A'].includes(e.tagName)).length"
+        )
+        == 0
+    )
+    own = opened.lab.url
+    assert [url for url in requests if not url.startswith((own, "blob:", "data:"))] == []
+    assert "<script>window.pwned=1</script>" in panel.locator("select").first.inner_text()
