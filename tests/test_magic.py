@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -51,7 +52,8 @@ def say(shell, line):
 
 
 def completions(shell, text):
-    return [c.text for c in shell.Completer.completions(text, len(text))]
+    with provisionalcompleter():
+        return [c.text for c in shell.Completer.completions(text, len(text))]
 
 
 def test_an_experiment_from_its_yaml_to_its_end(shell):
@@ -142,7 +144,7 @@ def test_wrong_runs_and_edits_are_refused_in_one_sentence(shell):
 def test_completion_of_sub_commands_runs_keys_and_variables(shell):
     assert {"stop", "status"} <= set(completions(shell, "%rapidfire st"))
     shell.run_cell_magic("rapidfire", "run grid", GRID)
-    assert completions(shell, "%rapidfire stop ") == ["1", "2", "best", "all"]
+    assert completions(shell, "%rapidfire stop ") == ["1", "2", "all", "best"]
     assert "learning_rate=" in completions(shell, "%rapidfire clone 1 learn")
     assert "training_args.learning_rate=" in completions(shell, "%rapidfire clone 1 training_args.learn")
     assert "create_tiny" in completions(shell, "%rapidfire run x create_")

@@ -17,6 +17,7 @@ from rf_notebook.core.events import (
     RunAdded,
     RunFailed,
     RunRolledBack,
+    SamplesWritten,
     StateChanged,
     WarmStarted,
 )
@@ -24,6 +25,7 @@ from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.ports import Holder
 from rf_notebook.core.run import (
     Failure,
+    Generation,
     MetricPoint,
     Progress,
     RunConfig,
@@ -41,6 +43,7 @@ POINT = MetricPoint(step=4, samples=8, epoch=0.1, chunk=1, metrics={"loss": 0.1,
 EVENTS = [
     RunAdded(run_id=1, config=CONFIG),
     RunAdded(run_id=2, config=CONFIG, parent_id=1, edits={"peft_config.r": 4}, warm_start=FOLDER),
+    SamplesWritten(run_id=2, steps=4, samples=8, generations=(Generation(prompt="p", text="t\u202e<b>"),)),
     WarmStarted(run_id=2, report=WarmStartReport(copied=("a",), shrunk={"b": 0.25})),
     ChunkTrained(
         run_id=1,
@@ -93,7 +96,7 @@ def test_events_come_back_as_they_were_and_in_order(store):
     assert [r.seq for r in store.append(EVENTS[:5], fence)] == [1, 2, 3, 4, 5]
     store.append(EVENTS[5:], fence)
     assert [recorded.event for recorded in store.read()] == EVENTS
-    assert [recorded.seq for recorded in store.read(after=9)] == [10, 11, 12]
+    assert [recorded.seq for recorded in store.read(after=9)] == [10, 11, 12, 13]
     assert {recorded.at for recorded in store.read()} == {1000.0}
 
 

@@ -192,7 +192,7 @@ class Notebook:
         return self.page.locator(".rf-panel").last
 
     def button(self, name: str) -> Locator:
-        return self.panel.locator("button", has_text=name).first
+        return self.panel.locator("button:visible", has_text=name).first
 
     def row(self, run_id: int) -> Locator:
         return self.panel.locator(f"tr[data-run='{run_id}']")
