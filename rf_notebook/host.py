@@ -40,6 +40,8 @@ class Host:
         """
         self._experiment = experiment
         self._looked_at = 0.0
+        self._measured_at = float("-inf")
+        self._measured: tuple[str, int | None, int | None] = ("memory", None, None)
 
     @property
     def experiment_name(self) -> str:
@@ -58,7 +60,7 @@ class Host:
     def panel_status(self) -> HostStatus:
         """See PanelHost."""
         experiment, thread = self._experiment, self._experiment._thread
-        device, used, total = _memory(is_training=thread is not None)
+        device, used, total = self._memory(is_training=thread is not None)
         if thread is None:
             return HostStatus(
                 open=False,
@@ -79,6 +81,13 @@ class Host:
             memory_bytes=used,
             memory_total_bytes=total,
         )
+
+    def _memory(self, *, is_training: bool) -> tuple[str, int | None, int | None]:
+        """As ``_memory``, measured anew every few seconds only: it costs more than all else that a panel shows."""
+        now = time.monotonic()
+        if now - self._measured_at > _LOOK_SECONDS:
+            self._measured_at, self._measured = now, _memory(is_training=is_training)
+        return self._measured
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """See PanelHost."""

@@ -117,6 +117,8 @@ class FakeHost:
         self.panel_state = state
         self.status = status or HostStatus(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
         self.asked: list[tuple[Any, ...]] = []
+        self.asked_at: list[float] = []
+        """Seconds since 1970 of each stop, resume and delete."""
         self._changed = threading.Condition()
         self._version = 0
 
@@ -141,6 +143,7 @@ class FakeHost:
     def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
         """See PanelHost."""
         self.asked.append((verb, list(run_ids), origin))
+        self.asked_at.append(time.time())
         states = {"stop": RunState.STOPPED, "resume": RunState.RUNNING, "delete": RunState.DELETED}
         for run_id in run_ids:
             event = StateChanged(run_id=run_id, state=states[verb])

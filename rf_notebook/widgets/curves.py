@@ -18,6 +18,9 @@ from rf_notebook.widgets.words import config_value, knob_name, plain_for_plotly
 
 #: Up to this many curves, hovering compares all at one x, and each is labelled where it ends.
 _FEW_RUNS = 12
+#: Height of the plot and of a label, for placing labels; a little off does no harm.
+_PLOT_PIXELS = 250
+_LABEL_PIXELS = 12
 _MARKS = {StopRun: "square", ResumeRun: "triangle-right", CloneRun: "diamond", DeleteRun: "x"}
 
 
@@ -198,19 +201,30 @@ def operation_words(event: OperationObeyed) -> str:
 
 
 def _labels(curves: dict[int, tuple[Array, Array]], emphasis: Emphasis, *, log_scale: bool) -> Iterator[dict[str, Any]]:
+    """Each run's number where its curve ends; those that would cover each other are moved apart."""
     few = len(curves) <= _FEW_RUNS
-    for run_id, (x_N, y_N) in curves.items():
-        if not few and run_id not in emphasis.selected:
-            continue
-        if log_scale and y_N[-1] <= 0:
-            continue
+    scaled = {
+        run_id: np.log10(y_N[y_N > 0]) if log_scale else y_N
+        for run_id, (_, y_N) in curves.items()
+        if not log_scale or y_N[-1] > 0
+    }
+    ends = {i: float(y[-1]) for i, y in scaled.items() if few or i in emphasis.selected}
+    if not ends:
+        return
+    low, high = min(float(y.min()) for y in scaled.values()), max(float(y.max()) for y in scaled.values())
+    pixels = _PLOT_PIXELS / (high - low) if high > low else 0.0
+    below = -np.inf
+    for run_id in sorted(ends, key=lambda one: ends[one]):
+        place = (ends[run_id] - low) * pixels
+        below = max(place, below + _LABEL_PIXELS)
         yield {
-            "x": float(x_N[-1]),
-            "y": float(np.log10(y_N[-1])) if log_scale else float(y_N[-1]),
+            "x": float(curves[run_id][0][-1]),
+            "y": ends[run_id],
             "text": str(run_id),
             "showarrow": False,
             "xanchor": "left",
             "xshift": 4,
+            "yshift": round(below - place),
             "font": {"color": colour(run_id), "size": 12},
         }
 

@@ -33,7 +33,7 @@ from rf_notebook.widgets.elements import (
     button,
     reachable_while_busy,
 )
-from rf_notebook.widgets.host import PanelHost, Refusal
+from rf_notebook.widgets.host import HostStatus, PanelHost, Refusal
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.runs_view import RunsView, direction, filtered, runs_view, sorted_rows
@@ -226,7 +226,7 @@ class Panel:
             _set(self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open)
             _set(self.end, disabled=not status.open)
             self._show_table(view)
-            self._show_controls()
+            self._show_controls(status)
             self._show_toast()
             self._show_page_content(view)
 
@@ -301,8 +301,8 @@ class Panel:
         with self.table.hold_sync():
             _set(self.table, columns=columns, rows=made, metric=view.metric or "")
 
-    def _show_controls(self) -> None:
-        state, status = self._host.panel_state, self._host.panel_status()
+    def _show_controls(self, status: HostStatus) -> None:
+        state = self._host.panel_state
         selected = self.table.selected
         self.selection_label.show(element("b", selection_words(selected, state)))
         for verb, control in self.buttons.items():

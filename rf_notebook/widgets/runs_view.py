@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Columns of metrics beside the one that is looked at.
 _MORE_METRICS = 3
 _MOST_KNOBS = 8
+#: Metrics that have no column of their own unless they are looked at.
+_DETAILS = ("learning_rate", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy", "total_flos", "train_loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,7 @@ def _test(view: RunsView, part: str) -> Callable[[RunRow], bool]:
 
 
 def _is_detail(metric: str) -> bool:
-    return metric.endswith(("learning_rate", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy"))
+    return metric.endswith(_DETAILS)
 
 
 def _row(

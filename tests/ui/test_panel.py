@@ -127,7 +127,9 @@ def test_a_reload_and_a_second_tab_show_the_same_and_both_act(notebook, page, sc
     opened = launch(notebook)
     opened.select(2)
     opened.save()
-    drawn = points_drawn(opened)
+    drawn, steps = points_drawn(opened), opened.python("sum(r.steps for r in experiment.runs)")
+    page.goto("about:blank")
+    opened.wait_python(f"sum(r.steps for r in experiment.runs) > {steps + 10}")  # nobody looks on, training goes on
     opened.reopen(page)
     page.wait_for_selector(".rf-panel tr[data-run='2'][aria-selected='true']")
     assert points_drawn(opened) >= drawn

@@ -243,6 +243,18 @@ def test_a_clone_is_joined_to_its_parent_and_operations_are_marked():
     assert marks.props["marker"]["symbol"] == ["square", "diamond"]
 
 
+def test_labels_at_the_ends_do_not_cover_each_other():
+    state = many_runs(4, 20)
+    for scale in (False, True):
+        figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"), log_scale=scale)
+        labels = sorted(figure.layout["annotations"], key=lambda label: label["y"])
+        values = np.concatenate([t.y_N for t in figure.traces if "meta" in t.props])
+        values = np.log10(values) if scale else values
+        places = [(a["y"] - values.min()) / (values.max() - values.min()) * 250 + a["yshift"] for a in labels]
+        assert len(places) == 4
+        assert np.all(np.diff(places) > 11)
+
+
 def test_the_front_holds_the_runs_that_no_other_beats_in_both():
     state = many_runs(4, 10, metrics=("loss", "accuracy"))
     view = view_of(state)
