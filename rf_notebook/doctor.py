@@ -128,7 +128,12 @@ def _sqlite(_folder: Path) -> Iterator[Finding]:
 
 
 def _notebook(_folder: Path) -> Iterator[Finding]:
-    for name, needed in (("ipykernel", "a notebook"), ("jupyterlab", "JupyterLab"), ("ipywidgets", "the live panel")):
+    for name, needed in (
+        ("ipykernel", "a notebook"),
+        ("jupyterlab", "JupyterLab"),
+        ("ipywidgets", "the live panel"),
+        ("anywidget", "the live panel"),
+    ):
         try:
             yield Finding(part=name, health=Health.GOOD, words=importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:

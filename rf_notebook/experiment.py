@@ -137,7 +137,7 @@ class Experiment:
             num_shards: The newer name of num_chunks.
             execution: "exact": every run gives the very numbers that plain TRL gives for its config alone.
             data_seed: For configs that set none.
-            display: Whether to show the panel; by default in notebooks.
+            display: Whether a notebook shows the panel, and a script its first line; both do when omitted.
             extend: Add configs that the record does not have as new runs.
             keep: Which checkpoints stay: "best" (the newest two and the best), "last" (the newest two) or "all".
             fail_on_nan: Whether a run whose loss is no number fails.
@@ -422,7 +422,7 @@ class Experiment:
     @contextmanager
     def _preparing(self, display: bool | None) -> Iterator[Callable[[], None]]:
         """While the libraries load, the panel is there already; when ``run_fit`` is refused after all, it goes again."""
-        shows = display is not False and (display or front_end().is_notebook)
+        shows = display is not False and front_end().is_notebook
 
         def show() -> None:
             if shows:

@@ -172,6 +172,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - a refusal is the answer; it must not stop the others
             self._log.info("refused: %s", error)
             letter.future.set_exception(error)
+        self.publisher.changed()  # so that whoever asked is told at once, also of a refusal
 
     def _obey(self, operation: Operation, origin: str) -> int:
         """Returns the id of the run that the operation was about, or made."""

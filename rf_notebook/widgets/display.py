@@ -87,9 +87,8 @@ class ExperimentDisplay:
 
     def refresh_while_waiting(self) -> None:
         """Called again and again by a cell that waits: where nothing else moves, the static twin does."""
-        where = front_end()
-        if where.shows_widgets or where is FrontEnd.HEADLESS:
-            return
+        if front_end() in (FrontEnd.JUPYTER, FrontEnd.HEADLESS):
+            return  # the live panel moves by itself; nobody looks on
         if time.monotonic() - self._refreshed_at > _WAITING_SECONDS:
             self.refresh()
 

@@ -106,7 +106,7 @@ class Panel:
         controls.add_class("rf-controls")
 
         self.question = live(Document())
-        self.answer = live(ipywidgets.Text(description="", continuous_update=True))
+        self.answer = live(ipywidgets.Text(description="", continuous_update=True, tooltip="folder to write to"))
         self.yes = button("Yes", style="danger")
         self.no = button("No", tooltip="leave everything as it is")
         self.confirm_box = ipywidgets.HBox([self.question, self.answer, self.yes, self.no])

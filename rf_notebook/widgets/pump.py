@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
 #: Seconds between two updates; news that come meanwhile go together.
 EVERY_SECONDS = 0.7
 _LISTEN_SECONDS = 0.5
+#: Without news, times and memory are brought up to date no more often than this.
+_QUIET_SECONDS = 5.0
 _END_SECONDS = 2.0
 
 
@@ -36,6 +39,7 @@ class Pump:
         self._update = update
         self._on_error = on_error
         self._told: str | None = None
+        self._updated_at = float("-inf")
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"rf-panel-{name}", daemon=True)
 
@@ -59,8 +63,10 @@ class Pump:
     def turn(self, seen: int) -> int:
         """Wait for news and show them; returns what was seen."""
         now = self._wait_for_change(seen, _LISTEN_SECONDS)
-        if self._ending.is_set():
+        quiet = now == seen and time.monotonic() - self._updated_at < _QUIET_SECONDS
+        if quiet or self._ending.is_set():
             return now
+        self._updated_at = time.monotonic()
         try:
             self._update()
         except Exception:  # noqa: BLE001 - a view that cannot be drawn must not end the others, nor the training

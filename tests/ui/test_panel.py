@@ -187,6 +187,17 @@ def test_the_dark_theme_and_a_narrow_page(notebook, page, screenshot):
     assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200
     ink = page.evaluate("() => getComputedStyle(document.querySelector('.rf-chart .xtitle')).fill")
     assert sum(int(part) for part in ink.replace("rgba", "rgb").strip("rgb()").split(",")[:3]) > 380
+    page.locator(".rf-panel tr[data-run='2']").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    opened.wait_python(
+        "len(experiment.panel().panel.table.selected) == 1 and experiment.panel().panel.table.selected != [2]"
+    )
+    nameless = "b => b.offsetParent && !(b.textContent.trim() || b.title || b.getAttribute('aria-label') || b.labels?.length || b.placeholder)"
+    found = page.evaluate(
+        f"() => [...document.querySelectorAll('.rf-panel button, .rf-panel input, .rf-panel select')].filter({nameless}).length"
+    )
+    assert found == 0, "every control has a name that a screen reader can say"
     page.set_viewport_size({"width": 480, "height": 1400})
     page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     page.wait_for_timeout(1500)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from rf_notebook.widgets.series import ExperimentSeries
+from rf_notebook.widgets.static_output import static_bundle
+from tests.widgets.hostile import TEXTS, hostile_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
@@ -20,9 +26,28 @@ shown
 )
 
 
-def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
-    from pathlib import Path
+def test_no_text_acts_in_exported_html(page, tmp_path):
+    import nbformat
+    from nbconvert import HTMLExporter
 
+    state = hostile_state()
+    series = ExperimentSeries()
+    series.update(state)
+    bundle = static_bundle(TEXTS[1], state, series, TEXTS[0])
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data=bundle)])
+    body, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    file = tmp_path / "exported.html"
+    file.write_text(body)
+    page.goto(file.as_uri())
+    page.wait_for_function("() => document.querySelector('.rf-static img').naturalWidth > 100")
+    assert page.evaluate("() => window.pwned") is None
+    assert (
+        page.evaluate("() => document.querySelectorAll('.rf-static script, .rf-static svg, .rf-static a').length") == 0
+    )
+    assert "<script>window.pwned=1</script>" in page.locator(".rf-static").inner_text()
+
+
+def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
     root = str(Path(__file__).parents[2])
     opened = notebook(CELLS[0].format(root=root), CELLS[1])
     requests = []
