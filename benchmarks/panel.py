@@ -70,7 +70,7 @@ def measure_updates(report: Report) -> None:
         if change["owner"].keys and change["name"] in change["owner"].keys:
             sent[-1] += _bytes(change["new"])
 
-    for widget in (panel.header, panel.table, panel.toast, panel.selection_label, panel.chart):
+    for widget in (panel.header, panel.table, panel.toast, panel.selection_label, panel.curves.chart):
         widget.observe(count)
     seconds = []
     for turn in range(UPDATES):

@@ -119,7 +119,7 @@ class ExperimentDisplay:
         with self._lock:
             state = self._host.panel_state
             self._series.update(state)
-            metric = self._panel.curve_settings().metric if self._panel is not None else None
+            metric = self._panel.curves.metric.value if self._panel is not None else None
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
             return static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)

@@ -118,3 +118,10 @@ def button(text: str, *, tooltip: str = "", style: str = "", class_: str = "") -
     if class_:
         made.add_class(class_)
     return reachable_while_busy(made)
+
+
+def set_changed(widget: Any, **values: Any) -> None:
+    """Set what differs, so that nothing is sent for what does not."""
+    for name, value in values.items():
+        if getattr(widget, name) != value:
+            setattr(widget, name, value)

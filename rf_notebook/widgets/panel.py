@@ -20,24 +20,26 @@ from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.runs import log_lines
-from rf_notebook.widgets import compare, pages
+from rf_notebook.widgets import pages
 from rf_notebook.widgets.clone_form import CloneForm
 from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not
-from rf_notebook.widgets.curves import Emphasis, curves_figure
+from rf_notebook.widgets.curves import Emphasis
 from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.elements import (
-    Chart,
     Document,
     RunsTable,
     StyledDocument,
     button,
     reachable_while_busy,
+    set_changed,
 )
+from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
 from rf_notebook.widgets.host import HostStatus, PanelHost, Refusal
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.pump import Pump
+from rf_notebook.widgets.question import Question
 from rf_notebook.widgets.runs_view import RunsView, direction, filtered, runs_view, sorted_rows
-from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
+from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import shortened
 
 PAGES = ("Curves", "Compare", "Lineage", "Schedule", "Samples", "Log", "Messages")
@@ -62,10 +64,8 @@ class Panel:
         self._refusals: deque[Refusal] = deque(maxlen=50)
         self._pending: list[tuple[Receipt[Any], str]] = []
         self._sort_is_default = True
-        self._chosen: set[Any] = set()
-        self._offered: list[str | None] = []
-        self._quiet = False
-        self._confirm: Callable[[], None] | None = None
+        self._offered: tuple[list[str], str] | None = None
+        self._setting: int | None = None
         self._said: Node = element("span", "Select runs in the table to act on them.", class_="rf-dim")
         self._make_widgets()
         self._pump = self._new_pump()
@@ -87,9 +87,11 @@ class Panel:
         tabs.add_class("rf-tabs")
         self.page = PAGES[0]
         self.documents: dict[str, Document] = {}
+        self.curves = CurvesPage(self.update, self._toggle)
+        self.compare = ComparePage(self.update, self._toggle)
         self._page_boxes = {
-            "Curves": self._curves_page(),
-            "Compare": self._compare_page(),
+            "Curves": self.curves.box,
+            "Compare": self.compare.box,
             **{name: self._text_page(name) for name in PAGES[2:]},
         }
 
@@ -105,14 +107,7 @@ class Panel:
         controls.add_class("rf-row")
         controls.add_class("rf-controls")
 
-        self.question = live(Document())
-        self.answer = live(ipywidgets.Text(description="", continuous_update=True, tooltip="folder to write to"))
-        self.yes = button("Yes", style="danger")
-        self.no = button("No", tooltip="leave everything as it is")
-        self.confirm_box = ipywidgets.HBox([self.question, self.answer, self.yes, self.no])
-        self.confirm_box.add_class("rf-row")
-        self.confirm_box.layout.display = "none"
-
+        self.question = Question()
         self.table = live(RunsTable())
         self.clone_form = CloneForm(self._host, lambda receipt: self._follow(receipt, "clone"))
         self.toast = live(Document(on_action=self._act))
@@ -123,7 +118,7 @@ class Panel:
                 tabs,
                 *self._page_boxes.values(),
                 controls,
-                self.confirm_box,
+                self.question.box,
                 self.toast,
                 self.table,
                 self.clone_form.box,
@@ -133,42 +128,10 @@ class Panel:
         self._connect()
         self.show_page(PAGES[0])
 
-    def _curves_page(self) -> ipywidgets.VBox:
-        live = reachable_while_busy
-        self.metric = live(ipywidgets.Dropdown(description="metric", options=["loss"], layout={"width": "max-content"}))
-        self.x_axis = live(
-            ipywidgets.Dropdown(description="against", options=list(X_AXES), layout={"width": "max-content"})
-        )
-        self.smoothing = live(
-            ipywidgets.FloatSlider(
-                description="smoothing", min=0.0, max=0.99, step=0.01, readout_format=".2f", layout={"width": "260px"}
-            )
-        )
-        self.log_scale = live(ipywidgets.Checkbox(description="log", indent=False, layout={"width": "max-content"}))
-        self.whole = button("Show all", tooltip="leave the zoom")
-        tools = ipywidgets.HBox([self.metric, self.x_axis, self.smoothing, self.log_scale, self.whole])
-        tools.add_class("rf-row")
-        self.chart = live(Chart(on_click=self._toggle))
-        return _page(tools, self.chart)
-
-    def _compare_page(self) -> ipywidgets.VBox:
-        live = reachable_while_busy
-        self.compare_x = live(
-            ipywidgets.Dropdown(description="compare", options=[compare.MEMORY], layout={"width": "max-content"})
-        )
-        self.compare_y = live(
-            ipywidgets.Dropdown(description="with", options=[compare.MEMORY], layout={"width": "max-content"})
-        )
-        tools = ipywidgets.HBox([self.compare_x, self.compare_y])
-        tools.add_class("rf-row")
-        self.scatter = live(Chart(on_click=self._toggle, height=280, label="two metrics of each run"))
-        self.parallel = live(Chart(on_click=self._toggle, height=280, label="knobs of each run against the metric"))
-        return _page(tools, self.scatter, self.parallel)
-
     def _text_page(self, name: str) -> ipywidgets.VBox:
         document = reachable_while_busy(Document(on_action=self._act))
         self.documents[name] = document
-        return _page(document)
+        return page_box(document)
 
     def _connect(self) -> None:
         for name, tab in self.tabs.items():
@@ -177,14 +140,8 @@ class Panel:
             control.on_click(lambda _button, verb=verb: self._clicked(verb))
         self.pause.on_click(lambda _button: self._toggle_pause())
         self.end.on_click(lambda _button: self._ask_end())
-        self.yes.on_click(lambda _button: self._answered(True))
-        self.no.on_click(lambda _button: self._answered(False))
-        self.whole.on_click(lambda _button: self._set_zoom([]))
         self.table.observe(self._table_changed, names=["selected", "hidden", "sort"])
-        for control in (self.metric, self.x_axis, self.smoothing, self.log_scale, self.compare_x, self.compare_y):
-            control.observe(self._view_changed, names="value")
         self.filter.observe(lambda _change: self.update(), names="value")
-        self.chart.observe(lambda _change: self.update(), names="zoom")
 
     # ---- life
 
@@ -218,13 +175,15 @@ class Panel:
         with self._lock:
             state, status = self._host.panel_state, self._host.panel_status()
             self.series.update(state)
-            self._set_options()
-            metric = self.metric.value if self.series.metrics else None
+            self._offer_metrics()
+            metric = self.curves.metric.value if self.series.metrics else None
             view = self._view = runs_view(state, self.series, metric)
             self._settle_receipts()
             self.header.show(pages.header(self._host.experiment_name, state, status))
-            _set(self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open)
-            _set(self.end, disabled=not status.open)
+            set_changed(
+                self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open
+            )
+            set_changed(self.end, disabled=not status.open)
             self._show_table(view)
             self._show_controls(status)
             self._show_toast()
@@ -235,56 +194,48 @@ class Panel:
         with self._lock:
             self.page = name
             for other, box in self._page_boxes.items():
-                _set(box.layout, display=None if other == name else "none")
+                set_changed(box.layout, display=None if other == name else "none")
                 tab = self.tabs[other]
                 (tab.add_class if other == name else tab.remove_class)("rf-on")
             if self._view is not None:
                 self.update()
 
-    def _set_options(self) -> None:
-        """Offer the metrics that there are; what the user chose stays, the rest follows what is there."""
-        metrics, metric = self.series.metrics, self.series.usual_metric
-        if not metrics or self._offered == [*metrics, metric]:
-            return
-        self._offered = [*metrics, metric]
-        second = metrics[min(1, len(metrics) - 1)]
-        with self._quietly():
-            for control, options, usual in (
-                (self.metric, metrics, metric),
-                (self.compare_x, [*metrics, compare.MEMORY], metrics[0]),
-                (self.compare_y, [*metrics, compare.MEMORY], second),
-            ):
-                keep = control in self._chosen and control.value in options
-                _set(control, options=options, value=control.value if keep else usual)
+    def _offer_metrics(self) -> None:
+        """Offer the metrics that there are."""
+        metrics, usual = self.series.metrics, self.series.usual_metric
+        if usual is not None and self._offered != (metrics, usual):
+            self._offered = (metrics, usual)
+            self.curves.metric.offer(metrics, usual)
+            self.compare.offer(metrics)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """What is set meanwhile was not chosen by the user."""
-        self._quiet = True
+        """What this thread sets in the table meanwhile was not done by the user."""
+        self._setting = threading.get_ident()
         try:
             yield
         finally:
-            self._quiet = False
+            self._setting = None
 
     def _show_table(self, view: RunsView) -> None:
         key, descending = self.table.sort
         if self._sort_is_default and view.metric is not None:
             key, descending = view.metric, direction(view.metric) == "max"
             with self._quietly():
-                _set(self.table, sort=[key, descending])
+                set_changed(self.table, sort=[key, descending])
         rows = sorted_rows(view, key, descending=descending)
         try:
             wanted = filtered(view, self.filter.value)
             self.filter.remove_class("rf-wrong")
-            _set(self.filter, tooltip="conditions on columns, separated by commas")
+            set_changed(self.filter, tooltip="conditions on columns, separated by commas")
         except ConfigError as error:
             wanted = {row.run_id for row in rows}
             self.filter.add_class("rf-wrong")
-            _set(self.filter, tooltip=shortened(str(error), _SENTENCE))
+            set_changed(self.filter, tooltip=shortened(str(error), _SENTENCE))
         alive = {row.run_id for row in rows}
         if not alive.issuperset(self.table.selected):
             with self._quietly():
-                _set(self.table, selected=[i for i in self.table.selected if i in alive])
+                set_changed(self.table, selected=[i for i in self.table.selected if i in alive])
         columns = [{"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns]
         made = [
             {
@@ -299,7 +250,7 @@ class Panel:
             if row.run_id in wanted
         ]
         with self.table.hold_sync():
-            _set(self.table, columns=columns, rows=made, metric=view.metric or "")
+            set_changed(self.table, columns=columns, rows=made, metric=view.metric or "")
 
     def _show_controls(self, status: HostStatus) -> None:
         state = self._host.panel_state
@@ -308,27 +259,15 @@ class Panel:
         for verb, control in self.buttons.items():
             reason = why_not(verb, selected, state, status)
             tip = shortened(reason, 300) if reason else f"{verb} {', '.join(f'run {i}' for i in selected)}"
-            _set(control, disabled=reason is not None, tooltip=tip)
+            set_changed(control, disabled=reason is not None, tooltip=tip)
 
     def _show_page_content(self, view: RunsView) -> None:
         state, selected = self._host.panel_state, self.table.selected
         match self.page:
             case "Curves":
-                if view.metric is not None:
-                    self.chart.show(
-                        curves_figure(
-                            state,
-                            self.series,
-                            self.curve_settings(),
-                            log_scale=self.log_scale.value,
-                            emphasis=Emphasis(selected=selected, hidden=self.table.hidden),
-                        )
-                    )
-                    _set(self.chart, label=f"{view.metric} of {len(view.rows)} runs against {self.x_axis.value}")
+                self.curves.show(state, self.series, view, Emphasis(selected=selected, hidden=self.table.hidden))
             case "Compare":
-                self.scatter.show(compare.scatter_figure(view, self.compare_x.value, self.compare_y.value, selected))
-                if view.metric is not None:
-                    self.parallel.show(compare.parallel_figure(view, view.metric, selected))
+                self.compare.show(view, selected)
             case "Lineage":
                 self.documents["Lineage"].show(pages.lineage(state, view.metric, view))
             case "Schedule":
@@ -341,39 +280,17 @@ class Panel:
             case "Messages":
                 self.documents["Messages"].show(pages.messages(state, list(self._refusals)))
 
-    def curve_settings(self) -> CurveSettings:
-        """How the curves are drawn at the moment."""
-        zoom = self.chart.zoom
-        return CurveSettings(
-            metric=self.metric.value,
-            x=self.x_axis.value,
-            smoothing=self.smoothing.value,
-            x_range=(zoom[0], zoom[1]) if len(zoom) == 2 else None,
-        )
-
     def _draw_failed(self, text: str) -> None:
         self._refuse(f"the panel could not be drawn: {text.strip().splitlines()[-1]}")
 
     # ---- acting
 
     def _table_changed(self, change: Any) -> None:
-        if self._quiet:
+        if self._setting == threading.get_ident():
             return
         if change["name"] == "sort":
             self._sort_is_default = False
         self.update()
-
-    def _view_changed(self, change: Any) -> None:
-        if self._quiet:
-            return
-        self._chosen.add(change["owner"])
-        if change["owner"] is self.x_axis and self.chart.zoom:
-            with self._quietly():
-                _set(self.chart, zoom=[])
-        self.update()
-
-    def _set_zoom(self, zoom: list[float]) -> None:
-        self.chart.zoom = zoom
 
     def _toggle(self, run_id: int) -> None:
         chosen = set(self.table.selected) ^ {run_id}
@@ -402,17 +319,17 @@ class Panel:
                 self._operate(verb, chosen)
             elif verb == "delete":
                 names = ", ".join(f"run {run_id}" for run_id in chosen)
-                self._ask(
+                self.question.ask(
                     f"Delete {names}? Checkpoints and memory go; the figures stay in the record.",
                     "Delete",
                     lambda: self._operate("delete", chosen),
                 )
             elif verb == "export":
                 default = f"{self._host.experiment_name}-run-{chosen[0]}"
-                self._ask(
+                self.question.ask(
                     f"Export run {chosen[0]} to the folder",
                     "Export",
-                    lambda: self._export(chosen[0], self.answer.value.strip()),
+                    lambda: self._export(chosen[0], self.question.answer.value.strip()),
                     answer=default,
                 )
             else:
@@ -447,7 +364,7 @@ class Panel:
             self._refuse(str(error))
 
     def _ask_end(self) -> None:
-        self._ask(
+        self.question.ask(
             "End the experiment now? Everything trained is kept, and running its cell again goes on.",
             "End",
             self._end,
@@ -463,20 +380,6 @@ class Panel:
 
         self._say(element("span", "ending …"))
         self._host.end_soon(ended)
-
-    def _ask(self, question: str, yes: str, then: Callable[[], None], *, answer: str | None = None) -> None:
-        self._confirm = then
-        self.question.show(element("span", shortened(question, _SENTENCE), role="alert"))
-        _set(self.answer, value=answer or "")
-        _set(self.answer.layout, display=None if answer is not None else "none")
-        _set(self.yes, description=yes, button_style="primary" if answer is not None else "danger")
-        _set(self.confirm_box.layout, display=None)
-
-    def _answered(self, agreed: bool) -> None:
-        then, self._confirm = self._confirm, None
-        _set(self.confirm_box.layout, display="none")
-        if agreed and then is not None:
-            then()
 
     # ---- telling
 
@@ -516,19 +419,6 @@ class Panel:
         failed = [record for record in failed if record.state is RunState.FAILED]
         newest = pages.failure_line(failed[-1]) if failed else None
         self.toast.show(element("div", self._said, newest, role="status"))
-
-
-def _page(*children: Any) -> ipywidgets.VBox:
-    box = ipywidgets.VBox(list(children))
-    box.add_class("rf-page")
-    return box
-
-
-def _set(widget: Any, **values: Any) -> None:
-    """Set what differs, so that nothing is sent for what does not."""
-    for name, value in values.items():
-        if getattr(widget, name) != value:
-            setattr(widget, name, value)
 
 
 def _run_name(text: str) -> str:

@@ -119,7 +119,7 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
                 continue
             panel._clicked(word)
             if word == "delete":
-                panel.yes.click()
+                panel.question.yes.click()
 
     users = [threading.Thread(target=user, args=(seed,)) for seed in range(THREADS)]
     clicking = threading.Thread(target=clicker)

@@ -31,10 +31,10 @@ def test_nothing_is_deleted_before_it_is_confirmed(panel):
     panel.table.selected = [2]
     panel.buttons["delete"].click()
     assert panel._host.asked == []
-    panel.no.click()
+    panel.question.no.click()
     assert panel._host.asked == []
     panel.buttons["delete"].click()
-    panel.yes.click()
+    panel.question.yes.click()
     assert panel._host.asked == [("delete", [2], "button")]
     assert panel.table.selected == []
 
@@ -82,15 +82,15 @@ def test_every_page_can_be_drawn_also_of_hostile_text():
 
 def test_a_chosen_metric_stays_and_an_unchosen_one_follows_the_evaluation():
     panel = Panel(FakeHost(many_runs(2, 20)))
-    assert panel.metric.value == "loss"
+    assert panel.curves.metric.value == "loss"
     more = many_runs(2, 20, metrics=("loss", "eval_loss"))
     panel._host.panel_state = more
     panel.series.__init__()
     panel.update()
-    assert panel.metric.value == "eval_loss"
-    panel.metric.value = "loss"
+    assert panel.curves.metric.value == "eval_loss"
+    panel.curves.metric.widget.value = "loss"
     panel.update()
-    assert panel.metric.value == "loss"
+    assert panel.curves.metric.value == "loss"
 
 
 def test_a_wrong_filter_filters_nothing_and_says_why(panel):
@@ -127,3 +127,16 @@ def test_the_pump_shows_news_and_survives_a_view_that_cannot_be_drawn():
     pump.start()
     pump.end()
     assert not pump.is_alive
+
+
+def test_a_zoom_is_fetched_in_detail_and_another_axis_leaves_it():
+    panel = Panel(FakeHost(many_runs(2, 9000)))
+    whole = sum(trace["n"] for trace in panel.curves.chart.frame["traces"][:1])
+    panel.curves.chart.zoom = [4000.0, 4400.0]
+    frame = panel.curves.chart.frame
+    assert frame["layout"]["xaxis"]["range"] == [4000.0, 4400.0]
+    assert frame["traces"][0]["n"] > 90, "every one of the hundred points between, not the few of the whole view"
+    assert whole <= 240
+    panel.curves.x_axis.widget.value = "step"
+    assert panel.curves.chart.zoom == []
+    assert "range" not in panel.curves.chart.frame["layout"]["xaxis"]
