@@ -375,3 +375,11 @@ def test_words():
 def test_the_fake_host_is_a_host():
     host = FakeHost(many_runs(2, 5))
     assert host.check_edits(1, {"learning_rate": 0.5})[1] == {"training_args.learning_rate": 0.5}
+
+
+def test_a_page_keeps_no_plotly_of_another_version():
+    from rf_notebook.widgets import elements
+
+    static = elements._STATIC
+    version = (static / "plotly-basic.min.js").read_text()[:200].split("minified) v")[1].split()[0]
+    assert f"__rf_notebook_plotly_{version.replace('.', '_')}" in (static / "chart.js").read_text()
