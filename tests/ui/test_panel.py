@@ -136,11 +136,14 @@ def test_a_reload_and_a_second_tab_show_the_same_and_both_act(notebook, page, sc
     screenshot("6-after-reload")
     second = page.context.new_page()
     opened.reopen(second)
+    second.bring_to_front()
     second.locator(".rf-panel button:enabled", has_text="Stop").first.click()
     opened.wait_python("experiment.run(2).state == 'stopped'")
-    page.wait_for_selector(".rf-panel tr[data-run='2'] td.rf-stopped")
     second.wait_for_selector(".rf-panel tr[data-run='2'] td.rf-stopped")
+    page.bring_to_front()  # a page behind another is not drawn, so nothing in it can be clicked
+    page.wait_for_selector(".rf-panel tr[data-run='2'] td.rf-stopped")
     page.locator(".rf-panel tr[data-run='4'] td").nth(1).click()
+    second.bring_to_front()
     second.wait_for_selector(".rf-panel tr[data-run='4'][aria-selected='true']")
     second.close()
 

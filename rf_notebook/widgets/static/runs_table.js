@@ -62,44 +62,61 @@ export default {
       save("selected", [...chosen].sort((a, b) => a - b));
     };
 
+    /** The elements of a row, made once for its columns: a click that begins before an update and ends after it still counts. */
+    const build = (tr, run, columns) => {
+      tr.replaceChildren(
+        ...columns.map((column) => {
+          const td = cell("td", "", column.text ? "rf-left" : "");
+          if (column.key === "run") {
+            const dot = cell("button", "", "rf-dot");
+            dot.addEventListener("click", (event) => {
+              event.stopPropagation();
+              const now = new Set(model.get("hidden"));
+              if (!now.delete(run)) now.add(run);
+              save("hidden", [...now].sort((a, b) => a - b));
+            });
+            td.append(dot, document.createTextNode(""));
+          } else if (column.key === "progress") {
+            const bar = cell("span", "", "rf-progress");
+            bar.append(cell("span", "", "rf-progress-done"));
+            td.append(bar, cell("span", "", "rf-dim"));
+          }
+          return td;
+        }),
+      );
+    };
+
     const fill = (tr, row, columns, hidden) => {
-      const key = JSON.stringify([row, hidden, columns.length]);
-      if (tr.rfKey === key) return;
-      tr.rfKey = key;
-      const cells = columns.map((column, index) => {
-        const text = row.cells[index];
-        const td = cell("td", "", column.text ? "rf-left" : "");
+      const made = columns.map((column) => column.key).join("\n");
+      if (tr.rfColumns !== made) build(tr, row.run, columns);
+      tr.rfColumns = made;
+      columns.forEach((column, index) => {
+        const [td, text] = [tr.cells[index], row.cells[index]];
         if (column.key === "run") {
-          const dot = cell("button", "", "rf-dot");
+          const [dot, words] = td.childNodes;
           dot.style.background = row.colour;
           dot.classList.toggle("rf-hidden-curve", hidden);
           dot.title = `${hidden ? "show" : "hide"} the curve of run ${row.run}`;
           dot.setAttribute("aria-label", dot.title);
           dot.setAttribute("aria-pressed", String(!hidden));
-          dot.addEventListener("click", (event) => {
-            event.stopPropagation();
-            const now = new Set(model.get("hidden"));
-            if (!now.delete(row.run)) now.add(row.run);
-            save("hidden", [...now].sort((a, b) => a - b));
-          });
-          td.append(dot, document.createTextNode(text + (row.best ? " ★" : "")));
-          if (row.best) td.title = "the best so far";
-        } else if (column.key === "progress") {
-          const bar = cell("span", "", "rf-progress");
-          const done = cell("span", "", "rf-progress-done");
-          done.style.width = text;
-          bar.append(done);
-          td.append(bar, cell("span", text, "rf-dim"));
-        } else {
-          td.textContent = text;
-          if (text.length > 40) td.title = text;
-          if (column.key === "state") td.classList.add(`rf-${row.state}`);
-          if (column.key === model.get("metric") && row.best) td.classList.add("rf-best");
+          words.nodeValue = text + (row.best ? " ★" : "");
+          td.title = row.best ? "the best so far" : "";
+          return;
         }
-        return td;
+        if (column.key === "progress") {
+          td.firstChild.firstChild.style.width = text;
+          td.lastChild.textContent = text;
+          return;
+        }
+        if (td.textContent !== text) td.textContent = text;
+        td.title = text.length > 40 ? text : "";
+        td.className = column.text ? "rf-left" : "";
+        if (column.key === "state") {
+          td.classList.add(`rf-${row.state}`);
+          if (row.error) td.title = row.error;
+        }
+        if (column.key === model.get("metric") && row.best) td.classList.add("rf-best");
       });
-      if (row.error) cells[1].title = row.error;
-      tr.replaceChildren(...cells);
     };
 
     const drawBody = () => {
