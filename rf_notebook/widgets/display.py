@@ -73,6 +73,7 @@ class ExperimentDisplay:
             self.panel.widget.layout.display = None
             display(self._live_bundle(), raw=True)
         self._static_id = f"rf-notebook-{uuid.uuid4().hex}"
+        self._refreshed_at = time.monotonic()
         display(self._bundle(), raw=True, display_id=self._static_id)
 
     def refresh(self) -> None:
