@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -97,6 +98,8 @@ class Experiment:
         self._observer: CommitObserver = unobserved
         self._display: ExperimentDisplay | None = None
         self._is_preparing = False
+        self._applying = threading.RLock()
+        """Held while events of the record are read and applied outside the engine: the panel's thread does so, too."""
         if (self._folder / "experiment.sqlite").exists():
             self._open_store()
 
@@ -176,7 +179,8 @@ class Experiment:
             if self._is_training:
                 self._attach(launch, extend=extend)
                 return
-            self._begin(launch, extend=extend, take_over=take_over)
+            with self._applying:
+                self._begin(launch, extend=extend, take_over=take_over)
             _open[self._folder.absolute()] = self
             use(self)
         if display is not False and self._display is None and not sys.stdout.isatty():
@@ -465,7 +469,7 @@ class Experiment:
         return self._thread is None or self._thread.engine.mailbox.idle.is_set()
 
     def _is_trained_elsewhere(self) -> bool:
-        holder = None if self._store is None else self._store.holder()
+        holder = None if self._store is None else self._store.living_holder()
         return holder is not None and holder != this_process()
 
     def _open_store(self) -> SqliteStore:
@@ -477,9 +481,10 @@ class Experiment:
 
     def _refresh(self) -> None:
         """Take in what another kernel recorded; the engine's own events come by themselves."""
-        if self._store is not None and not self._is_training:
-            for recorded in self._store.read(after=self._state.last_seq):
-                self._state.apply(recorded)
+        with self._applying:
+            if self._store is not None and not self._is_training:
+                for recorded in self._store.read(after=self._state.last_seq):
+                    self._state.apply(recorded)
 
     def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool) -> None:
         self._refresh()
@@ -665,8 +670,6 @@ class Experiment:
             result: ValueT = self._thread.engine.mailbox.submit(work).result()
             return result
         return work()
-
-    # ---- the log
 
 
 def use(experiment: Experiment) -> Experiment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 
 import pandas as pd
@@ -625,3 +626,25 @@ def test_a_figure_for_export(new):
 def test_checkpointing_has_one_name_and_no_warning(new, recwarn):
     fit(new(), two()).end()
     assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]
+
+
+def test_two_threads_that_look_at_a_record_at_once_take_each_event_once(new, monkeypatch):
+    fit(new("read"), two()).end()
+    expected = new("read").get_results()
+    experiment = new("read")
+    experiment._state.__init__()
+    read = experiment._store.read
+
+    def slow(after=0):
+        found = read(after=after)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(experiment._store, "read", slow)
+    threads = [threading.Thread(target=experiment._refresh) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pd.testing.assert_frame_equal(experiment.get_results(), expected)
+    assert len(experiment._state.turns) == 6

@@ -172,5 +172,8 @@ class EventStore(Protocol):
     def holder(self) -> Holder | None:
         """Who holds the lease, living or not."""
 
+    def living_holder(self) -> Holder | None:
+        """Who holds the lease and may still write; None when the holder's process is gone."""
+
     def close(self) -> None:
         """Close the files."""

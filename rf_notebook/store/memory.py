@@ -67,6 +67,11 @@ class MemoryStore:
         """See EventStore."""
         return self._holder
 
+    def living_holder(self) -> Holder | None:
+        """See EventStore."""
+        held = self._holder
+        return held if held is not None and is_alive(held, renewed_at=self._renewed_at, now=self._clock()) else None
+
     def close(self) -> None:
         """See EventStore."""
 

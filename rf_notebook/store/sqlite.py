@@ -115,6 +115,14 @@ class SqliteStore:
             row = self._lease_row(connection)
         return row[2] if row is not None and row[1] else None
 
+    def living_holder(self) -> Holder | None:
+        """See EventStore."""
+        with self._reading() as connection:
+            row = self._lease_row(connection)
+        if row is None or not row[1] or not is_alive(row[2], renewed_at=row[3], now=self._clock()):
+            return None
+        return row[2]
+
     def close(self) -> None:
         """See EventStore."""
         with self._lock:

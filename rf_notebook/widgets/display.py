@@ -69,12 +69,13 @@ class ExperimentDisplay:
         self._cell = cell
         from IPython.display import display
 
-        if front_end().shows_widgets:
-            self.panel.widget.layout.display = None
-            display(self._live_bundle(), raw=True)
-        self._static_id = f"rf-notebook-{uuid.uuid4().hex}"
-        self._refreshed_at = time.monotonic()
-        display(self._bundle(), raw=True, display_id=self._static_id)
+        with self._lock:
+            if front_end().shows_widgets:
+                self.panel.widget.layout.display = None
+                display(self._live_bundle(), raw=True)
+            self._static_id = f"rf-notebook-{uuid.uuid4().hex}"
+            display(self._bundle(), raw=True, display_id=self._static_id)
+            self._refreshed_at = time.monotonic()
 
     def refresh(self) -> None:
         """Bring the static twin up to date; it is what the saved notebook shows."""
@@ -127,17 +128,18 @@ class ExperimentDisplay:
 
     def _at_milestone(self) -> None:
         """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""
-        state = self._host.panel_state
-        states = tuple(record.state for record in list(state.runs.values()))
-        over = not any(state in (RunState.QUEUED, RunState.RUNNING) for state in states)
-        milestone = (states, state.last_seq if not over else None)
-        if milestone == self._milestone:
-            return
-        waited = time.monotonic() - self._refreshed_at
-        if waited < (1.0 if over else _MILESTONE_SECONDS):
-            return
-        self._milestone = milestone
-        self.refresh()
+        with self._lock:
+            state = self._host.panel_state
+            states = tuple(record.state for record in list(state.runs.values()))
+            over = not any(state in (RunState.QUEUED, RunState.RUNNING) for state in states)
+            milestone = (states, state.last_seq if not over else None)
+            if milestone == self._milestone:
+                return
+            waited = time.monotonic() - self._refreshed_at
+            if waited < (1.0 if over else _MILESTONE_SECONDS):
+                return
+            self._milestone = milestone
+            self.refresh()
 
     def _ipython_display_(self) -> None:
         self.show(once_a_cell=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,24 @@ def button(text: str, *, tooltip: str = "", style: str = "", class_: str = "") -
     if class_:
         made.add_class(class_)
     return reachable_while_busy(made)
+
+
+class OwnSetting:
+    """Tells what this code sets in a widget from what the page set: an observer is called by the thread that set."""
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the calling thread is the one that sets."""
+        return self._thread == threading.get_ident()
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def __exit__(self, *_error: object) -> None:
+        self._thread = None
 
 
 def set_changed(widget: Any, **values: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -12,7 +10,7 @@ import ipywidgets
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.widgets import compare
 from rf_notebook.widgets.curves import Emphasis, curves_figure
-from rf_notebook.widgets.elements import Chart, button, reachable_while_busy, set_changed
+from rf_notebook.widgets.elements import Chart, OwnSetting, button, reachable_while_busy, set_changed
 from rf_notebook.widgets.runs_view import RunsView
 from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
 
@@ -31,7 +29,7 @@ class Choice:
         made = ipywidgets.Dropdown(description=description, options=list(options), layout={"width": "max-content"})
         self.widget = reachable_while_busy(made)
         self._is_chosen = False
-        self._setting: int | None = None
+        self._setting = OwnSetting()
         self._on_chosen = on_chosen
         self.widget.observe(self._changed, names="value")
 
@@ -43,22 +41,13 @@ class Choice:
     def offer(self, options: Sequence[str], usual: str) -> None:
         """Change what can be chosen; a choice that is still possible stays."""
         keep = self._is_chosen and self.widget.value in options
-        with self._quietly():
+        with self._setting:
             set_changed(self.widget, options=list(options), value=self.widget.value if keep else usual)
 
     def _changed(self, _change: Any) -> None:
-        if self._setting != threading.get_ident():
+        if not self._setting.is_on:
             self._is_chosen = True
             self._on_chosen()
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """What this thread sets meanwhile is no choice of the user's."""
-        self._setting = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._setting = None
 
 
 class CurvesPage:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from rf_notebook.widgets.curves import Emphasis
 from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.elements import (
     Document,
+    OwnSetting,
     RunsTable,
     StyledDocument,
     button,
@@ -65,7 +65,7 @@ class Panel:
         self._pending: list[tuple[Receipt[Any], str]] = []
         self._sort_is_default = True
         self._offered: tuple[list[str], str] | None = None
-        self._setting: int | None = None
+        self._setting = OwnSetting()
         self._said: Node = element("span", "Select runs in the table to act on them.", class_="rf-dim")
         self._make_widgets()
         self._pump = self._new_pump()
@@ -208,20 +208,11 @@ class Panel:
             self.curves.metric.offer(metrics, usual)
             self.compare.offer(metrics)
 
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """What this thread sets in the table meanwhile was not done by the user."""
-        self._setting = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._setting = None
-
     def _show_table(self, view: RunsView) -> None:
         key, descending = self.table.sort
         if self._sort_is_default and view.metric is not None:
             key, descending = view.metric, direction(view.metric) == "max"
-            with self._quietly():
+            with self._setting:
                 set_changed(self.table, sort=[key, descending])
         rows = sorted_rows(view, key, descending=descending)
         try:
@@ -234,7 +225,7 @@ class Panel:
             set_changed(self.filter, tooltip=shortened(str(error), _SENTENCE))
         alive = {row.run_id for row in rows}
         if not alive.issuperset(self.table.selected):
-            with self._quietly():
+            with self._setting:
                 set_changed(self.table, selected=[i for i in self.table.selected if i in alive])
         columns = [{"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns]
         made = [
@@ -286,7 +277,7 @@ class Panel:
     # ---- acting
 
     def _table_changed(self, change: Any) -> None:
-        if self._setting == threading.get_ident():
+        if self._setting.is_on:
             return
         if change["name"] == "sort":
             self._sort_is_default = False
@@ -406,12 +397,14 @@ class Panel:
             self._say(element("span", f"✓ {words}: {', '.join(map(_run_name, names))}" if names else f"✓ {words}"))
 
     def _refuse(self, text: str) -> None:
-        self._refusals.append(Refusal(at=time.time(), text=text))
+        with self._lock:
+            self._refusals.append(Refusal(at=time.time(), text=text))
         self._say(element("span", element("b", "✕ "), shortened(text, _SENTENCE), class_="rf-failed", role="alert"))
 
     def _say(self, node: Node) -> None:
-        self._said = node
-        self._show_toast()
+        with self._lock:
+            self._said = node
+            self._show_toast()
 
     def _show_toast(self) -> None:
         """What was said last, and the newest failure with what to do about it."""

@@ -150,9 +150,11 @@ def test_a_dead_process_on_this_host_holds_nothing_from_the_moment_it_dies(store
     store.acquire(theirs)
     with pytest.raises(ReadOnlyExperiment):
         store.acquire(mine)
+    assert store.living_holder() == theirs
     child.kill()
     child.wait()
     child.stdin.close()
+    assert store.living_holder() is None
     store.acquire(mine)
     assert store.holder() == mine
 

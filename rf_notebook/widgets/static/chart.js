@@ -2,28 +2,43 @@
 // colours named "ink" and "ground" are the theme's.
 
 const LIBRARY = "__rf_notebook_plotly_4_1_1";
+const PATIENCE_MS = 10_000;
 
-/** plotly.js, asked of the kernel once a page. */
-function plotly(model) {
-  globalThis[LIBRARY] ??= new Promise((resolve) => {
-    const receive = async (message, buffers) => {
-      if (message.kind !== "library") return;
-      model.off("msg:custom", receive);
-      const bytes = buffers[0].buffer ? new Uint8Array(buffers[0].buffer, buffers[0].byteOffset, buffers[0].byteLength) : buffers[0];
-      const source = new TextDecoder().decode(bytes);
-      // The library looks for CommonJS and AMD loaders that a page may have; it is to hand itself to us instead.
-      const parts = ["const module = {exports: {}}, exports = module.exports, define = undefined;\n", source, "\nexport default module.exports;"];
-      const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
-      try {
-        resolve((await import(url)).default);
-      } finally {
-        URL.revokeObjectURL(url);
+/** plotly.js, asked of the kernel once a page; asked again by the next chart when that kernel went away before it answered. */
+async function plotly(model) {
+  const shared = (globalThis[LIBRARY] ??= Promise.withResolvers?.() ?? withResolvers());
+  const receive = async (message, buffers) => {
+    if (message.kind !== "library") return;
+    const bytes = new Uint8Array(buffers[0].buffer ?? buffers[0], buffers[0].byteOffset ?? 0, buffers[0].byteLength);
+    const source = new TextDecoder().decode(bytes);
+    // The library looks for CommonJS and AMD loaders that a page may have; it is to hand itself to us instead.
+    const parts = ["const module = {exports: {}}, exports = module.exports, define = undefined;\n", source, "\nexport default module.exports;"];
+    const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
+    try {
+      shared.resolve((await import(url)).default);
+    } finally {
+      URL.revokeObjectURL(url);
+    }
+  };
+  model.on("msg:custom", receive);
+  try {
+    for (;;) {
+      if (!(shared.askedAt > performance.now() - PATIENCE_MS)) {
+        shared.askedAt = performance.now();
+        model.send({ kind: "library" });
       }
-    };
-    model.on("msg:custom", receive);
-    model.send({ kind: "library" });
-  });
-  return globalThis[LIBRARY];
+      const found = await Promise.race([shared.promise, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+      if (found) return found;
+    }
+  } finally {
+    model.off("msg:custom", receive);
+  }
+}
+
+function withResolvers() {
+  const made = {};
+  made.promise = new Promise((resolve) => (made.resolve = resolve));
+  return made;
 }
 
 function theme(element) {
@@ -38,12 +53,12 @@ function theme(element) {
   };
 }
 
-const bytesOf = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+const floatsOf = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
 function tracesOf(frame, colours) {
   const named = (value) => (value === "ink" ? colours.ink : value === "ground" ? colours.ground : value);
-  const x = bytesOf(frame.x);
-  const y = bytesOf(frame.y);
+  const x = floatsOf(frame.x);
+  const y = floatsOf(frame.y);
   let from = 0;
   return frame.traces.map((given) => {
     const { n, ...trace } = given;
@@ -141,8 +156,7 @@ export default {
     };
 
     const again = () => void draw();
-    const onFrame = () => void draw();
-    model.on("change:frame", onFrame);
+    model.on("change:frame", again);
     document.addEventListener("visibilitychange", again);
     const shown = new ResizeObserver(() => wanted && draw());
     shown.observe(place);
@@ -150,7 +164,7 @@ export default {
     themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
     await draw();
     return () => {
-      model.off("change:frame", onFrame);
+      model.off("change:frame", again);
       document.removeEventListener("visibilitychange", again);
       shown.disconnect();
       themes.disconnect();
