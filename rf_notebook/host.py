@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
+from rf_notebook.core.operations import BY_VERB
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
@@ -20,11 +20,6 @@ from rf_notebook.widgets.host import HostStatus
 if TYPE_CHECKING:
     from rf_notebook.experiment import Experiment
 
-_OPERATIONS: dict[str, Callable[[int], Operation]] = {
-    "stop": lambda run_id: StopRun(run_id=run_id),
-    "resume": lambda run_id: ResumeRun(run_id=run_id),
-    "delete": lambda run_id: DeleteRun(run_id=run_id),
-}
 #: How often an experiment that another kernel trains is looked at.
 _LOOK_SECONDS = 2.0
 
@@ -99,14 +94,11 @@ class Host:
 
     def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
         """See PanelHost."""
-        return self._experiment._submit([_OPERATIONS[verb](i) for i in run_ids], single=False, origin=origin)
+        return self._experiment._submit([BY_VERB[verb](run_id=i) for i in run_ids], single=False, origin=origin)
 
     def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
         """See PanelHost."""
-        operations = []
-        for edit in edits:
-            config, changed = self.check_edits(run_id, edit)
-            operations.append(CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start))
+        operations = [self._experiment._cloning(run_id, dict(edit), warm_start) for edit in edits]
         return self._experiment._submit(operations, single=False, origin=origin)
 
     def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:

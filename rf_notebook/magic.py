@@ -16,6 +16,7 @@ from rf_notebook.automl.typed_text import config_keys, edits_of, parse_values
 from rf_notebook.automl.validation import did_you_mean, unknown_argument
 from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError
+from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
 from rf_notebook.core.run import RunState
 from rf_notebook.doctor import Diagnosis, diagnose
 from rf_notebook.experiment import Experiment, latest_experiment, recorded_experiments, use
@@ -180,8 +181,7 @@ class RapidFireMagics(Magics):
             if not is_edit:
                 raise ConfigError(f"{word!r} is no edit; write key=value, as in learning_rate=5e-5.")
             typed[key] = value
-        config = experiment.run(run_id).config
-        edits = edits_of(typed, experiment._state.record(run_id).config) if config else []
+        edits = edits_of(typed, experiment._state.record(run_id).config)
         receipt = Host(experiment).clone_all(run_id, edits, given.warm_start, "magic")
         made = receipt.result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
@@ -325,11 +325,9 @@ def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | N
 
 
 def _can(verb: str | None, run: Run) -> bool:
-    states = {
-        "stop": (RunState.QUEUED, RunState.RUNNING),
-        "resume": (RunState.STOPPED,),
-    }.get(verb or "", tuple(set(RunState) - {RunState.DELETED}))
-    return run.state in states
+    if verb is None:
+        return run.state is not RunState.DELETED
+    return run.state in ALLOWED_FROM[BY_VERB[verb]]
 
 
 def _literal(key: str, text: str) -> Any:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rf_notebook.automl.arguments import Argument
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig
 from rf_notebook.automl.search_space import Range
 from rf_notebook.core.errors import ConfigError
@@ -73,12 +74,17 @@ def takes_list(key: str, method: str, current: Json) -> bool:
     """Whether the argument behind a key takes a list."""
     if isinstance(current, list):
         return True
-    section, _, name = key.rpartition(".")
-    known = dict(RFLoraConfig.known()) if section == "peft_config" else dict(TRAINING_CONFIGS[method].known())
-    if not section:
-        known = {**RFLoraConfig.known(), **known}
-    argument = known.get(name)
+    argument = argument_of(key, method)
     return argument is not None and "list[" in argument.annotation and "dict" not in argument.annotation
+
+
+def argument_of(key: str, method: str) -> Argument | None:
+    """The argument behind a key, dotted or bare; None for a field of RFModelConfig itself."""
+    section, _, name = key.rpartition(".")
+    training, lora = TRAINING_CONFIGS[method].known(), RFLoraConfig.known()
+    if section:
+        return (lora if section == "peft_config" else training).get(name)
+    return training.get(name) or lora.get(name)
 
 
 def config_keys(method: str) -> list[str]:

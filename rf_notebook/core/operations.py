@@ -48,7 +48,14 @@ class CloneRun:
 
 Operation = StopRun | ResumeRun | DeleteRun | CloneRun
 
-_ALLOWED_FROM: dict[type, frozenset[RunState]] = {
+#: Operations that need nothing but the run, by the word that a user says.
+BY_VERB: dict[str, type[StopRun] | type[ResumeRun] | type[DeleteRun]] = {
+    "stop": StopRun,
+    "resume": ResumeRun,
+    "delete": DeleteRun,
+}
+
+ALLOWED_FROM: dict[type, frozenset[RunState]] = {
     StopRun: frozenset({RunState.QUEUED, RunState.RUNNING}),
     ResumeRun: frozenset({RunState.STOPPED}),
     DeleteRun: frozenset(RunState) - {RunState.DELETED},
@@ -84,7 +91,7 @@ def check_allowed(operation: Operation, state: RunState, *, steps_done: int) -> 
     Raises:
         IllegalOperation: with the run, its state and what would be allowed.
     """
-    if state not in _ALLOWED_FROM[type(operation)]:
+    if state not in ALLOWED_FROM[type(operation)]:
         raise IllegalOperation(
             f"cannot {verb(operation)} run {operation.run_id}: it is {state}, and {_WHY[type(operation)]}."
         )

@@ -8,8 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig
-from rf_notebook.automl.typed_text import config_keys, edits_of
+from rf_notebook.automl.typed_text import argument_of, config_keys, edits_of
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
@@ -41,7 +40,7 @@ class CloneForm:
 
         Args:
             host: The experiment.
-            on_sent: Called with the receipt, and with the refusal when there is none.
+            on_sent: Called with the receipt of what was submitted.
         """
         self._host = host
         self._on_sent = on_sent
@@ -267,18 +266,14 @@ def _is_editable(key: str, value: Json) -> bool:
 
 
 def _placeholder(key: str, config: RunConfig) -> str:
-    section, _, name = key.rpartition(".")
-    known = RFLoraConfig.known() if section == "peft_config" else TRAINING_CONFIGS[config.method].known()
-    argument = known.get(name)
+    argument = argument_of(key, config.method)
     return f"default {argument.default!r}"[:60] if argument is not None else ""
 
 
 def _options(key: str, config: RunConfig) -> Iterable[str]:
-    section, _, name = key.rpartition(".")
-    known = RFLoraConfig.known() if section == "peft_config" else TRAINING_CONFIGS[config.method].known()
-    argument = known.get(name)
+    argument = argument_of(key, config.method)
     if argument is not None and "bool" in argument.annotation:
         return ("True", "False")
-    if name == "target_modules":
+    if knob_name(key) == "target_modules":
         return ("all-linear", "q_proj, v_proj", "q_proj, k_proj, v_proj, o_proj")
     return ()

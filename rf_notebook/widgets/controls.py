@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
+from rf_notebook.core.operations import BY_VERB, CloneRun, Operation, check_allowed
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.widgets.host import HostStatus
@@ -46,15 +46,13 @@ def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: H
     for record in runs:
         live = state.live.get(record.run_id)
         steps = (record.progress if live is None else live.progress).steps
-        operations: dict[str, Operation] = {
-            "stop": StopRun(run_id=record.run_id),
-            "resume": ResumeRun(run_id=record.run_id),
-            "delete": DeleteRun(run_id=record.run_id),
-            "clone": CloneRun(run_id=record.run_id, config=record.config, edits={}),
-            "warm start": CloneRun(run_id=record.run_id, config=record.config, edits={}, warm_start=True),
-        }
+        operation: Operation
+        if verb in BY_VERB:
+            operation = BY_VERB[verb](run_id=record.run_id)
+        else:
+            operation = CloneRun(run_id=record.run_id, config=record.config, edits={}, warm_start=verb == "warm start")
         try:
-            check_allowed(operations[verb], record.state, steps_done=steps)
+            check_allowed(operation, record.state, steps_done=steps)
         except RFNotebookError as error:
             reasons.append(str(error))
     return reasons[0] if len(reasons) == len(runs) else None

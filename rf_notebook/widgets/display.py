@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import Any
 
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import READY
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.panel import Panel
@@ -131,7 +131,7 @@ class ExperimentDisplay:
         with self._lock:
             state = self._host.panel_state
             states = tuple(record.state for record in list(state.runs.values()))
-            over = not any(state in (RunState.QUEUED, RunState.RUNNING) for state in states)
+            over = not any(one in READY for one in states)
             milestone = (states, state.last_seq if not over else None)
             if milestone == self._milestone:
                 return

@@ -16,7 +16,7 @@ import numpy as np
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.widgets.document import Node, element, to_html
-from rf_notebook.widgets.palette import colour
+from rf_notebook.widgets.palette import colour, dash
 from rf_notebook.widgets.runs_view import RunsView, runs_view
 from rf_notebook.widgets.series import Array, CurveSettings, ExperimentSeries
 from rf_notebook.widgets.words import number, shortened
@@ -59,7 +59,6 @@ def static_bundle(
 def _curves(view: RunsView, series: ExperimentSeries, metric: str | None) -> dict[int, tuple[Array, Array]]:
     if metric is None:
         return {}
-    settings = CurveSettings(metric=metric, max_points=_POINTS)
     rows = view.rows[:_MOST_RUNS]
     points = max(30, min(_POINTS, 4000 // max(len(rows), 1)))
     settings = CurveSettings(metric=metric, max_points=points)
@@ -147,8 +146,6 @@ def _summary(view: RunsView, metric: str | None) -> str:
 
 def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: int = 900, height: int = 300) -> Node:
     """Curves as a drawing that needs no script; greys that can be read on light and on dark ground."""
-    from rf_notebook.widgets.palette import dash
-
     left, right, top, bottom = 60, 40, 12, 34
     x_low, x_high, y_low, y_high = _bounds(curves)
 
@@ -220,8 +217,6 @@ def _png(curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
-
-    from rf_notebook.widgets.palette import dash
 
     figure = Figure(figsize=(9, 3.2), dpi=80, layout="constrained")
     axes = figure.add_subplot()
