@@ -8,7 +8,8 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -280,10 +281,7 @@ class KernelRunner:
         return result
 
     def _checkpoint(self, run_id: int, held: _Held, progress: Progress) -> StoredFolder:
-        notebook = ProcessState.capture()
-        assert held.run.state is not None
-        held.run.state.install()
-        try:
+        with _inside(held):
             return checkpoints.write_folder(
                 self._folder,
                 f"runs/{run_id}/{progress.steps}",
@@ -292,8 +290,6 @@ class KernelRunner:
                 samples=progress.samples,
                 observer=self._observer,
             )
-        finally:
-            notebook.install()
 
     def _evaluate(self, run_id: int, held: _Held) -> Failure | None:
         """Evaluate a parked run outside its own course: its state, logs and streams are as if nothing had happened."""
@@ -302,46 +298,39 @@ class KernelRunner:
         if held.points and held.points[-1].step == held.run.step and "eval_loss" in held.points[-1].metrics:
             return None  # the run evaluated itself at this step
         trainer = held.run.trainer
-        notebook = ProcessState.capture()
-        assert held.run.state is not None
-        held.run.state.install()
-        logged = len(trainer.state.log_history)
-        loaders = len(trainer.accelerator._dataloaders)
-        try:
-            with torch.enable_grad():
-                trainer.evaluate()
-            return None
-        except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
-            return _failure_of(error)
-        finally:
-            del trainer.state.log_history[logged:]
-            del trainer.accelerator._dataloaders[loaders:]
-            notebook.install()
+        with _inside(held):
+            logged = len(trainer.state.log_history)
+            loaders = len(trainer.accelerator._dataloaders)
+            try:
+                with torch.enable_grad():
+                    trainer.evaluate()
+                return None
+            except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
+                return _failure_of(error)
+            finally:
+                del trainer.state.log_history[logged:]
+                del trainer.accelerator._dataloaders[loaders:]
 
     def _write_samples(self, run_id: int, held: _Held) -> None:
         """Let a parked run answer the sample prompts, outside its own course; what fails here fails nothing."""
         if not self._sample_prompts or held.writes_no_samples:
             return
         trainer = held.run.trainer
-        notebook = ProcessState.capture()
-        assert held.run.state is not None
-        held.run.state.install()
         try:
-            formatted = self._formatted.get(self._extra(held.config, "formatting_func"))
-            rows = formatted[0] if formatted[1] is None else formatted[1]
-            tokenizer = trainer.processing_class
-            held.generations = written_samples(
-                trainer.model,
-                tokenizer,
-                sample_texts(self._sample_prompts, rows, tokenizer),
-                max_new_tokens=_SAMPLE_TOKENS,
-                is_over=self._abandoned.is_set,
-            )
+            with _inside(held):
+                formatted = self._formatted.get(self._extra(held.config, "formatting_func"))
+                rows = formatted[0] if formatted[1] is None else formatted[1]
+                tokenizer = trainer.processing_class
+                held.generations = written_samples(
+                    trainer.model,
+                    tokenizer,
+                    sample_texts(self._sample_prompts, rows, tokenizer),
+                    max_new_tokens=_SAMPLE_TOKENS,
+                    is_over=self._abandoned.is_set,
+                )
         except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
             held.writes_no_samples = True
             held.notes += (f"run {run_id} writes no samples: {_failure_of(error).message}",)
-        finally:
-            notebook.install()
 
     def _progress(self, held: _Held) -> Progress:
         plan, step = held.plan, held.run.step
@@ -606,6 +595,18 @@ def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
     if changes_base_weights(config.peft.get("init_lora_weights")):
         return tree_copy(base)
     return tree_clone(base), lambda: None
+
+
+@contextmanager
+def _inside(held: _Held) -> Iterator[None]:
+    """Under a parked run's process state, which is not captured again: what is done leaves no trace in the run's course."""
+    notebook = ProcessState.capture()
+    assert held.run.state is not None
+    held.run.state.install()
+    try:
+        yield
+    finally:
+        notebook.install()
 
 
 def _failure_of(error: BaseException, text: str | None = None) -> Failure:

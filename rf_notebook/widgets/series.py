@@ -46,12 +46,9 @@ class RunSeries:
     """The points of one run as arrays; ``update`` takes in only what is new."""
 
     def __init__(self) -> None:
-        self._columns = {name: _Column() for name in X_AXES}
-        self._metrics: dict[str, tuple[_Column, _Column]] = {}
-        self._groups: tuple[tuple[MetricPoint, ...], ...] = ()
-        self._last: MetricPoint | None = None
         self.version = 0
         """Grows with every change."""
+        self._clear()
 
     @property
     def metrics(self) -> list[str]:
@@ -134,9 +131,11 @@ class RunSeries:
                 values.pop()
 
     def _clear(self) -> None:
-        version = self.version
-        self.__init__()  # type: ignore[misc]
-        self.version = version + 1
+        self._columns = {name: _Column() for name in X_AXES}
+        self._metrics: dict[str, tuple[_Column, _Column]] = {}
+        self._groups: tuple[tuple[MetricPoint, ...], ...] = ()
+        self._last: MetricPoint | None = None
+        self.version += 1
 
 
 def _first_new(points: Sequence[MetricPoint], last: MetricPoint | None) -> int:
