@@ -19,7 +19,7 @@ from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, UnknownRun
-from rf_notebook.core.events import Event, ExperimentContinued, Noted, OperationObeyed, RunAdded
+from rf_notebook.core.events import Event, ExperimentContinued, Noted, OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.state import ExperimentState
@@ -508,11 +508,7 @@ class Experiment:
         self._objects.update(launch.objects)
         engine = self._engine
 
-        def add() -> None:
-            first = max(self._state.runs, default=0) + 1
-            engine.commit([RunAdded(run_id=first + i, config=config) for i, config in enumerate(new)])
-
-        engine.mailbox.submit(add).result()
+        engine.mailbox.submit(lambda: engine.commit(engine.new_runs(new))).result()
 
     def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
@@ -560,7 +556,9 @@ class Experiment:
         )
         engine = thread.engine
         runner.listener = engine.on_live
-        engine.commit(self._opening_events(launch, new))
+        first = self._state.started is None
+        opened: Event = launch.started if first else ExperimentContinued(versions=launch.started.versions)
+        engine.commit([opened, *engine.new_runs(new)])
         assert self._state.started is not None
         mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
         remove_orphans(self._folder, _folders_in_use(self._state))
@@ -570,13 +568,6 @@ class Experiment:
         self._thread, self._mirror = thread, mirror
         release_workers()
         thread.start()
-
-    def _opening_events(self, launch: launching.Launch, new: list[Any]) -> list[Event]:
-        first = self._state.started is None
-        events: list[Event] = [launch.started if first else ExperimentContinued(versions=launch.started.versions)]
-        start = max(self._state.runs, default=0) + 1
-        events += [RunAdded(run_id=start + i, config=config) for i, config in enumerate(new)]
-        return events
 
     def _opening_line(self) -> str:
         started = self._state.started

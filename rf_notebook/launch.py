@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
-from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.automl.encoding import Objects
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
@@ -24,16 +24,13 @@ from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.engine.keep import Keep
-from rf_notebook.planning.chunks import check_num_chunks
 
 if TYPE_CHECKING:
     from rf_notebook.training.datasets import ExperimentData
 
-_METHODS = ("SFT",)
 _EXECUTIONS = ("exact",)
 _DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _MOST_SAMPLES = 20
-_DEFAULT_BATCH_SIZE = 8  # of TrainingArguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +83,13 @@ def prepare(
         raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
     samples = _sample_prompts(sample_prompts)
     _check_create_model(create_model_fn)
-    search = _search(param_config)
-    if search.trainer_type not in _METHODS:
-        raise ConfigError(
-            f"trainer_type={search.trainer_type!r} can be configured but not trained by this version; "
-            f"it trains {', '.join(_METHODS)}."
-        )
+    searches = _searches(param_config)
     before_import()
     _import_libraries()
     objects = Objects()
-    configs = tuple(search.run_configs(objects, seed=seed, data_seed=data_seed))
+    configs = tuple(
+        config for search in searches for config in search.run_configs(objects, seed=seed, data_seed=data_seed)
+    )
     for number, config in enumerate(configs, start=1):
         _check_config(number, config, has_loader=create_model_fn is not None, has_eval=eval_dataset is not None)
 
@@ -107,8 +101,6 @@ def prepare(
         as_dataset(train_dataset, "train_dataset"),
         None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
     )
-    _check_plans(configs, data, num_chunks)
-    _check_functions(configs, data, objects)
     _check_with_libraries(folder, configs, data, objects, num_chunks)
     started = ExperimentStarted(
         name=name,
@@ -225,18 +217,24 @@ def _check_create_model(function: Any) -> None:
         return  # a built-in without a signature
 
 
-def _search(given: Any) -> Search:
-    if isinstance(given, Search):
-        return given
-    templates = given.values if isinstance(given, List) else given if isinstance(given, list) else [given]
-    if templates and all(isinstance(template, RFModelConfig) for template in templates):
-        args = templates[0].training_args
-        first = args.values[0] if isinstance(args, List) else args
-        if isinstance(first, TrainingConfig):
-            return RFGridSearch(given, type(first).method)
-    raise ConfigError(
-        f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or RFRandomSearch(...)."
-    )
+def _searches(given: Any) -> list[Search]:
+    """One search or several side by side; a config without a search is a grid of its own."""
+    listed = given.values if isinstance(given, List) else given if isinstance(given, list | tuple) else [given]
+    searches = []
+    for one in listed:
+        if isinstance(one, RFModelConfig):
+            args = one.training_args
+            first = args.values[0] if isinstance(args, List) else args
+            one = RFGridSearch(one, type(first).method) if isinstance(first, TrainingConfig) else one
+        if not isinstance(one, Search):
+            raise ConfigError(
+                f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or "
+                "RFRandomSearch(...), or a list of them for several methods side by side."
+            )
+        searches.append(one)
+    if not searches:
+        raise ConfigError("run_fit(param_config=[]) has no configs; give at least one RFGridSearch or RFModelConfig.")
+    return searches
 
 
 def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval: bool) -> None:
@@ -259,41 +257,10 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
         )
 
 
-def _check_plans(configs: Iterable[RunConfig], data: ExperimentData, num_chunks: int) -> None:
-    for number, config in enumerate(configs, start=1):
-        training = config.training
-        if data.examples is None:
-            if training.get("max_steps", -1) < 1:
-                raise ConfigError(
-                    f"config {number} trains by epochs, but train_dataset is a stream without length; set training_args.max_steps."
-                )
-            continue
-        if training.get("packing"):
-            continue  # how many rows remain is known when the data is packed
-        check_num_chunks(
-            num_chunks,
-            rows=data.examples,
-            batch_size=training.get("per_device_train_batch_size", _DEFAULT_BATCH_SIZE),
-            accumulation=training.get("gradient_accumulation_steps", 1),
-        )
-
-
-def _check_functions(configs: Iterable[RunConfig], data: ExperimentData, objects: Objects) -> None:
-    from rf_notebook.training.datasets import check_formatting
-
-    tried: set[str] = set()
-    for config in configs:
-        encoded = config.extras.get("formatting_func")
-        if encoded is None or str(encoded) in tried:
-            continue
-        tried.add(str(encoded))
-        check_formatting(decode(encoded, objects), data.train)
-
-
 def _check_with_libraries(
     folder: Path, configs: Iterable[RunConfig], data: ExperimentData, objects: Objects, num_chunks: int
 ) -> None:
-    """What only trl's and peft's own classes know."""
+    """What only the data, the methods, and trl's and peft's own classes know."""
     from rf_notebook.training.runner import KernelRunner
 
     runner = KernelRunner(folder, data, objects, None, num_chunks=num_chunks)

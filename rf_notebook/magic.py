@@ -284,8 +284,7 @@ class RapidFireMagics(Magics):
             offered = [name for name in self._variables if not name.startswith("_")]
             offered += [f"{name}=" for name in (*_POSITIONAL, *RUN_VALUES)]
         elif command == "clone" and len(words) >= 2 and experiment is not None:
-            method = next(iter(experiment._state.runs.values())).config.method if experiment._state.runs else "SFT"
-            keys = config_keys(method)
+            keys = [key for record in list(experiment._state.runs.values())[:1] for key in config_keys(record.config)]
             offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
         elif command in ("stop", "resume", "delete", "clone", "log", "export") and experiment is not None:
             offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]

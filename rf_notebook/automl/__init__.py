@@ -1,6 +1,21 @@
 """Search spaces and configs, with the names of RapidFire AI's ``automl``."""
 
-from rf_notebook.automl.configs import RFDPOConfig, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl.configs import (
+    RFDPOConfig,
+    RFGRPOConfig,
+    RFIA3Config,
+    RFLNTuningConfig,
+    RFLoHaConfig,
+    RFLoKrConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    RFOFTConfig,
+    RFPrefixTuningConfig,
+    RFPromptEncoderConfig,
+    RFPromptTuningConfig,
+    RFSFTConfig,
+    RFVeraConfig,
+)
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch
 from rf_notebook.automl.search_space import List, Range
 
@@ -9,9 +24,18 @@ __all__ = [
     "RFDPOConfig",
     "RFGRPOConfig",
     "RFGridSearch",
+    "RFIA3Config",
+    "RFLNTuningConfig",
+    "RFLoHaConfig",
+    "RFLoKrConfig",
     "RFLoraConfig",
     "RFModelConfig",
+    "RFOFTConfig",
+    "RFPrefixTuningConfig",
+    "RFPromptEncoderConfig",
+    "RFPromptTuningConfig",
     "RFRandomSearch",
     "RFSFTConfig",
+    "RFVeraConfig",
     "Range",
 ]

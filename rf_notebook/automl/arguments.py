@@ -38,12 +38,20 @@ UNKNOWN = _Unknown()
 
 _TRAINING = ("transformers", "training_args.py", "TrainingArguments")
 _TRL_BASE = ("trl", "trainer/base_config.py", "_BaseConfig")
+_PEFT = (("peft", "config.py", "PeftConfigMixin"), ("peft", "config.py", "PeftConfig"))
+_LYCORIS = (*_PEFT, ("peft", "tuners/lycoris_utils.py", "LycorisConfig"))
+_PROMPTS = (*_PEFT, ("peft", "config.py", "PromptLearningConfig"))
 _SOURCES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "peft.LoraConfig": (
-        ("peft", "config.py", "PeftConfigMixin"),
-        ("peft", "config.py", "PeftConfig"),
-        ("peft", "tuners/lora/config.py", "LoraConfig"),
-    ),
+    "peft.LoraConfig": (*_PEFT, ("peft", "tuners/lora/config.py", "LoraConfig")),
+    "peft.IA3Config": (*_PEFT, ("peft", "tuners/ia3/config.py", "IA3Config")),
+    "peft.VeraConfig": (*_PEFT, ("peft", "tuners/vera/config.py", "VeraConfig")),
+    "peft.LoHaConfig": (*_LYCORIS, ("peft", "tuners/loha/config.py", "LoHaConfig")),
+    "peft.LoKrConfig": (*_LYCORIS, ("peft", "tuners/lokr/config.py", "LoKrConfig")),
+    "peft.OFTConfig": (*_PEFT, ("peft", "tuners/oft/config.py", "OFTConfig")),
+    "peft.LNTuningConfig": (*_PEFT, ("peft", "tuners/ln_tuning/config.py", "LNTuningConfig")),
+    "peft.PromptTuningConfig": (*_PROMPTS, ("peft", "tuners/prompt_tuning/config.py", "PromptTuningConfig")),
+    "peft.PromptEncoderConfig": (*_PROMPTS, ("peft", "tuners/p_tuning/config.py", "PromptEncoderConfig")),
+    "peft.PrefixTuningConfig": (*_PROMPTS, ("peft", "tuners/prefix_tuning/config.py", "PrefixTuningConfig")),
     "trl.SFTConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/sft_config.py", "SFTConfig")),
     "trl.DPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/dpo_config.py", "DPOConfig")),
     "trl.GRPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/grpo_config.py", "GRPOConfig")),
@@ -61,7 +69,7 @@ def arguments_of(kind: str) -> Mapping[str, Argument]:
     """The arguments of a config class, by name.
 
     Args:
-        kind: "peft.LoraConfig", "trl.SFTConfig", "trl.DPOConfig" or "trl.GRPOConfig".
+        kind: "trl.SFTConfig", "trl.DPOConfig", "trl.GRPOConfig", "peft.LoraConfig" or another of peft's.
     """
     found: dict[str, Argument] = {}
     try:

@@ -5,6 +5,7 @@ A spelling with an exact meaning today is translated; one without is refused wit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,16 @@ _ALWAYS: dict[str, tuple[Any, str]] = {
     "dataset_batch_size": (None, "preparing does not depend on it"),
     "logging_dir": (None, "metrics go to the experiment's record and to MLflow"),
     "save_only_adapter": (None, "adapters are always saved alone"),
+    "model_adapter_name": (None, "a run has one adapter, which is trained"),
+    "ref_adapter_name": (None, "the reference is the adapter that the run starts from, or the base model"),
+    "force_use_ref_model": (False, "give ref_model_name for a reference of its own"),
+}
+
+#: Accepted with a warning: today's trl has no such thing, and mostly the data does not need it.
+_WITHOUT_EFFECT: dict[str, str] = {
+    "max_prompt_length": "today's trl does not shorten prompts; shorten them in formatting_func, or set max_length.",
+    "max_completion_length": "today's trl does not shorten DPO's completions apart; set max_length.",
+    "max_target_length": "today's trl does not shorten completions apart; set max_length.",
 }
 
 #: No exact meaning today.
@@ -53,8 +64,11 @@ _GONE: dict[str, str] = {
     "formatting_func": "give it to RFModelConfig(formatting_func=...).",
     "compute_metrics": "give it to RFModelConfig(compute_metrics=...).",
     "peft_config": "give it to RFModelConfig(peft_config=...).",
-    "max_prompt_length": "shorten prompts in formatting_func; trl no longer truncates them.",
 }
+
+
+#: From ``warnings.warn`` in here to the line of the user that makes or changes a config.
+_CALLER = 4
 
 
 def translate_training(owner: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +90,8 @@ def translate_training(owner: str, given: Mapping[str, Any], known: Mapping[str,
             _put(owner, translated, name, "warmup_steps", value)
         elif _RENAMED_TRAINING.get(name):
             _put(owner, translated, name, str(_RENAMED_TRAINING[name]), value)
+        elif name in _WITHOUT_EFFECT:
+            warnings.warn(f"{owner}({name}={value!r}) has no effect: {_WITHOUT_EFFECT[name]}", stacklevel=_CALLER)
         elif name in _GONE:
             raise ConfigError(f"{owner} no longer takes {name!r}: {_GONE[name]}")
         else:
@@ -87,16 +103,14 @@ def translate_model_kwargs(owner: str, given: Mapping[str, Any]) -> dict[str, An
     """Keyword arguments of ``from_pretrained`` in today's spelling.
 
     Raises:
-        ConfigError: for load_in_4bit and load_in_8bit, which need a quantization_config.
+        ConfigError: for an argument given in both spellings.
     """
     translated: dict[str, Any] = {}
     for name, value in given.items():
         if name in ("load_in_4bit", "load_in_8bit"):
-            if value:
-                raise ConfigError(
-                    f"{owner} no longer takes {name!r}: "
-                    f"set quantization_config=BitsAndBytesConfig({name}=True) from transformers."
-                )
+            if value:  # as a dict, which from_pretrained takes as well, so that nothing is imported here
+                quantised = {"quant_method": "bitsandbytes", name: True}
+                _put(owner, translated, name, "quantization_config", quantised)
             continue
         _put(owner, translated, name, _RENAMED_MODEL.get(name, name), value)
     return translated

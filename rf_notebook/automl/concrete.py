@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFLoraConfig, RFModelConfig, TrainingConfig
+from rf_notebook.automl.configs import (
+    TRAINING_CONFIGS,
+    AdapterConfig,
+    ArgumentsConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    TrainingConfig,
+    adapter_config_of,
+)
 from rf_notebook.automl.encoding import Objects, decode, encode
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import unknown_argument
@@ -45,10 +53,15 @@ def build_run_config(
     return RunConfig(
         method=method,
         model={name: encode(fields[name], objects, name) for name in MODEL_FIELDS},
-        peft=None if peft is None else encode(peft.given(), objects),
+        peft=None if peft is None else _encoded_adapter(peft, objects),
         training=arguments,
         extras=extras,
     )
+
+
+def _encoded_adapter(peft: AdapterConfig, objects: Objects) -> dict[str, Json]:
+    kind = {} if isinstance(peft, RFLoraConfig) else {"peft_type": peft.peft_type}
+    return {**kind, **encode(peft.given(), objects)}
 
 
 def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunConfig, dict[str, Json]]:
@@ -58,7 +71,7 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
         config: The parent's.
         edits: A dict with dotted keys (``{"training_args.learning_rate": 5e-5}``), a nested dict, a dict with bare
             argument names where they are unambiguous, or a config: an RFModelConfig replaces everything, an
-            RFSFTConfig or RFLoraConfig the arguments it sets.
+            RFSFTConfig or RFLoraConfig the arguments it sets. An RFDPOConfig makes the clone of an SFT run a DPO run.
         objects: Holds and takes what JSON cannot hold.
 
     Raises:
@@ -67,22 +80,25 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
     fields = _fields_of(config, objects)
     if isinstance(edits, RFModelConfig):
         fields = edits.given()
-        wanted = TRAINING_CONFIGS[config.method]
-        if not isinstance(fields["training_args"], wanted):
-            raise ConfigError(f"a clone of an {config.method} run needs training_args of {wanted.__name__}.")
-    elif isinstance(edits, TrainingConfig | RFLoraConfig):
-        section = "peft_config" if isinstance(edits, RFLoraConfig) else "training_args"
-        for name, value in edits.given().items():
-            _edit(fields, section, name, value, config.method)
+    elif isinstance(edits, ArgumentsConfig):
+        section = "peft_config" if isinstance(edits, AdapterConfig) else "training_args"
+        if isinstance(fields[section], type(edits)):
+            for name, value in edits.given().items():
+                _edit(fields, section, name, value, config)
+        else:
+            fields[section] = edits.copy()  # another method, or another kind of adapter
     elif isinstance(edits, Mapping):
         for path, value in _dotted(edits).items():
-            section, name = _place(path, config.method)
-            _edit(fields, section, name, value, config.method)
+            section, name = _place(path, config)
+            _edit(fields, section, name, value, config)
     elif edits is not None:
         raise ConfigError(f"edits must be a dict or a config, not {type(edits).__name__}.")
     _refuse_search_space(fields)
+    training = fields["training_args"]
+    if not isinstance(training, TrainingConfig):
+        raise ConfigError(f"a clone takes one config of training_args, not a {type(training).__name__}.")
     seed = config.training["seed"]
-    edited = build_run_config(fields, config.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
+    edited = build_run_config(fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
     before, after = flatten(config.as_json()), flatten(edited.as_json())
     changed = {key: after.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
     return edited, changed
@@ -93,7 +109,11 @@ def _fields_of(config: RunConfig, objects: Objects) -> dict[str, Any]:
     fields: dict[str, Any] = dict.fromkeys(RFModelConfig.FIELDS)
     fields.update(decode(dict(config.model), objects))
     fields.update(decode(dict(config.extras), objects))
-    fields["peft_config"] = None if config.peft is None else RFLoraConfig(**decode(dict(config.peft), objects))
+    if config.peft is None:
+        fields["peft_config"] = None
+    else:
+        given = decode({name: value for name, value in config.peft.items() if name != "peft_type"}, objects)
+        fields["peft_config"] = adapter_config_of(config.peft)(**given)
     fields["training_args"] = TRAINING_CONFIGS[config.method](**decode(dict(config.training), objects))
     return fields
 
@@ -112,7 +132,7 @@ def _dotted(edits: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _place(path: str, method: str) -> tuple[str, str]:
+def _place(path: str, config: RunConfig) -> tuple[str, str]:
     """The section and the name that a key means; the section is "" for a field of RFModelConfig itself."""
     head, dot, rest = path.partition(".")
     head = _ALIASES.get(head, head)
@@ -122,17 +142,17 @@ def _place(path: str, method: str) -> tuple[str, str]:
         raise unknown_argument("the config", head, RFModelConfig.FIELDS)
     if head in RFModelConfig.FIELDS:
         return "", head
-    training, lora = TRAINING_CONFIGS[method].known(), RFLoraConfig.known()
-    if path in lora and path not in training:
+    training, adapter = TRAINING_CONFIGS[config.method].known(), adapter_config_of(config.peft).known()
+    if path in adapter and path not in training:
         return "peft_config", path
-    if path in lora and path in training:
+    if path in adapter and path in training:
         raise ConfigError(
             f"{path!r} is an argument of both sections; write 'peft_config.{path}' or 'training_args.{path}'."
         )
     return "training_args", path
 
 
-def _edit(fields: dict[str, Any], section: str, name: str, value: Any, method: str) -> None:
+def _edit(fields: dict[str, Any], section: str, name: str, value: Any, config: RunConfig) -> None:
     if section == "":
         if name in _SECTIONS and value is not None and not isinstance(value, ArgumentsConfig):
             raise ConfigError(f"{name} takes a config or None here; edit one argument with '{name}.NAME'.")
@@ -144,7 +164,7 @@ def _edit(fields: dict[str, Any], section: str, name: str, value: Any, method: s
     elif section == "peft_config":
         fields[section] = RFLoraConfig(**{name: value})
     elif section == "training_args":
-        fields[section] = TRAINING_CONFIGS[method](**{name: value})
+        fields[section] = TRAINING_CONFIGS[config.method](**{name: value})
     else:
         fields[section] = {**(target or {}), name: value}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 from rf_notebook.automl.arguments import Argument, arguments_of
@@ -88,10 +89,103 @@ class ArgumentsConfig:
         return f"{type(self).__name__}({inside})"
 
 
-class RFLoraConfig(ArgumentsConfig):
+class AdapterConfig(ArgumentsConfig):
+    """Arguments of one of peft's kinds of adapters."""
+
+    peft_type: ClassVar[str]
+    """Peft's name of the kind."""
+
+
+class RFLoraConfig(AdapterConfig):
     """Arguments of ``peft.LoraConfig``; each may be a List or a Range."""
 
     wraps = "peft.LoraConfig"
+    peft_type = "LORA"
+
+
+class RFIA3Config(AdapterConfig):
+    """Arguments of ``peft.IA3Config``; each may be a List or a Range."""
+
+    wraps = "peft.IA3Config"
+    peft_type = "IA3"
+
+
+class RFVeraConfig(AdapterConfig):
+    """Arguments of ``peft.VeraConfig``; each may be a List or a Range."""
+
+    wraps = "peft.VeraConfig"
+    peft_type = "VERA"
+
+
+class RFLoHaConfig(AdapterConfig):
+    """Arguments of ``peft.LoHaConfig``; each may be a List or a Range."""
+
+    wraps = "peft.LoHaConfig"
+    peft_type = "LOHA"
+
+
+class RFLoKrConfig(AdapterConfig):
+    """Arguments of ``peft.LoKrConfig``; each may be a List or a Range."""
+
+    wraps = "peft.LoKrConfig"
+    peft_type = "LOKR"
+
+
+class RFOFTConfig(AdapterConfig):
+    """Arguments of ``peft.OFTConfig``; each may be a List or a Range."""
+
+    wraps = "peft.OFTConfig"
+    peft_type = "OFT"
+
+
+class RFLNTuningConfig(AdapterConfig):
+    """Arguments of ``peft.LNTuningConfig``; each may be a List or a Range."""
+
+    wraps = "peft.LNTuningConfig"
+    peft_type = "LN_TUNING"
+
+
+class RFPromptTuningConfig(AdapterConfig):
+    """Arguments of ``peft.PromptTuningConfig``; each may be a List or a Range."""
+
+    wraps = "peft.PromptTuningConfig"
+    peft_type = "PROMPT_TUNING"
+
+
+class RFPromptEncoderConfig(AdapterConfig):
+    """Arguments of ``peft.PromptEncoderConfig`` (P-tuning); each may be a List or a Range."""
+
+    wraps = "peft.PromptEncoderConfig"
+    peft_type = "P_TUNING"
+
+
+class RFPrefixTuningConfig(AdapterConfig):
+    """Arguments of ``peft.PrefixTuningConfig``; each may be a List or a Range."""
+
+    wraps = "peft.PrefixTuningConfig"
+    peft_type = "PREFIX_TUNING"
+
+
+ADAPTER_CONFIGS: dict[str, type[AdapterConfig]] = {
+    config.peft_type: config
+    for config in (
+        RFLoraConfig,
+        RFIA3Config,
+        RFVeraConfig,
+        RFLoHaConfig,
+        RFLoKrConfig,
+        RFOFTConfig,
+        RFLNTuningConfig,
+        RFPromptTuningConfig,
+        RFPromptEncoderConfig,
+        RFPrefixTuningConfig,
+    )
+}
+
+
+def adapter_config_of(peft: Mapping[str, Any] | None) -> type[AdapterConfig]:
+    """The class of a run's adapter arguments, which name their kind unless it is LoRA."""
+    return ADAPTER_CONFIGS[(peft or {}).get("peft_type", "LORA")]
 
 
 class TrainingConfig(ArgumentsConfig):
@@ -139,16 +233,19 @@ class RFModelConfig:
         formatting_func: Maps a row of the data to trl's columns (prompt and completion, messages, text).
         compute_metrics: With ``generation_config``: called with (generated texts, reference texts), both lists of
             strings. Without: trl's own, called with an EvalPrediction. Returns a dict of numbers.
-        peft_config: An RFLoraConfig or several; None trains all weights.
+        peft_config: An RFLoraConfig (or RFIA3Config, RFVeraConfig, ...) or several; None trains all weights.
         training_args: An RFSFTConfig, RFDPOConfig or RFGRPOConfig, or several.
         model_type: "causal_lm".
         model_kwargs: For ``from_pretrained``.
         ref_model_name: DPO's reference model; the base model without adapter when omitted.
         ref_model_type: Likewise.
         ref_model_kwargs: Likewise.
-        reward_funcs: GRPO's rewards.
+        reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a List of such lists
+            gives each config its own.
         generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length`` shortens prompts.
         num_gpus: 1, or omitted.
+        warm_start_from: A folder with an adapter, as ``export`` writes it, from which the run starts; DPO and GRPO
+            compare with it.
 
     Each may be a List; dicts may hold Lists and Ranges.
     """
@@ -169,6 +266,7 @@ class RFModelConfig:
         "reward_funcs",
         "generation_config",
         "num_gpus",
+        "warm_start_from",
     )
 
     model_name: str | List | None
@@ -176,7 +274,7 @@ class RFModelConfig:
     tokenizer_kwargs: dict[str, Any] | List | None
     formatting_func: Callable[..., Any] | List | None
     compute_metrics: Callable[..., Any] | List | None
-    peft_config: RFLoraConfig | List | None
+    peft_config: AdapterConfig | List | None
     training_args: TrainingConfig | List | None
     model_type: str | List | None
     model_kwargs: dict[str, Any] | List | None
@@ -186,6 +284,7 @@ class RFModelConfig:
     reward_funcs: Any
     generation_config: dict[str, Any] | List | None
     num_gpus: int | None
+    warm_start_from: str | List | None
 
     def __init__(
         self,
@@ -194,7 +293,7 @@ class RFModelConfig:
         tokenizer_kwargs: dict[str, Any] | List | None = None,
         formatting_func: Callable[..., Any] | List | None = None,
         compute_metrics: Callable[..., Any] | List | None = None,
-        peft_config: RFLoraConfig | List | list[RFLoraConfig] | None = None,
+        peft_config: AdapterConfig | List | list[AdapterConfig] | None = None,
         training_args: TrainingConfig | List | list[TrainingConfig] | None = None,
         model_type: str | List | None = "causal_lm",
         model_kwargs: dict[str, Any] | List | None = None,
@@ -204,6 +303,7 @@ class RFModelConfig:
         reward_funcs: Any = None,
         generation_config: dict[str, Any] | List | None = None,
         num_gpus: int | None = None,
+        warm_start_from: str | PurePath | List | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -240,13 +340,9 @@ class RFModelConfig:
         return f"RFModelConfig({inside})"
 
 
-#: Model types and why all but one are refused.
-_MODEL_TYPES = {
-    "causal_lm": None,
-    "seq2seq_lm": "trl's SFTTrainer trains causal models only; use model_type='causal_lm'.",
-    "masked_lm": "trl's SFTTrainer trains causal models only; use model_type='causal_lm'.",
-    "custom": None,
-}
+_CAUSAL_ONLY = "trl's SFT, DPO and GRPO trainers train causal models only; use model_type='causal_lm'."
+#: Model types and why some are refused; what a custom one is, only the user's create_model_fn knows.
+_MODEL_TYPES = {"causal_lm": None, "seq2seq_lm": _CAUSAL_ONLY, "masked_lm": _CAUSAL_ONLY, "custom": None}
 
 
 def _check_field(name: str, value: Any) -> None:
@@ -277,8 +373,8 @@ def _check_field(name: str, value: Any) -> None:
             if not callable(value):
                 wrong = "takes a function"
         case "peft_config":
-            if not isinstance(value, RFLoraConfig):
-                wrong = "takes an RFLoraConfig, a List of them, or None"
+            if not isinstance(value, AdapterConfig):
+                wrong = "takes an RFLoraConfig or another adapter's, a List of them, or None"
         case "training_args":
             if not isinstance(value, TrainingConfig):
                 wrong = "takes an RFSFTConfig, RFDPOConfig or RFGRPOConfig, or a List of them"
@@ -289,6 +385,9 @@ def _check_field(name: str, value: Any) -> None:
             rewards = value if isinstance(value, list | tuple) else [value]
             if not rewards or any(not callable(r) and not isinstance(r, str | List) for r in rewards):
                 wrong = "takes functions or names of reward models"
+        case "warm_start_from":
+            if not isinstance(value, str | PurePath):
+                wrong = "takes the path of a folder"
         case "num_gpus":
             if isinstance(value, bool) or not isinstance(value, int):
                 wrong = "takes a whole number"

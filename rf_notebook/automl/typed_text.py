@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rf_notebook.automl.arguments import Argument
-from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig
+from rf_notebook.automl.configs import TRAINING_CONFIGS, adapter_config_of
 from rf_notebook.automl.search_space import Range
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig
@@ -61,7 +61,7 @@ def edits_of(typed: Mapping[str, str], config: RunConfig) -> list[dict[str, Any]
     flat = flatten(config.as_json())
     for key, text in typed.items():
         try:
-            choices[key] = parse_values(text, takes_list=takes_list(key, config.method, flat.get(key)))
+            choices[key] = parse_values(text, takes_list=takes_list(key, config, flat.get(key)))
         except ConfigError as error:
             raise ConfigError(f"{key}: {error}") from None
     count = math.prod(len(values) for values in choices.values())
@@ -70,28 +70,28 @@ def edits_of(typed: Mapping[str, str], config: RunConfig) -> list[dict[str, Any]
     return [dict(zip(choices, combination, strict=True)) for combination in itertools.product(*choices.values())]
 
 
-def takes_list(key: str, method: str, current: Json) -> bool:
+def takes_list(key: str, config: RunConfig, current: Json) -> bool:
     """Whether the argument behind a key takes a list."""
     if isinstance(current, list):
         return True
-    argument = argument_of(key, method)
+    argument = argument_of(key, config)
     return argument is not None and "list[" in argument.annotation and "dict" not in argument.annotation
 
 
-def argument_of(key: str, method: str) -> Argument | None:
+def argument_of(key: str, config: RunConfig) -> Argument | None:
     """The argument behind a key, dotted or bare; None for a field of RFModelConfig itself."""
     section, _, name = key.rpartition(".")
-    training, lora = TRAINING_CONFIGS[method].known(), RFLoraConfig.known()
+    training, adapter = TRAINING_CONFIGS[config.method].known(), adapter_config_of(config.peft).known()
     if section:
-        return (lora if section == "peft_config" else training).get(name)
-    return training.get(name) or lora.get(name)
+        return (adapter if section == "peft_config" else training).get(name)
+    return training.get(name) or adapter.get(name)
 
 
-def config_keys(method: str) -> list[str]:
+def config_keys(config: RunConfig) -> list[str]:
     """Every key that a run's config can have, dotted."""
     return [
-        *(f"training_args.{name}" for name in TRAINING_CONFIGS[method].known()),
-        *(f"peft_config.{name}" for name in RFLoraConfig.known()),
+        *(f"training_args.{name}" for name in TRAINING_CONFIGS[config.method].known()),
+        *(f"peft_config.{name}" for name in adapter_config_of(config.peft).known()),
     ]
 
 

@@ -65,6 +65,10 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
     refused = _REFUSED.get(name)
     if refused is not None and refused[0](value):
         raise ConfigError(f"{owner}({name}={shown(name, value)}): {refused[1]}")
+    choices = _choices(name, owner)
+    if owner == "RFDPOConfig" and name == "loss_type":
+        _check_losses(owner, choices, value)
+        return
     if not _fits(argument.annotation, value):
         raise ConfigError(
             f"{owner}({name}={shown(name, value)}) has a {type(value).__name__}; {name} takes {_words(argument.annotation)}."
@@ -72,11 +76,20 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
     limit = _LIMITS.get(name)
     if limit is not None and value is not None and isinstance(value, int | float) and not limit[0](value):
         raise ConfigError(f"{owner}({name}={value!r}): {name} must be {limit[1]}.")
-    choices = _choices(name, owner)
     if choices and value not in choices:
         raise ConfigError(
             f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(str(value), choices)}"
         )
+
+
+def _check_losses(owner: str, choices: tuple[str, ...], value: object) -> None:
+    """DPO takes one loss or a list of several that are added up."""
+    losses = list(value) if isinstance(value, list | tuple) else [value]
+    for loss in losses or [None]:
+        if loss not in choices:
+            raise ConfigError(
+                f"{owner}(loss_type={shown('loss_type', value)}): there is no such loss_type; {did_you_mean(str(loss), choices)}"
+            )
 
 
 def check_together(owner: str, values: Mapping[str, Any]) -> None:
@@ -166,8 +179,23 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
         lambda v: v not in (None, "none", [], ["none"], "mlflow", ["mlflow"], "all", ["all"]),
         "metrics go to the panel and to MLflow; remove it or set 'none'.",
     ),
+    "log_completions_hub_repo": (
+        bool,
+        "nothing is uploaded during an experiment; completions are in the samples view.",
+    ),
     "megatron_config": (bool, _ONE_PROCESS),
     "model_init_kwargs": (bool, "the base model is loaded before the trainer; use RFModelConfig(model_kwargs=...)."),
+}
+
+
+#: Of trl 1.16; a test looks each up in trl's source.
+_LOSSES: dict[str, tuple[str, ...]] = {
+    "RFSFTConfig": ("nll", "dft"),
+    "RFDPOConfig": (
+        *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+        *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+    ),
+    "RFGRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
 }
 
 
@@ -185,8 +213,8 @@ def _choices(name: str, owner: str) -> tuple[str, ...]:
             return ("bfd", "bfd_split", "wrapped")
         case "truncation_mode":
             return ("keep_start", "keep_end")
-        case "loss_type" if owner == "RFSFTConfig":
-            return ("nll", "dft")
+        case "loss_type":
+            return _LOSSES.get(owner, ())
         case _:
             return ()
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFLoraConfig, RFModelConfig
+from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch, Search
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean, unknown_argument
@@ -110,10 +110,20 @@ def _field(key: str, value: Any, trainer_type: str, variables: Mapping[str, Any]
             return found if key == "reward_funcs" else List(found)
         return _variable(key, value, variables)
     if key == "peft_config":
-        return _section(key, value, RFLoraConfig)
+        return _adapter(key, value)
     if key == "training_args":
         return _section(key, value, TRAINING_CONFIGS[trainer_type])
     return _choices(value) if isinstance(value, list) else value
+
+
+def _adapter(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return List([_adapter(key, one) for one in value])
+    kind = value.get("peft_type", "LORA") if isinstance(value, dict) else "LORA"
+    if kind not in ADAPTER_CONFIGS:
+        raise ConfigError(f"{key}: peft_type {kind!r:.40} does not exist; {did_you_mean(str(kind), ADAPTER_CONFIGS)}")
+    given = {name: one for name, one in value.items() if name != "peft_type"} if isinstance(value, dict) else value
+    return _section(key, given, ADAPTER_CONFIGS[kind])
 
 
 def _section(key: str, value: Any, config: type[ArgumentsConfig]) -> Any:

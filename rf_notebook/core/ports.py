@@ -78,6 +78,24 @@ class ChunkResult:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRequest:
+    """What a new run is to start from."""
+
+    run_id: int
+    """Whose adapter it is."""
+    config: RunConfig
+    """Of that run."""
+    checkpoint: StoredFolder | None
+    """Its newest, for a runner that does not hold it."""
+    started_from: StoredFolder | None
+    """What that run itself started from; its reference is there."""
+    target: str
+    """The folder to write, relative to the experiment's."""
+    becomes_reference: bool
+    """Whether the new run, of another method, is to be compared with what it starts from."""
+
+
 class LiveListener(Protocol):
     """Hears of steps while a turn goes on; called by the thread that trains, so it must be quick."""
 
@@ -104,8 +122,15 @@ class ChunkRunner(Protocol):
     def save(self, run_id: int, fence: int) -> ChunkResult:
         """Checkpoint a run that was interrupted inside a chunk."""
 
-    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
-        """Save the adapter of a run, held or from its checkpoint, into the folder ``target`` of the experiment."""
+    def snapshot(self, request: SnapshotRequest) -> StoredFolder:
+        """Save the adapter of a run, held or from its checkpoint, for another run to start from."""
+
+    def adopt(self, path: str, target: str) -> StoredFolder:
+        """Copy an adapter of the user's into the folder ``target`` of the experiment.
+
+        Raises:
+            ConfigError: when there is no adapter at ``path``.
+        """
 
     def verify(self, folder: StoredFolder) -> None:
         """Raise CheckpointDamaged unless the folder is what was hashed when it was written."""

@@ -96,10 +96,12 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What a run's model wrote to one of the experiment's sample prompts."""
+    """What a run's model wrote: to one of the experiment's sample prompts, or in training by reward."""
 
     prompt: str
     text: str
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """By reward function, when it was written in training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, assert_never
 
 from rf_notebook.core.errors import CheckpointDamaged, LeaseLost, StorageFull
@@ -32,10 +32,11 @@ from rf_notebook.core.ports import (
     CommitObserver,
     CommitPoint,
     EventStore,
+    SnapshotRequest,
     TurnOutcome,
     unobserved,
 )
-from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunState, StoredFolder
+from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
@@ -148,6 +149,14 @@ class Engine:
             self.state.apply(one)
         self.publisher.committed(recorded)
 
+    def new_runs(self, configs: Iterable[RunConfig]) -> list[RunAdded]:
+        """The events that add a run for each config; an adapter that one starts from is copied into the experiment."""
+        first = max(self.state.runs, default=0) + 1
+        return [
+            RunAdded(run_id=run_id, config=config, warm_start=self._adopted(run_id, config))
+            for run_id, config in enumerate(configs, start=first)
+        ]
+
     def close_experiment(self, *, cancelled: bool) -> None:
         """Commit what is trained but not committed, and that the experiment ended; called between two steps."""
         run_id, self._in_chunk = self._in_chunk, None
@@ -224,11 +233,18 @@ class Engine:
     def _clone(self, parent: RunRecord, operation: CloneRun, obeyed: OperationObeyed) -> int:
         self._runner.validate(operation.config)
         run_id = max(self.state.runs) + 1
-        adapter: StoredFolder | None = None
         if operation.warm_start:
-            source = parent.checkpoints[-1].folder if parent.checkpoints else None
-            target = f"runs/{run_id}/warm_start"
-            adapter = self._when_room(lambda: self._runner.snapshot(parent.run_id, parent.config, source, target))
+            request = SnapshotRequest(
+                run_id=parent.run_id,
+                config=parent.config,
+                checkpoint=parent.checkpoints[-1].folder if parent.checkpoints else None,
+                started_from=parent.warm_start,
+                target=_start_folder(run_id),
+                becomes_reference=operation.config.method != parent.config.method,
+            )
+            adapter: StoredFolder | None = self._when_room(lambda: self._runner.snapshot(request))
+        else:
+            adapter = self._adopted(run_id, operation.config)
         self.commit(
             [
                 obeyed,
@@ -242,6 +258,12 @@ class Engine:
             ]
         )
         return run_id
+
+    def _adopted(self, run_id: int, config: RunConfig) -> StoredFolder | None:
+        path = config.extras.get("warm_start_from")
+        if path is None:
+            return None
+        return self._when_room(lambda: self._runner.adopt(path, _start_folder(run_id)))
 
     # ---- turns
 
@@ -360,3 +382,8 @@ class Engine:
         if live is None or record.state not in READY:
             return record.progress
         return live.progress
+
+
+def _start_folder(run_id: int) -> str:
+    """Where the adapter lies that a run starts from."""
+    return f"runs/{run_id}/warm_start"

@@ -30,16 +30,18 @@ class Plan:
     num_chunks: int
     """Chunks a pass."""
     drop_last: bool = False
+    repeats: int = 1
+    """How often each row is part of a micro-batch: GRPO's generations times its iterations."""
 
     @property
     def steps_per_pass(self) -> int:
         """Optimizer steps of one pass over the data."""
-        return steps_per_pass(self.rows, self.batch_size, self.accumulation, drop_last=self.drop_last)
+        return steps_per_pass(self.rows * self.repeats, self.batch_size, self.accumulation, drop_last=self.drop_last)
 
     def samples(self, step: int) -> int:
         """Examples of the user's data seen when ``step`` optimizer steps are done."""
         passes, rest = divmod(step, self.steps_per_pass)
-        rows = passes * self.rows + min(rest * self.batch_size * self.accumulation, self.rows)
+        rows = passes * self.rows + min(rest * self.batch_size * self.accumulation // self.repeats, self.rows)
         return rows * self.examples // self.rows
 
     def epoch(self, step: int) -> float:
@@ -85,15 +87,16 @@ def steps_per_pass(rows: int, batch_size: int, accumulation: int, *, drop_last: 
     return max(math.ceil(batches / accumulation), 1)
 
 
-def check_num_chunks(num_chunks: int, *, rows: int, batch_size: int, accumulation: int) -> None:
+def check_num_chunks(num_chunks: int, *, rows: int, batch_size: int, accumulation: int, repeats: int = 1) -> None:
     """Refuse more chunks a pass than there are optimizer steps a pass.
 
     Raises:
         ConfigError: with the numbers and the range that would do.
     """
-    steps = steps_per_pass(rows, batch_size, accumulation)
+    steps = steps_per_pass(rows * repeats, batch_size, accumulation)
     if not 1 <= num_chunks <= steps:
         accumulated = f" x {accumulation} accumulation steps" if accumulation > 1 else ""
+        accumulated += f", {repeats} times each," if repeats > 1 else ""
         raise ConfigError(
             f"num_chunks={num_chunks} does not fit: {rows} examples in batches of {batch_size}{accumulated} make "
             f"{steps} optimizer steps a pass, so num_chunks must be between 1 and {steps}."

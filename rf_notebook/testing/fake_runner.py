@@ -16,6 +16,7 @@ from rf_notebook.core.ports import (
     ChunkResult,
     CommitObserver,
     LiveListener,
+    SnapshotRequest,
     TurnOutcome,
     unobserved,
 )
@@ -122,15 +123,20 @@ class FakeRunner:
         """See ChunkRunner."""
         return self._commit(run_id, self._held[run_id], fence, TurnOutcome.INTERRUPTED)
 
-    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
+    def snapshot(self, request: SnapshotRequest) -> StoredFolder:
         """See ChunkRunner."""
+        run_id = request.run_id
         if run_id in self._held:
             weight, steps = self._held[run_id].weight, self._held[run_id].step
-        elif source is not None:
-            weight, steps = self._read(source)[0], source.steps
+        elif request.checkpoint is not None:
+            weight, steps = self._read(request.checkpoint)[0], request.checkpoint.steps
         else:
             raise ConfigError(f"run {run_id} has no adapter to start from.")
-        return self._write(target, weight, steps, 0)
+        return self._write(request.target, weight, steps, 0)
+
+    def adopt(self, path: str, target: str) -> StoredFolder:
+        """See ChunkRunner: the adapter is the path's length."""
+        return self._write(target, float(len(path)), 0, 0)
 
     def verify(self, folder: StoredFolder) -> None:
         """See ChunkRunner."""

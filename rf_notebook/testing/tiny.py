@@ -86,3 +86,25 @@ def prompt_rows(rows: int, seed: int) -> datasets.Dataset:
 
     pairs = [(words(3, 8), " " + words(3, 15)) for _ in range(rows)]
     return datasets.Dataset.from_dict({"prompt": [p for p, _ in pairs], "completion": [c for _, c in pairs]})
+
+
+def preference_rows(rows: int, seed: int) -> datasets.Dataset:
+    """Rows with what every method trains on: a prompt and a completion, the chosen and the rejected one, and a word."""
+    rng = random.Random(seed)
+
+    def words(low: int, high: int) -> str:
+        return " ".join(rng.choices(_WORDS, k=rng.randint(low, high)))
+
+    made = []
+    for _ in range(rows):
+        chosen, rejected = " " + words(3, 12), " " + words(3, 12)
+        made.append(
+            {
+                "prompt": words(3, 8),
+                "completion": chosen,
+                "chosen": chosen,
+                "rejected": rejected,
+                "word": rng.choice(_WORDS),
+            }
+        )
+    return datasets.Dataset.from_list(made)

@@ -85,6 +85,7 @@ class BaseModels:
     def __init__(self, create_model: CreateModel | None) -> None:
         self._create_model = create_model
         self._models: dict[str, BaseModel] = {}
+        self._reward_models: dict[str, Any] = {}
 
     def get(self, model_config: Mapping[str, Json], *, use_cpu: bool) -> BaseModel:
         """The base model that this part of a config chooses.
@@ -92,16 +93,27 @@ class BaseModels:
         Raises:
             ConfigError: when the loader gives something else than a model and a tokenizer.
         """
-        device = torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda", 0)
+        device = _device(use_cpu)
         key = f"{device}:{json.dumps(model_config, sort_keys=True, default=repr)}"
         if key not in self._models:
             with isolated(), no_progress_bars():
                 self._models[key] = self._load(dict(model_config), device)
         return self._models[key]
 
+    def reward_model(self, name: str, *, use_cpu: bool) -> Any:
+        """The model of this name that gives a completion its reward; loaded as trl loads it."""
+        device = _device(use_cpu)
+        key = f"{device}:{name}"
+        if key not in self._reward_models:
+            with isolated(), no_progress_bars():
+                model = transformers.AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)
+                self._reward_models[key] = model.to(device)
+        return self._reward_models[key]
+
     def clear(self) -> None:
         """Let all models go."""
         self._models.clear()
+        self._reward_models.clear()
 
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
         loader = self._create_model or load_from_hub
@@ -130,6 +142,10 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
         model_config.get("tokenizer") or name, **(model_config.get("tokenizer_kwargs") or {})
     )
     return model, tokenizer
+
+
+def _device(use_cpu: bool) -> torch.device:
+    return torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda", 0)
 
 
 def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _DIGEST_ALL_ROWS = 50_000
 _DIGEST_SAMPLE_ROWS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExperimentData:
     """The data that all runs of an experiment share, as the user handed it in."""
 
@@ -32,6 +33,11 @@ class ExperimentData:
     def is_streaming(self) -> bool:
         """Whether the training data has no length."""
         return not isinstance(self.train, datasets.Dataset)
+
+    @cached_property
+    def first_row(self) -> dict[str, Any]:
+        """The first row of the training data, by which its columns are known."""
+        return dict(next(iter(self.train)))
 
     @property
     def examples(self) -> int | None:
@@ -158,16 +164,22 @@ def _in_experiment_folder(dataset: Any | None, folder: Path) -> Any | None:
         return datasets.load_from_disk(folder)
 
 
-def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: Any) -> None:
-    """Try the function on the first row.
+def check_formatting(
+    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], needs: str
+) -> str | dict[str, Any]:
+    """What the function makes of a row.
+
+    Args:
+        formatting_func: The user's.
+        row: Of the training data.
+        needs: The columns that the method trains on, in words.
 
     Raises:
         ConfigError: when it raises or gives something that trl cannot train on.
     """
     name = getattr(formatting_func, "__name__", "formatting_func")
-    row = dict(next(iter(train)))
     try:
-        made = formatting_func(row)
+        made = formatting_func(dict(row))
     except Exception as error:
         raise ConfigError(
             f"formatting_func {name!r} raised {type(error).__name__} on the first row: {redact(str(error))}. "
@@ -176,8 +188,9 @@ def check_formatting(formatting_func: Callable[[dict[str, Any]], Any], train: An
     if not isinstance(made, str | Mapping) or not made:
         raise ConfigError(
             f"formatting_func {name!r} returned {type(made).__name__} for the first row; "
-            "return a dict of trl's columns (prompt and completion, messages, or text) or a string."
+            f"return a dict of trl's columns ({needs}) or a string."
         )
+    return made if isinstance(made, str) else dict(made)
 
 
 def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any]) -> Any:

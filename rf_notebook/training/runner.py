@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 
-from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, RFNotebookError
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
     CommitObserver,
     LiveListener,
+    SnapshotRequest,
     TurnOutcome,
     unobserved,
 )
@@ -31,19 +30,17 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
 from rf_notebook.planning.chunks import Plan
 from rf_notebook.training import checkpoints, memory, run_files
-from rf_notebook.training.base_models import BaseModels, CreateModel, changes_base_weights, tree_clone, tree_copy
+from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.generation import generated_metrics, sample_texts, written_samples
 from rf_notebook.training.methods import Method, method_named
-from rf_notebook.training.methods.base import TrainerParts
-from rf_notebook.training.parked import Gate, ParkedRun, ParkedStatus
-from rf_notebook.training.process_state import PROCESS, ProcessState, isolated
+from rf_notebook.training.parked import ParkedRun, ParkedStatus
+from rf_notebook.training.process_state import PROCESS, ProcessState
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.trained_model import base_of, trained_model
-from rf_notebook.training.warm_start import load_snapshot, save_snapshot, take_snapshot, warm_start
+from rf_notebook.training.trainers import Trainers
+from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
-#: Printers that trl and transformers add to every trainer.
-_PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")
 #: New tokens of an answer to a sample prompt.
 _SAMPLE_TOKENS = 64
 #: Figures of the clock, no property of a config.
@@ -107,9 +104,15 @@ class KernelRunner:
         self._data = data
         self._objects = objects
         self.models = BaseModels(create_model)
-        self._formatted = FormattedData(data, folder / "data")
-        self._prepared = PreparedDatasets()
-        self._num_chunks = num_chunks
+        self._trainers = Trainers(
+            folder=folder,
+            data=data,
+            objects=objects,
+            models=self.models,
+            formatted=FormattedData(data, folder / "data"),
+            prepared=PreparedDatasets(),
+            num_chunks=num_chunks,
+        )
         self._fail_on_nan = fail_on_nan
         self._sample_prompts = sample_prompts
         self.listener = listener
@@ -144,27 +147,41 @@ class KernelRunner:
         with PROCESS:
             return self._commit(self._held[run_id], run_id, fence, TurnOutcome.INTERRUPTED)
 
-    def snapshot(self, run_id: int, config: RunConfig, source: StoredFolder | None, target: str) -> StoredFolder:
+    def snapshot(self, request: SnapshotRequest) -> StoredFolder:
         """See ChunkRunner."""
-        held = self._held.get(run_id)
+        held = self._held.get(request.run_id)
         if held is not None and held.run.trainer is not None and held.run.status is ParkedStatus.PARKED:
             adapter = take_snapshot(held.run.trainer.model)
             steps, samples = held.run.step, self._progress(held).samples
-        elif source is not None:
-            model, _ = trained_model(self.models, self._folder, self._objects, config, source, is_trainable=True)
+        elif request.checkpoint is not None:
+            source = request.checkpoint
+            model, _ = trained_model(
+                self.models, self._folder, self._objects, request.config, source, is_trainable=True
+            )
             adapter = take_snapshot(model)
             del model
             steps, samples = source.steps, source.samples
         else:
-            raise ConfigError(f"run {run_id} has no adapter to start from; wait for its first chunk.")
+            raise ConfigError(f"run {request.run_id} has no adapter to start from; wait for its first chunk.")
+        reference = adapter if request.becomes_reference else None
+        if reference is None and request.started_from is not None:
+            reference = self._start(request.config, request.started_from).reference
         return checkpoints.write_folder(
             self._folder,
-            target,
-            lambda folder: save_snapshot(adapter, folder),
+            request.target,
+            lambda folder: save_start(Start(adapter, reference), folder),
             steps=steps,
             samples=samples,
             observer=self._observer,
         )
+
+    def adopt(self, path: str, target: str) -> StoredFolder:
+        """See ChunkRunner."""
+        return adopt_adapter(self._folder, Path(path), target)
+
+    def _start(self, config: RunConfig, folder: StoredFolder) -> Start:
+        path = checkpoints.verify_folder(self._folder, folder)
+        return load_start(path, lambda: base_of(self.models, self._objects, config).model)
 
     def verify(self, folder: StoredFolder) -> None:
         """See ChunkRunner."""
@@ -172,17 +189,7 @@ class KernelRunner:
 
     def validate(self, config: RunConfig) -> None:
         """See ChunkRunner."""
-        method = method_named(config.method)
-        with isolated():
-            try:
-                self._arguments(method, config, self._folder / "runs" / "0")
-                if config.peft is not None:
-                    self._peft_config(config)
-            except RFNotebookError:
-                raise
-            except Exception as error:
-                remedy = " On this device set training_args.bf16=False." if "bf16/gpu" in str(error) else ""
-                raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
+        self._trainers.validate(config)
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
@@ -247,6 +254,7 @@ class KernelRunner:
 
     def _finish_turn(self, request: ChunkRequest, held: _Held, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
+        held.generations = held.method.completions(held.run.trainer)  # before an evaluation adds its own
         failure = self._evaluate(request.run_id, held)
         if failure is None:
             self._write_samples(request.run_id, held)
@@ -318,10 +326,10 @@ class KernelRunner:
         trainer = held.run.trainer
         try:
             with _inside(held):
-                formatted = self._formatted.get(self._extra(held.config, "formatting_func"))
+                formatted = self._trainers.formatted.get(self._trainers.extra(held.config, "formatting_func"))
                 rows = formatted[0] if formatted[1] is None else formatted[1]
                 tokenizer = trainer.processing_class
-                held.generations = written_samples(
+                held.generations += written_samples(
                     trainer.model,
                     tokenizer,
                     sample_texts(self._sample_prompts, rows, tokenizer),
@@ -359,15 +367,20 @@ class KernelRunner:
         if request.continue_from is not None:
             resume_from = checkpoints.verify_folder(self._folder, request.continue_from)
             self._remove_later_checkpoints_of_trainer(run_id, request.continue_from.steps)
-        inherited = None
-        if request.warm_start is not None and resume_from is None:
-            inherited = load_snapshot(checkpoints.verify_folder(self._folder, request.warm_start))
         try:
-            base = base_of(self.models, self._objects, config)
+            start = None if request.warm_start is None else self._start(config, request.warm_start)
+        except CheckpointDamaged:
+            raise
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
             return _failure_of(error)
+
+        def started(report: WarmStartReport) -> None:
+            held.report = report if resume_from is None else None
+
         run = ParkedRun(
-            lambda gate: self._trainer(method, config, base, gate, run_id, resuming=resume_from is not None),
+            lambda gate: self._trainers.build(
+                method, config, gate, run_id, start=start, on_started=started, is_continued=resume_from is not None
+            ),
             resume_from=None if resume_from is None else str(resume_from),
             interrupted=self._interrupted,
             abandoned=self._abandoned,
@@ -375,13 +388,7 @@ class KernelRunner:
         held = _Held(run, config, method, evaluates=self._data.evaluation is not None)
         if resume_from is not None:
             run_files.prepare_to_continue(run.gate, method, resume_from)
-        elif inherited is not None:
-            adapter = inherited
-
-            def inherit(trainer: Any) -> None:
-                held.report = warm_start(trainer.model, adapter)
-
-            run.gate.on_ready = inherit
+        self._generate_at_evaluations(run_id, held)
         self._listen(run_id, held)
         with no_progress_bars():
             run.advance(0)
@@ -389,96 +396,9 @@ class KernelRunner:
             return self._failure(run)
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
-        held.plan = self._plan(run.trainer)
+        held.plan = self._trainers.plan(method, run.trainer)
         self._held[run_id] = held
         return held
-
-    def _trainer(self, method: Method, config: RunConfig, base: Any, gate: Gate, run_id: int, *, resuming: bool) -> Any:
-        """Called in the run's greenlet, under the run's process state."""
-        arguments = self._arguments(method, config, self._folder / "runs" / str(run_id))
-        if resuming:
-            arguments.eval_on_start = False  # it was evaluated when it started
-        formatting = self._extra(config, "formatting_func")
-        returns_text = formatting is not None and isinstance(formatting(dict(next(iter(self._data.train)))), str)
-        train, evaluation = self._formatted.get(None if returns_text else formatting)
-        compute, generates = self._extra(config, "compute_metrics"), self._extra(config, "generation_config")
-        if compute is not None and generates is not None:
-            rows = self._formatted.get(formatting)[1]
-            gate.on_evaluated = self._generation(run_id, base, compute, generates, rows)
-        model, share_unchanged = _model_for(config, base.model)
-        trainer = method.trainer(
-            TrainerParts(
-                model=model,
-                tokenizer=base.tokenizer_for(method.tokenizer_settings(dict(config.training))),
-                arguments=arguments,
-                peft_config=None if config.peft is None else self._peft_config(config),
-                train_dataset=train,
-                eval_dataset=evaluation,
-                formatting_func=formatting if returns_text else None,
-                compute_metrics=None if generates is not None else compute,
-                callbacks=[gate],
-                prepared=self._prepared,
-            )
-        )
-        share_unchanged()
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ in _PRINTERS:
-                trainer.remove_callback(callback)
-        return trainer
-
-    def _arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:
-        given = decode(dict(config.training), self._objects)
-        if given.get("load_best_model_at_end"):
-            given.setdefault("save_strategy", given.get("eval_strategy", "no"))
-        else:
-            given["save_strategy"] = "no"  # the engine saves
-        given |= {
-            "output_dir": str(folder / "trainer"),
-            "report_to": "none",
-            "disable_tqdm": True,
-            "dataloader_num_workers": 0,
-            "push_to_hub": False,
-            "log_level": "passive",
-        }
-        for name in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
-            given.pop(name, None)  # of workers, of which there are none
-        if self._data.evaluation is None and given.get("eval_strategy", "no") != "no":
-            raise ConfigError(
-                f"training_args.eval_strategy={given['eval_strategy']!r} needs evaluation data; "
-                "give run_fit an eval_dataset, or remove eval_strategy."
-            )
-        if self._data.is_streaming and given.get("max_steps", -1) < 1:
-            raise ConfigError(
-                "the training data is a stream without length, so epochs cannot be counted; set training_args.max_steps."
-            )
-        return method.arguments(given)
-
-    def _peft_config(self, config: RunConfig) -> LoraConfig:
-        given = decode(dict(config.peft or {}), self._objects)
-        given.setdefault("task_type", "CAUSAL_LM")
-        return LoraConfig(**given)
-
-    def _extra(self, config: RunConfig, name: str) -> Any:
-        return decode(config.extras.get(name), self._objects)
-
-    def _plan(self, trainer: Any) -> Plan:
-        args, total = trainer.args, int(trainer.state.max_steps)
-        rows = self._rows(trainer, total)
-        return Plan(
-            rows=rows,
-            examples=self._data.examples or rows,
-            batch_size=args.per_device_train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
-            total_steps=total,
-            num_chunks=self._num_chunks,
-            drop_last=args.dataloader_drop_last,
-        )
-
-    def _rows(self, trainer: Any, total_steps: int) -> int:
-        if self._data.is_streaming:
-            args = trainer.args
-            return total_steps * int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
-        return len(trainer.train_dataset)
 
     def _remove_later_checkpoints_of_trainer(self, run_id: int, steps: int) -> None:
         """Those of load_best_model_at_end from beyond the point where the run goes on: they will be made again."""
@@ -524,7 +444,8 @@ class KernelRunner:
             for name, value in metrics.items()
             if isinstance(value, int | float) and name not in ("step", "epoch") and not name.endswith(_CLOCK)
         }
-        plan = held.plan or (self._plan(held.run.trainer) if held.run.trainer is not None else None)
+        trainer = held.run.trainer
+        plan = held.plan or (self._trainers.plan(held.method, trainer) if trainer is not None else None)
         if not numbers or plan is None:
             return None
         if held.points and held.points[-1].step == step:
@@ -540,28 +461,29 @@ class KernelRunner:
         held.points.append(point)
         return point
 
-    def _generation(
-        self, run_id: int, base: Any, compute: Callable[..., Any], generates: dict[str, Any], rows: Any
-    ) -> Callable[[Any], None]:
+    def _generate_at_evaluations(self, run_id: int, held: _Held) -> None:
         """What to do at an evaluation when the user's metrics want generated texts."""
+        trainers, config = self._trainers, held.config
+        compute, generates = trainers.extra(config, "compute_metrics"), trainers.extra(config, "generation_config")
+        if compute is None or generates is None:
+            return
 
         def evaluated(trainer: Any) -> None:
             step = trainer.state.global_step
             metrics = generated_metrics(
                 trainer.model,
                 trainer.processing_class,
-                list(rows),
+                list(trainers.formatted.get(trainers.extra(config, "formatting_func"))[1] or ()),
                 generates,
                 compute,
                 batch_size=trainer.args.per_device_eval_batch_size,
                 seed=trainer.args.seed + step,
                 is_over=self._abandoned.is_set,
             )
-            held = self._held.get(run_id)
-            if held is not None:
+            if run_id in self._held:
                 self._record(held, step, metrics)
 
-        return evaluated
+        held.run.gate.on_evaluated = evaluated
 
     # ---- failures
 
@@ -586,15 +508,6 @@ class KernelRunner:
         self.release(request.run_id)
         memory.collect()
         return result
-
-
-def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
-    """The model of a run, and what to do once its adapter is there."""
-    if config.peft is None:
-        return copy.deepcopy(base).requires_grad_(True), lambda: None  # full fine-tuning must not touch the shared ones
-    if changes_base_weights(config.peft.get("init_lora_weights")):
-        return tree_copy(base)
-    return tree_clone(base), lambda: None
 
 
 @contextmanager

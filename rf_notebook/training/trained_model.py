@@ -26,6 +26,24 @@ def base_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseMode
     return models.get(model_config, use_cpu=bool(config.training.get("use_cpu", False)))
 
 
+def reference_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseModel | None:
+    """The model that a config names as its reference."""
+    name = config.extras.get("ref_model_name")
+    if name is None:
+        return None
+    kwargs = decode(config.extras.get("ref_model_kwargs"), objects)
+    chosen = decode({field: config.model[field] for field in MODEL_FIELDS}, objects)
+    if name == chosen["model_name"] and kwargs is None:
+        return base_of(models, objects, config)  # the same weights: nothing is loaded twice
+    chosen |= {
+        "model_name": name,
+        "model_type": config.extras.get("ref_model_type") or chosen["model_type"],
+        "model_kwargs": kwargs or {},
+        "tokenizer_kwargs": chosen["tokenizer_kwargs"] or {},
+    }
+    return models.get(chosen, use_cpu=bool(config.training.get("use_cpu", False)))
+
+
 def trained_model(
     models: BaseModels,
     folder: Path,

@@ -12,20 +12,30 @@ the factors (Eckart and Young 1936). Where only one of the two uses DoRA, see ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rf_notebook.core.run import WarmStartReport
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import StoredFolder, WarmStartReport
+from rf_notebook.training import checkpoints
+from rf_notebook.training.base_models import tree_clone
+from rf_notebook.training.process_state import isolated
 
 _FILE = "adapter_layers.safetensors"
+_REFERENCE_FILE = "reference_layers.safetensors"
+_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+#: The name of the frozen adapter that trl makes of the one that a run starts from.
+REFERENCE_ADAPTER = "ref"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,67 @@ class AdapterSnapshot:
     others: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run starts from."""
+
+    adapter: AdapterSnapshot
+    reference: AdapterSnapshot | None
+    """What DPO and GRPO compare with; None for the base model."""
+
+
+def load_start(folder: Path, base: Callable[[], Any]) -> Start:
+    """Read what ``save_start`` or ``adopt_adapter`` wrote.
+
+    Args:
+        folder: Where it lies; already verified.
+        base: Gives the base model, for an adapter in peft's own format.
+    """
+    if (folder / _FILE).exists():
+        reference = _load(folder / _REFERENCE_FILE) if (folder / _REFERENCE_FILE).exists() else None
+        return Start(_load(folder / _FILE), reference)
+    with isolated():
+        model = PeftModel.from_pretrained(tree_clone(base()), str(folder), is_trainable=True)
+        adapter = take_snapshot(model)
+    return Start(adapter, adapter)
+
+
+def save_start(start: Start, folder: Path) -> None:
+    """Write a start into a folder as safetensors."""
+    _save(start.adapter, folder / _FILE)
+    if start.reference is not None:
+        _save(start.reference, folder / _REFERENCE_FILE)
+
+
+def check_adapter(path: Path) -> None:
+    """Refuse a folder that holds no adapter which can be started from.
+
+    Raises:
+        ConfigError: with the folder and what would do.
+    """
+    missing = [name for name in _PEFT_FILES if not (path / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"warm_start_from={str(path)!r} is no adapter: it has no {' and no '.join(missing)}. "
+            "Give a folder that export(run, path) or peft's save_pretrained wrote."
+        )
+
+
+def adopt_adapter(root: Path, path: Path, target: str) -> StoredFolder:
+    """Copy an adapter in peft's format into the experiment ``root``, so that the run does not depend on other folders.
+
+    Raises:
+        ConfigError: when it is none.
+    """
+    check_adapter(path)
+
+    def copy(folder: Path) -> None:
+        for name in _PEFT_FILES:
+            shutil.copyfile(path / name, folder / name)
+
+    return checkpoints.write_folder(root, target, copy, steps=0, samples=0)
+
+
 def take_snapshot(model: Any) -> AdapterSnapshot:
     """Copy the adapter of a PEFT model."""
     layers = {name: _read(place) for name, place in _places(model)}
@@ -57,8 +128,7 @@ def take_snapshot(model: Any) -> AdapterSnapshot:
     return AdapterSnapshot(layers, others)
 
 
-def save_snapshot(snapshot: AdapterSnapshot, folder: Path) -> None:
-    """Write a snapshot into a folder as safetensors."""
+def _save(snapshot: AdapterSnapshot, file: Path) -> None:
     tensors: dict[str, Tensor] = {}
     scales: dict[str, str] = {}
     for name, layer in snapshot.layers.items():
@@ -68,14 +138,13 @@ def save_snapshot(snapshot: AdapterSnapshot, folder: Path) -> None:
             if tensor is not None:
                 tensors[f"{name}:{part}"] = tensor.contiguous().cpu()
     tensors.update({f"{name}:other": tensor.contiguous().cpu() for name, tensor in snapshot.others.items()})
-    save_file(tensors, folder / _FILE, metadata=scales)
+    save_file(tensors, file, metadata=scales)
 
 
-def load_snapshot(folder: Path) -> AdapterSnapshot:
-    """Read a snapshot that ``save_snapshot`` wrote."""
+def _load(path: Path) -> AdapterSnapshot:
     parts: dict[str, dict[str, Tensor]] = {}
     others: dict[str, Tensor] = {}
-    with safe_open(folder / _FILE, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         scales = file.metadata() or {}
         for key in file.keys():  # noqa: SIM118 - not a mapping
             name, _, part = key.rpartition(":")
@@ -88,12 +157,19 @@ def load_snapshot(folder: Path) -> AdapterSnapshot:
 
 
 @torch.no_grad()
-def warm_start(model: Any, parent: AdapterSnapshot) -> WarmStartReport:
-    """Give a PEFT model, freshly initialised, the parent's function as far as its shape allows."""
+def warm_start(model: Any, parent: AdapterSnapshot, *, adapter: str | None = None) -> WarmStartReport:
+    """Give a PEFT model, freshly initialised, the parent's function as far as its shape allows.
+
+    Args:
+        model: Of the new run.
+        parent: What it starts from.
+        adapter: The name of the adapter that is written; the active one when omitted.
+    """
+    places = list(_places(model, adapter))
     copied, grown, fresh = [], [], []
     shrunk: dict[str, float] = {}
     taken: set[str] = set()
-    for name, place in _places(model):
+    for name, place in places:
         layer = parent.layers.get(name)
         if layer is None or not place.fits(layer):
             fresh.append(name)
@@ -106,9 +182,9 @@ def warm_start(model: Any, parent: AdapterSnapshot) -> WarmStartReport:
             copied.append(name)
         else:
             grown.append(name)
-    lora = {id(p) for _, place in _places(model) for p in place.parameters()}
+    lora = {id(p) for _, place in places for p in place.parameters()}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or id(parameter) in lora:
+        if not parameter.requires_grad or id(parameter) in lora or adapter is not None:
             continue
         given = parent.others.get(name)
         if given is not None and given.shape == parameter.shape:
@@ -165,8 +241,8 @@ class _Place:
         return weight.T if transposed else weight
 
 
-def _places(model: Any) -> Iterator[tuple[str, _Place]]:
-    adapter = model.active_adapter
+def _places(model: Any, adapter: str | None = None) -> Iterator[tuple[str, _Place]]:
+    adapter = adapter or model.active_adapter
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer) and (adapter in module.lora_A or adapter in module.lora_embedding_A):
             yield name, _Place(module, adapter)

@@ -84,7 +84,7 @@ class CloneForm:
             knobs = [key for key in varying_knobs(state) if _is_editable(key, flat.get(key))]
             usual = [key for key in _USUAL if config.peft is not None or not key.startswith("peft_config.")]
             first = list(dict.fromkeys([*knobs, *usual]))[:_MOST_FIELDS]
-            keys = config_keys(config.method)
+            keys = config_keys(config)
             for key in first:
                 self._add(key, config, flat)
             self._rows.children = tuple(self._fields.values())
@@ -266,12 +266,12 @@ def _is_editable(key: str, value: Json) -> bool:
 
 
 def _placeholder(key: str, config: RunConfig) -> str:
-    argument = argument_of(key, config.method)
+    argument = argument_of(key, config)
     return f"default {argument.default!r}"[:60] if argument is not None else ""
 
 
 def _options(key: str, config: RunConfig) -> Iterable[str]:
-    argument = argument_of(key, config.method)
+    argument = argument_of(key, config)
     if argument is not None and "bool" in argument.annotation:
         return ("True", "False")
     if knob_name(key) == "target_modules":

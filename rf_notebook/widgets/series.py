@@ -45,6 +45,11 @@ class _Column:
 class RunSeries:
     """The points of one run as arrays; ``update`` takes in only what is new."""
 
+    _columns: dict[str, _Column]
+    _metrics: dict[str, tuple[_Column, _Column]]
+    _groups: tuple[tuple[MetricPoint, ...], ...]
+    _last: MetricPoint | None
+
     def __init__(self) -> None:
         self.version = 0
         """Grows with every change."""
@@ -132,9 +137,9 @@ class RunSeries:
 
     def _clear(self) -> None:
         self._columns = {name: _Column() for name in X_AXES}
-        self._metrics: dict[str, tuple[_Column, _Column]] = {}
-        self._groups: tuple[tuple[MetricPoint, ...], ...] = ()
-        self._last: MetricPoint | None = None
+        self._metrics = {}
+        self._groups = ()
+        self._last = None
         self.version += 1
 
 

@@ -1,6 +1,8 @@
 """A config holds what was typed, refuses what cannot be, and computes nothing before a concrete config is built."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from rf_notebook.automl import (
     RFDPOConfig,
     RFGridSearch,
     RFGRPOConfig,
+    RFIA3Config,
     RFLoraConfig,
     RFModelConfig,
     RFRandomSearch,
@@ -17,6 +20,7 @@ from rf_notebook.automl import (
 )
 from rf_notebook.automl.arguments import arguments_of
 from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
 from rf_notebook.automl.encoding import Objects, decode, encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import canonical_json
@@ -31,7 +35,7 @@ def concrete(search, seed=1, **kwargs):
     return search.run_configs(Objects(), seed=seed, **kwargs)
 
 
-@pytest.mark.parametrize("kind", ["peft.LoraConfig", "trl.SFTConfig", "trl.DPOConfig", "trl.GRPOConfig"])
+@pytest.mark.parametrize("kind", [c.wraps for c in (*ADAPTER_CONFIGS.values(), *TRAINING_CONFIGS.values())])
 def test_the_arguments_read_from_the_source_are_those_of_the_class(kind):
     import peft
     import trl
@@ -175,10 +179,63 @@ def test_older_spellings_without_an_exact_meaning_are_refused_with_the_replaceme
         RFSFTConfig(**given)
 
 
-def test_torch_dtype_is_dtype_and_load_in_4bit_is_refused_with_the_replacement():
+def test_torch_dtype_is_dtype_and_load_in_4bit_a_quantization_config():
     assert model(model_kwargs={"torch_dtype": "auto"}).model_kwargs == {"dtype": "auto"}
-    with pytest.raises(ConfigError, match=r"quantization_config=BitsAndBytesConfig\(load_in_4bit=True\)"):
-        model(model_kwargs={"load_in_4bit": True})
+    assert model(model_kwargs={"load_in_4bit": True, "load_in_8bit": False}).model_kwargs == {
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    }
+    with pytest.raises(ConfigError, match="'quantization_config' twice"):
+        model(model_kwargs={"load_in_4bit": True, "load_in_8bit": True})
+
+
+def test_arguments_that_today_have_no_effect_are_accepted_with_a_warning_at_the_users_line():
+    for make in (lambda: RFDPOConfig(max_prompt_length=64), lambda: setattr(RFDPOConfig(), "max_prompt_length", 64)):
+        with pytest.warns(UserWarning, match=r"RFDPOConfig\(max_prompt_length=64\) has no effect") as caught:
+            make()
+        assert caught[0].filename == __file__
+    assert (
+        RFDPOConfig(model_adapter_name="default", ref_adapter_name="reference", force_use_ref_model=False).given() == {}
+    )
+
+
+@pytest.mark.parametrize("method", ["SFT", "DPO", "GRPO"])
+def test_the_losses_that_can_be_chosen_are_those_in_the_source_of_trl(method):
+    import importlib.util
+
+    from rf_notebook.automl.validation import _LOSSES
+
+    folder = Path(importlib.util.find_spec("trl").origin).parent / "trainer"
+    source = (folder / f"{method.lower()}_trainer.py").read_text() + (
+        folder / f"{method.lower()}_config.py"
+    ).read_text()
+    found = set(re.findall(r"loss_type == [\"'](\w+)[\"']", source))
+    found |= {
+        name for names in re.findall(r"loss_type in [\[(]([^\])]*)[\])]", source) for name in re.findall(r"\w+", names)
+    }
+    assert found <= set(_LOSSES[f"RF{method}Config"])
+    assert all(f"'{name}'" in source or f'"{name}"' in source for name in _LOSSES[f"RF{method}Config"])
+
+
+def test_dpo_takes_one_loss_or_several_and_names_a_wrong_one():
+    assert RFDPOConfig(loss_type="ipo").loss_type == "ipo"
+    assert RFDPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]).loss_type == ["sigmoid", "sft"]
+    with pytest.raises(ConfigError, match="did you mean 'sigmoid'"):
+        RFDPOConfig(loss_type=["sft", "sigmod"])
+
+
+def test_another_trainers_config_as_an_edit_makes_a_run_of_that_method():
+    (parent,) = concrete(RFGridSearch(model(), "SFT"))
+    for edits in (RFDPOConfig(beta=0.2), {"training_args": RFDPOConfig(beta=0.2)}):
+        config, changed = apply_edits(parent, edits, Objects())
+        assert config.method == "DPO"
+        assert config.training == {"beta": 0.2, "seed": 1}
+        assert config.peft == parent.peft
+        assert changed["trainer_type"] == "DPO"
+    other, _ = apply_edits(parent, RFIA3Config(target_modules=["k_proj"]), Objects())
+    assert other.peft == {"peft_type": "IA3", "target_modules": ["k_proj"]}
+    again, changed = apply_edits(other, {"target_modules": ["v_proj"]}, Objects())
+    assert again.peft == {"peft_type": "IA3", "target_modules": ["v_proj"]}
+    assert changed == {"peft_config.target_modules": ["v_proj"]}
 
 
 def test_edits_by_dotted_key_nested_dict_bare_name_and_config_mean_the_same():
@@ -211,7 +268,6 @@ def test_edits_by_dotted_key_nested_dict_bare_name_and_config_mean_the_same():
         ({"training_args": 5}, "takes"),
         ({3: 4}, "keys are names"),
         ("faster", "edits must be a dict"),
-        (RFDPOConfig(), "has no argument|DPO|takes"),
     ],
 )
 def test_edits_that_cannot_be_are_refused(edits, sentence):

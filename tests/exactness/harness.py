@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl.configs import TRAINING_CONFIGS, RFModelConfig, adapter_config_of
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.ports import EventStore
@@ -19,7 +19,10 @@ from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
-from tests.exactness.sft_configs import SFT, arguments, without_clock
+from tests.exactness.cases import CASES, REWARDS, arguments, without_clock
+
+#: Of the model that is DPO's reference where it is not the base.
+REFERENCE_SEED = 99
 
 
 class WatchedRunner(KernelRunner):
@@ -41,13 +44,20 @@ class WatchedRunner(KernelRunner):
 
 
 def run_config(name: str, objects: Objects) -> Any:
-    lora = SFT[name][2]
+    case = CASES[name]
+    adapter = None
+    if case.adapter is not None:
+        given = {key: value for key, value in case.adapter.items() if key != "peft_type"}
+        adapter = adapter_config_of(case.adapter)(**given)
     fields = RFModelConfig(
         model_name="tiny",
-        peft_config=None if lora is None else RFLoraConfig(**lora),
-        training_args=RFSFTConfig(**arguments(name)),
+        peft_config=adapter,
+        training_args=TRAINING_CONFIGS[case.method](**arguments(name)),
+        reward_funcs=[REWARDS[reward] for reward in case.rewards] or None,
+        ref_model_name="another" if case.own_reference else None,
+        ref_model_kwargs={"seed": REFERENCE_SEED} if case.own_reference else None,
     ).given()
-    return build_run_config(fields, "SFT", objects, seed=0)
+    return build_run_config(fields, case.method, objects, seed=0)
 
 
 def start(

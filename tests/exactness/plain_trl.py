@@ -8,28 +8,49 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
+from peft import get_peft_config
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
-from tests.exactness.sft_configs import ON_CPU, SFT, arguments, data, without_clock
+from tests.exactness.cases import CASES, ON_CPU, REWARDS, arguments, data, without_clock
+from tests.exactness.harness import REFERENCE_SEED
+
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    "SFT": (SFTConfig, SFTTrainer),
+    "DPO": (DPOConfig, DPOTrainer),
+    "GRPO": (GRPOConfig, GRPOTrainer),
+}
 
 
 def train(name: str, folder: Path) -> None:
-    kind, _, lora = SFT[name]
-    train_rows, eval_rows = data(kind)
+    case = CASES[name]
+    train_rows, eval_rows = data(case.data)
     given = arguments(name)
     if not given.get("load_best_model_at_end"):
         given["save_strategy"] = "no"
-    trainer = SFTTrainer(
-        model=tiny_model().to("cpu" if ON_CPU else "cuda"),  # where it is when several runs share it
-        args=SFTConfig(output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given),
+    config_class, trainer_class = _CLASSES[case.method]
+    model = tiny_model()
+    # Where trl loads the reference of a full fine-tuning from.
+    model.save_pretrained(folder / "base")
+    model.config._name_or_path = str(folder / "base")
+    device = "cpu" if ON_CPU else "cuda"
+    more: dict[str, Any] = {}
+    if case.rewards:
+        more["reward_funcs"] = [REWARDS[reward] for reward in case.rewards]
+    if case.own_reference:
+        more["ref_model"] = tiny_model(seed=REFERENCE_SEED)
+    adapter = None if case.adapter is None else {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | case.adapter
+    trainer = trainer_class(
+        model=model.to(device),  # where it is when several runs share it
+        args=config_class(output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given),
         train_dataset=train_rows,
         eval_dataset=eval_rows,
         processing_class=tiny_tokenizer(),
-        peft_config=None if lora is None else LoraConfig(task_type="CAUSAL_LM", **lora),
+        peft_config=None if adapter is None else get_peft_config(adapter),
+        **more,
     )
     trainer.train()
     weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}

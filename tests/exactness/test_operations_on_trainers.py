@@ -13,11 +13,11 @@ from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.memory import MemoryStore
+from tests.exactness.cases import data
 from tests.exactness.harness import start, turn_all
-from tests.exactness.sft_configs import data
 
 pytestmark = pytest.mark.slow
-NAMES = ["cosine_dropout", "dora", "neftune_max_steps", "plateau_scheduler"]
+NAMES = ["sft_cosine_dropout", "sft_dora", "sft_neftune_max_steps", "sft_plateau_scheduler"]
 
 
 def outcome(engine: Any, run_id: int) -> tuple[list[Any], dict[str, torch.Tensor] | None]:

@@ -93,7 +93,7 @@ def test_a_formatting_func_is_applied_once_and_its_columns_are_all_that_is_left(
 )
 def test_a_formatting_func_that_cannot_work_is_refused(function, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        check_formatting(function, as_dataset(ROWS, "train_dataset"))
+        check_formatting(function, ROWS[0], "prompt and completion")
 
 
 def test_preparation_is_shared_by_equal_settings_only():

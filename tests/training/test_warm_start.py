@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from rf_notebook.testing.tiny import tiny_model
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.warm_start import load_snapshot, save_snapshot, take_snapshot, warm_start
+from rf_notebook.training.warm_start import Start, load_start, save_start, take_snapshot, warm_start
 
 BASE = tiny_model()
 IDS = torch.arange(2 * 24).view(2, 24) % 500
@@ -122,8 +122,10 @@ def test_dropped_and_fresh_modules_are_reported():
 def test_a_snapshot_comes_back_from_the_disk_as_it_was(tmp_path):
     mother = adapted(seed=1, trained=True, use_dora=True, modules_to_save=["lm_head"])
     snapshot = take_snapshot(mother)
-    save_snapshot(snapshot, tmp_path)
-    again = load_snapshot(tmp_path)
+    save_start(Start(snapshot, None), tmp_path)
+    start = load_start(tmp_path, base=lambda: pytest.fail("no model is needed"))
+    assert start.reference is None
+    again = start.adapter
     assert again.layers.keys() == snapshot.layers.keys()
     for name, layer in snapshot.layers.items():
         assert again.layers[name].scale == layer.scale

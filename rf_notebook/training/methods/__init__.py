@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.methods.base import Method
+from rf_notebook.training.methods.dpo import DPO
+from rf_notebook.training.methods.grpo import GRPO
 from rf_notebook.training.methods.sft import SFT
 
-METHODS: dict[str, Method] = {"SFT": SFT()}
+METHODS: dict[str, Method] = {"SFT": SFT(), "DPO": DPO(), "GRPO": GRPO()}
 
 
 def method_named(name: str) -> Method:
-    """The method of a trainer_type.
-
-    Raises:
-        ConfigError: for one that cannot be trained yet.
-    """
-    if name not in METHODS:
-        raise ConfigError(
-            f"trainer_type={name!r} can be configured but not trained by this version; it trains {', '.join(METHODS)}."
-        )
+    """The method of a trainer_type, which the config was checked to be one of."""
     return METHODS[name]
 
 

@@ -1,12 +1,15 @@
-"""What does a training method have to say for itself?"""
+"""What does a training method have to say for itself, and what do trl's trainers share?"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rf_notebook.core.run import Generation
+from rf_notebook.core.values import Json
 from rf_notebook.training.datasets import PreparedDatasets
 
 
@@ -15,18 +18,94 @@ class TrainerParts:
     """All that a trainer is built from; everything but the shared data belongs to this run alone."""
 
     model: Any
-    """A module tree of the run's own."""
+    """A module tree of the run's own; a PEFT model when the run starts from an adapter that is also its reference."""
     tokenizer: Any
     arguments: Any
     """What ``Method.arguments`` made."""
     peft_config: Any | None
+    """None when all weights are trained, and when ``model`` has its adapter already."""
     train_dataset: Any
     eval_dataset: Any | None
-    formatting_func: Callable[[dict[str, Any]], str] | None
+    formatting_func: Callable[[dict[str, Any]], str] | None = None
     """Only one that returns text, which trl applies itself."""
-    compute_metrics: Callable[[Any], dict[str, float]] | None
+    compute_metrics: Callable[[Any], dict[str, float]] | None = None
     callbacks: list[Any]
     prepared: PreparedDatasets
+    reference_model: Any | None = None
+    """A module tree over the reference's weights, when the method asked for one."""
+    prepare_reference: Callable[[Any], None] = lambda _model: None
+    """Gives the model's reference adapter its weights, where they are not those that the run starts from."""
+    reference_key: str | None = None
+    """Equal for runs whose reference gives the same probabilities; None when nothing is known of it."""
+    reward_funcs: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What one pass over the data is, to a method."""
+
+    rows: int
+    """Rows that are gone through."""
+    repeats: int = 1
+    """How often each row is part of a batch: GRPO's generations times its iterations."""
+
+
+class Method(Protocol):
+    """One of trl's trainers."""
+
+    needs: str
+    """The columns that the data must have, in words."""
+
+    def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+        """Whether a row with these columns can be trained on under these arguments."""
+
+    def arguments(self, given: dict[str, Any]) -> Any:
+        """Trl's config object. Raises what trl raises."""
+
+    def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
+        """Refuse fields of RFModelConfig that cannot be. Raises ConfigError."""
+
+    def one_pass(self, arguments: Any, rows: int) -> Pass:
+        """What a pass over so many rows is."""
+
+    def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
+        """Whether the trainer wants a second model; without one, the base under the adapter is the reference."""
+
+    def has_reference(self, arguments: Any) -> bool:
+        """Whether training compares with a reference at all."""
+
+    def trainer(self, parts: TrainerParts) -> Any:
+        """The trainer, as a user of trl would build it."""
+
+    def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments by which the trainer changes its tokenizer."""
+
+    def completions(self, trainer: Any) -> tuple[Generation, ...]:
+        """What the model wrote most recently as part of its training, with its rewards."""
+
+    def extra_state(self, trainer: Any) -> dict[str, Any]:
+        """What the trainer accumulates beyond its checkpoint: tensors, plain numbers, lists and dicts."""
+
+    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
+        """The inverse, before the first step."""
+
+
+class RunTrainer:
+    """Comes before trl's trainer among the bases and takes three side effects away.
+
+    Telemetry, model cards, and a collection of the whole process's garbage before the first step
+    (``Accelerator.free_memory`` of an accelerator that holds nothing yet, 0.3 s a run).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.accelerator.free_memory = lambda *objects: list(objects)  # type: ignore[attr-defined]
+
+    def _send_telemetry(self) -> None:
+        """Nothing that the user did not ask for."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """A checkpoint inside an experiment is no publication."""
 
 
 def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
@@ -46,20 +125,33 @@ def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
-class Method(Protocol):
-    """One of trl's trainers."""
+def preparation_settings(arguments: Any, names: tuple[str, ...], tokenizer: Any) -> dict[str, Json]:
+    """What decides how trl prepares a data set, as a key."""
+    return {"tokenizer": id(tokenizer)} | {name: repr(getattr(arguments, name, None)) for name in names}
 
-    def arguments(self, given: dict[str, Any]) -> Any:
-        """Trl's config object. Raises what trl raises."""
 
-    def trainer(self, parts: TrainerParts) -> Any:
-        """The trainer, as a user of trl would build it."""
+def counters(trainer: Any) -> dict[str, Any]:
+    """What every trainer of trl counts between two logs, and over the whole run."""
+    return {
+        "total_train_tokens": int(trainer._total_train_tokens),
+        "train_metrics": {name: list(values) for name, values in trainer._metrics["train"].items()},
+    }
 
-    def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The arguments by which the trainer changes its tokenizer."""
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:
-        """What the trainer accumulates beyond its checkpoint: plain numbers, lists and dicts."""
+def restore_counters(trainer: Any, state: dict[str, Any]) -> None:
+    """The inverse of ``counters``."""
+    trainer._total_train_tokens = state["total_train_tokens"]
+    trainer._metrics["train"] = defaultdict(list, {k: list(v) for k, v in state["train_metrics"].items()})
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
-        """The inverse, before the first step."""
+
+def reference_weights(trainer: Any) -> dict[str, Any]:
+    """The weights of a reference that follows the policy (``sync_ref_model``); of a fixed one nothing is saved."""
+    if trainer.ref_model is None or not trainer.args.sync_ref_model:
+        return {}
+    return {name: tensor.detach().cpu() for name, tensor in trainer.ref_model.state_dict().items()}
+
+
+def restore_reference_weights(trainer: Any, weights: dict[str, Any]) -> None:
+    """The inverse of ``reference_weights``."""
+    if weights:
+        trainer.ref_model.load_state_dict(weights)

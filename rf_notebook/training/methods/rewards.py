@@ -1,0 +1,137 @@
+"""What does a reward function give that cannot be trained on? Said with the function's name and the row."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import redact
+
+#: What trl hands to every reward function for all rows together (trl 1.16); all else has one value a row.
+_SHARED = ("trainer_state", "log_extra", "log_metric", "environments")
+_SHOWN = 60
+
+
+def watched(reward: Any) -> Any:
+    """A reward function whose result is checked before trl takes it; reward models as they are.
+
+    An async function is awaited here: trl would start a thread with an event loop that nobody stops.
+    A ``None`` among the rewards is left to trl, which takes it as "this function says nothing about this row".
+    """
+    if isinstance(reward, nn.Module):
+        return reward
+    name = reward_name(reward)
+
+    def checked(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+        try:
+            rewards = _call(reward, prompts=prompts, completions=completions, **columns)
+        except Exception as error:
+            where = _culprit(reward, prompts, completions, columns)
+            raise ConfigError(
+                f"the reward function {name!r} raised {type(error).__name__}: {redact(str(error))}, {where}."
+            ) from error
+        return _checked(name, rewards, prompts)
+
+    checked.__name__ = name
+    return checked
+
+
+def check_rewards(funcs: Sequence[Any]) -> None:
+    """Refuse reward functions that trl could not call.
+
+    Raises:
+        ConfigError: naming the function.
+    """
+    for reward in funcs:
+        if isinstance(reward, str | nn.Module):
+            continue
+        try:
+            signature = inspect.signature(reward)
+        except (TypeError, ValueError):
+            continue  # a built-in without a signature
+        kinds = [parameter.kind for parameter in signature.parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise ConfigError(
+                f"the reward function {reward_name(reward)!r} has the signature {signature}; trl calls it with prompts=, "
+                "completions=, completion_ids= and every column of the data, so give it **kwargs."
+            )
+
+
+def reward_name(reward: Any) -> str:
+    """The name of a reward function, or of the model that gives rewards."""
+    while isinstance(reward, functools.partial):
+        reward = reward.func
+    return reward if isinstance(reward, str) else str(getattr(reward, "__name__", type(reward).__name__))
+
+
+def _call(reward: Callable[..., Any], **given: Any) -> Any:
+    made = reward(**given)
+    return asyncio.run(_awaited(made)) if inspect.isawaitable(made) else made
+
+
+async def _awaited(made: Any) -> Any:
+    return await made
+
+
+def _checked(name: str, rewards: Any, prompts: Sequence[Any]) -> list[float | None]:
+    """The rewards as numbers.
+
+    Raises:
+        ConfigError: for anything else than one finite number (or None) a completion.
+    """
+    expected = f"it must return a list of {len(prompts)} numbers, one for each completion"
+    if rewards is None:
+        raise ConfigError(f"the reward function {name!r} returned None; {expected}.")
+    try:
+        found = list(rewards)
+    except TypeError:
+        raise ConfigError(f"the reward function {name!r} returned a {type(rewards).__name__}; {expected}.") from None
+    if len(found) != len(prompts):
+        raise ConfigError(f"the reward function {name!r} returned {len(found)} rewards; {expected}.")
+    checked: list[float | None] = []
+    for row, reward in enumerate(found):
+        if reward is None:
+            checked.append(None)
+            continue
+        try:
+            number = float(reward)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(
+                f"the reward function {name!r} returned {reward!r:.80} {_row(row, prompts[row])}; a reward is a finite number."
+            )
+        checked.append(number)
+    return checked
+
+
+def unscored(names: Sequence[str], row: int, prompt: Any) -> ConfigError:
+    """The refusal of a completion about which no function says anything."""
+    listed = " and ".join(map(repr, names))
+    return ConfigError(
+        f"the reward function {listed} returned None {_row(row, prompt)}; at least one must give a number."
+    )
+
+
+def _culprit(reward: Callable[..., Any], prompts: list[Any], completions: list[Any], columns: dict[str, Any]) -> str:
+    """Where it happens: the first row that fails alone."""
+    for row, prompt in enumerate(prompts):
+        alone = {k: v if k in _SHARED or not isinstance(v, list) else [v[row]] for k, v in columns.items()}
+        try:
+            _call(reward, prompts=[prompt], completions=[completions[row]], **alone)
+        except Exception:  # noqa: BLE001 - whatever it raises, this is the row
+            return _row(row, prompt)
+    return f"for a batch of {len(prompts)} completions, though for none of them alone"
+
+
+def _row(row: int, prompt: Any) -> str:
+    text = prompt if isinstance(prompt, str) else prompt[-1].get("content") if prompt else ""
+    shown = redact(str(text))
+    return f"for completion {row + 1} of its batch, to the prompt {shown[:_SHOWN] + ('...' if len(shown) > _SHOWN else '')!r}"

@@ -1,0 +1,301 @@
+"""How does a run's config become trl's trainer, and would it?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+from peft import PeftConfig, get_peft_config, get_peft_model
+
+from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.core.errors import ConfigError, RFNotebookError
+from rf_notebook.core.redaction import redact
+from rf_notebook.core.run import RunConfig, WarmStartReport
+from rf_notebook.planning.chunks import Plan, check_num_chunks
+from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
+from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting
+from rf_notebook.training.methods import Method, method_named
+from rf_notebook.training.methods.base import TrainerParts
+from rf_notebook.training.parked import Gate
+from rf_notebook.training.process_state import isolated
+from rf_notebook.training.trained_model import base_of, reference_of
+from rf_notebook.training.warm_start import REFERENCE_ADAPTER, Start, warm_start
+
+#: Printers that trl and transformers add to every trainer.
+_PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")
+#: Fields of RFModelConfig that only one method uses.
+_OF_ONE_METHOD = {"reward_funcs": "GRPO", "ref_model_name": "DPO"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainers:
+    """Makes the trainers of one experiment."""
+
+    folder: Path
+    """The experiment's."""
+    data: ExperimentData
+    objects: Objects
+    models: BaseModels
+    formatted: FormattedData
+    prepared: PreparedDatasets
+    num_chunks: int
+
+    def validate(self, config: RunConfig) -> None:
+        """Try all that can be tried without a model.
+
+        Raises:
+            ConfigError: what the libraries, the data or the method would refuse.
+        """
+        method = method_named(config.method)
+        with isolated():
+            try:
+                arguments = self.arguments(method, config, self.folder / "runs" / "0")
+                if config.peft is not None:
+                    self._peft_config(config)
+            except RFNotebookError:
+                raise
+            except Exception as error:
+                remedy = " On this device set training_args.bf16=False." if "bf16/gpu" in str(error) else ""
+                raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
+        self._check_fields(method, config, arguments)
+        self._check_columns(method, config)
+        self._check_chunks(method, config, arguments)
+
+    def _check_fields(self, method: Method, config: RunConfig, arguments: Any) -> None:
+        for name, owner in _OF_ONE_METHOD.items():
+            if config.method != owner and config.extras.get(name) is not None:
+                raise ConfigError(
+                    f"{name} belongs to trainer_type={owner!r}, and this config is {config.method}; remove it."
+                )
+        is_named = config.extras.get("ref_model_name") is not None
+        method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=is_named)
+        extras = {name: self.extra(config, name) for name in config.extras}
+        method.check(arguments, extras, evaluates=self.data.evaluation is not None)
+        if config.extras.get("warm_start_from") is not None and config.peft is None:
+            raise ConfigError(
+                "warm_start_from is an adapter, and peft_config=None trains all weights; give a peft_config."
+            )
+
+    def _check_columns(self, method: Method, config: RunConfig) -> None:
+        formatting = self.extra(config, "formatting_func")
+        columns = self.data.first_row
+        made_by = "train_dataset has"
+        if formatting is not None:
+            made = check_formatting(formatting, columns, method.needs)
+            if isinstance(made, str):
+                if config.method != "SFT":
+                    raise ConfigError(
+                        f"formatting_func returns text, which {config.method} cannot train on; "
+                        f"return a dict with {method.needs}."
+                    )
+                return
+            columns = made
+            made_by = "formatting_func returns"
+        if not method.fits(columns, config.training):
+            raise ConfigError(
+                f"{config.method} needs rows with {method.needs}; {made_by} {', '.join(columns)}. "
+                "Make them in formatting_func."
+            )
+
+    def _check_chunks(self, method: Method, config: RunConfig, arguments: Any) -> None:
+        if self.data.examples is None or config.training.get("packing"):
+            return  # how many rows there are is known when the data is packed, or never
+        one_pass = method.one_pass(arguments, self.data.examples)
+        check_num_chunks(
+            self.num_chunks,
+            rows=one_pass.rows,
+            repeats=one_pass.repeats,
+            batch_size=arguments.per_device_train_batch_size,
+            accumulation=arguments.gradient_accumulation_steps,
+        )
+
+    def build(
+        self,
+        method: Method,
+        config: RunConfig,
+        gate: Gate,
+        run_id: int,
+        *,
+        start: Start | None,
+        on_started: Callable[[WarmStartReport], None],
+        is_continued: bool,
+    ) -> Any:
+        """The trainer; called in the run's greenlet, under the run's process state.
+
+        Args:
+            method: Of the config.
+            config: The run's.
+            gate: Among the trainer's callbacks.
+            run_id: For the folders.
+            start: The adapter that the run starts from.
+            on_started: Told what a warm start took over.
+            is_continued: Whether a checkpoint gives the trainer its weights after this.
+        """
+        base = base_of(self.models, self.objects, config)
+        arguments = self.arguments(method, config, self.folder / "runs" / str(run_id))
+        if is_continued:
+            arguments.eval_on_start = False  # it was evaluated when it started
+        formatting = self.extra(config, "formatting_func")
+        returns_text = formatting is not None and isinstance(formatting(dict(self.data.first_row)), str)
+        train, evaluation = self.formatted.get(None if returns_text else formatting)
+        generates = self.extra(config, "generation_config")
+        peft_config = None if config.peft is None else self._peft_config(config)
+        model, share_unchanged = _model_for(config, base.model)
+        reference_base = reference_of(self.models, self.objects, config)
+        prepare_reference: Callable[[Any], None] = lambda _model: None  # noqa: E731 - replaced below
+        has_adapter_reference = False
+        if start is not None and peft_config is not None:
+            has_adapter_reference = (
+                start.reference is not None and method.has_reference(arguments) and reference_base is None
+            )
+            if has_adapter_reference:
+                # Handed a model with its adapter, trl keeps a copy of that adapter as the reference.
+                model = _with_adapter(model, peft_config, arguments.seed)
+                peft_config = None
+                on_started(warm_start(model, start.adapter))
+                prepare_reference = _reference_from(start)
+            elif not is_continued:
+                gate.on_ready = lambda trainer: on_started(warm_start(trainer.model, start.adapter))
+        reference, reference_key = self._reference(
+            method, config, arguments, base, reference_base, has_adapter_reference=has_adapter_reference
+        )
+        trainer = method.trainer(
+            TrainerParts(
+                model=model,
+                tokenizer=base.tokenizer_for(method.tokenizer_settings(dict(config.training))),
+                arguments=arguments,
+                peft_config=peft_config,
+                train_dataset=train,
+                eval_dataset=evaluation,
+                formatting_func=formatting if returns_text else None,
+                compute_metrics=None if generates is not None else self.extra(config, "compute_metrics"),
+                callbacks=[gate],
+                prepared=self.prepared,
+                reference_model=reference,
+                prepare_reference=prepare_reference,
+                reference_key=reference_key,
+                reward_funcs=self._rewards(config),
+            )
+        )
+        share_unchanged()
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__name__ in _PRINTERS:
+                trainer.remove_callback(callback)
+        return trainer
+
+    def arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:
+        """Trl's config object of a run whose files go to ``folder``. Raises what trl raises."""
+        given = decode(dict(config.training), self.objects)
+        if given.get("load_best_model_at_end"):
+            given.setdefault("save_strategy", given.get("eval_strategy", "no"))
+        else:
+            given["save_strategy"] = "no"  # the engine saves
+        given |= {
+            "output_dir": str(folder / "trainer"),
+            "report_to": "none",
+            "disable_tqdm": True,
+            "dataloader_num_workers": 0,
+            "push_to_hub": False,
+            "log_level": "passive",
+        }
+        for name in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
+            given.pop(name, None)  # of workers, of which there are none
+        if self.data.evaluation is None and given.get("eval_strategy", "no") != "no":
+            raise ConfigError(
+                f"training_args.eval_strategy={given['eval_strategy']!r} needs evaluation data; "
+                "give run_fit an eval_dataset, or remove eval_strategy."
+            )
+        if self.data.is_streaming and given.get("max_steps", -1) < 1:
+            raise ConfigError(
+                "the training data is a stream without length, so epochs cannot be counted; set training_args.max_steps."
+            )
+        return method.arguments(given)
+
+    def plan(self, method: Method, trainer: Any) -> Plan:
+        """The course of a trainer that knows its data."""
+        arguments, total = trainer.args, int(trainer.state.max_steps)
+        batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        if self.data.is_streaming:
+            repeats = method.one_pass(arguments, total * batch * accumulation).repeats
+            rows = max(1, total * batch * accumulation // repeats)
+        else:
+            one_pass = method.one_pass(arguments, len(trainer.train_dataset))
+            rows, repeats = one_pass.rows, one_pass.repeats
+        return Plan(
+            rows=rows,
+            repeats=repeats,
+            examples=self.data.examples or rows,
+            batch_size=batch,
+            accumulation=accumulation,
+            total_steps=total,
+            num_chunks=self.num_chunks,
+            drop_last=arguments.dataloader_drop_last,
+        )
+
+    def extra(self, config: RunConfig, name: str) -> Any:
+        """The live value of a field of RFModelConfig that is not for the model, the adapter or the trainer."""
+        return decode(config.extras.get(name), self.objects)
+
+    def _peft_config(self, config: RunConfig) -> PeftConfig:
+        given = {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | decode(dict(config.peft or {}), self.objects)
+        return get_peft_config(given)
+
+    def _reference(
+        self,
+        method: Method,
+        config: RunConfig,
+        arguments: Any,
+        base: BaseModel,
+        named: BaseModel | None,
+        *,
+        has_adapter_reference: bool,
+    ) -> tuple[Any | None, str | None]:
+        """The model that the run is compared with, if it is one of its own, and a key for what it says."""
+        resident = named or base
+        known = named is not None or not (
+            has_adapter_reference or changes_base_weights((config.peft or {}).get("init_lora_weights"))
+        )
+        key = f"model {id(resident.model)}" if known else None
+        if not method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=named is not None):
+            return None, key
+        if getattr(arguments, "sync_ref_model", False):
+            return copy.deepcopy(resident.model), key  # it follows the policy, so its weights must be its own
+        return tree_clone(resident.model), key
+
+    def _rewards(self, config: RunConfig) -> tuple[Any, ...]:
+        given = self.extra(config, "reward_funcs")
+        if given is None:
+            return ()
+        listed = given if isinstance(given, list | tuple) else [given]
+        use_cpu = bool(config.training.get("use_cpu", False))
+        return tuple(
+            tree_clone(self.models.reward_model(one, use_cpu=use_cpu)) if isinstance(one, str) else one
+            for one in listed
+        )
+
+
+def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
+    """The model of a run, and what to do once its adapter is there."""
+    if config.peft is None:
+        return copy.deepcopy(base).requires_grad_(True), lambda: None  # full fine-tuning must not touch the shared ones
+    if changes_base_weights(config.peft.get("init_lora_weights")):
+        return tree_copy(base)
+    return tree_clone(base), lambda: None
+
+
+def _with_adapter(model: Any, peft_config: PeftConfig, seed: int) -> Any:
+    """The model with a fresh adapter, the one that trl would make of these arguments."""
+    set_seed(seed)
+    return get_peft_model(model, peft_config)
+
+
+def _reference_from(start: Start) -> Callable[[Any], None]:
+    def prepare(model: Any) -> None:
+        if start.reference is not None and start.reference is not start.adapter:
+            warm_start(model, start.reference, adapter=REFERENCE_ADAPTER)
+
+    return prepare

@@ -1,0 +1,439 @@
+"""The configs whose runs must equal plain TRL's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_QV = ["q_proj", "v_proj"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One config."""
+
+    method: str
+    data: str
+    """What ``data`` is asked for."""
+    training: dict[str, Any]
+    """Arguments of trl's config class."""
+    adapter: dict[str, Any] | None
+    """Arguments of peft's config class, and ``peft_type`` where it is not LoRA."""
+    rewards: tuple[str, ...] = ()
+    """Names in REWARDS."""
+    own_reference: bool = False
+    """Whether DPO compares with another model than the base."""
+
+
+_SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
+    "cosine_dropout": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "warmup_steps": 3,
+            "lr_scheduler_type": "cosine",
+            "seed": 42,
+            "eval_strategy": "steps",
+            "eval_steps": 5,
+            "gradient_checkpointing": False,
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
+    ),
+    "rslora_all_linear": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "num_train_epochs": 2,
+            "learning_rate": 3e-3,
+            "warmup_steps": 0.2,
+            "lr_scheduler_type": "cosine",
+            "seed": 7,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+            "gradient_checkpointing": True,
+        },
+        {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear", "use_rslora": True},
+    ),
+    "dora": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": 2,
+            "num_train_epochs": 2,
+            "learning_rate": 5e-4,
+            "warmup_steps": 4,
+            "lr_scheduler_type": "linear",
+            "seed": 42,
+            "eval_strategy": "epoch",
+            "gradient_checkpointing": True,
+        },
+        {
+            "r": 4,
+            "lora_alpha": 8,
+            "lora_dropout": 0.2,
+            "target_modules": ["q_proj", "o_proj", "down_proj"],
+            "use_dora": True,
+        },
+    ),
+    "neftune_max_steps": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "max_steps": 17,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 2,
+            "seed": 42,
+            "neftune_noise_alpha": 5.0,
+            "gradient_checkpointing": False,
+        },
+        {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.1,
+            "target_modules": ["gate_proj", "up_proj"],
+            "init_lora_weights": "gaussian",
+        },
+    ),
+    "bf16_load_best": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "seed": 5,
+            "bf16": True,
+            "load_best_model_at_end": True,
+            "save_strategy": "steps",
+            "save_steps": 3,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+            "save_total_limit": 1,
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
+    ),
+    "packing": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 1,
+            "num_train_epochs": 3,
+            "learning_rate": 1e-3,
+            "seed": 5,
+            "packing": True,
+            "eval_packing": False,
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
+    ),
+    "text_sgd_polynomial": (
+        "texts",
+        {
+            "per_device_train_batch_size": 3,
+            "num_train_epochs": 2,
+            "learning_rate": 5e-2,
+            "seed": 11,
+            "optim": "sgd",
+            "lr_scheduler_type": "polynomial",
+            "weight_decay": 0.1,
+            "max_grad_norm": 0.5,
+        },
+        {"r": 4, "lora_alpha": 4, "lora_dropout": 0.3, "target_modules": ["k_proj"]},
+    ),
+    "logged_every_seventh_step": (
+        "texts",
+        {
+            "per_device_train_batch_size": 2,
+            "num_train_epochs": 2,
+            "learning_rate": 2e-3,
+            "seed": 13,
+            "data_seed": 99,
+            "logging_steps": 7,
+            "lr_scheduler_type": "constant_with_warmup",
+            "warmup_steps": 5,
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "bias": "lora_only"},
+    ),
+    "adafactor": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 5,
+            "num_train_epochs": 3,
+            "learning_rate": 1e-3,
+            "seed": 3,
+            "optim": "adafactor",
+            "completion_only_loss": False,
+        },
+        {"r": 2, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["v_proj"]},
+    ),
+    "fractional_epochs_drop_last": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 3,
+            "gradient_accumulation_steps": 4,
+            "num_train_epochs": 2.5,
+            "learning_rate": 1e-3,
+            "seed": 21,
+            "dataloader_drop_last": True,
+            "lr_scheduler_type": "cosine_with_restarts",
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["o_proj"], "init_lora_weights": "pissa"},
+    ),
+    "dft_loss_shuffled": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 3,
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "seed": 8,
+            "loss_type": "dft",
+            "shuffle_dataset": True,
+            "eval_on_start": True,
+            "eval_strategy": "epoch",
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "init_lora_weights": "olora"},
+    ),
+    "chat_assistant_tokens": (
+        "chats",
+        {
+            "per_device_train_batch_size": 4,
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "seed": 17,
+            "max_length": 48,
+            "train_sampling_strategy": "group_by_length",
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "modules_to_save": ["embed_tokens"]},
+    ),
+    "plateau_scheduler": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "num_train_epochs": 1,
+            "learning_rate": 1e-2,
+            "seed": 31,
+            "lr_scheduler_type": "reduce_lr_on_plateau",
+            "lr_scheduler_kwargs": {"patience": 1},
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+        },
+        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
+    ),
+    "full_fine_tuning": (
+        "prompts",
+        {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "num_train_epochs": 1,
+            "learning_rate": 1e-3,
+            "warmup_steps": 3,
+            "seed": 42,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+        },
+        None,
+    ),
+}
+
+
+def checksum(completions: list[Any], **kwargs: Any) -> list[float]:
+    """A reward that every text has another of."""
+    return [sum(map(ord, text)) % 17 / 17 for text in map(text_of, completions)]
+
+
+def short(completions: list[Any], **kwargs: Any) -> list[float | None]:
+    """A reward for short texts, which says nothing about those with a z."""
+    return [None if "z" in text else 1.0 - len(text) / 50 for text in map(text_of, completions)]
+
+
+def like_the_column(completions: list[Any], word: list[str], **kwargs: Any) -> list[float]:
+    """A reward that compares with a column of the data."""
+    return [len(set(text) & set(one)) / len(one) for text, one in zip(map(text_of, completions), word, strict=True)]
+
+
+def text_of(completion: Any) -> str:
+    """A completion's text, of a conversation or not."""
+    return completion if isinstance(completion, str) else completion[0]["content"]
+
+
+REWARDS: dict[str, Callable[..., list[Any]]] = {f.__name__: f for f in (checksum, short, like_the_column)}
+
+_LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV}
+_DPO = {
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 1,
+    "learning_rate": 1e-3,
+}
+_GRPO = {
+    "per_device_train_batch_size": 4,
+    "num_generations": 4,
+    "max_completion_length": 8,
+    "num_train_epochs": 1,
+    "learning_rate": 3e-3,
+    "per_device_eval_batch_size": 4,
+}
+
+
+def _dpo(data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
+    own = bool(training.pop("own_reference", False))
+    return Case(method="DPO", data=data, training=_DPO | training, adapter=adapter, own_reference=own)
+
+
+def _grpo(*rewards: str, data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
+    return Case(method="GRPO", data=data, training=_GRPO | training, adapter=adapter, rewards=rewards)
+
+
+def _sft(adapter: dict[str, Any] | None, **training: Any) -> Case:
+    return Case(
+        method="SFT",
+        data="everything",
+        training={"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-3} | training,
+        adapter=adapter,
+    )
+
+
+CASES: dict[str, Case] = {
+    **{
+        f"sft_{name}": Case(method="SFT", data=kind, training=training, adapter=lora)
+        for name, (kind, training, lora) in _SFT.items()
+    },
+    # ---- all below train on the same rows, so that every method and kind of adapter takes turns in one process
+    "sft_among_others": _sft(_LORA, gradient_accumulation_steps=2, seed=6, neftune_noise_alpha=5.0),
+    "sft_full_sgd": _sft(None, optim="sgd", learning_rate=0.1, weight_decay=0.1, seed=3, eval_strategy="epoch"),
+    "sft_ia3": _sft(
+        {"peft_type": "IA3", "target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+        learning_rate=1e-2,
+        seed=4,
+    ),
+    "sft_prompt_tuning": _sft(
+        {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 5},
+        learning_rate=1e-2,
+        seed=5,
+        gradient_checkpointing=False,
+    ),
+    "sft_vera": _sft({"peft_type": "VERA", "r": 16, "target_modules": _QV, "vera_dropout": 0.1}, seed=8),
+    "dpo_sigmoid": _dpo(seed=1, num_train_epochs=2, eval_strategy="steps", eval_steps=7),
+    "dpo_ipo_precomputed": _dpo(
+        seed=2, loss_type="ipo", precompute_ref_log_probs=True, eval_strategy="epoch", logging_steps=3
+    ),
+    "dpo_precomputed_by_another_run": _dpo(
+        seed=3, adapter=_LORA | {"r": 4, "lora_dropout": 0.3}, precompute_ref_log_probs=True, beta=0.3
+    ),
+    "dpo_combined": _dpo(seed=4, ld_alpha=0.5, loss_type=["sigmoid", "bco_pair", "sft"], loss_weights=[0.8, 0.2, 1.0]),
+    "dpo_robust_rslora": _dpo(
+        seed=5,
+        loss_type="robust",
+        label_smoothing=0.2,
+        adapter=_LORA | {"use_rslora": True, "target_modules": "all-linear"},
+    ),
+    "dpo_hinge_dora": _dpo(seed=6, loss_type="hinge", adapter=_LORA | {"use_dora": True}),
+    "dpo_own_reference": _dpo(seed=7, own_reference=True, loss_type="apo_zero"),
+    "dpo_pissa": _dpo(seed=8, adapter=_LORA | {"init_lora_weights": "pissa"}, precompute_ref_log_probs=True),
+    "dpo_full": _dpo(seed=9, adapter=None, learning_rate=1e-4),
+    "dpo_full_precomputed": _dpo(
+        seed=10, adapter=None, precompute_ref_log_probs=True, f_divergence_type="js_divergence"
+    ),
+    "dpo_full_moving_reference": _dpo(
+        seed=11, adapter=None, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.5
+    ),
+    "dpo_chats": _dpo(data="chat_pairs", seed=12, max_length=48, loss_type="sigmoid_norm", num_train_epochs=2),
+    "grpo_plain": _grpo("checksum", seed=1, num_train_epochs=2),
+    "grpo_kl": _grpo("checksum", "short", seed=2, beta=0.1, gradient_accumulation_steps=2, eval_strategy="epoch"),
+    "grpo_iterations": _grpo(
+        "short", "checksum", seed=3, num_iterations=2, loss_type="grpo", num_train_epochs=2, max_steps=70
+    ),
+    "grpo_steps_per_generation": _grpo(
+        "like_the_column",
+        "checksum",
+        seed=4,
+        steps_per_generation=3,
+        num_iterations=3,
+        reward_weights=[1.0, 0.5],
+        max_steps=40,
+    ),
+    "grpo_two_generations": _grpo(
+        "checksum", seed=5, num_generations=2, loss_type="dr_grpo", scale_rewards="batch", temperature=0.7, top_p=0.9
+    ),
+    "grpo_entropy": _grpo(
+        "checksum",
+        seed=6,
+        use_adaptive_entropy=True,
+        gradient_accumulation_steps=2,
+        top_entropy_quantile=0.8,
+        logging_steps=3,
+    ),
+    "grpo_dora": _grpo(
+        "short", "checksum", seed=7, beta=0.05, adapter=_LORA | {"use_dora": True}, cast_lm_head_to_fp32=True
+    ),
+    "grpo_full": _grpo("checksum", seed=8, beta=0.04, adapter=None, learning_rate=1e-4),
+    "grpo_full_moving_reference": _grpo(
+        "checksum", seed=9, beta=0.1, adapter=None, learning_rate=1e-4, sync_ref_model=True, ref_model_sync_steps=3
+    ),
+    "grpo_chats": _grpo(
+        "checksum", "like_the_column", data="chat_pairs", seed=10, beta=0.02, num_iterations=2, max_steps=50
+    ),
+}
+
+#: Set RF_NOTEBOOK_TEST_CUDA=1 to compare on a GPU.
+ON_CPU = not os.environ.get("RF_NOTEBOOK_TEST_CUDA")
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """The arguments of trl's config class, as a user would type them."""
+    common: dict[str, Any] = {"use_cpu": ON_CPU, "logging_steps": 1, "bf16": False}
+    if CASES[name].method != "GRPO":
+        common["max_length"] = 64
+    return common | CASES[name].training
+
+
+def names_of(kind: str) -> list[str]:
+    """The cases that train on this data."""
+    return [name for name, case in CASES.items() if case.data == kind]
+
+
+def data(kind: str) -> tuple[Any, Any]:
+    """Training and evaluation rows."""
+    from rf_notebook.testing.tiny import preference_rows, prompt_rows, text_rows
+
+    if kind == "texts":
+        return text_rows(40, 1), text_rows(10, 2)
+    if kind == "prompts":
+        return prompt_rows(40, 1), prompt_rows(10, 2)
+    if kind == "everything":
+        return preference_rows(26, 1), preference_rows(6, 2)
+    to_chat = _chat if kind == "chats" else _chat_pair
+    made = (prompt_rows(40, 1), prompt_rows(10, 2)) if kind == "chats" else data("everything")
+    columns = [name for name in made[0].column_names if name != "word"]
+    return tuple(rows.map(to_chat, remove_columns=columns) for rows in made)  # type: ignore[return-value]
+
+
+def _says(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+def _chat(row: dict[str, str]) -> dict[str, Any]:
+    return {"messages": [_says("user", row["prompt"]), _says("assistant", row["completion"])]}
+
+
+def _chat_pair(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "prompt": [_says("user", row["prompt"])],
+        "chosen": [_says("assistant", row["chosen"])],
+        "rejected": [_says("assistant", row["rejected"])],
+    }
+
+
+CLOCK = ("runtime", "per_second", "step_time")
+
+
+def without_clock(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A log history minus wall times."""
+    return [{k: v for k, v in entry.items() if not k.endswith(CLOCK)} for entry in history]
