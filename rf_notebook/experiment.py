@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -176,6 +177,8 @@ class Experiment:
                 sample_prompts=sample_prompts,
                 before_import=show,
             )
+            for text in launch.warnings:
+                warnings.warn(text, stacklevel=2)
             if self._is_training:
                 self._attach(launch, extend=extend)
                 return
@@ -293,6 +296,28 @@ class Experiment:
         """
         return self._ask(run, lambda run_id: self._cloning(run_id, edits, warm_start))
 
+    def retry(self, run: RunLike) -> Receipt[Any]:
+        """Add a clone of a run that ran out of memory, with half its batch and twice its accumulation.
+
+        Returns:
+            A receipt; its ``result()`` is the new run's handle.
+
+        Raises:
+            IllegalOperation: for a run that did not fail so, or whose batch is one example.
+        """
+        self._refresh()
+        record = self._state.record(self._id_of(run))
+        if record.failure is None or not record.failure.out_of_memory:
+            raise IllegalOperation(
+                f"cannot retry run {record.run_id}: it did not run out of memory; clone it with edits."
+            )
+        if not record.failure.retry:
+            raise IllegalOperation(
+                f"cannot retry run {record.run_id}: its batch cannot be halved; clone it with a smaller max_length or "
+                "gradient_checkpointing=True."
+            )
+        return self.clone(run, dict(record.failure.retry))
+
     # ---- results
 
     @property
@@ -393,6 +418,50 @@ class Experiment:
 
         self._trained(run, create_model_fn, write)
         return target
+
+    def generate(
+        self,
+        run: RunLike | Iterable[RunLike],
+        prompts: str | Iterable[str],
+        *,
+        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
+        **settings: Any,
+    ) -> pd.DataFrame:
+        """What the models of runs write now, side by side; training goes on afterwards as if nothing had been asked.
+
+        Args:
+            run: An id, a handle, or several. A run in training answers as it stands, others from their checkpoint.
+            prompts: What is asked; a tokenizer's chat template is applied.
+            create_model_fn: As for ``load``.
+            settings: Arguments of ``generate``, such as ``max_new_tokens`` (64) and ``temperature`` (which means
+                sampling), and ``seed`` (0): the same seed gives the same texts.
+
+        Returns:
+            A row for each prompt, a column for each run.
+
+        Raises:
+            IllegalOperation: for a run that has no model yet.
+        """
+        import pandas as pd
+
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not asked or not all(isinstance(one, str) for one in asked):
+            raise ConfigError("generate(prompts=...) takes a text or a list of texts, at least one.")
+        given: list[RunLike] = [run] if isinstance(run, int | Run) else list(run)
+        if self._is_training:
+            run_ids = [self._id_of(one) for one in given]
+            engine = self._engine
+            written = engine.mailbox.submit(lambda: engine.generate(run_ids, asked, settings)).result()
+        else:
+            from rf_notebook.training.generation import texts_of
+
+            def write(model: Any, tokenizer: Any) -> list[str]:
+                return texts_of(model, tokenizer, asked, settings)
+
+            written = [self._trained(one, create_model_fn, write) for one in given]
+            run_ids = [self._id_of(one) for one in given]
+        columns = {f"run {run_id}": texts for run_id, texts in zip(run_ids, written, strict=True)}
+        return pd.DataFrame(columns, index=pd.Index(asked, name="prompt"))
 
     # ---- showing
 
@@ -558,7 +627,7 @@ class Experiment:
         runner.listener = engine.on_live
         first = self._state.started is None
         opened: Event = launch.started if first else ExperimentContinued(versions=launch.started.versions)
-        engine.commit([opened, *engine.new_runs(new)])
+        engine.commit([opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
         assert self._state.started is not None
         mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
         remove_orphans(self._folder, _folders_in_use(self._state))

@@ -44,6 +44,8 @@ class Launch:
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
+    warnings: tuple[str, ...]
+    """What may not work, in sentences."""
 
 
 def prepare(
@@ -101,7 +103,7 @@ def prepare(
         as_dataset(train_dataset, "train_dataset"),
         None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
     )
-    _check_with_libraries(folder, configs, data, objects, num_chunks)
+    told = _check_with_libraries(folder, configs, data, objects, num_chunks)
     started = ExperimentStarted(
         name=name,
         identity=uuid.uuid4().hex,
@@ -121,6 +123,7 @@ def prepare(
         create_model=create_model_fn,
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,
+        warnings=tuple(told),
     )
 
 
@@ -259,20 +262,22 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
 
 def _check_with_libraries(
     folder: Path, configs: Iterable[RunConfig], data: ExperimentData, objects: Objects, num_chunks: int
-) -> None:
+) -> list[str]:
     """What only the data, the methods, and trl's and peft's own classes know."""
     from rf_notebook.training.runner import KernelRunner
 
     runner = KernelRunner(folder, data, objects, None, num_chunks=num_chunks)
     tried: set[str] = set()
+    told: list[str] = []
     for number, config in enumerate(configs, start=1):
         if config.digest() in tried:
             continue
         tried.add(config.digest())
         try:
-            runner.validate(config)
+            told += [f"config {number}: {sentence}" for sentence in runner.validate(config)]
         except ConfigError as error:
             raise ConfigError(f"config {number}: {error}") from None
+    return told
 
 
 def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -> Iterable[str]:

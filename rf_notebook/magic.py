@@ -36,6 +36,8 @@ _HELP = {
     "pause": "no run gets a turn until resume",
     "delete": "remove runs, their memory and their checkpoints",
     "clone": "a new run: a run's config with edits; several values make several clones",
+    "retry": "a run that ran out of memory once more, with half its batch and twice its accumulation",
+    "generate": "what the models of runs write to a prompt, side by side",
     "wait": "wait until no run wants to train; interrupting the cell ends the waiting, not the training",
     "log": "what happened to a run, line by line",
     "export": "write a run's adapter to a folder",
@@ -186,6 +188,13 @@ class RapidFireMagics(Magics):
         made = receipt.result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
 
+    def _retry(self, given: argparse.Namespace) -> Any:
+        (run_id,) = self._run_ids([given.run], single=True)
+        return self._experiment.retry(run_id).result(_PATIENCE_SECONDS)
+
+    def _generate(self, given: argparse.Namespace) -> Any:
+        return self._experiment.generate(self._run_ids([given.runs]), given.prompts, max_new_tokens=given.tokens)
+
     def _operate(self, verb: str, words: Sequence[str]) -> Any:
         run_ids = self._run_ids(words, verb=verb)
         made = Host(self._experiment).operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
@@ -286,7 +295,10 @@ class RapidFireMagics(Magics):
         elif command == "clone" and len(words) >= 2 and experiment is not None:
             keys = [key for record in list(experiment._state.runs.values())[:1] for key in config_keys(record.config)]
             offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
-        elif command in ("stop", "resume", "delete", "clone", "log", "export") and experiment is not None:
+        elif (
+            command in ("stop", "resume", "delete", "clone", "retry", "generate", "log", "export")
+            and experiment is not None
+        ):
             offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]
         return [word for word in dict.fromkeys(offered) if word.startswith(begun)]
 
@@ -377,6 +389,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             {"nargs": "*", "metavar": "KEY=VALUE", "help": "learning_rate=5e-5; several: r=8,16 or 8..32 step 8"},
         ),
         (("--warm-start",), {"action": "store_true", "help": "start from the parent's adapter as it is now"}),
+    )
+    add("retry", run)
+    add(
+        "generate",
+        (("runs",), {"metavar": "RUN", "help": "3, 3,5, 2-4, best or all"}),
+        (("prompts",), {"nargs": "+", "metavar": "PROMPT", "help": "in quotes when it has spaces"}),
+        (("--tokens",), {"type": int, "default": 64, "help": "new tokens of each answer at most; 64"}),
     )
     add("wait", (("seconds",), {"nargs": "?", "type": float, "metavar": "SECONDS"}))
     add("log", run)

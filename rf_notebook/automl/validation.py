@@ -190,7 +190,7 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
 
 #: Of trl 1.16; a test looks each up in trl's source.
 _LOSSES: dict[str, tuple[str, ...]] = {
-    "RFSFTConfig": ("nll", "dft"),
+    "RFSFTConfig": ("nll", "dft", "chunked_nll"),
     "RFDPOConfig": (
         *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
         *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from rf_notebook.core.events import Event, Recorded
 from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.core.values import Json
 
 
 class CommitPoint(StrEnum):
@@ -135,8 +136,29 @@ class ChunkRunner(Protocol):
     def verify(self, folder: StoredFolder) -> None:
         """Raise CheckpointDamaged unless the folder is what was hashed when it was written."""
 
-    def validate(self, config: RunConfig) -> None:
-        """Raise ConfigError when the libraries would refuse the config; loads no model."""
+    def validate(self, config: RunConfig) -> list[str]:
+        """Raise ConfigError when the config cannot be trained; loads no model. Returns what the user should know."""
+
+    def generate(
+        self,
+        run_id: int,
+        config: RunConfig,
+        checkpoint: StoredFolder | None,
+        prompts: Sequence[str],
+        settings: Mapping[str, Json],
+    ) -> list[str]:
+        """What a run's model writes, held or from its checkpoint; training goes on as if nothing had been asked.
+
+        Args:
+            run_id: The run.
+            config: Its config.
+            checkpoint: Its newest, for a runner that does not hold it.
+            prompts: Whole texts, templates applied where the tokenizer has one.
+            settings: Arguments of ``generate``, and ``seed``.
+
+        Raises:
+            ConfigError: when there is neither a held run nor a checkpoint.
+        """
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """Delete checkpoint folders."""

@@ -134,6 +134,10 @@ class Failure:
     out_of_memory: bool = False
     peak_bytes: int | None = None
     """Highest device memory in use while the run had its turn, when it ran out of it."""
+    estimated_bytes: int | None = None
+    """What the memory plan had estimated."""
+    retry: Mapping[str, Json] = field(default_factory=dict)
+    """Edits, by dotted key, with which a clone may not fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 from rf_notebook.core.errors import CheckpointDamaged, LeaseLost, StorageFull
@@ -38,6 +38,7 @@ from rf_notebook.core.ports import (
 )
 from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
+from rf_notebook.core.values import Json
 from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.publisher import Publisher
@@ -157,6 +158,15 @@ class Engine:
             for run_id, config in enumerate(configs, start=first)
         ]
 
+    def generate(self, run_ids: Sequence[int], prompts: Sequence[str], settings: Mapping[str, Json]) -> list[list[str]]:
+        """What the models of runs write to prompts, run by run; called between two steps."""
+        written = []
+        for run_id in run_ids:
+            record = self.state.record(run_id)
+            newest = record.checkpoints[-1].folder if record.checkpoints else None
+            written.append(self._runner.generate(run_id, record.config, newest, prompts, settings))
+        return written
+
     def close_experiment(self, *, cancelled: bool) -> None:
         """Commit what is trained but not committed, and that the experiment ended; called between two steps."""
         run_id, self._in_chunk = self._in_chunk, None
@@ -231,8 +241,10 @@ class Engine:
         self._runner.remove(run_id, paths)
 
     def _clone(self, parent: RunRecord, operation: CloneRun, obeyed: OperationObeyed) -> int:
-        self._runner.validate(operation.config)
         run_id = max(self.state.runs) + 1
+        warnings = [
+            Noted(text=f"run {run_id}: {text}", run_id=run_id) for text in self._runner.validate(operation.config)
+        ]
         if operation.warm_start:
             request = SnapshotRequest(
                 run_id=parent.run_id,
@@ -255,6 +267,7 @@ class Engine:
                     edits=operation.edits,
                     warm_start=adapter,
                 ),
+                *warnings,
             ]
         )
         return run_id

@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rf_notebook.core.ports import (
     unobserved,
 )
 from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
+from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan, steps_per_pass
 from rf_notebook.training import checkpoints
 
@@ -142,10 +143,22 @@ class FakeRunner:
         """See ChunkRunner."""
         checkpoints.verify_folder(self._folder, folder)
 
-    def validate(self, config: RunConfig) -> None:
+    def validate(self, config: RunConfig) -> list[str]:
         """See ChunkRunner."""
         if config.training.get("learning_rate", 0) < 0:
             raise ConfigError("learning_rate must be at least 0.")
+        return []
+
+    def generate(
+        self,
+        run_id: int,
+        config: RunConfig,
+        checkpoint: StoredFolder | None,
+        prompts: Sequence[str],
+        settings: Mapping[str, Json],
+    ) -> list[str]:
+        """See ChunkRunner."""
+        return [f"run {run_id} to {prompt}" for prompt in prompts]
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""

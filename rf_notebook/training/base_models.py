@@ -86,6 +86,8 @@ class BaseModels:
         self._create_model = create_model
         self._models: dict[str, BaseModel] = {}
         self._reward_models: dict[str, Any] = {}
+        self.on_use: Callable[[Any], None] = lambda _model: None
+        """Called with each model that is asked for, before it is handed out."""
 
     def get(self, model_config: Mapping[str, Json], *, use_cpu: bool) -> BaseModel:
         """The base model that this part of a config chooses.
@@ -98,6 +100,7 @@ class BaseModels:
         if key not in self._models:
             with isolated(), no_progress_bars():
                 self._models[key] = self._load(dict(model_config), device)
+        self.on_use(self._models[key].model)
         return self._models[key]
 
     def reward_model(self, name: str, *, use_cpu: bool) -> Any:
@@ -108,7 +111,12 @@ class BaseModels:
             with isolated(), no_progress_bars():
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)
                 self._reward_models[key] = model.to(device)
+        self.on_use(self._reward_models[key])
         return self._reward_models[key]
+
+    def modules(self) -> list[Any]:
+        """All that are resident."""
+        return [*(base.model for base in self._models.values()), *self._reward_models.values()]
 
     def clear(self) -> None:
         """Let all models go."""

@@ -15,6 +15,10 @@ from rf_notebook.training.process_state import RandomState
 #: Keys of a generation_config that shape the prompts rather than the generation.
 _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
 _DEFAULT_MAX_INPUT_LENGTH = 4096
+#: Of an answer, where nothing else is said.
+_NEW_TOKENS = 64
+#: Whoever sets one of these wants to sample.
+_SAMPLING = ("temperature", "top_p", "top_k")
 
 
 class _StopWhen(StoppingCriteria):
@@ -82,8 +86,8 @@ def generated_metrics(
         prompt_and_reference(row, tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True))
         for row in rows
     ]
-    if ("temperature" in config or "top_p" in config or "top_k" in config) and "do_sample" not in config:
-        config["do_sample"] = True
+    if any(name in config for name in _SAMPLING):
+        config.setdefault("do_sample", True)
     config.setdefault("pad_token_id", tokenizer.pad_token_id)
     room = _DEFAULT_MAX_INPUT_LENGTH
     if isinstance(tokenizer.model_max_length, int) and tokenizer.model_max_length < 10**9:
@@ -130,6 +134,38 @@ def written_samples(
         is_over=is_over,
     )
     return tuple(Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True))
+
+
+def texts_of(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    settings: Mapping[str, Any],
+    is_over: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """What a model writes to prompts; the process's random streams are the same before and after.
+
+    Args:
+        model: As for ``generated_metrics``.
+        tokenizer: Likewise; its chat template is applied where it has one.
+        prompts: What a user asks.
+        settings: Arguments of ``generate``; ``seed`` of the sampling, 0 when omitted.
+        is_over: As for ``generated_metrics``.
+    """
+    config = {"max_new_tokens": _NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, **settings}
+    seed = config.pop("seed", 0)
+    config.setdefault("do_sample", any(name in config for name in _SAMPLING))
+    return _generate(
+        model,
+        tokenizer,
+        sample_texts(prompts, (), tokenizer),
+        config,
+        batch_size=len(prompts),
+        max_input_length=_DEFAULT_MAX_INPUT_LENGTH,
+        truncation_side="left",
+        seed=seed,
+        is_over=is_over,
+    )
 
 
 def sample_texts(wanted: int | Sequence[str], rows: Any, tokenizer: Any) -> list[str]:

@@ -18,13 +18,19 @@ def own_bytes(trainer: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def device_memory() -> tuple[str, int, int]:
-    """The device that runs train on: its name, its free bytes, and how many it has."""
-    if torch.cuda.is_available():
+def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
+    """The device that runs train on: its name, the bytes that can still be allocated, and how many it has."""
+    if torch.cuda.is_available() and not use_cpu:
         free, total = torch.cuda.mem_get_info()
-        return torch.cuda.get_device_name(), free, total
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.get_device_name(), free + unused, total
     memory = psutil.virtual_memory()
     return "CPU", memory.available, memory.total
+
+
+def allocated_bytes() -> int:
+    """Device memory in use by tensors; 0 without a GPU."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_initialized() else 0
 
 
 def collect() -> None:

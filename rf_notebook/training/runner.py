@@ -7,9 +7,10 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ from rf_notebook.core.ports import (
 )
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan
+from rf_notebook.planning.memory_plan import edits_sentence, gibibytes, halved_batch
 from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
-from rf_notebook.training.generation import generated_metrics, sample_texts, written_samples
+from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of, written_samples
+from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.parked import ParkedRun, ParkedStatus
 from rf_notebook.training.process_state import PROCESS, ProcessState
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
@@ -44,7 +49,7 @@ from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, sa
 #: New tokens of an answer to a sample prompt.
 _SAMPLE_TOKENS = 64
 #: Figures of the clock, no property of a config.
-_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "_step_time")
+_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
 
 
 @dataclass(slots=True)
@@ -65,8 +70,21 @@ class _Held:
     """To the sample prompts, at the boundary just reached."""
     writes_no_samples: bool = False
     notes: tuple[str, ...] = ()
+    need: Need | None = None
+    """What the memory plan says, once the trainer is there."""
+    used_bytes: int = 0
+    """The most that a turn took on the device beyond what lay there before."""
     uncommitted: TurnOutcome | None = None
     """Set while a finished turn waits for room on the disk."""
+
+    @property
+    def room(self) -> int:
+        """Device memory that the next turn needs beyond what the run keeps."""
+        if self.need is None:
+            return self.used_bytes
+        planned = self.need.estimate
+        estimated = planned.gradients + planned.activations + (planned.optimizer if self.run.step == 0 else 0)
+        return max(estimated, self.used_bytes)
 
 
 class KernelRunner:
@@ -112,6 +130,7 @@ class KernelRunner:
             formatted=FormattedData(data, folder / "data"),
             prepared=PreparedDatasets(),
             num_chunks=num_chunks,
+            needs=MemoryNeeds(),
         )
         self._fail_on_nan = fail_on_nan
         self._sample_prompts = sample_prompts
@@ -119,6 +138,8 @@ class KernelRunner:
         self._observer = observer
         self._log = log or logging.getLogger("rf_notebook.quiet")
         self._held: dict[int, _Held] = {}
+        self._residency = Residency(self._log)
+        self.models.on_use = lambda model: self._bring_in([model])
         self._interrupted = threading.Event()
         self._abandoned = threading.Event()
 
@@ -187,9 +208,30 @@ class KernelRunner:
         """See ChunkRunner."""
         checkpoints.verify_folder(self._folder, folder)
 
-    def validate(self, config: RunConfig) -> None:
+    def validate(self, config: RunConfig) -> list[str]:
         """See ChunkRunner."""
-        self._trainers.validate(config)
+        return self._trainers.validate(config)
+
+    def generate(
+        self,
+        run_id: int,
+        config: RunConfig,
+        checkpoint: StoredFolder | None,
+        prompts: Sequence[str],
+        settings: Mapping[str, Json],
+    ) -> list[str]:
+        """See ChunkRunner."""
+        held = self._held.get(run_id)
+        with PROCESS:
+            if held is not None and held.run.status is ParkedStatus.PARKED:
+                self._bring_in(self._trainers.modules_of(config), run_id)
+                trainer = held.run.trainer
+                with _inside(held):
+                    return texts_of(trainer.model, trainer.processing_class, prompts, settings, self._abandoned.is_set)
+            if checkpoint is None:
+                raise ConfigError(f"run {run_id} has no model yet; wait for its first chunk.")
+            model, tokenizer = trained_model(self.models, self._folder, self._objects, config, checkpoint)
+            return texts_of(model, tokenizer, prompts, settings, self._abandoned.is_set)
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
@@ -203,6 +245,7 @@ class KernelRunner:
             with PROCESS:
                 held.run.end()
             del held
+            self._residency.forget(_run_key(run_id))
             memory.collect()
 
     def rearm(self) -> None:
@@ -235,11 +278,16 @@ class KernelRunner:
             return self._commit(held, request.run_id, request.fence, held.uncommitted)
         boundary = plan.next_boundary(held.run.step)
         started = time.perf_counter()
+        self._bring_in(self._trainers.modules_of(held.config), request.run_id, room=held.room)
+        before = memory.allocated_bytes()
+        held.overhead_seconds += time.perf_counter() - started
+        started = time.perf_counter()
         held.run.advance(boundary)
         held.train_seconds += time.perf_counter() - started
+        held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
         match held.run.status:
             case ParkedStatus.FAILED:
-                return self._failed(request, self._failure(held.run))
+                return self._failed(request, self._failure(held))
             case ParkedStatus.FINISHED:
                 return self._finish_turn(request, held, TurnOutcome.COMPLETED)
             case ParkedStatus.PARKED if held.run.step >= boundary:
@@ -314,7 +362,7 @@ class KernelRunner:
                     trainer.evaluate()
                 return None
             except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
-                return _failure_of(error)
+                return _failure_of(error, held.config, need=held.need)
             finally:
                 del trainer.state.log_history[logged:]
                 del trainer.accelerator._dataloaders[loaders:]
@@ -338,7 +386,7 @@ class KernelRunner:
                 )
         except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
             held.writes_no_samples = True
-            held.notes += (f"run {run_id} writes no samples: {_failure_of(error).message}",)
+            held.notes += (f"run {run_id} writes no samples: {_failure_of(error, held.config).message}",)
 
     def _progress(self, held: _Held) -> Progress:
         plan, step = held.plan, held.run.step
@@ -368,11 +416,13 @@ class KernelRunner:
             resume_from = checkpoints.verify_folder(self._folder, request.continue_from)
             self._remove_later_checkpoints_of_trainer(run_id, request.continue_from.steps)
         try:
+            modules = self._loaded(config)
             start = None if request.warm_start is None else self._start(config, request.warm_start)
+            self._bring_in(modules, room=_weight_bytes(modules[0]) if config.peft is None else 0)
         except CheckpointDamaged:
             raise
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
-            return _failure_of(error)
+            return _failure_of(error, config)
 
         def started(report: WarmStartReport) -> None:
             held.report = report if resume_from is None else None
@@ -393,12 +443,44 @@ class KernelRunner:
         with no_progress_bars():
             run.advance(0)
         if run.status is ParkedStatus.FAILED:
-            return self._failure(run)
+            return self._failure(held)
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.plan = self._trainers.plan(method, run.trainer)
+        held.need = need_of_trainer(config, run.trainer, modules[0])
         self._held[run_id] = held
+        self._residency.keep(_run_key(run_id), lambda: self._own_tensors(held), is_base=False)
         return held
+
+    # ---- who is on the device
+
+    def _loaded(self, config: RunConfig) -> list[Any]:
+        """The models that a run needs; when there is no room to load one, everything else leaves the device first."""
+        try:
+            return self._trainers.modules_of(config)
+        except torch.cuda.OutOfMemoryError:
+            self._residency.clear()
+            memory.collect()
+            return self._trainers.modules_of(config)
+
+    def _bring_in(self, modules: Sequence[Any], run_id: int | None = None, *, room: int = 0) -> None:
+        """Have models and a run on the device, and ``room`` bytes beside them."""
+        for module in modules:
+            self._residency.keep(_model_key(module), partial(self._shared_tensors, module), is_base=True)
+        keys = [_model_key(module) for module in modules]
+        self._residency.use([*keys, *([] if run_id is None else [_run_key(run_id)])], room)
+
+    def _shared_tensors(self, module: Any) -> Iterator[torch.Tensor]:
+        """A resident model's tensors, and those of all runs over the same storage."""
+        yield from (own := list(tensors_of(module)))
+        storages = {storage_of(tensor) for tensor in own}
+        for held in self._held.values():
+            yield from (t for t in trainer_tensors(held.run.trainer) if storage_of(t) in storages)
+
+    def _own_tensors(self, held: _Held) -> Iterator[torch.Tensor]:
+        """What only this run holds."""
+        shared = {storage_of(tensor) for module in self.models.modules() for tensor in tensors_of(module)}
+        yield from (t for t in trainer_tensors(held.run.trainer) if storage_of(t) not in shared)
 
     def _remove_later_checkpoints_of_trainer(self, run_id: int, steps: int) -> None:
         """Those of load_best_model_at_end from beyond the point where the run goes on: they will be made again."""
@@ -487,9 +569,9 @@ class KernelRunner:
 
     # ---- failures
 
-    def _failure(self, run: ParkedRun) -> Failure:
-        assert run.error is not None
-        return _failure_of(run.error, run.traceback_text)
+    def _failure(self, held: _Held) -> Failure:
+        assert held.run.error is not None
+        return _failure_of(held.run.error, held.config, held.run.traceback_text, held.need)
 
     def _failed(self, request: ChunkRequest, failure: Failure) -> ChunkResult:
         held = self._held.get(request.run_id)
@@ -522,16 +604,44 @@ def _inside(held: _Held) -> Iterator[None]:
         notebook.install()
 
 
-def _failure_of(error: BaseException, text: str | None = None) -> Failure:
+def _run_key(run_id: int) -> str:
+    return f"run {run_id}"
+
+
+def _model_key(module: Any) -> str:
+    return f"model {id(module)}"
+
+
+def _weight_bytes(module: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def _failure_of(error: BaseException, config: RunConfig, text: str | None = None, need: Need | None = None) -> Failure:
     if isinstance(error, CheckpointDamaged):
         raise error
-    out_of_memory = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
     message = redact(f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error))
-    peak = memory.peak_bytes() if out_of_memory else None
+    full = redact(text if text is not None else "".join(traceback.format_exception(error)))
+    if not isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return Failure(message=message, traceback=full)
+    peak, estimated = memory.peak_bytes(), None if need is None else need.estimate
+    retry = halved_batch(config.training)
+    told = "out of device memory"
     if peak is not None:
-        message = f"out of device memory at a peak of {peak / 2**30:.2f} GiB; halve the batch or max_length. {message}"
-    full = text if text is not None else "".join(traceback.format_exception(error))
-    return Failure(message=message, traceback=redact(full), out_of_memory=out_of_memory, peak_bytes=peak)
+        told += f" at a peak of {gibibytes(peak)} GiB"
+    if estimated is not None:
+        told += f", where {estimated.sentence()} were estimated"
+    if retry:
+        remedy = f"retry it with {edits_sentence(retry)}, which keeps the examples of a step"
+    else:
+        remedy = "set gradient_checkpointing=True, or use a smaller max_length or model"
+    return Failure(
+        message=f"{told}; {remedy}. {message}",
+        traceback=full,
+        out_of_memory=True,
+        peak_bytes=peak,
+        estimated_bytes=None if estimated is None else estimated.total,
+        retry=retry,
+    )
 
 
 def _has_nan(metrics: dict[str, Any]) -> bool:

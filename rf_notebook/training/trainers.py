@@ -16,8 +16,10 @@ from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks
+from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting
+from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, memory_warning
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.parked import Gate
@@ -44,18 +46,22 @@ class Trainers:
     prepared: PreparedDatasets
     num_chunks: int
 
-    def validate(self, config: RunConfig) -> None:
+    needs: MemoryNeeds
+
+    def validate(self, config: RunConfig) -> list[str]:
         """Try all that can be tried without a model.
 
+        Returns:
+            What the user should be warned of.
+
         Raises:
-            ConfigError: what the libraries, the data or the method would refuse.
+            ConfigError: what the libraries, the data, the method or the device would refuse.
         """
         method = method_named(config.method)
         with isolated():
             try:
                 arguments = self.arguments(method, config, self.folder / "runs" / "0")
-                if config.peft is not None:
-                    self._peft_config(config)
+                peft_config = None if config.peft is None else self._peft_config(config)
             except RFNotebookError:
                 raise
             except Exception as error:
@@ -64,6 +70,18 @@ class Trainers:
         self._check_fields(method, config, arguments)
         self._check_columns(method, config)
         self._check_chunks(method, config, arguments)
+        return self._check_memory(config, arguments, peft_config)
+
+    def _check_memory(self, config: RunConfig, arguments: Any, peft_config: PeftConfig | None) -> list[str]:
+        need = self.needs.before_loading(config, arguments, peft_config)
+        if need is None:
+            return []
+        device, free, total = memory.device_memory(use_cpu=bool(config.training.get("use_cpu", False)))
+        refusal = memory_refusal(need, device, total)
+        if refusal is not None:
+            raise ConfigError(refusal)
+        warning = memory_warning(need, device, free)
+        return [] if warning is None else [warning]
 
     def _check_fields(self, method: Method, config: RunConfig, arguments: Any) -> None:
         for name, owner in _OF_ONE_METHOD.items():
@@ -187,6 +205,14 @@ class Trainers:
                 trainer.remove_callback(callback)
         return trainer
 
+    def modules_of(self, config: RunConfig) -> list[Any]:
+        """The resident models that a run needs, loaded if they are not there: its base, its reference, its rewards."""
+        models = [base_of(self.models, self.objects, config).model]
+        reference = reference_of(self.models, self.objects, config)
+        if reference is not None:
+            models.append(reference.model)
+        return [*models, *self._reward_models(config)]
+
     def arguments(self, method: Method, config: RunConfig, folder: Path) -> Any:
         """Trl's config object of a run whose files go to ``folder``. Raises what trl raises."""
         given = decode(dict(config.training), self.objects)
@@ -266,16 +292,19 @@ class Trainers:
             return copy.deepcopy(resident.model), key  # it follows the policy, so its weights must be its own
         return tree_clone(resident.model), key
 
-    def _rewards(self, config: RunConfig) -> tuple[Any, ...]:
+    def _listed_rewards(self, config: RunConfig) -> list[Any]:
         given = self.extra(config, "reward_funcs")
-        if given is None:
-            return ()
-        listed = given if isinstance(given, list | tuple) else [given]
+        return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+
+    def _reward_models(self, config: RunConfig) -> list[Any]:
         use_cpu = bool(config.training.get("use_cpu", False))
-        return tuple(
-            tree_clone(self.models.reward_model(one, use_cpu=use_cpu)) if isinstance(one, str) else one
-            for one in listed
-        )
+        names = [one for one in self._listed_rewards(config) if isinstance(one, str)]
+        return [self.models.reward_model(name, use_cpu=use_cpu) for name in names]
+
+    def _rewards(self, config: RunConfig) -> tuple[Any, ...]:
+        """Functions as they are; a model as a tree of its own over the shared weights."""
+        trees = iter([tree_clone(model) for model in self._reward_models(config)])
+        return tuple(next(trees) if isinstance(one, str) else one for one in self._listed_rewards(config))
 
 
 def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:

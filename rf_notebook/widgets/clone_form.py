@@ -78,12 +78,14 @@ class CloneForm:
         """Show the form for a run."""
         with self._lock:
             state = self._host.panel_state
-            config = state.record(run_id).config
+            record = state.record(run_id)
+            config = record.config
             flat = flatten(config.as_json())
+            offered = {} if record.failure is None else record.failure.retry
             self._run_id, self._fields, self._original = run_id, {}, {}
             knobs = [key for key in varying_knobs(state) if _is_editable(key, flat.get(key))]
             usual = [key for key in _USUAL if config.peft is not None or not key.startswith("peft_config.")]
-            first = list(dict.fromkeys([*knobs, *usual]))[:_MOST_FIELDS]
+            first = list(dict.fromkeys([*offered, *knobs, *usual]))[:_MOST_FIELDS]
             keys = config_keys(config)
             for key in first:
                 self._add(key, config, flat)
@@ -97,11 +99,15 @@ class CloneForm:
                     element("b", f"Clone run {run_id}"),
                     element(
                         "span",
-                        f"  the search's knobs first, {rest} more below; several values make several clones",
+                        "  what ran out of memory, with half the batch and twice the accumulation"
+                        if offered
+                        else f"  the search's knobs first, {rest} more below; several values make several clones",
                         class_="rf-dim",
                     ),
                 )
             )
+            for key, value in offered.items():
+                self._fields[key].value = _typed(value)
             self.warm.value = warm
             self.box.layout.display = None
             self._check()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.core.run import READY, RunState
+from rf_notebook.core.run import READY, Generation, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.runs import etas
 from rf_notebook.widgets.curves import operation_words
@@ -229,7 +229,7 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
 
 
 def samples(state: ExperimentState, selected: Collection[int]) -> Node:
-    """What the runs answer to the sample prompts, side by side."""
+    """What the runs answer to the sample prompts, side by side, and what they wrote in training, with its rewards."""
     written = {run_id: state.written[run_id] for run_id in sorted(state.written) if run_id in state.runs}
     if selected:
         written = {run_id: event for run_id, event in written.items() if run_id in selected} or written
@@ -245,11 +245,15 @@ def samples(state: ExperimentState, selected: Collection[int]) -> Node:
     for prompt in prompts:
         answers = []
         for event in written.values():
-            text = next((g.text for g in event.generations if g.prompt == prompt), "")
-            answers.append(element("td", text))
+            answers.append(element("td", *(_written(g) for g in event.generations if g.prompt == prompt)))
         rows.append(element("tr", element("th", prompt, scope="row"), *answers))
     table = element("table", element("thead", element("tr", element("th", "prompt"), *heads)), element("tbody", *rows))
     return element("div", table, class_="rf-samples")
+
+
+def _written(generation: Generation) -> Node:
+    rewards = ", ".join(f"{name} {value:.3g}" for name, value in generation.rewards.items())
+    return element("p", generation.text, element("span", f" {rewards}", class_="rf-dim") if rewards else None)
 
 
 # ---- messages and the log

@@ -382,6 +382,8 @@ CASES: dict[str, Case] = {
     ),
 }
 
+#: Of the model that is DPO's reference where it is not the base.
+REFERENCE_SEED = 99
 #: Set RF_NOTEBOOK_TEST_CUDA=1 to compare on a GPU.
 ON_CPU = not os.environ.get("RF_NOTEBOOK_TEST_CUDA")
 

@@ -19,10 +19,7 @@ from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
-from tests.exactness.cases import CASES, REWARDS, arguments, without_clock
-
-#: Of the model that is DPO's reference where it is not the base.
-REFERENCE_SEED = 99
+from tests.exactness.cases import CASES, REFERENCE_SEED, REWARDS, arguments, without_clock
 
 
 class WatchedRunner(KernelRunner):

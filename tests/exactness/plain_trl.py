@@ -15,8 +15,7 @@ from peft import get_peft_config
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
-from tests.exactness.cases import CASES, ON_CPU, REWARDS, arguments, data, without_clock
-from tests.exactness.harness import REFERENCE_SEED
+from tests.exactness.cases import CASES, ON_CPU, REFERENCE_SEED, REWARDS, arguments, data, without_clock
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "SFT": (SFTConfig, SFTTrainer),
@@ -61,7 +60,8 @@ def train(name: str, folder: Path) -> None:
 def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     for name in names:
-        # A fork before any training: the child has imported the libraries and nothing else.
+        # A fork before any training: the child has imported the libraries and nothing else. (On a GPU without
+        # bitsandbytes: importing that initialises CUDA, which a fork cannot use.)
         if os.fork() == 0:
             try:
                 train(name, folder)

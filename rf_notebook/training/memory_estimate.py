@@ -1,0 +1,171 @@
+"""How much memory would this config need? The libraries' own classes say what the weights are, on no device at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from peft import get_peft_model
+
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.values import Json, digest
+from rf_notebook.planning.memory_plan import (
+    Load,
+    MemoryEstimate,
+    ModelShape,
+    edits_sentence,
+    estimate,
+    gibibytes,
+)
+from rf_notebook.planning.memory_plan import remedy as remedy_edits
+from rf_notebook.training.process_state import isolated
+from rf_notebook.training.quiet import no_progress_bars
+
+#: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's name; Adam's otherwise.
+_STATES = {"sgd": 0.0, "adafactor": 0.1, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a run needs, and of what."""
+
+    shape: ModelShape
+    load: Load
+
+    @property
+    def estimate(self) -> MemoryEstimate:
+        """In bytes."""
+        return estimate(self.shape, self.load)
+
+
+class MemoryNeeds:
+    """Estimates for the configs of one experiment; each base model is described once."""
+
+    def __init__(self) -> None:
+        self._described: dict[str, Any] = {}
+        self._trained: dict[str, int] = {}
+
+    def before_loading(self, config: RunConfig, arguments: Any, peft_config: Any | None) -> Need | None:
+        """What a config needs, from the description of its model; None when that is not on this machine.
+
+        Args:
+            config: The run's.
+            arguments: Trl's config object.
+            peft_config: Of the adapter.
+        """
+        key = digest(dict(config.model))
+        if key not in self._described:
+            self._described[key] = model_without_weights(config.model)
+        model = self._described[key]
+        if model is None:
+            return None
+        trained_key = f"{key}:{digest(config.peft)}"
+        if trained_key not in self._trained:
+            self._trained[trained_key] = trainable_bytes(model, peft_config)
+        return _need(config, arguments, shape_of(model), self._trained[trained_key])
+
+
+def need_of_trainer(config: RunConfig, trainer: Any, base: Any) -> Need:
+    """What a run needs whose trainer and base model are there."""
+    trained = _bytes(p for p in trainer.model.parameters() if p.requires_grad)
+    return _need(config, trainer.args, shape_of(base), trained)
+
+
+def memory_refusal(need: Need, device: str, total: int) -> str | None:
+    """Why a run cannot fit, in a sentence; None when it might."""
+    estimated = need.estimate
+    if estimated.certain <= total:
+        return None
+    remedy = (
+        "give a peft_config" if not need.load.has_adapter else "load it quantised (model_kwargs) or use a smaller one"
+    )
+    return f"it needs at least {gibibytes(estimated.certain)} GiB and {device} has {gibibytes(total)} GiB; {remedy}."
+
+
+def memory_warning(need: Need, device: str, free: int) -> str | None:
+    """That a run will hardly fit, and what would make it; None when it should fit."""
+    estimated = need.estimate
+    if estimated.total <= free:
+        return None
+    edits = remedy_edits(need.shape, need.load, free)
+    knob = f"{edits_sentence(edits)} would fit" if edits else "use a smaller max_length or model"
+    return f"it may need {estimated.sentence()} and {device} has {gibibytes(free)} GiB free; {knob}."
+
+
+def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
+    """The base model of a config on the meta device, when its description is on this machine; None otherwise."""
+    name, kwargs = model_config.get("model_name"), dict(model_config.get("model_kwargs") or {})
+    if not isinstance(name, str) or kwargs.get("quantization_config") is not None:
+        return None
+    try:
+        with isolated(), no_progress_bars(), torch.device("meta"):
+            described = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+            if getattr(described, "quantization_config", None) is not None:
+                return None
+            dtype = kwargs.get("dtype") or "auto"
+            chosen = getattr(described, "dtype", None) if dtype == "auto" else getattr(torch, str(dtype), None)
+            return transformers.AutoModelForCausalLM.from_config(described, dtype=chosen or torch.float32)
+    except Exception:  # noqa: BLE001 - without a description there is no estimate; loading will say what is wrong
+        return None
+
+
+def shape_of(model: Any) -> ModelShape:
+    """What of a model decides memory."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1) or 1
+    hidden = getattr(config, "hidden_size", 0) or 0
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_width = getattr(config, "head_dim", None) or hidden // heads
+    return ModelShape(
+        weight_bytes=_bytes(model.parameters()),
+        element_bytes=next((p.element_size() for p in model.parameters() if p.is_floating_point()), 2),
+        layers=getattr(config, "num_hidden_layers", 0) or 0,
+        hidden=hidden,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
+        key_value_width=key_heads * head_width,
+    )
+
+
+def trainable_bytes(model: Any, peft_config: Any | None) -> int:
+    """Of the weights that a run over this model trains; the model is changed, so it is one on the meta device."""
+    if peft_config is None:
+        return _bytes(model.parameters())
+    with isolated(), torch.device("meta"):
+        adapted = get_peft_model(model, peft_config)
+    found = _bytes(p for p in adapted.parameters() if p.requires_grad)
+    adapted.unload()
+    return found
+
+
+def _need(config: RunConfig, arguments: Any, shape: ModelShape, trained: int) -> Need:
+    optim = str(getattr(arguments.optim, "value", arguments.optim))
+    states = next((ratio for name, ratio in _STATES.items() if optim.startswith(name)), 2.0)
+    is_checkpointed = bool(
+        getattr(arguments, "activation_checkpointing", None) or getattr(arguments, "gradient_checkpointing", False)
+    )
+    length, generated = int(getattr(arguments, "max_length", None) or 0), 0
+    if config.method == "GRPO":
+        length = int(arguments.max_completion_length)  # prompts come on top, and are not known
+        generated = int(arguments.generation_batch_size)
+    follows = getattr(arguments, "sync_ref_model", False)
+    load = Load(
+        method=config.method,
+        has_adapter=config.peft is not None,
+        trainable_bytes=trained,
+        optimizer_bytes=int(trained * (states / 4 if "8bit" in optim else states)),
+        reference_bytes=shape.weight_bytes if follows else 0,
+        examples=int(arguments.per_device_train_batch_size),
+        accumulation=int(arguments.gradient_accumulation_steps),
+        length=length,
+        generated_examples=generated,
+        is_checkpointed=is_checkpointed,
+        compute_bytes=2 if arguments.bf16 or arguments.fp16 else shape.element_bytes,
+    )
+    return Need(shape, load)
+
+
+def _bytes(parameters: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)

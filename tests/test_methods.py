@@ -1,0 +1,435 @@
+"""DPO and GRPO through the public API: references, rewards, mixed experiments, generation, a kill between two chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from trl import DPOConfig, DPOTrainer
+
+from rf_notebook import ConfigError, IllegalOperation
+from rf_notebook.automl import (
+    List,
+    RFDPOConfig,
+    RFGridSearch,
+    RFGRPOConfig,
+    RFIA3Config,
+    RFLoraConfig,
+    RFModelConfig,
+    RFSFTConfig,
+)
+from rf_notebook.testing.tiny import create_tiny, preference_rows, prompt_rows, tiny_model, tiny_tokenizer
+from tests.experiment_world import LORA, TRAINING, curve, model
+from tests.test_experiment import until
+
+DPO = {**TRAINING, "learning_rate": 1e-3}
+GRPO = {
+    **{name: value for name, value in TRAINING.items() if name != "max_length"},
+    "per_device_train_batch_size": 4,
+    "per_device_eval_batch_size": 4,
+    "num_generations": 4,
+    "max_completion_length": 8,
+}
+
+
+def length(completions, **kwargs):
+    return [float(len(text)) for text in completions]
+
+
+def dpo(*, lora=None, fields=None, **training):
+    return RFModelConfig(
+        model_name="tiny",
+        peft_config=RFLoraConfig(**{**LORA, **(lora or {})}),
+        training_args=RFDPOConfig(**{**DPO, **training}),
+        **(fields or {}),
+    )
+
+
+def grpo(rewards=length, *, fields=None, **training):
+    return RFModelConfig(
+        model_name="tiny",
+        peft_config=RFLoraConfig(**LORA),
+        training_args=RFGRPOConfig(**{**GRPO, **training}),
+        reward_funcs=rewards,
+        **(fields or {}),
+    )
+
+
+def fit(experiment, configs, *, rows=24, evaluates=False, **kwargs):
+    evaluation = preference_rows(4, 2) if evaluates else None
+    experiment.run_fit(
+        configs, create_tiny, preference_rows(rows, 1), evaluation, **{"num_chunks": 3, "seed": 1, **kwargs}
+    )
+    return experiment
+
+
+# ---- mixed experiments
+
+
+def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
+    configs = [RFGridSearch(model(), "SFT"), RFGridSearch(dpo(beta=List([0.1, 0.5])), "DPO"), grpo(), grpo(beta=0.1)]
+    experiment = fit(new(), configs, evaluates=True)
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 5
+    assert len(experiment._models._models) == 1, "one resident base model"
+    assert [run.config["trainer_type"] for run in experiment.runs] == ["SFT", "DPO", "DPO", "GRPO", "GRPO"]
+    experiment.end()
+    for run_id, config in ((1, model()), (3, dpo(beta=0.5)), (5, grpo(beta=0.1))):
+        alone = fit(new(f"alone {run_id}"), config, evaluates=True)
+        alone.end()
+        assert curve(alone, 1) == curve(experiment, run_id)
+
+
+def test_rows_without_the_columns_of_the_method_are_refused_before_any_model_is_loaded(new):
+    for configs, needs in (
+        (dpo(), "DPO needs rows with prompt, chosen and rejected; train_dataset has prompt, completion"),
+        (grpo(fields={"formatting_func": lambda row: {"question": row["prompt"]}}), "formatting_func returns question"),
+        (dpo(fields={"formatting_func": lambda row: row["prompt"]}), "formatting_func returns text, which DPO cannot"),
+    ):
+        with pytest.raises(ConfigError, match=needs):
+            new().run_fit(configs, lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
+
+
+def test_fields_of_another_method_are_refused(new):
+    for configs, sentence in (
+        (model().copy(), "reward_funcs belongs to trainer_type='GRPO'"),
+        (grpo(fields={"ref_model_name": "tiny"}), "ref_model_name belongs to trainer_type='DPO'"),
+        (RFModelConfig(model_name="tiny", training_args=RFGRPOConfig(**GRPO)), "GRPO needs reward_funcs"),
+        (grpo([length, length], reward_weights=[1.0]), "reward_weights has 1 numbers for 2"),
+        (grpo(per_device_train_batch_size=8, gradient_accumulation_steps=64), "needs 128 prompts, and the data has 24"),
+        (grpo(lambda completions: [1.0]), "give it \\*\\*kwargs"),
+        (dpo(sync_ref_model=True, precompute_ref_log_probs=True), "sync_ref_model=True moves the reference"),
+    ):
+        if "reward_funcs belongs" in sentence:
+            configs.reward_funcs = length
+        with pytest.raises(ConfigError, match=sentence):
+            fit(new(), configs)
+    with pytest.raises(ConfigError, match="per_device_eval_batch_size=6 is no multiple of the 4"):
+        fit(new(), grpo(per_device_eval_batch_size=6), evaluates=True)
+
+
+def test_formatting_func_makes_the_columns_of_each_method(new):
+    def pairs(row):
+        return {"prompt": row["a"], "chosen": row["b"], "rejected": row["c"]}
+
+    rows = (
+        preference_rows(24, 1)
+        .rename_columns({"prompt": "a", "chosen": "b", "rejected": "c"})
+        .remove_columns("completion")
+    )
+    experiment = new()
+    experiment.run_fit(
+        [dpo(fields={"formatting_func": pairs}), grpo(fields={"formatting_func": lambda row: {"prompt": row["a"]}})],
+        create_tiny,
+        rows,
+        num_chunks=2,
+    )
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed", "completed"]
+
+
+# ---- references
+
+
+def sft_then_dpo(experiment, **edits):
+    fit(experiment, RFGridSearch(model(num_train_epochs=2), "SFT"))
+    experiment.wait()
+    child = experiment.clone(1, RFDPOConfig(**{**DPO, "logging_steps": 1, **edits}), warm_start=True).result(timeout=30)
+    experiment.wait()
+    assert child.state == "completed", child.traceback
+    return child
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+def test_a_dpo_run_that_starts_from_an_sft_run_equals_plain_trl_on_the_peft_model(new, tmp_path, precompute):
+    experiment = new()
+    child = sft_then_dpo(experiment, precompute_ref_log_probs=precompute)
+    path = experiment.export(1, tmp_path / "adapter")
+    experiment.end()
+    torch.manual_seed(0)
+    trainer = DPOTrainer(
+        model=PeftModel.from_pretrained(tiny_model(), str(path), is_trainable=True),
+        args=DPOConfig(
+            output_dir=str(tmp_path / "plain"),
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            seed=1,
+            **{**DPO, "logging_steps": 1, "precompute_ref_log_probs": precompute},
+        ),
+        train_dataset=preference_rows(24, 1),
+        processing_class=tiny_tokenizer(),
+    )
+    trainer.train()
+    plain = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ours = [metrics["loss"] for _, metrics in curve(experiment, child.id) if "loss" in metrics]
+    assert ours == plain
+    assert ours[0] == pytest.approx(math.log(2)), "the reference is the model that it starts from"
+
+
+def test_an_adapter_path_and_a_clone_of_the_sft_run_give_the_same_dpo_run(new, tmp_path):
+    first = new("first")
+    child = sft_then_dpo(first)
+    path = first.export(1, tmp_path / "adapter")
+    first.end()
+    second = fit(new("second"), dpo(fields={"warm_start_from": path}, logging_steps=1))
+    second.wait()
+    assert curve(second, 1) == curve(first, child.id)
+    assert len(second.run(1).warm_start_report.copied) == 4
+    for file in path.iterdir():
+        file.unlink()  # the experiment has its own copy
+    second.end()
+    again = new("second")
+    assert curve(again, 1) == curve(first, child.id)
+
+
+def test_a_clone_of_a_dpo_run_keeps_its_parents_reference(new):
+    experiment = new()
+    child = sft_then_dpo(experiment)
+    grandchild = experiment.clone(child.id, {"r": 8, "lora_alpha": 16}, warm_start=True).result(timeout=30)
+    cold = experiment.clone(child.id, {"learning_rate": 0.0}, warm_start=True).result(timeout=30)
+    experiment.wait()
+    assert grandchild.state == cold.state == "completed", grandchild.traceback
+    first = curve(experiment, grandchild.id)[0][1]
+    assert first["loss"] == pytest.approx(curve(experiment, cold.id)[0][1]["loss"], rel=1e-5), (
+        "larger rank, same function"
+    )
+    assert first["rewards/margins"] != 0.0, "compared with the SFT model, not with its own start"
+
+
+def test_a_folder_that_is_no_adapter_is_refused_at_once(new, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"is no adapter: it has no adapter_config.json and no adapter_model.safetensors"
+    ):
+        fit(new(), dpo(fields={"warm_start_from": str(tmp_path)}))
+
+
+def test_a_reference_of_another_name_is_loaded_once_and_shared(new):
+    loaded = []
+
+    def create(config):
+        loaded.append(config["model_name"])
+        return create_tiny({"model_kwargs": {"seed": 5} if config["model_name"] == "other" else {}})
+
+    experiment = new()
+    experiment.run_fit(
+        dpo(beta=List([0.1, 0.2]), fields={"ref_model_name": "other"}), create, preference_rows(24, 1), num_chunks=2
+    )
+    experiment.wait()
+    assert loaded == ["tiny", "other"]
+    assert curve(experiment, 1)[0][1]["loss"] != pytest.approx(math.log(2), abs=1e-4)
+
+
+# ---- rewards
+
+
+def late(fault):
+    """A reward that is right for two batches."""
+    calls = []
+
+    def reward(completions, **kwargs):
+        calls.append(1)
+        return [1.0] * len(completions) if len(calls) < 3 else fault(completions)
+
+    return reward
+
+
+def raises(completions):
+    if any(completions):
+        raise KeyError("answer")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            raises,
+            r"the reward function 'reward' raised KeyError: 'answer', for completion 1 of its batch, to the prompt '",
+        ),
+        (lambda texts: None, "returned None; it must return a list of 4 numbers"),
+        (lambda texts: 1.0, "returned a float; it must return a list of 4 numbers"),
+        (lambda texts: [1.0], "returned 1 rewards; it must return a list of 4 numbers"),
+        (lambda texts: [1.0, math.nan, 1.0, 1.0], "returned nan for completion 2 of its batch, to the prompt '"),
+        (lambda texts: [1.0, 1.0, math.inf, 1.0], "returned inf for completion 3"),
+        (lambda texts: [1.0, "good", 1.0, 1.0], "returned 'good' for completion 2"),
+        (lambda texts: [1.0, 1.0, 1.0, None], "returned None for completion 4 of its batch, to the prompt '"),
+    ],
+)
+def test_a_reward_that_cannot_be_used_fails_its_run_alone_with_the_function_and_the_row(new, fault, sentence):
+    experiment = fit(new(), [grpo(late(fault)), grpo(length)])
+    experiment.wait()
+    assert experiment.run(1).state == "failed"
+    assert pytest.importorskip("re").search(sentence, experiment.run(1).error), experiment.run(1).error
+    assert experiment.run(2).state == "completed"
+    assert experiment.run(1).metrics["reward"] == 1.0, "what was trained before is kept"
+
+
+def test_several_rewards_partial_ones_async_ones_and_objects_that_are_called(new):
+    async def slow(completions, **kwargs):
+        await asyncio.sleep(0)
+        return length(completions)
+
+    def only_short(completions, **kwargs):
+        return [1.0 if len(text) < 20 else None for text in completions]
+
+    class Judge:
+        def __call__(self, completions, **kwargs):
+            return length(completions)
+
+    def scaled(completions, by, **kwargs):
+        return [by * value for value in length(completions)]
+
+    rewards = [
+        [length, only_short],
+        [slow, only_short],
+        [Judge(), only_short],
+        [functools.partial(scaled, by=1.0), only_short],
+    ]
+    experiment = fit(new(), grpo(List(rewards), logging_steps=1))
+    experiment.wait()
+    curves = [
+        [{k: v for k, v in m.items() if not k.startswith("rewards/")} for _, m in curve(experiment, run.id)]
+        for run in experiment.runs
+    ]
+    assert [run.state for run in experiment.runs] == ["completed"] * 4
+    assert curves[0] == curves[1] == curves[2] == curves[3]
+    assert {"rewards/only_short/mean", "rewards/slow/mean", "reward", "completions/mean_length"} <= experiment.run(
+        2
+    ).metrics.keys()
+
+
+def test_closures_that_differ_in_what_they_hold_are_different_rewards(new):
+    def times(factor):
+        def reward(completions, **kwargs):
+            return [factor * value for value in length(completions)]
+
+        return reward
+
+    experiment = fit(new(), grpo(List([times(1.0), times(-1.0)]), logging_steps=1))
+    experiment.wait()
+    first, second = (curve(experiment, run_id)[0][1]["reward"] for run_id in (1, 2))
+    assert first == -second != 0.0
+
+
+def test_a_reward_model_by_name_is_loaded_once(new, tmp_path):
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(3)
+    small = LlamaConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=512, num_labels=1
+    )
+    LlamaForSequenceClassification(small).save_pretrained(tmp_path / "judge")
+    tiny_tokenizer().save_pretrained(tmp_path / "judge")
+    experiment = fit(new(), grpo([str(tmp_path / "judge"), length], learning_rate=List([1e-3, 2e-3])))
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
+    assert "rewards/judge/mean" in experiment.run(1).metrics
+    assert len(experiment._models._reward_models) == 1
+
+
+def test_completions_with_their_rewards_are_in_the_samples(new):
+    experiment = fit(new(), grpo(length))
+    experiment.wait()
+    written = experiment._state.written[1]
+    assert len(written.generations) == 4
+    for one in written.generations:
+        assert one.rewards == {"length": float(len(one.text))}
+        assert one.prompt in preference_rows(24, 1)["prompt"]
+    from rf_notebook.widgets.document import to_html
+    from rf_notebook.widgets.pages import samples
+
+    assert "length " in to_html(samples(experiment._state, []))
+
+
+# ---- a kill between two chunks
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        [dpo(num_train_epochs=2), dpo(precompute_ref_log_probs=True, num_train_epochs=2)],
+        [grpo(num_iterations=2, beta=0.05), grpo(steps_per_generation=2, num_train_epochs=2)],
+    ],
+    ids=["dpo", "grpo"],
+)
+def test_what_a_new_kernel_goes_on_with_is_bit_identical(new, configs):
+    alone = fit(new("alone"), configs, rows=16)
+    alone.end()
+    experiment = fit(new(), configs, rows=16)
+    until(lambda: experiment.run(1).steps >= 3)
+    experiment.cancel_current()
+    again = fit(new(), configs, rows=16)
+    again.end()
+    for run_id in (1, 2):
+        assert curve(again, run_id) == curve(alone, run_id)
+
+
+# ---- other adapters, generation
+
+
+def test_another_kind_of_adapter_trains_exports_and_is_loaded(new, tmp_path):
+    config = model()
+    config.peft_config = RFIA3Config(target_modules=List([["k_proj", "v_proj"], ["k_proj"]]))
+    config.training_args = RFSFTConfig(**{**TRAINING, "learning_rate": 1e-2})
+    experiment = fit(new(), RFGridSearch(config, "SFT"))
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 2
+    experiment.export(1, tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(tiny_model(), str(tmp_path / "adapter"))
+    ids = torch.arange(5, 15)[None]
+    assert torch.equal(loaded(ids).logits, experiment.load(1)(ids).logits)
+
+
+def test_generation_between_chunks_shows_runs_side_by_side_and_disturbs_nothing(new):
+    configs = [RFGridSearch(model(learning_rate=List([1e-3, 1e-2]), num_train_epochs=3), "SFT")]
+    alone = fit(new("alone"), configs)
+    alone.end()
+    experiment = fit(new(), configs)
+    until(lambda: experiment.run(2).steps >= 2)
+    frames = [
+        experiment.generate(
+            [1, experiment.run(2)], ["the cat", "a dog runs"], max_new_tokens=5, temperature=1.5, seed=seed
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert list(frames[0].columns) == ["run 1", "run 2"]
+    assert list(frames[0].index) == ["the cat", "a dog runs"]
+    experiment.wait()
+    over = experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1)
+    assert over.equals(experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1))
+    assert not over.equals(experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=2))
+    experiment.end()
+    assert experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1).equals(over), (
+        "from the checkpoint"
+    )
+    for run_id in (1, 2):
+        assert curve(experiment, run_id) == curve(alone, run_id)
+
+
+def test_generation_of_a_run_without_a_model_or_a_prompt_is_refused(new):
+    experiment = fit(new(), model())
+    experiment.wait()
+    experiment.end()
+    with pytest.raises(ConfigError, match="at least one"):
+        experiment.generate(1, [])
+    with pytest.raises(IllegalOperation, match="did not run out of memory"):
+        experiment.retry(1)
+
+
+def test_full_fine_tuning_of_two_models_at_once(new):
+    config = model()
+    config.peft_config = None
+    config.model_kwargs = List([{"hidden": 64}, {"hidden": 32}])
+    experiment = fit(new(), RFGridSearch(config, "SFT"), rows=16)
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 2
+    assert len(experiment._models._models) == 2
+    tree = experiment.load(1)
+    assert not hasattr(tree, "peft_config")
+    fresh = get_peft_model(tiny_model(), LoraConfig(target_modules=["q_proj"]))
+    assert sum(p.numel() for p in tree.parameters()) < sum(p.numel() for p in fresh.parameters())
