@@ -374,7 +374,9 @@ def test_what_a_new_kernel_goes_on_with_is_bit_identical(new, configs):
 
 def test_another_kind_of_adapter_trains_exports_and_is_loaded(new, tmp_path):
     config = model()
-    config.peft_config = RFIA3Config(target_modules=List([["k_proj", "v_proj"], ["k_proj"]]))
+    config.peft_config = RFIA3Config(
+        target_modules=List([["k_proj", "down_proj"], ["v_proj", "down_proj"]]), feedforward_modules=["down_proj"]
+    )
     config.training_args = RFSFTConfig(**{**TRAINING, "learning_rate": 1e-2})
     experiment = fit(new(), RFGridSearch(config, "SFT"))
     experiment.wait()

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import textwrap
+import types
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
@@ -20,6 +21,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import is_secret_key, redact
 from rf_notebook.core.values import Json, digest
 
+_EMPTY_CELL = types.CellType()
 _TAGS = ("$object", "$secret", "$tuple", "$set")
 
 
@@ -118,12 +120,36 @@ def _source_digest(value: Any) -> str:
         except (TypeError, ValueError):
             pass
     target = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+    return hashlib.sha256((_source(target) + _held(target)).encode()).hexdigest()
+
+
+def _source(target: Any) -> str:
     try:
-        text = textwrap.dedent(inspect.getsource(target))
+        return textwrap.dedent(inspect.getsource(target))
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
-        text = repr((code.co_code, code.co_names)) if code is not None else getattr(target, "__qualname__", "")
-    return hashlib.sha256(text.encode()).hexdigest()
+        return repr((code.co_code, code.co_names)) if code is not None else getattr(target, "__qualname__", "")
+
+
+def _held(function: Any) -> str:
+    """What a function holds beside its source: its defaults, the variables around it, and which lambda of a line it is."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY_CELL]
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
+    words = "".join(f" {_source(one) if inspect.isfunction(one) else _stable(one)}" for one in held)
+    if function.__name__ == "<lambda>":
+        words += (
+            f" {code.co_names} {[one for one in code.co_consts if not hasattr(one, 'co_code')]} {code.co_code.hex()}"
+        )
+    return words
+
+
+def _stable(value: Any) -> str:
+    """A value as text that is the same in the next process; of one that has no such text, its type."""
+    text = repr(value)
+    return text if " at 0x" not in text else type(value).__qualname__
 
 
 def _encode_text(text: str, objects: Objects, key: str) -> Json:

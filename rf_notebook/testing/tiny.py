@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from typing import Any
 
 import datasets
@@ -65,8 +66,19 @@ def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: to
 
 
 def create_tiny(model_config: dict[str, Any]) -> tuple[Any, Any]:
-    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed."""
-    return tiny_model(**(model_config.get("model_kwargs") or {})), tiny_tokenizer()
+    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit)."""
+    kwargs = dict(model_config.get("model_kwargs") or {})
+    quantised = kwargs.pop("quantised", None)
+    model = tiny_model(**kwargs)
+    return model if quantised is None else _quantised(model, quantised), tiny_tokenizer()
+
+
+def _quantised(model: Any, how: str) -> Any:
+    """The model as bitsandbytes loads it from a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        config = {"quant_method": "bitsandbytes", how: True}
+        return LlamaForCausalLM.from_pretrained(folder, quantization_config=config)
 
 
 def text_rows(rows: int, seed: int) -> datasets.Dataset:

@@ -28,14 +28,27 @@ def tree_clone(base: ModuleT) -> ModuleT:
     """A new module tree over the same storage: hooks, flags, sub-modules and Parameter objects are its own.
 
     A Parameter of the clone is an alias of the base's: freezing it or giving it other data touches nobody else; only
-    writing into it in place would (see ``tree_copy``). Quantised parameters carry state beside their data and are
-    shared as they are.
+    writing into it in place would (see ``tree_copy``). What quantised parameters carry beside their data (scales, code
+    books) is shared as well.
     """
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in base.buffers()}
     for tensor in base.parameters():
-        if type(tensor) is nn.Parameter:
-            shared[id(tensor)] = nn.Parameter(tensor.data, requires_grad=tensor.requires_grad)
+        shared[id(tensor)] = _alias(tensor, shared)
     return copy.deepcopy(base, shared)
+
+
+def _alias(parameter: nn.Parameter, shared: dict[int, Any]) -> nn.Parameter:
+    """Another Parameter over the same storage; of a quantised one with the same attributes."""
+    if type(parameter) is nn.Parameter:
+        return nn.Parameter(parameter.data, requires_grad=parameter.requires_grad)
+    alias: Any = torch.Tensor._make_subclass(type(parameter), parameter.data, parameter.requires_grad)
+    alias.__dict__.update(parameter.__dict__)
+    state = getattr(parameter, "quant_state", None)
+    if state is not None:
+        # A holder of its own over the same tensors, for bitsandbytes packs weights anew on some CPUs and marks it there;
+        # the layer holds it, too.
+        alias.quant_state = shared[id(state)] = copy.copy(state)
+    return alias
 
 
 def tree_copy(base: ModuleT) -> tuple[ModuleT, Callable[[], None]]:

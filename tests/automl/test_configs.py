@@ -21,7 +21,7 @@ from rf_notebook.automl import (
 from rf_notebook.automl.arguments import arguments_of
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
-from rf_notebook.automl.encoding import Objects, decode, encode
+from rf_notebook.automl.encoding import Objects, decode, encode, object_name
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import canonical_json
 
@@ -310,3 +310,21 @@ def test_secrets_never_reach_the_encoded_config_or_a_repr():
     assert made.training["eos_token"] == "<end>"
     assert decode(made.model["model_kwargs"], objects)["token"] == secrets[0]
     assert decode(made.model["model_name"], objects) == "https://me:s3cr3t-pass@host/model"
+
+
+def test_functions_that_hold_other_values_have_other_names_and_the_same_ones_the_same():
+    def times(factor, *others):
+        def reward(completions, weight=factor):
+            return [factor * weight for _ in completions]
+
+        return reward
+
+    names = [object_name(times(1.0)), object_name(times(1.0)), object_name(times(2.0))]
+    assert names[0] == names[1] != names[2]
+    pair = (lambda texts: 1.0, lambda texts: 2.0)
+    assert object_name(pair[0]) != object_name(pair[1])
+
+    def recursive(n):
+        return recursive(n - 1) if n else 0
+
+    assert object_name(recursive) == object_name(recursive)

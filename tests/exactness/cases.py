@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _QV = ["q_proj", "v_proj"]
@@ -25,6 +25,8 @@ class Case:
     """Names in REWARDS."""
     own_reference: bool = False
     """Whether DPO compares with another model than the base."""
+    quantised: str | None = None
+    """load_in_4bit or load_in_8bit."""
 
 
 _SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
@@ -380,6 +382,11 @@ CASES: dict[str, Case] = {
     "grpo_chats": _grpo(
         "checksum", "like_the_column", data="chat_pairs", seed=10, beta=0.02, num_iterations=2, max_steps=50
     ),
+    # ---- over bitsandbytes
+    "sft_4bit": replace(_sft(_LORA, seed=1, gradient_accumulation_steps=2), data="quantised", quantised="load_in_4bit"),
+    "dpo_4bit": replace(_dpo(seed=2), data="quantised", quantised="load_in_4bit"),
+    "sft_8bit": replace(_sft(_LORA, seed=3), data="quantised", quantised="load_in_8bit"),
+    "grpo_8bit": replace(_grpo("checksum", seed=4, beta=0.1), data="quantised", quantised="load_in_8bit"),
 }
 
 #: Of the model that is DPO's reference where it is not the base.
@@ -411,6 +418,9 @@ def data(kind: str) -> tuple[Any, Any]:
         return prompt_rows(40, 1), prompt_rows(10, 2)
     if kind == "everything":
         return preference_rows(26, 1), preference_rows(6, 2)
+    if kind == "quantised":
+        # Not evaluated: on some CPUs bitsandbytes packs 4-bit weights anew in an evaluation and computes otherwise after it.
+        return preference_rows(26, 1), None
     to_chat = _chat if kind == "chats" else _chat_pair
     made = (prompt_rows(40, 1), prompt_rows(10, 2)) if kind == "chats" else data("everything")
     columns = [name for name in made[0].column_names if name != "word"]

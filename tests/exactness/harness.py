@@ -48,6 +48,7 @@ def run_config(name: str, objects: Objects) -> Any:
         adapter = adapter_config_of(case.adapter)(**given)
     fields = RFModelConfig(
         model_name="tiny",
+        model_kwargs=None if case.quantised is None else {"quantised": case.quantised},
         peft_config=adapter,
         training_args=TRAINING_CONFIGS[case.method](**arguments(name)),
         reward_funcs=[REWARDS[reward] for reward in case.rewards] or None,

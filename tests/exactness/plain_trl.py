@@ -14,7 +14,7 @@ import torch
 from peft import get_peft_config
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
+from rf_notebook.testing.tiny import create_tiny, tiny_model, tiny_tokenizer
 from tests.exactness.cases import CASES, ON_CPU, REFERENCE_SEED, REWARDS, arguments, data, without_clock
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
@@ -31,10 +31,10 @@ def train(name: str, folder: Path) -> None:
     if not given.get("load_best_model_at_end"):
         given["save_strategy"] = "no"
     config_class, trainer_class = _CLASSES[case.method]
-    model = tiny_model()
-    # Where trl loads the reference of a full fine-tuning from.
-    model.save_pretrained(folder / "base")
-    model.config._name_or_path = str(folder / "base")
+    model = create_tiny({"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}})[0]
+    if case.adapter is None:  # where trl loads the reference of a full fine-tuning from
+        model.save_pretrained(folder / "base")
+        model.config._name_or_path = str(folder / "base")
     device = "cpu" if ON_CPU else "cuda"
     more: dict[str, Any] = {}
     if case.rewards:
@@ -43,7 +43,7 @@ def train(name: str, folder: Path) -> None:
         more["ref_model"] = tiny_model(seed=REFERENCE_SEED)
     adapter = None if case.adapter is None else {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | case.adapter
     trainer = trainer_class(
-        model=model.to(device),  # where it is when several runs share it
+        model=model if case.quantised else model.to(device),  # where it is when several runs share it
         args=config_class(output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given),
         train_dataset=train_rows,
         eval_dataset=eval_rows,
@@ -59,6 +59,9 @@ def train(name: str, folder: Path) -> None:
 
 def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
+    if len(names) == 1:
+        train(names[0], folder)
+        return
     for name in names:
         # A fork before any training: the child has imported the libraries and nothing else. (On a GPU without
         # bitsandbytes: importing that initialises CUDA, which a fork cannot use.)

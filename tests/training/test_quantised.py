@@ -1,0 +1,66 @@
+"""Runs over a quantised base share its weights, its scales and its code books, and train as plain TRL does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from rf_notebook.testing.tiny import tiny_model
+from rf_notebook.training.base_models import load_from_hub, tree_clone
+from rf_notebook.training.residency import storage_of, tensors_of
+from tests.exactness.cases import CASES, data
+from tests.exactness.harness import start, turn_all
+from tests.exactness.test_equals_plain_trl import assert_equal
+
+KINDS = ["load_in_4bit", "load_in_8bit"]
+
+
+@pytest.fixture(params=KINDS)
+def quantised(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model(hidden=128).save_pretrained(folder)
+    from rf_notebook.testing.tiny import tiny_tokenizer
+
+    tiny_tokenizer().save_pretrained(folder)
+    kwargs = {"quantization_config": {"quant_method": "bitsandbytes", request.param: True}}
+    return load_from_hub({"model_name": str(folder), "model_kwargs": kwargs})[0]
+
+
+def test_a_clone_of_a_quantised_model_shares_all_its_storage_and_works_as_often_as_wanted(quantised):
+    ids = torch.arange(5, 20)[None]
+    own = {storage_of(tensor) for tensor in tensors_of(quantised)}
+    first, second = tree_clone(quantised), tree_clone(quantised)
+    for tree in (first, second):
+        assert {storage_of(tensor) for tensor in tensors_of(tree)} == own
+    with torch.no_grad():
+        logits = first(ids).logits
+        assert torch.equal(second(ids).logits, logits)
+        assert torch.equal(tree_clone(quantised)(ids).logits, logits), (
+            "the base is as it was, also after two clones ran"
+        )
+    for tree in (tree_clone(quantised), tree_clone(quantised)):
+        adapted = get_peft_model(tree, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+        adapted.train()(ids, labels=ids).loss.backward()
+        assert all(p.grad is not None for p in adapted.parameters() if p.requires_grad)
+
+
+@pytest.mark.slow
+def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
+    names = [name for name, case in CASES.items() if case.data == "quantised"]
+    assert len(names) >= 3
+    plain = {}
+    for name in names:
+        # Each in a process of its own that was not forked: importing bitsandbytes initialises a GPU.
+        command = [sys.executable, "-W", "ignore", "-m", "tests.exactness.plain_trl", str(tmp_path), name]
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300)
+        plain[name] = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+    engine = start(tmp_path / "ours", names, data("quantised"), num_chunks=4)
+    turn_all(engine)
+    for run_id, name in enumerate(names, start=1):
+        assert engine.state.record(run_id).state == "completed", engine.state.record(run_id).failure
+        assert_equal(name, plain[name], engine._runner.results[run_id])
