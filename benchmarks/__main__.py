@@ -6,7 +6,7 @@ import sys
 
 import datasets
 
-from benchmarks import exact, panel, parked
+from benchmarks import exact, methods, panel, parked
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -14,6 +14,9 @@ BENCHMARKS = {
     "handover": parked.measure_handover,
     "start": parked.measure_start,
     "memory": parked.measure_memory,
+    "methods": methods.measure_methods,
+    "sharing": methods.measure_sharing,
+    "quantised": methods.measure_quantised,
     "panel": panel.measure_updates,
     "panel-browser": panel.measure_browser,
     "panel-overhead": panel.measure_overhead,

@@ -13,7 +13,7 @@ import torch
 
 import rf_notebook.training.runner  # noqa: F401 - so that no refusal is timed together with this import
 from rf_notebook import ConfigError, IllegalOperation, UnknownRun
-from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFRandomSearch, RFSFTConfig
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.core.run import RunState
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, text_rows, tiny_model
 from tests.experiment_world import curve, fit, grid, model, two
@@ -237,7 +237,7 @@ def test_data_as_users_have_it(new, given):
 
 
 def test_a_stream_without_max_steps_is_refused(new):
-    with pytest.raises(ConfigError, match=r"stream without length; set training_args\.max_steps"):
+    with pytest.raises(ConfigError, match=r"stream without length.* set training_args\.max_steps"):
         new().run_fit(grid(), create_tiny, prompt_rows(24, 1).to_iterable_dataset())
 
 
@@ -444,15 +444,6 @@ def test_configs_that_cannot_go_with_the_data_are_refused(new):
     config.formatting_func = lambda row: row["question"]
     with pytest.raises(ConfigError, match="raised KeyError on the first row"):
         fit(new(), RFGridSearch(config, "SFT"))
-
-
-def test_dpo_and_grpo_can_be_configured_and_say_that_they_cannot_be_trained_yet(new):
-    from rf_notebook.automl import RFDPOConfig
-
-    config = model()
-    config.training_args = RFDPOConfig(learning_rate=1e-5)
-    with pytest.raises(ConfigError, match="it trains SFT"):
-        fit(new(), RFRandomSearch(config, "DPO", num_runs=1))
 
 
 def test_text_data_with_a_formatting_func_that_returns_text(new):

@@ -33,8 +33,8 @@ def train(name: str, folder: Path) -> None:
     config_class, trainer_class = _CLASSES[case.method]
     model = create_tiny({"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}})[0]
     if case.adapter is None:  # where trl loads the reference of a full fine-tuning from
-        model.save_pretrained(folder / "base")
-        model.config._name_or_path = str(folder / "base")
+        model.save_pretrained(folder / f"base of {name}")
+        model.config._name_or_path = str(folder / f"base of {name}")
     device = "cpu" if ON_CPU else "cuda"
     more: dict[str, Any] = {}
     if case.rewards:
@@ -62,10 +62,13 @@ def main() -> None:
     if len(names) == 1:
         train(names[0], folder)
         return
+    at_once = max(1, (os.cpu_count() or 2) // 2)
+    running: dict[int, str] = {}
     for name in names:
         # A fork before any training: the child has imported the libraries and nothing else. (On a GPU without
         # bitsandbytes: importing that initialises CUDA, which a fork cannot use.)
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
             try:
                 train(name, folder)
             except BaseException:
@@ -74,9 +77,18 @@ def main() -> None:
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        _, status = os.wait()
-        if status:
-            sys.exit(f"{name} failed in plain TRL")
+        running[child] = name
+        if len(running) == at_once:
+            _wait_for_one(running)
+    while running:
+        _wait_for_one(running)
+
+
+def _wait_for_one(running: dict[int, str]) -> None:
+    child, status = os.wait()
+    name = running.pop(child)
+    if status:
+        sys.exit(f"{name} failed in plain TRL")
 
 
 if __name__ == "__main__":
