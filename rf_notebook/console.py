@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import flatten
-from rf_notebook.runs import Run, best_run, etas, varying_knobs
+from rf_notebook.runs import Run, best_runs, etas, varying_knobs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +99,7 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
     from rich.text import Text
 
     knobs = varying_knobs(state)[:5]
-    best = best_run(state, "eval_loss", "min") or best_run(state, "loss", "min")
+    best = set((best_runs(state, "eval_loss", "min") or best_runs(state, "loss", "min")).values())
     table = Table(caption=Text(held_up) if held_up else None)
     for title in (
         "",
@@ -117,7 +117,7 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
         flat, metrics = flatten(record.config.as_json()), run.metrics
         cells = [
             _ICONS[run.state],
-            f"{run.id}{' ★' if run.id == best else ''}{f' ← {run.parent}' if run.parent else ''}",
+            f"{run.id}{' ★' if run.id in best else ''}{f' ← {run.parent}' if run.parent else ''}",
             str(run.state),
             *(str(flat.get(knob)) for knob in knobs),
             *(f"{metrics[name]:.4f}" if name in metrics else "" for name in _SHOWN_METRICS),

@@ -30,7 +30,7 @@ from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
 from rf_notebook.log import ExperimentLog
-from rf_notebook.runs import Run, best_run, results_frame, runs_frame
+from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -340,26 +340,32 @@ class Experiment:
         self._refresh()
         return Run(self._state, self._id_of(run), self._folder)
 
-    def best(self, metric: str | None = None, mode: str | None = None) -> Run:
+    def best(self, metric: str | None = None, mode: str | None = None, among: Iterable[RunLike] | None = None) -> Run:
         """The run with the best latest value of a metric.
 
         Args:
             metric: "eval_loss" when omitted, or "loss" where nothing was evaluated.
-            mode: "min" or "max"; "min" for losses and "max" for others when omitted.
+            mode: "min" or "max"; "min" for losses, errors and distances, and "max" for others when omitted.
+            among: Ids or handles of the runs that are compared; all when omitted.
 
         Raises:
             UnknownRun: when no run has the metric.
+            ConfigError: when the metric lies on several scales, such as the loss of SFT and of DPO.
         """
         self._refresh()
         names = sorted({name for run in self.runs for name in run.metrics})
         metric = metric or ("eval_loss" if "eval_loss" in names else "loss")
-        mode = mode or ("min" if "loss" in metric or "perplexity" in metric else "max")
+        mode = mode or direction(metric)
         if mode not in ("min", "max"):
             raise ConfigError(f"best(mode={mode!r}): mode is 'min' or 'max'.")
-        found = best_run(self._state, metric, mode)
-        if found is None:
+        found = best_runs(self._state, metric, mode, None if among is None else [self._id_of(one) for one in among])
+        if not found:
             raise UnknownRun(f"no run has the metric {metric!r} yet; there are: {', '.join(names) or 'none'}.")
-        return Run(self._state, found, self._folder)
+        if len(found) > 1:
+            raise ConfigError(
+                f"{metric!r} of {' and '.join(found)} runs cannot be compared; say which runs are meant with among=[...]."
+            )
+        return Run(self._state, next(iter(found.values())), self._folder)
 
     def get_results(self) -> pd.DataFrame:
         """A row per run and logged step: run_id, step, samples, epoch, chunk, and every metric."""

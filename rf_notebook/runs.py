@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.operations import verb
 from rf_notebook.core.redaction import REDACTED
-from rf_notebook.core.run import MetricPoint, Progress, RunState, WarmStartReport
+from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, WarmStartReport
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.planning.eta import Pace, remaining_seconds
@@ -110,6 +110,11 @@ class Run:
         return self._folder / saved[-1].folder.path if saved else None
 
     @property
+    def own_bytes(self) -> int:
+        """Memory that this run alone keeps while it is parked: the weights that it trains, its optimizer's state."""
+        return self._record.own_bytes
+
+    @property
     def _record(self) -> RunRecord:
         return self._state.record(self._id)
 
@@ -162,22 +167,39 @@ def _total_samples(state: ExperimentState) -> int:
     return max((record.progress.total_samples for record in list(state.runs.values())), default=0)
 
 
-def best_run(state: ExperimentState, metric: str, mode: str) -> int | None:
-    """Id of the run with the best latest value; None when no run has the metric.
+def direction(metric: str) -> str:
+    """Whether less or more of a metric is better: "min" or "max"."""
+    return "min" if any(word in metric for word in ("loss", "perplexity", "error", "entropy", "kl", "norm")) else "max"
+
+
+def scale_of(config: RunConfig, metric: str) -> str:
+    """On which scale a run's metric lies: runs with equal ones can be compared.
+
+    A loss means something else in each method, and in DPO with each kind of loss.
+    """
+    if metric.rpartition("/")[2] not in ("loss", "eval_loss", "train_loss"):
+        return ""
+    kinds = config.training.get("loss_type")
+    if config.method != "DPO" or kinds is None:
+        return config.method
+    return f"{config.method} {' + '.join(map(str, kinds)) if isinstance(kinds, list) else kinds}"
+
+
+def best_runs(state: ExperimentState, metric: str, mode: str, among: Iterable[int] | None = None) -> dict[str, int]:
+    """Ids of the runs with the best latest value, one for each scale on which the metric lies.
 
     The latest value rather than the best ever, so that a run is judged by the adapter that it has.
     """
-    scored = []
+    scored: dict[str, list[tuple[float, int]]] = {}
+    wanted = None if among is None else set(among)
     for record in list(state.runs.values()):
-        if record.state is RunState.DELETED:
+        if record.state is RunState.DELETED or (wanted is not None and record.run_id not in wanted):
             continue
         values = [p.metrics[metric] for p in points_of(state, record.run_id) if metric in p.metrics]
         if values and values[-1] == values[-1]:
-            scored.append((values[-1], record.run_id))
-    if not scored:
-        return None
+            scored.setdefault(scale_of(record.config, metric), []).append((values[-1], record.run_id))
     pick = min if mode == "min" else max
-    return pick(scored, key=lambda pair: pair[0])[1]
+    return {scale: pick(pairs, key=lambda pair: pair[0])[1] for scale, pairs in scored.items()}
 
 
 def results_frame(state: ExperimentState) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import re
 
 import pytest
 import torch
@@ -130,6 +131,35 @@ def test_formatting_func_makes_the_columns_of_each_method(new):
     )
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed", "completed"]
+
+
+def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
+    experiment = fit(new(), [RFGridSearch(model(), "SFT"), dpo(), dpo(loss_type="ipo"), dpo(beta=0.5), grpo()])
+    experiment.wait()
+    with pytest.raises(
+        ConfigError, match="'loss' of SFT and DPO and DPO ipo and GRPO runs cannot be compared; say which"
+    ):
+        experiment.best("loss")
+    assert experiment.best("loss", among=[2, 4]).id in (2, 4)
+    assert experiment.best("reward").id == 5
+    from rf_notebook.widgets.curves import Emphasis
+    from rf_notebook.widgets.figure_pages import CurvesPage
+    from rf_notebook.widgets.runs_view import runs_view
+    from rf_notebook.widgets.series import ExperimentSeries
+
+    state, series = experiment._state, ExperimentSeries()
+    series.update(state)
+    view = runs_view(state, series, "loss")
+    assert view.scales == ("DPO", "DPO ipo", "GRPO", "SFT")
+    assert {1, 3, 5} < view.best_runs, "the best of each kind is marked"
+    assert "trainer_type" in {column.key for column in view.columns}
+    page = CurvesPage(lambda: None, lambda _run: None)
+    page.show(state, series, view, Emphasis())
+    assert page.scale.widget.layout.display is None
+    assert list(page.scale.widget.options) == ["all methods", "DPO", "DPO ipo", "GRPO", "SFT"]
+    one = runs_view(state, series, "reward")
+    page.show(state, series, one, Emphasis())
+    assert page.scale.widget.layout.display == "none"
 
 
 # ---- references
@@ -264,7 +294,7 @@ def test_a_reward_that_cannot_be_used_fails_its_run_alone_with_the_function_and_
     experiment = fit(new(), [grpo(late(fault)), grpo(length)])
     experiment.wait()
     assert experiment.run(1).state == "failed"
-    assert pytest.importorskip("re").search(sentence, experiment.run(1).error), experiment.run(1).error
+    assert re.search(sentence, experiment.run(1).error), experiment.run(1).error
     assert experiment.run(2).state == "completed"
     assert experiment.run(1).metrics["reward"] == 1.0, "what was trained before is kept"
 

@@ -6,10 +6,11 @@ how to answer. Fine-tuning teaches it that, so configs differ visibly within sec
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.demo.text import support_rows
+from rf_notebook.demo.text import offer_rows, preference_rows, support_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -49,7 +50,31 @@ def format_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def preference_dataset(rows: int = 400) -> datasets.Dataset:
+    """Questions with a good and a bad answer: columns instruction, chosen, rejected."""
+    return _as_dataset(preference_rows(rows, seed=3))
+
+
+def format_pair(row: dict[str, Any]) -> dict[str, Any]:
+    """A formatting_func for DPO: a prompt and two answers as chat messages."""
+    asked = format_row({"instruction": row["instruction"], "response": ""})
+    return {
+        "prompt": asked["prompt"],
+        "chosen": [{"role": "assistant", "content": row["chosen"]}],
+        "rejected": [{"role": "assistant", "content": row["rejected"]}],
+    }
+
+
+def offer_dataset(rows: int = 256) -> datasets.Dataset:
+    """Sentences to complete, for GRPO: columns prompt, budget. What a product costs can be checked by a function."""
+    return _as_dataset(offer_rows(rows, seed=4))
+
+
 def _dataset(rows: int, seed: int) -> datasets.Dataset:
+    return _as_dataset(support_rows(rows, seed))
+
+
+def _as_dataset(rows: Sequence[Mapping[str, Any]]) -> datasets.Dataset:
     import datasets
 
-    return datasets.Dataset.from_list(support_rows(rows, seed))
+    return datasets.Dataset.from_list([dict(row) for row in rows])

@@ -166,6 +166,42 @@ def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
     return made
 
 
+_BRUSH_OFFS: tuple[_Template, ...] = (
+    lambda f: "That is not our problem.",
+    lambda f: f"No. Ask somebody in {f.city}.",
+    lambda f: f"You should not have bought the {f.product}.",
+    lambda f: "Read what it says on the label.",
+)
+
+
+def preference_rows(rows: int, seed: int) -> list[dict[str, str]]:
+    """The same questions with two answers each.
+
+    Returns:
+        Dicts with ``instruction``, ``chosen`` (what the support should answer) and ``rejected`` (a brush-off).
+    """
+    rng = random.Random(seed)
+    return [
+        {
+            "instruction": row["instruction"],
+            "chosen": row["response"],
+            "rejected": rng.choice(_BRUSH_OFFS)(_facts(rng)),
+        }
+        for row in support_rows(rows, seed)
+    ]
+
+
+def offer_rows(rows: int, seed: int) -> list[dict[str, str | int]]:
+    """Sentences about products to be completed, in ways that a function can check.
+
+    Returns:
+        Dicts with ``prompt`` ("The blue kettle costs") and ``budget`` in euros.
+    """
+    rng = random.Random(seed)
+    offers = [_facts(rng) for _ in range(rows)]
+    return [{"prompt": f"The {f.colour} {f.product} costs", "budget": 60} for f in offers]
+
+
 _ARTICLES: tuple[_Template, ...] = (
     lambda f: f"The {f.colour} {f.product} costs {f.amount} euros.",
     lambda f: f"{f.name} lives in {f.city} and has a {f.colour} {f.product}.",

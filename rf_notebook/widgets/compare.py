@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from rf_notebook.runs import direction
 from rf_notebook.widgets.curves import Figure, Trace
 from rf_notebook.widgets.palette import colour
-from rf_notebook.widgets.runs_view import RunRow, RunsView, direction
+from rf_notebook.widgets.runs_view import RunRow, RunsView
 from rf_notebook.widgets.words import config_value, knob_name, number, plain_for_plotly, shortened
 
 #: Between two labels of an axis, as a share of its length.

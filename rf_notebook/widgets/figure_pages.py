@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets
 
 from rf_notebook.core.state import ExperimentState
+from rf_notebook.runs import scale_of
 from rf_notebook.widgets import compare
 from rf_notebook.widgets.curves import Emphasis, curves_figure
-from rf_notebook.widgets.elements import Chart, OwnSetting, button, reachable_while_busy, set_changed
+from rf_notebook.widgets.document import element
+from rf_notebook.widgets.elements import Chart, Document, OwnSetting, button, reachable_while_busy, set_changed
 from rf_notebook.widgets.runs_view import RunsView
 from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
+
+#: Runs of every kind.
+_ALL = "all methods"
 
 
 class Choice:
@@ -72,9 +78,12 @@ class CurvesPage:
         )
         self.whole = button("Show all", tooltip="leave the zoom")
         self.chart = reachable_while_busy(Chart(on_click=on_click))
+        self.scale = Choice("runs of", [_ALL], on_change)
+        self.scale.widget.layout.display = "none"
+        self._note = Document()
         self._on_change = on_change
         controls = [self.metric.widget, self.x_axis.widget, self.smoothing, self.log_scale, self.whole]
-        self.box = page_box(tools_row(*controls), self.chart)
+        self.box = page_box(tools_row(*controls, self.scale.widget), self._note, self.chart)
         self.whole.on_click(lambda _button: set_changed(self.chart, zoom=[]))
         for control in (self.smoothing, self.log_scale):
             control.observe(lambda _change: on_change(), names="value")
@@ -94,9 +103,27 @@ class CurvesPage:
         """Draw what is there."""
         if view.metric is None:
             return
+        self._offer_scales(view)
+        if len(view.scales) > 1 and self.scale.value != _ALL:
+            aside = {
+                run_id
+                for run_id, record in list(state.runs.items())
+                if scale_of(record.config, view.metric) != self.scale.value
+            }
+            emphasis = replace(emphasis, hidden={*emphasis.hidden, *aside})
         log_scale = self.log_scale.value
         self.chart.show(curves_figure(state, series, self.settings(), log_scale=log_scale, emphasis=emphasis))
         set_changed(self.chart, label=f"{view.metric} of {len(view.rows)} runs against {self.x_axis.value}")
+
+    def _offer_scales(self, view: RunsView) -> None:
+        """Where a metric means something else in some runs than in others, say so and let them be looked at apart."""
+        several = len(view.scales) > 1
+        set_changed(self.scale.widget.layout, display=None if several else "none")
+        self.scale.offer([_ALL, *view.scales] if several else [_ALL], _ALL)
+        words = (
+            f"{view.metric} of {', '.join(view.scales)} runs is on scales of their own: compare runs of one kind only."
+        )
+        self._note.show(element("p", words, class_="rf-dim") if several else element("p"))
 
     def _other_axis(self) -> None:
         """The zoom was one of the axis before; leaving it draws anew."""

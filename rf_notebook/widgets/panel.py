@@ -18,7 +18,7 @@ import ipywidgets
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.runs import log_lines
+from rf_notebook.runs import direction, log_lines
 from rf_notebook.widgets import pages
 from rf_notebook.widgets.clone_form import CloneForm
 from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not
@@ -38,7 +38,7 @@ from rf_notebook.widgets.host import HostStatus, PanelHost, Refusal
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question
-from rf_notebook.widgets.runs_view import RunsView, direction, filtered, runs_view, sorted_rows
+from rf_notebook.widgets.runs_view import RunsView, filtered, runs_view, sorted_rows
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import shortened
 
@@ -233,7 +233,7 @@ class Panel:
                 "run": row.run_id,
                 "state": str(row.state),
                 "colour": colour(row.run_id),
-                "best": row.run_id == view.best_run,
+                "best": row.run_id in view.best_runs,
                 "cells": [shortened(c.text(row), 120) for c in view.columns],
                 **({"error": shortened(row.error, _SENTENCE)} if row.error else {}),
             }

@@ -12,7 +12,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.runs import etas, varying_knobs
+from rf_notebook.runs import direction, etas, scale_of, varying_knobs
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Columns of metrics beside the one that is looked at.
 _MORE_METRICS = 3
 _MOST_KNOBS = 8
+#: Metrics that have a column before others.
+_TELLING = ("reward", "rewards/margins", "rewards/accuracies")
 #: Metrics that have no column of their own unless they are looked at.
 _DETAILS = ("learning_rate", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy", "total_flos", "train_loss")
 
@@ -68,13 +70,10 @@ class RunsView:
     rows: tuple[RunRow, ...]
     columns: tuple[Column, ...]
     metric: str | None
-    best_run: int | None
-    """The run whose latest value of the metric is the best."""
-
-
-def direction(metric: str) -> str:
-    """Whether less or more of a metric is better: "min" or "max"."""
-    return "min" if any(word in metric for word in ("loss", "perplexity", "error", "entropy", "kl", "norm")) else "max"
+    best_runs: frozenset[int]
+    """The run whose latest value of the metric is the best; one for each scale on which the metric lies."""
+    scales: tuple[str, ...]
+    """On which the metric lies; several when runs of different methods or losses cannot be compared by it."""
 
 
 def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | None) -> RunsView:
@@ -91,12 +90,23 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
     rows = tuple(_row(state, series, record, knobs, metric, left) for record in records)
     names = series.metrics
     metrics = [metric, *(n for n in names if n in ("loss", "eval_loss") and n != metric)] if metric else []
-    metrics += [n for n in names if n not in metrics and not _is_detail(n)][: max(0, 1 + _MORE_METRICS - len(metrics))]
-    finite = [(row.latest[metric], row.run_id) for row in rows if metric in row.latest] if metric else []
-    finite = [pair for pair in finite if math.isfinite(pair[0])]
+    more = sorted((n for n in names if n not in metrics and not _is_detail(n)), key=lambda n: (n not in _TELLING, n))
+    metrics += more[: max(0, 1 + _MORE_METRICS - len(metrics))]
+    scale = {r.run_id: scale_of(r.config, metric) for r in records} if metric else {}
+    by_scale: dict[str, list[tuple[float, int]]] = {}
+    for row in rows:
+        value = row.latest.get(metric) if metric else None
+        if value is not None and math.isfinite(value):
+            by_scale.setdefault(scale[row.run_id], []).append((value, row.run_id))
     pick = min if metric and direction(metric) == "min" else max
-    best = pick(finite, key=lambda pair: pair[0])[1] if finite else None
-    return RunsView(rows=rows, columns=tuple(_columns(knobs, metrics)), metric=metric, best_run=best)
+    best = frozenset(pick(pairs, key=lambda pair: pair[0])[1] for pairs in by_scale.values())
+    return RunsView(
+        rows=rows,
+        columns=tuple(_columns(knobs, metrics)),
+        metric=metric,
+        best_runs=best,
+        scales=tuple(sorted(by_scale)),
+    )
 
 
 def sorted_rows(view: RunsView, key: str, *, descending: bool) -> list[RunRow]:
@@ -170,7 +180,7 @@ def _test(view: RunsView, part: str) -> Callable[[RunRow], bool]:
 
 
 def _is_detail(metric: str) -> bool:
-    return metric.endswith(_DETAILS)
+    return metric.endswith(_DETAILS) or "logits/" in metric
 
 
 def _row(

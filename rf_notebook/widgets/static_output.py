@@ -85,7 +85,7 @@ def _content(
                 "id": row.run_id,
                 "state": str(row.state),
                 "parent": row.parent_id,
-                "best": row.run_id == view.best_run,
+                "best": row.run_id in view.best_runs,
                 "cells": [shortened(column.text(row), _CELL) for column in view.columns],
             }
             for row in view.rows[:_MOST_RUNS]
@@ -127,7 +127,7 @@ def runs_html_table(view: RunsView) -> Node:
             text = shortened(column.text(row), _CELL)
             if column.key == "run":
                 disc = element("span", "● ", style=f"color:{colour(row.run_id)}")
-                cells.append(element("td", disc, text + (" ★" if row.run_id == view.best_run else "")))
+                cells.append(element("td", disc, text + (" ★" if row.run_id in view.best_runs else "")))
             else:
                 cells.append(element("td", text))
         rows.append(element("tr", *cells))
@@ -137,7 +137,7 @@ def runs_html_table(view: RunsView) -> Node:
 def _summary(view: RunsView, metric: str | None) -> str:
     states = [row.state for row in view.rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in RunState if state in states)
-    best = next((row for row in view.rows if row.run_id == view.best_run), None)
+    best = next((row for row in view.rows if {row.run_id} == view.best_runs), None)
     words = f"{len(states)} runs: {counts}." if states else "no runs."
     if best is not None and metric is not None:
         words += f" Best {shortened(metric, _CELL)}: {number(best.latest.get(metric))}, run {best.run_id}."
