@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,110 +10,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.widgets.static_output import PANEL_MIME
+from tests.notebooks import reference_style
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-#: A notebook as RapidFire AI's users write it, with only the package's name changed in the imports. The data and the
-#: base model are local, for tests reach no hub; everything else is the usual shape.
-REFERENCE_STYLE = [
-    """
-from rf_notebook import Experiment
-from rf_notebook.automl import List, RFGridSearch, RFModelConfig, RFLoraConfig, RFSFTConfig
-""",
-    """
-from datasets import load_dataset
-dataset = load_dataset("json", data_files="support.json")
-train_dataset = dataset["train"].select(range(64)).shuffle(seed=42)
-eval_dataset = dataset["train"].select(range(64, 76)).shuffle(seed=42)
-""",
-    '''
-def sample_formatting_function(row):
-    """Function to preprocess each example from dataset"""
-    return {
-        "prompt": [
-            {"role": "system", "content": "You are a helpful support assistant."},
-            {"role": "user", "content": row["instruction"]},
-        ],
-        "completion": [{"role": "assistant", "content": row["response"]}],
-    }
-''',
-    """
-experiment = Experiment(experiment_name="exp1-chatqa-lite", mode="fit")
-""",
-    '''
-def sample_compute_metrics(eval_preds):
-    """Optional function to compute eval metrics based on predictions and labels"""
-    predictions, labels = eval_preds
-    same = [len(set(p.split()) & set(l.split())) / max(len(set(l.split())), 1) for p, l in zip(predictions, labels)]
-    return {"overlap": round(sum(same) / len(same), 4), "rows": len(predictions)}
-''',
-    """
-peft_configs_lite = List([
-    RFLoraConfig(r=8, lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj"], bias="none"),
-    RFLoraConfig(r=32, lora_alpha=64, lora_dropout=0.1,
-                 target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], bias="none"),
-])
-config_set_lite = List([
-    RFModelConfig(
-        model_name="base",
-        peft_config=peft_configs_lite,
-        training_args=RFSFTConfig(
-            learning_rate=rate,
-            lr_scheduler_type="linear",
-            per_device_train_batch_size=4,
-            per_device_eval_batch_size=4,
-            max_steps=16,
-            gradient_accumulation_steps=1,
-            logging_steps=2,
-            eval_strategy="steps",
-            eval_steps=4,
-            fp16=False,
-            bf16=False,
-        ),
-        model_type="causal_lm",
-        model_kwargs={"device_map": "auto", "torch_dtype": "auto", "use_cache": False},
-        formatting_func=sample_formatting_function,
-        compute_metrics=sample_compute_metrics,
-        generation_config={"max_new_tokens": 8, "temperature": 0.8, "top_p": 0.9, "top_k": 30,
-                           "repetition_penalty": 1.05},
-    )
-    for rate in (1e-3, 1e-4)
-])
-""",
-    '''
-def sample_create_model(model_config):
-    """Function to create model object for any given config; must return tuple of (model, tokenizer)"""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model_name = model_config["model_name"]
-    model_type = model_config["model_type"]
-    model_kwargs = model_config["model_kwargs"]
-    if model_type == "causal_lm":
-        model = AutoModelForCausalLM.from_pretrained(model_name, **model_kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
-    return (model, tokenizer)
-''',
-    """
-config_group = RFGridSearch(configs=config_set_lite, trainer_type="SFT")
-""",
-    """
-experiment.run_fit(config_group, sample_create_model, train_dataset, eval_dataset, num_chunks=4, seed=42)
-""",
-    """
-experiment.end()
-""",
-    """
-results = experiment.get_results()
-assert [str(run.state) for run in experiment.runs] == ["completed"] * 4, [run.traceback for run in experiment.runs]
-assert set(results.run_id) == {1, 2, 3, 4}
-assert (results.groupby("run_id").overlap.count() == 4).all(), results
-assert (results.groupby("run_id").eval_loss.count() == 4).all()
-assert (results.rows.dropna() == 12).all()
-""",
-]
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
@@ -129,18 +33,30 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     return notebook
 
 
-def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path):
+@pytest.mark.parametrize(
+    "cells", [reference_style.SFT, reference_style.DPO, reference_style.GRPO], ids=["SFT", "DPO", "GRPO"]
+)
+def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path, cells):
     from rf_notebook import demo
-    from rf_notebook.demo.text import support_rows
+    from rf_notebook.demo.text import preference_rows, support_rows
 
-    model, tokenizer = demo.create_model({})
-    model.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    import json
+    def write(name, rows):
+        (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows))
 
-    (tmp_path / "support.json").write_text("\n".join(json.dumps(row) for row in support_rows(80, 5)))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in REFERENCE_STYLE])
-    execute(notebook, tmp_path)
+    for name, (model, tokenizer) in {
+        "base": demo.create_model({}),
+        "other": create_tiny({"model_kwargs": {"hidden": 128}}),
+    }.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    write("support.json", support_rows(80, 5))
+    pairs = [
+        {"prompt": row["instruction"], "chosen": row["chosen"], "rejected": row["rejected"]}
+        for row in preference_rows(60, 5)
+    ]
+    write("pairs.json", pairs)
+    write("questions.json", [{"question": row["instruction"][:60], "answer": "yes"} for row in support_rows(20, 5)])
+    execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in cells]), tmp_path)
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.name)
