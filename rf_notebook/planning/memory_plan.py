@@ -1,7 +1,7 @@
 """How much memory will a run need, and which knob makes it fit? Pure arithmetic, calibrated on a GPU.
 
 Exact: weights, gradients and optimizer state. Estimated: activations, within about a third on Llama and Qwen models
-of 0.5 to 1.1 billion weights on an H200 (``benchmarks/results/memory.json``), for attention that keeps no score matrix.
+of 0.5 to 1.1 billion weights on an H200 (the figures are in tests/planning/test_memory_plan.py), for attention that keeps no score matrix.
 """
 
 from __future__ import annotations

@@ -8,29 +8,55 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 from rf_notebook import Experiment
-from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl import List, RFDPOConfig, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.core.ports import CommitPoint
-from rf_notebook.testing.tiny import create_tiny, prompt_rows
+from rf_notebook.testing.tiny import create_tiny, preference_rows
+
+TRAINING = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 2,
+    "num_train_epochs": 2,
+    "logging_steps": 2,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
+LORA = {"lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
 
 
-def search() -> RFGridSearch:
-    config = RFModelConfig(
-        model_name="tiny",
-        peft_config=RFLoraConfig(r=List([4, 8]), lora_alpha=16, lora_dropout=0.1, target_modules=["q_proj", "v_proj"]),
-        training_args=RFSFTConfig(
-            learning_rate=1e-3,
-            per_device_train_batch_size=2,
-            num_train_epochs=2,
-            max_length=64,
-            logging_steps=2,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
+def reward(completions: list[str], **kwargs: Any) -> list[float]:
+    return [sum(map(ord, text)) % 17 / 17 for text in completions]
+
+
+def searches() -> list[RFModelConfig]:
+    """Two SFT runs, one DPO run and one GRPO run whose generations serve several steps."""
+    adapter = RFLoraConfig(r=4, **LORA)
+    return [
+        RFModelConfig(
+            model_name="tiny",
+            peft_config=RFLoraConfig(r=List([4, 8]), **LORA),
+            training_args=RFSFTConfig(max_length=64, **TRAINING),
         ),
-    )
-    return RFGridSearch(config, "SFT")
+        RFModelConfig(model_name="tiny", peft_config=adapter, training_args=RFDPOConfig(max_length=64, **TRAINING)),
+        RFModelConfig(
+            model_name="tiny",
+            peft_config=adapter,
+            training_args=RFGRPOConfig(
+                **{**TRAINING, "per_device_train_batch_size": 4},
+                per_device_eval_batch_size=2,
+                num_generations=2,
+                num_iterations=2,
+                steps_per_generation=2,
+                max_completion_length=4,
+                max_steps=30,
+                beta=0.05,
+            ),
+            reward_funcs=reward,
+        ),
+    ]
 
 
 def experiment(folder: str) -> Experiment:
@@ -38,7 +64,7 @@ def experiment(folder: str) -> Experiment:
 
 
 def run(one: Experiment) -> None:
-    one.run_fit(search(), create_tiny, prompt_rows(24, 1), prompt_rows(6, 2), num_chunks=3)
+    one.run_fit(searches(), create_tiny, preference_rows(24, 1), preference_rows(4, 2), num_chunks=3)
 
 
 class KillAt:
