@@ -285,7 +285,8 @@ class Experiment:
 
         Args:
             run: The parent, or several.
-            edits: A dict by dotted key (``{"training_args.learning_rate": 5e-5}``), a nested dict, or a config.
+            edits: A dict by dotted key (``{"training_args.learning_rate": 5e-5}``), a nested dict, or a config; an
+                RFDPOConfig or RFGRPOConfig makes the clone of an SFT run one of that method.
             warm_start: Start from the parent's adapter as it is now, instead of from scratch.
 
         Returns:
@@ -563,7 +564,7 @@ class Experiment:
 
     def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool) -> None:
         self._refresh()
-        launching.additions(self._state, launch, extend=extend)
+        launching.check_starts(launching.additions(self._state, launch, extend=extend))
         store = self._open_store()
         self._fence = store.acquire(this_process(), take_over=take_over)
         try:
@@ -580,6 +581,7 @@ class Experiment:
         new = launching.additions(self._state, launch, extend=extend)
         if not new:
             return
+        launching.check_starts(new)
         self._objects.update(launch.objects)
         engine = self._engine
 

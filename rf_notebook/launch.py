@@ -154,6 +154,19 @@ def additions(state: ExperimentState, launch: Launch, *, extend: bool) -> list[R
     return new
 
 
+def check_starts(new: Iterable[RunConfig]) -> None:
+    """Refuse adapters to start from that are none; recorded runs have their own copy.
+
+    Raises:
+        ConfigError: naming the folder.
+    """
+    from rf_notebook.training.warm_start import check_adapter
+
+    for path in dict.fromkeys(config.extras.get("warm_start_from") for config in new):
+        if path is not None:
+            check_adapter(Path(path))
+
+
 def versions() -> dict[str, str]:
     """Of the packages that decide figures."""
     found = {}

@@ -77,6 +77,10 @@ def test_an_experiment_from_its_yaml_to_its_end(shell):
     frame = say(shell, "status")
     assert list(frame["state"]) == ["completed", "completed"]
     assert "step" in str(say(shell, "log best"))
+    written = say(shell, "generate 1-2 'the cat' --tokens 3")
+    assert (list(written.columns), list(written.index)) == (["run 1", "run 2"], ["the cat"])
+    with pytest.raises(UsageError, match="cannot retry run 1: it did not run out of memory"):
+        say(shell, "retry 1")
     path = say(shell, "export best adapter")
     assert (path / "adapter_config.json").exists()
     assert say(shell, "end") is None

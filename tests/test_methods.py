@@ -213,7 +213,7 @@ def test_an_adapter_path_and_a_clone_of_the_sft_run_give_the_same_dpo_run(new, t
     for file in path.iterdir():
         file.unlink()  # the experiment has its own copy
     second.end()
-    again = new("second")
+    again = fit(new("second"), dpo(fields={"warm_start_from": path}, logging_steps=1))
     assert curve(again, 1) == curve(first, child.id)
 
 
@@ -236,6 +236,7 @@ def test_a_folder_that_is_no_adapter_is_refused_at_once(new, tmp_path):
         ConfigError, match=r"is no adapter: it has no adapter_config.json and no adapter_model.safetensors"
     ):
         fit(new(), dpo(fields={"warm_start_from": str(tmp_path)}))
+    assert not list(tmp_path.iterdir()), "nothing was written"
 
 
 def test_a_reference_of_another_name_is_loaded_once_and_shared(new):
@@ -252,6 +253,25 @@ def test_a_reference_of_another_name_is_loaded_once_and_shared(new):
     experiment.wait()
     assert loaded == ["tiny", "other"]
     assert curve(experiment, 1)[0][1]["loss"] != pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_reference_probabilities_are_computed_once_for_runs_of_equal_settings(new, monkeypatch):
+    from rf_notebook.training.methods.dpo import RunDPOTrainer
+
+    asked = []
+    compute = RunDPOTrainer.compute_ref_log_probs
+    monkeypatch.setattr(
+        RunDPOTrainer, "compute_ref_log_probs", lambda self, *given: (asked.append(self), compute(self, *given))[1]
+    )
+    configs = [
+        dpo(precompute_ref_log_probs=True, learning_rate=List([1e-3, 2e-3]), beta=List([0.1, 0.5])),
+        dpo(precompute_ref_log_probs=True, precompute_ref_batch_size=8),
+    ]
+    experiment = fit(new(), configs)
+    experiment.wait()
+    assert [run.state for run in experiment.runs] == ["completed"] * 5
+    assert len(asked) == 12 + 3, "24 rows by 2 for the first of four, and by 8 for the fifth"
+    assert len(set(map(id, asked))) == 2
 
 
 # ---- rewards
@@ -465,3 +485,67 @@ def test_full_fine_tuning_of_two_models_at_once(new):
     assert not hasattr(tree, "peft_config")
     fresh = get_peft_model(tiny_model(), LoraConfig(target_modules=["q_proj"]))
     assert sum(p.numel() for p in tree.parameters()) < sum(p.numel() for p in fresh.parameters())
+
+
+# ---- memory
+
+
+def on_a_path(tmp_path, **training):
+    tiny_model().save_pretrained(tmp_path / "described")
+    config = model(**training)
+    config.model_name = str(tmp_path / "described")
+    return config
+
+
+def with_memory(monkeypatch, free, total):
+    from rf_notebook.training import memory
+
+    monkeypatch.setattr(memory, "device_memory", lambda **kwargs: ("a small device", free, total))
+
+
+def test_a_config_that_cannot_fit_is_refused_before_any_model_is_loaded(new, tmp_path, monkeypatch):
+    with_memory(monkeypatch, 10**6, 10**5)
+    with pytest.raises(
+        ConfigError, match=r"config 1: it needs at least .* GiB and a small device has .* GiB; load it quantised"
+    ):
+        new().run_fit(on_a_path(tmp_path), lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
+    config = on_a_path(tmp_path)
+    config.peft_config = None
+    with pytest.raises(ConfigError, match="give a peft_config"):
+        new().run_fit(config, lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
+
+
+def test_a_config_that_will_hardly_fit_is_warned_of_with_the_knob_that_makes_it_fit(new, tmp_path, monkeypatch):
+    with_memory(monkeypatch, 4 * 10**6, 10**9)
+    experiment = new()
+    with pytest.warns(
+        UserWarning, match=r"config 1: it may need about .* \(base .* gradient_checkpointing=True.* would fit"
+    ):
+        fit(experiment, on_a_path(tmp_path, per_device_train_batch_size=8))
+    experiment.wait()
+    assert experiment.run(1).state == "completed"
+    assert "would fit" in experiment.messages[0]
+
+
+def test_a_run_out_of_memory_is_retried_with_half_the_batch(new, monkeypatch):
+    from rf_notebook.training.methods.sft import RunSFTTrainer
+
+    step = RunSFTTrainer.training_step
+
+    def hungry(self, *given, **named):
+        if self.args.per_device_train_batch_size > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(RunSFTTrainer, "training_step", hungry)
+    experiment = fit(new(), model(per_device_train_batch_size=4))
+    experiment.wait()
+    failed = experiment.run(1)
+    assert failed.state == "failed"
+    assert "were estimated; retry it with per_device_train_batch_size=2, gradient_accumulation_steps=2" in failed.error
+    again = experiment.retry(1).result(timeout=30)
+    experiment.wait()
+    assert again.state == "completed"
+    assert (again.parent, again.config["training_args"]["gradient_accumulation_steps"]) == (1, 2)
+    with pytest.raises(IllegalOperation, match="did not run out of memory"):
+        experiment.retry(again)

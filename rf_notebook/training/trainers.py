@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,10 @@ class Trainers:
         method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=is_named)
         extras = {name: self.extra(config, name) for name in config.extras}
         method.check(arguments, extras, evaluates=self.data.evaluation is not None)
+        if _needs_bitsandbytes(config) and find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                "the config needs bitsandbytes, which is not installed; pip install 'rf-notebook[quant]'."
+            )
         if config.extras.get("warm_start_from") is not None and config.peft is None:
             raise ConfigError(
                 "warm_start_from is an adapter, and peft_config=None trains all weights; give a peft_config."
@@ -305,6 +310,12 @@ class Trainers:
         """Functions as they are; a model as a tree of its own over the shared weights."""
         trees = iter([tree_clone(model) for model in self._reward_models(config)])
         return tuple(next(trees) if isinstance(one, str) else one for one in self._listed_rewards(config))
+
+
+def _needs_bitsandbytes(config: RunConfig) -> bool:
+    quantised = (config.model.get("model_kwargs") or {}).get("quantization_config")
+    optimizer = str(config.training.get("optim", ""))
+    return "bitsandbytes" in str(quantised).lower() or "8bit" in optimizer or optimizer.startswith("paged_")
 
 
 def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rf_notebook.core.events import Recorded, RunFailed
+from rf_notebook.core.run import Failure
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points
 from rf_notebook.widgets.document import text_of
 from rf_notebook.widgets.panel import PAGES, Panel
@@ -62,6 +64,16 @@ def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(pa
     verb, run_id, edits, warm, origin = panel._host.asked[-1]
     assert (verb, run_id, warm, origin) == ("clone", 2, False, "button")
     assert [e["training_args.learning_rate"] for e in edits] == [5e-4, 2e-3]
+
+
+def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel):
+    offered = {"training_args.per_device_train_batch_size": 4, "training_args.gradient_accumulation_steps": 2}
+    failure = Failure(message="out of device memory", traceback="", out_of_memory=True, retry=offered)
+    panel._host.panel_state.apply(Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure)))
+    panel.clone_form.open(2, warm=False)
+    assert "half the batch" in text_of(panel.clone_form._title.root)
+    assert panel.clone_form.edits == [offered]
+    assert "+ per_device_train_batch_size 4" in text_of(panel.clone_form._diff.root)
 
 
 def test_a_knob_that_is_not_shown_can_be_found(panel):
