@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.core.errors import CheckpointDamaged, ConfigError, RFNotebookError
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
@@ -27,14 +26,13 @@ from rf_notebook.core.ports import (
     TurnOutcome,
     unobserved,
 )
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
 from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan
-from rf_notebook.planning.memory_plan import edits_sentence, gibibytes, halved_batch
 from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
+from rf_notebook.training.failures import failure_of
 from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of, written_samples
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
@@ -266,6 +264,9 @@ class KernelRunner:
         """See ChunkRunner."""
         for run_id in list(self._held):
             self.release(run_id)
+        for module in self.models.modules():
+            self._residency.forget(_model_key(module))
+        self.models.on_use = lambda _model: None  # whoever keeps the models does not keep the runner
         self.models.clear()
         memory.collect()
 
@@ -362,7 +363,7 @@ class KernelRunner:
                     trainer.evaluate()
                 return None
             except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
-                return _failure_of(error, held.config, need=held.need)
+                return failure_of(error, held.config, need=held.need)
             finally:
                 del trainer.state.log_history[logged:]
                 del trainer.accelerator._dataloaders[loaders:]
@@ -386,7 +387,7 @@ class KernelRunner:
                 )
         except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
             held.writes_no_samples = True
-            held.notes += (f"run {run_id} writes no samples: {_failure_of(error, held.config).message}",)
+            held.notes += (f"run {run_id} writes no samples: {failure_of(error, held.config).message}",)
 
     def _progress(self, held: _Held) -> Progress:
         plan, step = held.plan, held.run.step
@@ -422,7 +423,7 @@ class KernelRunner:
         except CheckpointDamaged:
             raise
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
-            return _failure_of(error, config)
+            return failure_of(error, config)
 
         def started(report: WarmStartReport) -> None:
             held.report = report if resume_from is None else None
@@ -571,7 +572,7 @@ class KernelRunner:
 
     def _failure(self, held: _Held) -> Failure:
         assert held.run.error is not None
-        return _failure_of(held.run.error, held.config, held.run.traceback_text, held.need)
+        return failure_of(held.run.error, held.config, held.run.traceback_text, held.need)
 
     def _failed(self, request: ChunkRequest, failure: Failure) -> ChunkResult:
         held = self._held.get(request.run_id)
@@ -614,34 +615,6 @@ def _model_key(module: Any) -> str:
 
 def _weight_bytes(module: Any) -> int:
     return sum(p.numel() * p.element_size() for p in module.parameters())
-
-
-def _failure_of(error: BaseException, config: RunConfig, text: str | None = None, need: Need | None = None) -> Failure:
-    if isinstance(error, CheckpointDamaged):
-        raise error
-    message = redact(f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error))
-    full = redact(text if text is not None else "".join(traceback.format_exception(error)))
-    if not isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return Failure(message=message, traceback=full)
-    peak, estimated = memory.peak_bytes(), None if need is None else need.estimate
-    retry = halved_batch(config.training)
-    told = "out of device memory"
-    if peak is not None:
-        told += f" at a peak of {gibibytes(peak)} GiB"
-    if estimated is not None:
-        told += f", where {estimated.sentence()} were estimated"
-    if retry:
-        remedy = f"retry it with {edits_sentence(retry)}, which keeps the examples of a step"
-    else:
-        remedy = "set gradient_checkpointing=True, or use a smaller max_length or model"
-    return Failure(
-        message=f"{told}; {remedy}. {message}",
-        traceback=full,
-        out_of_memory=True,
-        peak_bytes=peak,
-        estimated_bytes=None if estimated is None else estimated.total,
-        retry=retry,
-    )
 
 
 def _has_nan(metrics: dict[str, Any]) -> bool:
