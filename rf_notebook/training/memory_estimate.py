@@ -102,7 +102,7 @@ def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
         return None
     try:
         with isolated(), no_progress_bars(), torch.device("meta"):
-            described = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+            described = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
             if getattr(described, "quantization_config", None) is not None:
                 return None
             dtype = kwargs.get("dtype") or "auto"
