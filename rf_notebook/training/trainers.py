@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -166,25 +167,20 @@ class Trainers:
         returns_text = formatting is not None and isinstance(formatting(dict(self.data.first_row)), str)
         train, evaluation = self.formatted.get(None if returns_text else formatting)
         generates = self.extra(config, "generation_config")
-        peft_config = None if config.peft is None else self._peft_config(config)
+        named = reference_of(self.models, self.objects, config)
         model, share_unchanged = _model_for(config, base.model)
-        reference_base = reference_of(self.models, self.objects, config)
-        prepare_reference: Callable[[Any], None] = lambda _model: None  # noqa: E731 - replaced below
-        has_adapter_reference = False
+        peft_config = None if config.peft is None else self._peft_config(config)
+        compares_with_start = False
         if start is not None and peft_config is not None:
-            has_adapter_reference = (
-                start.reference is not None and method.has_reference(arguments) and reference_base is None
-            )
-            if has_adapter_reference:
+            compares_with_start = start.reference is not None and named is None and method.has_reference(arguments)
+            if compares_with_start:
                 # Handed a model with its adapter, trl keeps a copy of that adapter as the reference.
-                model = _with_adapter(model, peft_config, arguments.seed)
-                peft_config = None
+                model, peft_config = _with_adapter(model, peft_config, arguments.seed), None
                 on_started(warm_start(model, start.adapter))
-                prepare_reference = _reference_from(start)
             elif not is_continued:
                 gate.on_ready = lambda trainer: on_started(warm_start(trainer.model, start.adapter))
         reference, reference_key = self._reference(
-            method, config, arguments, base, reference_base, has_adapter_reference=has_adapter_reference
+            method, config, arguments, base, named, compares_with_start=compares_with_start
         )
         trainer = method.trainer(
             TrainerParts(
@@ -199,7 +195,7 @@ class Trainers:
                 callbacks=[gate],
                 prepared=self.prepared,
                 reference_model=reference,
-                prepare_reference=prepare_reference,
+                prepare_reference=partial(_give_reference, start if compares_with_start else None),
                 reference_key=reference_key,
                 reward_funcs=self._rewards(config),
             )
@@ -283,12 +279,12 @@ class Trainers:
         base: BaseModel,
         named: BaseModel | None,
         *,
-        has_adapter_reference: bool,
+        compares_with_start: bool,
     ) -> tuple[Any | None, str | None]:
         """The model that the run is compared with, if it is one of its own, and a key for what it says."""
         resident = named or base
         known = named is not None or not (
-            has_adapter_reference or changes_base_weights((config.peft or {}).get("init_lora_weights"))
+            compares_with_start or changes_base_weights((config.peft or {}).get("init_lora_weights"))
         )
         key = f"model {id(resident.model)}" if known else None
         if not method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=named is not None):
@@ -333,9 +329,7 @@ def _with_adapter(model: Any, peft_config: PeftConfig, seed: int) -> Any:
     return get_peft_model(model, peft_config)
 
 
-def _reference_from(start: Start) -> Callable[[Any], None]:
-    def prepare(model: Any) -> None:
-        if start.reference is not None and start.reference is not start.adapter:
-            warm_start(model, start.reference, adapter=REFERENCE_ADAPTER)
-
-    return prepare
+def _give_reference(start: Start | None, model: Any) -> None:
+    """Write a reference that is not what the run starts from into the adapter that trl made for it."""
+    if start is not None and start.reference is not None and start.reference is not start.adapter:
+        warm_start(model, start.reference, adapter=REFERENCE_ADAPTER)

@@ -33,7 +33,7 @@ class TrainerParts:
     prepared: PreparedDatasets
     reference_model: Any | None = None
     """A module tree over the reference's weights, when the method asked for one."""
-    prepare_reference: Callable[[Any], None] = lambda _model: None
+    prepare_reference: Callable[[Any], None]
     """Gives the model's reference adapter its weights, where they are not those that the run starts from."""
     reference_key: str | None = None
     """Equal for runs whose reference gives the same probabilities; None when nothing is known of it."""
