@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import logging
 import random
 import uuid
 from collections import Counter
@@ -179,11 +180,18 @@ def versions() -> dict[str, str]:
 
 
 def _import_libraries() -> None:
-    """Import trl, which draws from Python's random numbers while it is imported (seen with 1.16); they are the user's."""
-    before = random.getstate()
+    """Import trl, without what the libraries do to the cell that does so.
+
+    trl 1.16 draws from Python's random numbers, which are the user's. bitsandbytes 0.50, where it is installed, tells on
+    CPUs of a kernel that it would like.
+    """
+    before, talker = random.getstate(), logging.getLogger("bitsandbytes")
+    level = talker.level
+    talker.setLevel(logging.ERROR)
     try:
         importlib.import_module("rf_notebook.training.runner")
     finally:
+        talker.setLevel(level)
         random.setstate(before)
 
 
