@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,8 +19,19 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _tracking_database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+def _tracking_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    """A copy of an empty database that was made whole: tests kill processes, and MLflow never recovers from one cut off."""
+    empty = request.config.cache.mkdir("mlflow") / f"{importlib.metadata.version('mlflow')}.db"
+    if not empty.exists():
+        made = empty.with_suffix(".new")
+        made.unlink(missing_ok=True)
+        code = f"import mlflow; mlflow.MlflowClient('sqlite:///{made}').search_experiments()"
+        quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=quiet, capture_output=True)
+        made.rename(empty)
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    shutil.copyfile(empty, database)
+    return f"sqlite:///{database}"
 
 
 @pytest.fixture(autouse=True)
