@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,12 +28,14 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
+from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
+from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
-from rf_notebook.widgets.front_end import front_end
+from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,6 @@ RunLike = int | Run
 
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 _MIRROR_CLOSE_SECONDS = 20.0
-#: The experiments that are open for training in this process, by their folders.
-_open: dict[Path, Experiment] = {}
-#: The experiment that was used last, if any.
-_latest: deque[Experiment] = deque(maxlen=1)
 
 
 class Experiment:
@@ -67,11 +64,11 @@ class Experiment:
 
     def __new__(cls, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> Experiment:
         """See the class: the living object of this name, or a new one."""
-        present = _open.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
+        present = open_experiments.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
         return present if present is not None and present._is_training else super().__new__(cls)
 
     def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:
-        if self in _open.values():
+        if self in open_experiments.values():
             return
         if mode != "fit":
             raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
@@ -101,8 +98,12 @@ class Experiment:
         self._is_preparing = False
         self._applying = threading.RLock()
         """Held while events of the record are read and applied outside the engine: the panel's thread does so, too."""
+        self._sources: Sources | None = None
+        """The cells that it was launched from."""
         if (self._folder / "experiment.sqlite").exists():
             self._open_store()
+        remember(self)
+        self.tell_jupyterlab()
 
     # ---- training
 
@@ -154,7 +155,7 @@ class Experiment:
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
         """
-        for other in list(_open.values()):
+        for other in list(open_experiments.values()):
             if other is not self and other._is_training and not other._is_idle:
                 raise IllegalOperation(
                     f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
@@ -184,7 +185,7 @@ class Experiment:
                 return
             with self._applying:
                 self._begin(launch, extend=extend, take_over=take_over)
-            _open[self._folder.absolute()] = self
+            open_experiments[self._folder.absolute()] = self
             use(self)
         if display is not False and self._display is None and not sys.stdout.isatty():
             print(self._opening_line(), flush=True)  # noqa: T201 - a script's first line of progress
@@ -534,6 +535,16 @@ class Experiment:
             return f"<Experiment {self.experiment_name!r}: nothing recorded; call run_fit>"
         return f"Experiment {self.experiment_name!r}\n{table_text(self._state)}"
 
+    @classmethod
+    def tell_jupyterlab(cls) -> None:
+        """Let JupyterLab's sidebar know of this process's experiments; does nothing in other front ends."""
+        if front_end() is FrontEnd.JUPYTER:
+            from rf_notebook import __version__
+            from rf_notebook.kernel_experiments import KernelExperiments
+            from rf_notebook.lab.link import connect
+
+            connect(lambda: KernelExperiments(cls), __version__)
+
     # ---- wiring
 
     @property
@@ -622,6 +633,7 @@ class Experiment:
                 log=self._log.logger,
             )
 
+        self._sources = sources_now()
         thread = EngineThread(
             make_engine,
             runner,
@@ -666,7 +678,7 @@ class Experiment:
         if self._fence is not None:
             store.release(self._fence)
         self._thread, self._mirror, self._fence = None, None, None
-        _open.pop(self._folder.absolute(), None)
+        open_experiments.pop(self._folder.absolute(), None)
         self._log.close()
         if thread.error is not None:
             raise thread.error
@@ -740,25 +752,8 @@ class Experiment:
         return work()
 
 
-def use(experiment: Experiment) -> Experiment:
-    """Make an experiment the one that ``%rapidfire`` means; returns it."""
-    _latest.append(experiment)
-    return experiment
-
-
-def latest_experiment() -> Experiment | None:
-    """The one that was trained, or opened by ``%rapidfire open``, last."""
-    return _latest[-1] if _latest else None
-
-
-def recorded_experiments(path: str | Path | None = None) -> list[str]:
-    """Names of the experiments whose record lies in a folder, "rf_experiments" when omitted."""
-    folder = Path(path if path is not None else "rf_experiments")
-    return sorted(found.parent.name for found in folder.glob("*/experiment.sqlite"))
-
-
 def _folder_of(name: object, path: str | Path | None) -> Path:
-    return Path(path if path is not None else "rf_experiments") / str(name)
+    return Path(path if path is not None else FOLDER) / str(name)
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

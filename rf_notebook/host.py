@@ -15,6 +15,7 @@ from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.lab.provenance import Sources
 from rf_notebook.widgets.host import HostStatus
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _LOOK_SECONDS = 2.0
 
 
 class Host:
-    """See widgets.host.PanelHost."""
+    """See widgets.host.PanelHost and lab.host.LabHost."""
 
     def __init__(self, experiment: Experiment) -> None:
         """Every method may be called from any thread.
@@ -38,10 +39,43 @@ class Host:
         self._measured_at = float("-inf")
         self._measured: tuple[str, int | None, int | None] = ("memory", None, None)
 
+    def shows(self, experiment: Experiment) -> bool:
+        """Whether this is that experiment's."""
+        return self._experiment is experiment
+
     @property
     def experiment_name(self) -> str:
         """See PanelHost."""
         return self._experiment.experiment_name
+
+    @property
+    def folder(self) -> Path:
+        """See LabHost."""
+        return self._experiment.folder.absolute()
+
+    @property
+    def log_path(self) -> Path:
+        """See LabHost."""
+        return self._experiment.get_log_file_path().absolute()
+
+    @property
+    def sources(self) -> Sources | None:
+        """See LabHost."""
+        return self._experiment._sources
+
+    def retry(self, run_id: int) -> Receipt[Any]:
+        """See LabHost."""
+        return self._experiment.retry(run_id)
+
+    def panel_model(self) -> str:
+        """See LabHost."""
+        return str(self._experiment.panel().panel.widget.model_id)
+
+    def clone_form_model(self, run_id: int, *, warm: bool) -> str:
+        """See LabHost."""
+        form = self._experiment.panel().panel.clone_form
+        form.open(run_id, warm=warm)
+        return str(form.box.model_id)
 
     @property
     def panel_state(self) -> ExperimentState:

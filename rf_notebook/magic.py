@@ -19,8 +19,9 @@ from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookErr
 from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
 from rf_notebook.core.run import RunState
 from rf_notebook.doctor import Diagnosis, diagnose
-from rf_notebook.experiment import Experiment, latest_experiment, recorded_experiments, use
+from rf_notebook.experiment import Experiment
 from rf_notebook.host import Host
+from rf_notebook.registry import latest_experiment, recorded_experiments, use
 from rf_notebook.runs import Run, log_lines
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
@@ -434,6 +435,7 @@ def load(shell: Any) -> None:
     if any(isinstance(one, RapidFireMagics) for one in shell.magics_manager.registry.values()):
         return
     magics = RapidFireMagics(shell)
+    Experiment.tell_jupyterlab()
     shell.register_magics(magics)
     completer = getattr(shell, "Completer", None)
     if completer is not None and hasattr(completer, "custom_matchers"):

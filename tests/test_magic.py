@@ -40,11 +40,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made.run_line_magic("load_ext", "rf_notebook")
     made.user_ns.update(create_tiny=create_tiny, rows=prompt_rows(200, 1), few=prompt_rows(6, 2))
     yield made
-    from rf_notebook.experiment import _latest, _open
+    from rf_notebook.registry import forget_all, open_experiments
 
-    for experiment in list(_open.values()):
+    for experiment in list(open_experiments.values()):
         experiment.cancel_current()
-    _latest.clear()
+    forget_all()
 
 
 def say(shell, line):

@@ -40,6 +40,20 @@ class Receipt(Generic[ValueT]):
         """Whether it was obeyed or refused."""
         return all(future.done() for future in self._futures)
 
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once when it was obeyed or refused, by the thread that answers: be quick and do not raise."""
+        left = threading.Semaphore(len(self._futures) - 1) if self._futures else None
+        if left is None:
+            callback()
+            return
+
+        def one_done(_future: Future[Any]) -> None:
+            if not left.acquire(blocking=False):
+                callback()
+
+        for future in self._futures:
+            future.add_done_callback(one_done)
+
     def __repr__(self) -> str:
         if not self.done():
             return "<Receipt: waiting for the next step>"

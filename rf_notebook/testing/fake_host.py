@@ -13,11 +13,14 @@ from typing import Any
 
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.lab.host import LabHost
+from rf_notebook.lab.provenance import Sources
 from rf_notebook.widgets.host import HostStatus
 
 
@@ -116,6 +119,7 @@ class FakeHost:
         self.experiment_name = name
         self.panel_state = state
         self.status = status or HostStatus(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
+        self.sources: Sources | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.asked_at: list[float] = []
         """Seconds since 1970 of each stop, resume and delete."""
@@ -175,10 +179,64 @@ class FakeHost:
         self.asked.append(("end",))
         on_done(None)
 
+    @property
+    def folder(self) -> Path:
+        """See LabHost."""
+        return Path("/fake") / self.experiment_name
+
+    @property
+    def log_path(self) -> Path:
+        """See LabHost."""
+        return self.folder / "experiment.log"
+
+    def retry(self, run_id: int) -> Receipt[Any]:
+        """See LabHost."""
+        self.asked.append(("retry", run_id))
+        return _done([run_id])
+
+    def panel_model(self) -> str:
+        """See LabHost."""
+        return "panel-model"
+
+    def clone_form_model(self, run_id: int, *, warm: bool) -> str:
+        """See LabHost."""
+        self.asked.append(("clone form", run_id, warm))
+        return "form-model"
+
     def _tell(self) -> None:
         with self._changed:
             self._version += 1
             self._changed.notify_all()
+
+
+class FakeExperiments:
+    """See lab.host.Experiments."""
+
+    def __init__(self, *hosts: FakeHost) -> None:
+        self.hosts = list(hosts)
+        self.opened: list[str] = []
+        self.on_disk: dict[str, dict[str, Any]] = {}
+
+    def known(self) -> Sequence[LabHost]:
+        """See Experiments."""
+        return list(self.hosts)
+
+    def recorded(self) -> Mapping[str, Mapping[str, Any]]:
+        """See Experiments."""
+        return self.on_disk
+
+    def open(self, name: str) -> None:
+        """See Experiments."""
+        if name not in self.on_disk:
+            raise ConfigError(f"no experiment {name!r} is recorded.")
+        self.opened.append(name)
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """See Experiments."""
+        if self.hosts:
+            return self.hosts[-1].wait_for_change(seen, timeout)
+        time.sleep(timeout)
+        return seen
 
 
 def _done(value: Any) -> Receipt[Any]:

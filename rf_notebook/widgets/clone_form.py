@@ -14,7 +14,7 @@ from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.runs import varying_knobs
 from rf_notebook.widgets.document import Node, element
-from rf_notebook.widgets.elements import Document, button, reachable_while_busy
+from rf_notebook.widgets.elements import Document, StyledDocument, button, reachable_while_busy
 from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.words import config_value, duration, knob_name, shortened, size
 
@@ -50,7 +50,7 @@ class CloneForm:
         self._original: dict[str, str] = {}
         self.edits: list[dict[str, Any]] = []
         """What would be submitted now; empty while something is wrong."""
-        self._title = Document()
+        self._title = StyledDocument()  # the form can be shown without the panel
         self._rows = ipywidgets.VBox()
         self._more = reachable_while_busy(
             ipywidgets.Combobox(placeholder="warmup, weight_decay, …", ensure_option=True, continuous_update=False)

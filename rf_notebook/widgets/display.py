@@ -17,7 +17,7 @@ from rf_notebook.widgets.front_end import FrontEnd, front_end
 from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.panel import Panel
 from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.static_output import static_bundle
+from rf_notebook.widgets.static_output import PANEL_MIME, live_content, static_bundle
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.
@@ -111,8 +111,10 @@ class ExperimentDisplay:
 
     def _live_bundle(self) -> dict[str, Any]:
         name = self._host.experiment_name
+        model_id = self.panel.widget.model_id
         return {
-            WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": self.panel.widget.model_id},
+            PANEL_MIME: live_content(self._host.experiment_name, model_id),
+            WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": model_id},
             "text/html": "",  # for viewers without widgets: the static twin follows
             "text/plain": f"live panel of {name!r}",
         }

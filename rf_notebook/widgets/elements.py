@@ -21,16 +21,21 @@ STYLE = (_STATIC / "panel.css").read_text(encoding="utf-8")
 
 
 def reachable_while_busy(widget: Any) -> Any:
-    """Let a widget's messages be handled while a cell runs; returns the widget.
+    """Let a widget's messages be handled while a cell runs; returns the widget."""
+    deliver_while_busy(getattr(widget, "comm", None))
+    return widget
+
+
+def deliver_while_busy(comm: Any) -> Any:
+    """Let a comm's messages be handled while a cell runs; returns the comm.
 
     ipykernel 7.4 answers a comm on the subshell that published last (``ipykernel/comm/comm.py``,
     ``_reply_subshell_for``), which blocks behind the running cell; 7.1 to 7.3 answer on the one the message came from.
     This puts the earlier behaviour back, for our own comms only. It can go when ipykernel has it.
     """
-    comm = getattr(widget, "comm", None)
     if comm is not None and hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
-    return widget
+    return comm
 
 
 class Chart(anywidget.AnyWidget):

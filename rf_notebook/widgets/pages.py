@@ -14,6 +14,7 @@ from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.host import HostStatus, Refusal
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.runs_view import RunsView
+from rf_notebook.widgets.standing import Kind, standing
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, shortened, size
 
 _MOST_MESSAGES = 200
@@ -75,21 +76,22 @@ def overall_progress(runs: Collection[RunRecord]) -> float:
     return done / total if total else 0.0
 
 
+#: The sign and the colour of a standing.
+_CHIPS = {
+    Kind.ERROR: ("▲", "failed"),
+    Kind.PREPARING: ("◌", "running"),
+    Kind.PAUSED: ("❚❚", "stopped"),
+    Kind.IDLE: ("✓", "completed"),
+    Kind.TRAINING: ("●", "running"),
+}
+
+
 def _chip(state: ExperimentState, status: HostStatus) -> list[Node]:
-    execution = state.started.execution if state.started else "exact"
-    if status.error:
-        return [element("span", "▲", class_="rf-failed"), f" ended by an error: {shortened(status.error, 80)}"]
-    if status.preparing:
-        return [element("span", "◌", class_="rf-running"), " loading the libraries and checking the configs"]
-    if status.read_only:
-        return ["read only: another kernel trains it"]
-    if not status.open:
-        return ["ended" if state.ready() == [] else "not training; run its cell again to go on"]
-    if status.paused:
-        return [element("span", "❚❚", class_="rf-stopped"), " paused"]
-    if status.idle:
-        return [element("span", "✓", class_="rf-completed"), " all runs are over or stopped"]
-    return [element("span", "●", class_="rf-running"), f" training · {execution}"]
+    now = standing(state, status)
+    if now.kind not in _CHIPS:
+        return [now.words]
+    sign, style = _CHIPS[now.kind]
+    return [element("span", sign, class_=f"rf-{style}"), f" {now.words}"]
 
 
 def _stat(value: str, words: str) -> Node:

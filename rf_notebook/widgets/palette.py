@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: Okabe and Ito's colours without black and yellow, and two of like lightness. Source: jfly.uni-koeln.de/color.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7ae6", "#7f8c8d")
 #: From the ninth run on, colours come again with another stroke.
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
+#: Those in use: a person may have chosen others in JupyterLab's settings.
+_chosen = COLOURS
+
+
+def choose(colours: Sequence[str]) -> None:
+    """Use other CSS colours from now on; none for the usual."""
+    global _chosen
+    _chosen = tuple(colours) or COLOURS
+
+
 def colour(run_id: int) -> str:
     """A CSS colour."""
-    return COLOURS[(run_id - 1) % len(COLOURS)]
+    return _chosen[(run_id - 1) % len(_chosen)]
 
 
 def dash(run_id: int) -> str:
     """A stroke, in plotly's words."""
-    return DASHES[(run_id - 1) // len(COLOURS) % len(DASHES)]
+    return DASHES[(run_id - 1) // len(_chosen) % len(DASHES)]

@@ -39,8 +39,11 @@ class Pump:
         self._update = update
         self._on_error = on_error
         self._told: str | None = None
+        self.every_seconds = EVERY_SECONDS
+        """Between two updates."""
         self._updated_at = float("-inf")
         self._ending = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"rf-panel-{name}", daemon=True)
 
     def start(self) -> None:
@@ -51,6 +54,7 @@ class Pump:
     def end(self) -> None:
         """No update begins after this."""
         self._ending.set()
+        self._woken.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(_END_SECONDS)
         atexit.unregister(self.end)
@@ -60,10 +64,16 @@ class Pump:
         """Whether updates come."""
         return self._thread.is_alive() and not self._ending.is_set()
 
+    def wake(self) -> None:
+        """Update now; any thread, returns at once."""
+        self._woken.set()
+
     def turn(self, seen: int) -> int:
         """Wait for news and show them; returns what was seen."""
-        now = self._wait_for_change(seen, _LISTEN_SECONDS)
-        quiet = now == seen and time.monotonic() - self._updated_at < _QUIET_SECONDS
+        woken = self._woken.is_set()
+        self._woken.clear()
+        now = seen if woken else self._wait_for_change(seen, _LISTEN_SECONDS)
+        quiet = not woken and now == seen and time.monotonic() - self._updated_at < _QUIET_SECONDS
         if quiet or self._ending.is_set():
             return now
         self._updated_at = time.monotonic()
@@ -80,4 +90,4 @@ class Pump:
         seen = -1
         while not self._ending.is_set():
             seen = self.turn(seen)
-            self._ending.wait(EVERY_SECONDS)
+            self._woken.wait(self.every_seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ PANEL_MIME = "application/vnd.rf-notebook.panel+json"
 PANEL_VERSION = 1
 _MOST_RUNS = 64
 _POINTS = 120
+#: Of all curves of a bundle together.
+_MOST_POINTS = 6000
+#: Whose curves are in the bundle's own part; the pictures show the first.
+_MOST_METRICS = 3
 _CELL = 80
 _COLOURS = 48
 _DASHES = {"solid": None, "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
@@ -45,9 +50,11 @@ def static_bundle(
     """
     metric = metric or series.usual_metric
     view = runs_view(state, series, metric)
-    curves = _curves(view, series, metric)
+    metrics = list(dict.fromkeys([metric, *series.metrics]))[:_MOST_METRICS] if metric else []
+    all_curves = {one: _curves(view, series, one, len(metrics)) for one in metrics}
+    curves = all_curves[metric] if metric else {}
     bundle = {
-        PANEL_MIME: _content(name, state, view, curves, metric, model_id),
+        PANEL_MIME: _content(name, state, view, all_curves, model_id),
         "text/html": _html(name, view, curves, metric),
         "text/plain": _text(name, view, metric),
     }
@@ -56,11 +63,14 @@ def static_bundle(
     return bundle
 
 
-def _curves(view: RunsView, series: ExperimentSeries, metric: str | None) -> dict[int, tuple[Array, Array]]:
-    if metric is None:
-        return {}
+def live_content(name: str, model_id: str) -> dict[str, Any]:
+    """The bundle's own part for the output that holds the live panel: who draws it, nothing of what is drawn."""
+    return {"version": PANEL_VERSION, "live": True, "experiment": shortened(name, 200), "model_id": model_id}
+
+
+def _curves(view: RunsView, series: ExperimentSeries, metric: str, metrics: int) -> dict[int, tuple[Array, Array]]:
     rows = view.rows[:_MOST_RUNS]
-    points = max(30, min(_POINTS, 4000 // max(len(rows), 1)))
+    points = max(20, min(_POINTS, _MOST_POINTS // max(len(rows) * metrics, 1)))
     settings = CurveSettings(metric=metric, max_points=points)
     return {row.run_id: curve for row in rows if len((curve := series.curve(row.run_id, settings))[0])}
 
@@ -69,32 +79,46 @@ def _content(
     name: str,
     state: ExperimentState,
     view: RunsView,
-    curves: dict[int, tuple[Array, Array]],
-    metric: str | None,
+    curves: dict[str, dict[int, tuple[Array, Array]]],
     model_id: str | None,
 ) -> dict[str, Any]:
+    """What labextension/src/savedPanel.ts reads."""
     return {
         "version": PANEL_VERSION,
+        "live": False,
         "experiment": shortened(name, 200),
         "identity": state.started.identity if state.started else None,
-        "metric": None if metric is None else shortened(metric, 200),
+        "summary": _summary(view, view.metric),
         "model_id": model_id,
         "columns": [shortened(column.title, _CELL) for column in view.columns],
         "runs": [
             {
                 "id": row.run_id,
                 "state": str(row.state),
-                "parent": row.parent_id,
                 "best": row.run_id in view.best_runs,
                 "cells": [shortened(column.text(row), _CELL) for column in view.columns],
+                "values": [_sortable(column.value(row)) for column in view.columns],
             }
             for row in view.rows[:_MOST_RUNS]
         ],
-        "curves": {
-            str(run_id): {"samples": [round(float(x)) for x in x_N], "value": [_rounded(y) for y in y_N]}
-            for run_id, (x_N, y_N) in curves.items()
-        },
+        "curves": [
+            {
+                "metric": shortened(metric, _CELL),
+                "runs": [
+                    {"id": run_id, "samples": [round(float(x)) for x in x_N], "values": [_rounded(y) for y in y_N]}
+                    for run_id, (x_N, y_N) in of_runs.items()
+                ],
+            }
+            for metric, of_runs in curves.items()
+        ],
     }
+
+
+def _sortable(value: Any) -> float | str | None:
+    """A cell's value as a number where it is one, so that 5e-4 comes before 1e-3."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None if value is None else shortened(str(value), _CELL)
+    return _rounded(value) if math.isfinite(value) else None
 
 
 def _rounded(value: float) -> float:

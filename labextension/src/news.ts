@@ -1,0 +1,38 @@
+/** What is worth interrupting a person for? A run that failed, and an experiment that came to its end. */
+import type { KernelState } from './experiments';
+
+export interface News {
+  readonly kind: 'failed' | 'ended';
+  readonly text: string;
+}
+
+const OVER = ['idle', 'ended'];
+const LONGEST = 200;
+
+/**
+ * What happened between two looks at a kernel.
+ *
+ * @param before Null at the first look, which tells nothing: what lies behind is no news.
+ */
+export function newsBetween(before: KernelState | null, after: KernelState): readonly News[] {
+  const news: News[] = [];
+  for (const now of after.experiments) {
+    const then = before?.experiments.find((one) => one.key === now.key);
+    if (then === undefined) {
+      continue;
+    }
+    const failed = new Set(then.runs.filter((run) => run.state === 'failed').map((run) => run.id));
+    for (const run of now.runs) {
+      if (run.state === 'failed' && !failed.has(run.id)) {
+        const text = `${now.name}: run ${String(run.id)} failed: ${run.error ?? ''}`;
+        news.push({ kind: 'failed', text: text.slice(0, LONGEST) });
+      }
+    }
+    if (OVER.includes(now.standing) && then.standing === 'training') {
+      const best = now.runs.find((run) => run.best);
+      const words = best === undefined ? '' : `; best ${now.metric ?? ''}: run ${String(best.id)}`;
+      news.push({ kind: 'ended', text: `${now.name}: ${now.words}${words}`.slice(0, LONGEST) });
+    }
+  }
+  return news;
+}

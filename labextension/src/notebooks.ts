@@ -1,0 +1,148 @@
+/** The open notebooks: their kernels are watched, their badges kept, their metadata written when they are saved. */
+import type { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { isCodeCellModel, type ICodeCellModel } from '@jupyterlab/cells';
+import { JSONExt, type PartialJSONValue } from '@lumino/coreutils';
+import { Debouncer } from '@lumino/polling';
+import { Badge } from './badge';
+import type { Kernels } from './kernels';
+import { fromMetadata, METADATA, toMetadata, type Cell } from './provenance';
+import { identityOf, PANEL_MIME } from './savedPanel';
+import type { Notebook, Sidebar } from './sidebar';
+
+const LOOK_MS = 500;
+
+export class Notebooks {
+  private readonly _badges = new Map<NotebookPanel, Badge>();
+
+  constructor(
+    private readonly tracker: INotebookTracker,
+    private readonly kernels: Kernels,
+    private readonly sidebar: Sidebar
+  ) {
+    tracker.widgetAdded.connect((_tracker, panel) => {
+      this.add(panel);
+    });
+    tracker.currentChanged.connect(() => {
+      this.tell();
+    });
+    tracker.forEach((panel) => {
+      this.add(panel);
+    });
+    this.tell();
+  }
+
+  /** The badge of a notebook. */
+  badge(panel: NotebookPanel): Badge {
+    let badge = this._badges.get(panel);
+    if (badge === undefined) {
+      badge = new Badge({ cells: () => codeCells(panel), remembered: () => remembered(panel) });
+      this._badges.set(panel, badge);
+    }
+    return badge;
+  }
+
+  /** The notebook whose kernel this is, the current one before others. */
+  withKernel(kernel: string): NotebookPanel | null {
+    const current = this.tracker.currentWidget;
+    if (current !== null && kernelOf(current) === kernel) {
+      return current;
+    }
+    return this.tracker.find((panel) => kernelOf(panel) === kernel) ?? null;
+  }
+
+  private add(panel: NotebookPanel): void {
+    const { sessionContext, context } = panel;
+    const watch = (): void => {
+      const kernel = sessionContext.session?.kernel;
+      if (kernel !== null && kernel !== undefined) {
+        this.kernels.watch(kernel);
+      }
+      this.tell();
+    };
+    sessionContext.kernelChanged.connect(watch);
+    watch();
+
+    const badge = this.badge(panel);
+    const look = new Debouncer(() => {
+      if (!panel.isDisposed && context.isReady) {
+        badge.look(this.living(panel));
+      }
+    }, LOOK_MS);
+    const lookSoon = (): void => {
+      void look.invoke();
+    };
+    this.kernels.changed.connect(lookSoon);
+    void context.ready.then(() => {
+      context.model.contentChanged.connect(lookSoon);
+      lookSoon();
+    });
+    context.saveState.connect((_context, state) => {
+      if (state === 'started') {
+        badge.look(this.living(panel));
+        write(panel, badge);
+      }
+    });
+    panel.disposed.connect(() => {
+      this.kernels.changed.disconnect(lookSoon);
+      look.dispose();
+      this._badges.delete(panel);
+      this.tell();
+    });
+  }
+
+  private living(panel: NotebookPanel): Parameters<Badge['look']>[0] {
+    const state = this.kernels.link(kernelOf(panel))?.state;
+    return state?.experiments.find((one) => one.key === state.current) ?? null;
+  }
+
+  private tell(): void {
+    const notebooks: Notebook[] = [];
+    this.tracker.forEach((panel) => {
+      notebooks.push({ path: panel.context.path, kernel: kernelOf(panel) });
+    });
+    const panel = this.tracker.currentWidget;
+    this.sidebar.setNotebooks(notebooks, panel === null ? null : { path: panel.context.path, kernel: kernelOf(panel) });
+  }
+}
+
+function kernelOf(panel: NotebookPanel): string | null {
+  return panel.isDisposed ? null : (panel.sessionContext.session?.kernel?.id ?? null);
+}
+
+function codeCells(panel: NotebookPanel): readonly Cell[] {
+  const cells = panel.context.model.cells;
+  const found: Cell[] = [];
+  for (const cell of cells) {
+    if (isCodeCellModel(cell)) {
+      found.push({ source: cell.sharedModel.getSource(), identities: identities(cell) });
+    }
+  }
+  return found;
+}
+
+function identities(cell: ICodeCellModel): readonly string[] {
+  const found: string[] = [];
+  for (let index = 0; index < cell.outputs.length; index++) {
+    const identity = identityOf(cell.outputs.get(index).data[PANEL_MIME]);
+    if (identity !== null) {
+      found.push(identity);
+    }
+  }
+  return found;
+}
+
+function remembered(panel: NotebookPanel): ReturnType<typeof fromMetadata> {
+  return fromMetadata(panel.context.model.getMetadata(METADATA));
+}
+
+/** Identity and digests only, never a widget's state. */
+function write(panel: NotebookPanel, badge: Badge): void {
+  if (badge.provenance === null) {
+    return;
+  }
+  const metadata = toMetadata(badge.provenance) as PartialJSONValue;
+  const before = panel.context.model.getMetadata(METADATA) as PartialJSONValue | undefined;
+  if (before === undefined || !JSONExt.deepEqual(before, metadata)) {
+    panel.context.model.setMetadata(METADATA, metadata);
+  }
+}

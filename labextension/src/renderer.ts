@@ -1,0 +1,64 @@
+/** The renderer of our mime type: live while the kernel has the panel, the saved figures otherwise, a sentence for neither. */
+import type { IRenderMime, IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { Panel, Widget } from '@lumino/widgets';
+import { PANEL_MIME, readPanel } from './savedPanel';
+import { SavedPanelView } from './views/savedPanelView';
+import { WidgetView } from './widgetView';
+
+const LOOK_MS = 100;
+const MOST_LOOKS = 100;
+
+/** The rendermime of the notebook that holds a widget; null while it lies in none. */
+export type OwnerOf = (widget: Widget) => IRenderMimeRegistry | null;
+
+export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
+  constructor(private readonly ownerOf: OwnerOf) {
+    super();
+    this.addClass('rfl-output');
+  }
+
+  async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
+    for (const child of [...this.widgets]) {
+      child.dispose();
+    }
+    const panel = readPanel(model.data[PANEL_MIME]);
+    switch (panel.kind) {
+      case 'saved':
+        this.addWidget(new SavedPanelView(panel));
+        break;
+      case 'unreadable':
+        this.addWidget(sentence(panel.sentence));
+        break;
+      case 'live':
+        if (model.trusted) {
+          void this.goLive(panel.modelId); // the notebook need not wait for it
+        }
+        break;
+    }
+    return Promise.resolve();
+  }
+
+  private async goLive(modelId: string): Promise<void> {
+    let owner = this.ownerOf(this);
+    for (let looks = 0; owner === null && looks < MOST_LOOKS && !this.isDisposed; looks++) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      owner = this.ownerOf(this);
+    }
+    if (owner === null || this.isDisposed) {
+      return;
+    }
+    const view = new WidgetView();
+    this.addWidget(view);
+    if (!(await view.showWidget(owner, modelId))) {
+      view.dispose(); // the saved figures follow in the same cell
+    }
+  }
+}
+
+function sentence(text: string): Widget {
+  const widget = new Widget({ node: document.createElement('p') });
+  widget.addClass('rf-static');
+  widget.addClass('rfl-unreadable');
+  widget.node.textContent = text;
+  return widget;
+}

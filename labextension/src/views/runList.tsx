@@ -1,0 +1,131 @@
+/** The compact list of runs: a row a run, with its buttons. */
+import * as React from 'react';
+import type { Run } from '../experiments';
+import { colour } from '../palette';
+import { ICONS, duration, number, percent } from '../words';
+import { Sparkline, scaleOf } from './sparkline';
+
+/** The buttons of a run, in their order. */
+export const RUN_BUTTONS = [
+  { verb: 'stop', sign: '■', words: 'Stop' },
+  { verb: 'resume', sign: '▶', words: 'Resume' },
+  { verb: 'clone', sign: '⧉', words: 'Clone' },
+  { verb: 'warm start', sign: '⤴', words: 'Warm-start' },
+  { verb: 'retry', sign: '↻', words: 'Retry with half the batch' },
+  { verb: 'export', sign: '⇩', words: 'Export' },
+  { verb: 'delete', sign: '✕', words: 'Delete' }
+] as const;
+
+/** What the list asks for. */
+export interface RunActions {
+  toggle(run: number): void;
+  act(verb: string, run: number): void;
+}
+
+interface RowProps {
+  readonly run: Run;
+  readonly low: number;
+  readonly high: number;
+  readonly colour: string;
+  readonly metric: string | null;
+  readonly isSelected: boolean;
+  readonly actions: RunActions;
+}
+
+const Row = React.memo(function Row(props: RowProps): React.ReactElement {
+  const { run, low, high, metric, isSelected, actions } = props;
+  const name = `run ${String(run.id)}`;
+  const left = run.leftSeconds === null ? '' : `, ${duration(run.leftSeconds)} left`;
+  const title = [
+    `${name}: ${run.word}, ${percent(run.progress)}${left}`,
+    metric === null ? '' : `${metric} ${number(run.value)}`,
+    run.parent === null ? '' : `cloned from run ${String(run.parent)}${run.warm ? ', warm' : ''}`,
+    run.error ?? ''
+  ];
+  return (
+    <li
+      className="rfl-run"
+      data-run={run.id}
+      data-state={run.state}
+      role="option"
+      aria-selected={isSelected}
+      tabIndex={0}
+      title={title.filter((one) => one !== '').join('\n')}
+      onClick={() => {
+        actions.toggle(run.id);
+      }}
+      onKeyDown={(event) => {
+        if (event.target === event.currentTarget && (event.key === 'Enter' || event.key === ' ')) {
+          event.preventDefault();
+          actions.toggle(run.id);
+        }
+      }}
+    >
+      <div className="rfl-line">
+        <span className="rfl-dot" style={{ background: props.colour }} />
+        <b>{name}</b>
+        <span className="rfl-state">
+          {ICONS[run.state] ?? '○'} {run.word}
+        </span>
+        <span className="rfl-value">
+          {run.best && <span aria-label="best">★ </span>}
+          {number(run.value)}
+        </span>
+        <Sparkline values={run.spark} low={low} high={high} colour={props.colour} />
+      </div>
+      <div className="rfl-line">
+        <span className="rfl-knobs">{run.error ?? run.knobs.join(' · ')}</span>
+        <span className="rfl-buttons">
+          {RUN_BUTTONS.filter(
+            ({ verb }) => run.can.includes(verb) || (verb === 'stop' && !run.can.includes('resume'))
+          ).map(({ verb, sign, words }) => (
+            <button
+              key={verb}
+              className="rfl-button"
+              data-verb={verb}
+              title={`${words} ${name}`}
+              aria-label={`${words} ${name}`}
+              disabled={!run.can.includes(verb)}
+              onClick={(event) => {
+                event.stopPropagation();
+                actions.act(verb, run.id);
+              }}
+            >
+              {sign}
+            </button>
+          ))}
+        </span>
+      </div>
+      <div className="rfl-bar" aria-hidden="true">
+        <div style={{ width: `${String(100 * run.progress)}%` }} />
+      </div>
+    </li>
+  );
+});
+
+interface ListProps {
+  readonly runs: readonly Run[];
+  readonly metric: string | null;
+  readonly selected: readonly number[];
+  readonly actions: RunActions;
+}
+
+export function RunList({ runs, metric, selected, actions }: ListProps): React.ReactElement {
+  const { low, high } = scaleOf(runs.map((run) => run.spark));
+  return (
+    <ul className="rfl-runs" role="listbox" aria-multiselectable="true" aria-label="Runs">
+      {runs.map((run) => (
+        <Row
+          key={run.id}
+          run={run}
+          low={low}
+          high={high}
+          colour={colour(run.id)}
+          metric={metric}
+          isSelected={selected.includes(run.id)}
+          actions={actions}
+        />
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,56 @@
+"""What does the extension's link need of the process that it speaks for? The registry is one; tests have another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.lab.provenance import Sources
+from rf_notebook.widgets.host import PanelHost
+
+
+class LabHost(PanelHost, Protocol):
+    """An experiment as the extension sees it: what a panel sees, and a few things beside."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the experiment, absolute."""
+
+    @property
+    def log_path(self) -> Path:
+        """The experiment's log, absolute."""
+
+    @property
+    def sources(self) -> Sources | None:
+        """The cells that it was made from; None when this process did not launch it."""
+
+    def retry(self, run_id: int) -> Receipt[Any]:
+        """A clone with half the batch of a run that ran out of memory."""
+
+    def panel_model(self) -> str:
+        """Id of the live panel's widget; the panel is made when it is first asked for."""
+
+    def clone_form_model(self, run_id: int, *, warm: bool) -> str:
+        """Open the panel's form for a run; id of the form's widget."""
+
+
+class Experiments(Protocol):
+    """The experiments that a kernel knows."""
+
+    def known(self) -> Sequence[LabHost]:
+        """In this process, the one used last at the end."""
+
+    def recorded(self) -> Mapping[str, Mapping[str, Any]]:
+        """What lies on disk and is not among the known: for each name its ``standing`` and ``runs``."""
+
+    def open(self, name: str) -> None:
+        """Read a recorded experiment, so that it is known.
+
+        Raises:
+            RFNotebookError: when there is none, or it cannot be read.
+        """
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        """Until something changed since ``seen``, or the seconds are over; returns what to pass next."""

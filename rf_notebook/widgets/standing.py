@@ -1,0 +1,53 @@
+"""How does an experiment stand? One kind and one sentence, for the panel's header, the sidebar and the status bar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.widgets.host import HostStatus
+from rf_notebook.widgets.words import shortened
+
+_ERROR = 80
+
+
+class Kind(StrEnum):
+    """Of a standing."""
+
+    ERROR = "error"
+    PREPARING = "preparing"
+    ELSEWHERE = "elsewhere"
+    INTERRUPTED = "interrupted"
+    ENDED = "ended"
+    PAUSED = "paused"
+    IDLE = "idle"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an experiment stands."""
+
+    kind: Kind
+    words: str
+
+
+def standing(state: ExperimentState, status: HostStatus) -> Standing:
+    """The standing of an experiment."""
+    if status.error:
+        return Standing(Kind.ERROR, f"ended by an error: {shortened(status.error, _ERROR)}")
+    if status.preparing:
+        return Standing(Kind.PREPARING, "loading the libraries and checking the configs")
+    if status.read_only:
+        return Standing(Kind.ELSEWHERE, "read only: another kernel trains it")
+    if not status.open:
+        if state.ready():
+            return Standing(Kind.INTERRUPTED, "not training; run its cell again to go on")
+        return Standing(Kind.ENDED, "ended")
+    if status.paused:
+        return Standing(Kind.PAUSED, "paused")
+    if status.idle:
+        return Standing(Kind.IDLE, "all runs are over or stopped")
+    execution = state.started.execution if state.started else "exact"
+    return Standing(Kind.TRAINING, f"training · {execution}")
