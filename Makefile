@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := pyproject.toml constraints.txt
+SOURCES := pyproject.toml constraints.txt rf_notebook/labextension/source.sha256
+# The extension's tools find the environment's own node.
+JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" jlpm
 # Jupyter asks for this where the only user is root, as in a container.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab demo test bench clean
+.PHONY: lab demo test extension bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
@@ -15,17 +17,24 @@ lab: $(VENV)/.lab
 demo: $(VENV)/.run
 	$(BIN)/python -W ignore -m rf_notebook.demo
 
-test: $(VENV)/.test $(VENV)/.browser
+test: $(VENV)/.test $(VENV)/.node $(VENV)/.browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python labextension/build.py --check
+	$(JLPM) lint
+	$(JLPM) test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Builds the JupyterLab extension anew, after a change in labextension/; what it builds is committed.
+extension: $(VENV)/.node
+	$(BIN)/python labextension/build.py
 
 bench: $(VENV)/.run
 	$(BIN)/python -W ignore -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) labextension/node_modules labextension/lib build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch alone and first: its exact version, so that pip takes the build for this machine.
 $(VENV)/.run: $(SOURCES)
@@ -40,6 +49,10 @@ $(VENV)/.lab: $(VENV)/.run
 
 $(VENV)/.test: $(VENV)/.lab
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.node: $(VENV)/.test labextension/yarn.lock
+	$(JLPM) install --immutable
 	touch $@
 
 # The browser tests drive Chromium: the system's, Debian's where packages can be installed, playwright's own elsewhere.

@@ -64,7 +64,9 @@ class Experiment:
 
     def __new__(cls, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> Experiment:
         """See the class: the living object of this name, or a new one."""
-        present = open_experiments.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
+        present = (
+            open_experiments.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
+        )
         return present if present is not None and present._is_training else super().__new__(cls)
 
     def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:

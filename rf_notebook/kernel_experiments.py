@@ -36,7 +36,9 @@ class KernelExperiments:
 
     def known(self) -> Sequence[LabHost]:
         """See Experiments."""
-        found = [experiment for experiment in known_experiments() if experiment._state.started or experiment._is_preparing]
+        found = [
+            experiment for experiment in known_experiments() if experiment._state.started or experiment._is_preparing
+        ]
         hosts = {id(experiment): self._hosts.get(id(experiment)) for experiment in found}
         self._hosts = {
             key: host if host is not None and host.shows(experiment) else Host(experiment)

@@ -22,12 +22,15 @@ FLOORS = {
     "tracking": {"core"},
     "training": {"core", "planning", "automl"},
     "engine": {"core", "planning", "store"},
-    "testing": {"core", "planning", "automl", "engine", "training", "widgets"},
+    "testing": {"core", "planning", "automl", "engine", "lab", "training", "widgets"},
     "runs": {"core", "planning"},
     "console": {"core", "runs"},
     "widgets": {"core", "automl", "engine", "runs"},
+    "lab": {"core", "engine", "runs", "widgets"},
     "log": {"core"},
-    "host": {"core", "automl", "engine", "widgets", "experiment"},  # by type only: two files of one thing
+    "registry": {"experiment"},  # by type only
+    "host": {"core", "automl", "engine", "lab", "widgets", "experiment"},  # by type only: two files of one thing
+    "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automl", "engine", "training"},
     "experiment": {
         "core",
@@ -36,6 +39,9 @@ FLOORS = {
         "launch",
         "log",
         "host",
+        "kernel_experiments",
+        "lab",
+        "registry",
         "runs",
         "console",
         "store",
@@ -45,7 +51,7 @@ FLOORS = {
     },
     "demo": {"automl", "runs", "experiment"},
     "doctor": {"store", "tracking", "training", "widgets"},
-    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "runs", "widgets"},
+    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "registry", "runs", "widgets"},
     "__init__": {"core", "automl", "demo", "experiment", "magic", "runs"},
 }
 #: Libraries that only one place may import.
@@ -65,6 +71,7 @@ HOMES = {
     "plotly": {"widgets", "experiment"},
     "matplotlib": {"widgets"},
     "yaml": {"automl"},
+    "comm": {"lab"},
 }
 
 

@@ -1,7 +1,7 @@
 /** Which experiment is a notebook's, and does the notebook still say what it was made from? A model without a DOM. */
 import { Signal, type ISignal } from '@lumino/signaling';
 import type { Experiment } from './experiments';
-import { judge, sourceDigest, type Cell, type Provenance, type Verdict } from './provenance';
+import { judge, type Cell, type Digest, type Provenance, type Verdict } from './provenance';
 
 /** A notebook as the badge reads it. */
 export interface Document {
@@ -11,11 +11,8 @@ export interface Document {
   remembered(): Provenance | null;
 }
 
-const MOST_DIGESTS = 2000;
-
 export class Badge {
   private readonly _changed = new Signal<this, void>(this);
-  private readonly _digests = new Map<string, string>();
   private _verdict: Verdict | null = null;
   private _provenance: Provenance | null = null;
 
@@ -35,15 +32,26 @@ export class Badge {
     return this._provenance;
   }
 
-  /** Look again. @param experiment The one that the notebook's kernel used last. */
-  look(experiment: Experiment | null): void {
+  /** Whether there is anything to look at. @param experiment As of look. */
+  isNeeded(experiment: Experiment | null): boolean {
+    return this._verdict !== null || experiment !== null || this.document.remembered() !== null;
+  }
+
+  /**
+   * Look again.
+   *
+   * @param experiment The one that the notebook's kernel used last.
+   * @param digest See digest.ts.
+   */
+  look(experiment: Experiment | null, digest: Digest): void {
     const cells = this.document.cells();
-    const digest = (source: string): string => this.digest(source);
     const remembered = this.document.remembered();
     const living = experiment === null ? null : provenanceOf(experiment);
     const isOurs =
       living !== null &&
-      cells.some((cell) => cell.identities.includes(living.identity) || digest(cell.source) === living.sources.launch);
+      cells.some(
+        (cell) => cell.identities.includes(living.identity) || digest(cell.source) === living.sources.launch
+      );
     this._provenance = isOurs ? living : remembered;
     const verdict = this._provenance === null ? null : judge(cells, this._provenance, digest);
     if (verdict?.words !== this._verdict?.words) {
@@ -51,21 +59,11 @@ export class Badge {
       this._changed.emit();
     }
   }
-
-  private digest(source: string): string {
-    let found = this._digests.get(source);
-    if (found === undefined) {
-      if (this._digests.size >= MOST_DIGESTS) {
-        this._digests.clear();
-      }
-      found = sourceDigest(source);
-      this._digests.set(source, found);
-    }
-    return found;
-  }
 }
 
 function provenanceOf(experiment: Experiment): Provenance | null {
   const { name, identity, spec, sources } = experiment;
-  return identity === null || spec === null || sources === null ? null : { experiment: name, identity, spec, sources };
+  return identity === null || spec === null || sources === null
+    ? null
+    : { experiment: name, identity, spec, sources };
 }

@@ -7,7 +7,6 @@ import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Notebooks } from './notebooks';
 import type { Settings } from './settings';
 import type { Sidebar } from './sidebar';
-import { STARTER_CELL, STARTER_NOTEBOOK } from './starter';
 import type { Actions, SidebarWidget } from './views/sidebar';
 import { curvesIcon } from './views/icon';
 import { WidgetView } from './widgetView';
@@ -102,7 +101,9 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
       icon: id === Commands.show || id === Commands.create ? curvesIcon : undefined,
       isEnabled: (args) => args.runs !== undefined || args.name !== undefined || isEnabled(),
       execute,
-      describedBy: { args: { type: 'object', properties: { runs: { type: 'array', items: { type: 'integer' } } } } }
+      describedBy: {
+        args: { type: 'object', properties: { runs: { type: 'array', items: { type: 'integer' } } } }
+      }
     });
     if (id !== Commands.reopen) {
       palette?.addItem({ command: id, category: CATEGORY });
@@ -120,24 +121,63 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
     };
 
   add(Commands.show, 'Show RapidFire Experiments', () => show(around));
-  add(Commands.stop, 'Stop Selected Runs', onRuns('stop', (runs) => model.operate('stop', runs)), has);
-  add(Commands.resume, 'Resume Selected Runs', onRuns('resume', (runs) => model.operate('resume', runs)), has);
+  add(
+    Commands.stop,
+    'Stop Selected Runs',
+    onRuns('stop', (runs) => model.operate('stop', runs)),
+    has
+  );
+  add(
+    Commands.resume,
+    'Resume Selected Runs',
+    onRuns('resume', (runs) => model.operate('resume', runs)),
+    has
+  );
   add(
     Commands.stopOrResume,
     'Stop or Resume Selected Runs',
     async (args) => {
       const runs = runsOf(args);
-      const stopped = model.runs.filter((run) => runs?.includes(run.id) === true && run.can.includes('resume'));
-      const verb = (runs === null ? model.allowed('stop').length === 0 : stopped.length > 0) ? 'resume' : 'stop';
+      const stopped = model.runs.filter(
+        (run) => runs?.includes(run.id) === true && run.can.includes('resume')
+      );
+      const verb = (runs === null ? model.allowed('stop').length === 0 : stopped.length > 0)
+        ? 'resume'
+        : 'stop';
       return onRuns(verb, (found) => model.operate(verb, found))(args);
     },
     has
   );
-  add(Commands.clone, 'Clone Run…', onRuns('clone', (runs) => clone(around, runs, false)), has);
-  add(Commands.warmStart, 'Warm-Start Run…', onRuns('warm start', (runs) => clone(around, runs, true)), has);
-  add(Commands.retry, 'Retry with Half the Batch', onRuns('retry', (runs) => model.operate('retry', runs.slice(0, 1))), has);
-  add(Commands.delete, 'Delete Selected Runs…', onRuns('delete', (runs) => deleteRuns(model, runs)), has);
-  add(Commands.export, "Export Run's Adapter…", onRuns('export', (runs) => exportRun(model, runs)), has);
+  add(
+    Commands.clone,
+    'Clone Run…',
+    onRuns('clone', (runs) => clone(around, runs, false)),
+    has
+  );
+  add(
+    Commands.warmStart,
+    'Warm-Start Run…',
+    onRuns('warm start', (runs) => clone(around, runs, true)),
+    has
+  );
+  add(
+    Commands.retry,
+    'Retry with Half the Batch',
+    onRuns('retry', (runs) => model.operate('retry', runs.slice(0, 1))),
+    has
+  );
+  add(
+    Commands.delete,
+    'Delete Selected Runs…',
+    onRuns('delete', (runs) => deleteRuns(model, runs)),
+    has
+  );
+  add(
+    Commands.export,
+    "Export Run's Adapter…",
+    onRuns('export', (runs) => exportRun(model, runs)),
+    has
+  );
   add(
     Commands.pause,
     () => (model.subject?.experiment.paused === true ? 'Resume All Runs' : 'Pause All Runs'),
@@ -147,7 +187,12 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
   add(Commands.end, 'End Experiment…', () => endExperiment(model), isOpen);
   add(Commands.panel, 'Open the Whole Panel Here', () => openPanel(around), has);
   add(Commands.log, "Open the Experiment's Log", () => openLog(around), has);
-  add(Commands.starter, 'Insert a Starter Cell', () => insertStarter(around), () => around.tracker.currentWidget !== null);
+  add(
+    Commands.starter,
+    'Insert a Starter Cell',
+    () => insertStarter(around),
+    () => around.tracker.currentWidget !== null
+  );
   add(Commands.create, 'New RapidFire Notebook', (args) => createNotebook(around, args));
   add(Commands.reopen, 'Reopen a Recorded Experiment', (args) => reopen(around, args));
   app.commands.addCommand(`${Commands.create}-card`, {
@@ -266,7 +311,9 @@ async function fill(
 ): Promise<void> {
   if (!(await view.showWidget(rendermime, modelId)) && !view.isDisposed) {
     (view.parent instanceof MainAreaWidget ? view.parent : view).dispose();
-    around.model.refuse('the panel is not to be had: the kernel does not have it, or ipywidgets is missing here.');
+    around.model.refuse(
+      'the panel is not to be had: the kernel does not have it, or ipywidgets is missing here.'
+    );
   }
 }
 
@@ -285,6 +332,7 @@ async function openLog({ app, model, tracker }: Surroundings): Promise<void> {
 }
 
 async function insertStarter(around: Surroundings): Promise<void> {
+  const { STARTER_CELL } = await import('./starter');
   await insertCell(around, STARTER_CELL);
 }
 
@@ -305,6 +353,7 @@ async function createNotebook(
   { app, documents }: Surroundings,
   args: ReadonlyPartialJSONObject
 ): Promise<unknown> {
+  const { STARTER_NOTEBOOK } = await import('./starter');
   const contents = app.serviceManager.contents;
   const folder = typeof args.cwd === 'string' ? args.cwd : '';
   const model = await contents.newUntitled({ path: folder, type: 'notebook' });
@@ -332,7 +381,10 @@ async function reopen(around: Surroundings, args: ReadonlyPartialJSONObject): Pr
   const { app, model } = around;
   let name = typeof args.name === 'string' ? args.name : null;
   if (name === null) {
-    const answer = await InputDialog.getItem({ title: 'Reopen', items: model.recorded.map((one) => one.name) });
+    const answer = await InputDialog.getItem({
+      title: 'Reopen',
+      items: model.recorded.map((one) => one.name)
+    });
     name = answer.button.accept ? answer.value : null;
   }
   if (name === null || (await model.reopen(name))) {

@@ -65,7 +65,9 @@ const readExperiments = new WeakMap<object, Experiment>();
 export function readState(state: JsonObject): KernelState {
   return {
     current: text(state.current),
-    experiments: entries(state.experiments).map(([key, raw]) => remembered(readExperiments, raw, () => experiment(key, raw))),
+    experiments: entries(state.experiments).map(([key, raw]) =>
+      remembered(readExperiments, raw, () => experiment(key, raw))
+    ),
     recorded: entries(state.recorded).map(([name, raw]) => ({
       name,
       standing: text(raw.standing) ?? 'finished',

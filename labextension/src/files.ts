@@ -11,7 +11,9 @@ export async function recordedIn(contents: Contents.IManager, notebook: string):
     const records = beside.find((one) => one.name === FOLDER && one.type === 'directory');
     return records === undefined
       ? []
-      : (await entries(contents, records.path)).filter((one) => one.type === 'directory').map((one) => one.name);
+      : (await entries(contents, records.path))
+          .filter((one) => one.type === 'directory')
+          .map((one) => one.name);
   } catch {
     return []; // a folder that cannot be listed tells nothing
   }

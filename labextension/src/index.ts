@@ -1,5 +1,10 @@
 /** The extension's plugins: the sidebar with what belongs to it, and the renderer of saved panels. */
-import { ILabShell, ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from '@jupyterlab/application';
+import {
+  ILabShell,
+  ILayoutRestorer,
+  type JupyterFrontEnd,
+  type JupyterFrontEndPlugin
+} from '@jupyterlab/application';
 import { ICommandPalette, IToolbarWidgetRegistry, Notification } from '@jupyterlab/apputils';
 import { IDocumentManager } from '@jupyterlab/docmanager';
 import { ILauncher } from '@jupyterlab/launcher';
@@ -8,7 +13,7 @@ import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import type { Widget } from '@lumino/widgets';
-import packageJson from '../package.json';
+import { version } from '../package.json';
 import { actionsOf, addCommands, CATEGORY, Commands } from './commands';
 import type { KernelState } from './experiments';
 import { Kernels } from './kernels';
@@ -33,7 +38,15 @@ const experiments: JupyterFrontEndPlugin<void> = {
   description: 'Sidebar, status bar, commands and badge of rf_notebook.',
   autoStart: true,
   requires: [INotebookTracker, IDocumentManager],
-  optional: [ICommandPalette, ILabShell, ILauncher, ILayoutRestorer, ISettingRegistry, IStatusBar, IToolbarWidgetRegistry],
+  optional: [
+    ICommandPalette,
+    ILabShell,
+    ILauncher,
+    ILayoutRestorer,
+    ISettingRegistry,
+    IStatusBar,
+    IToolbarWidgetRegistry
+  ],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
@@ -49,7 +62,7 @@ const experiments: JupyterFrontEndPlugin<void> = {
     let settings = readSettings(null);
     const kernels = new Kernels(
       (model) => app.serviceManager.kernels.connectTo({ model, handleComms: true }),
-      packageJson.version,
+      version,
       settings
     );
     const model = new Sidebar(kernels);
@@ -70,7 +83,11 @@ const experiments: JupyterFrontEndPlugin<void> = {
       align: 'left',
       rank: 10
     });
-    toolbars?.addFactory<NotebookPanel>('Notebook', 'rf-notebook-badge', (panel) => new BadgeView(notebooks.badge(panel)));
+    toolbars?.addFactory<NotebookPanel>(
+      'Notebook',
+      'rf-notebook-badge',
+      (panel) => new BadgeView(notebooks.badge(panel))
+    );
 
     const seen = new WeakMap<object, KernelState>();
     kernels.changed.connect(() => {
@@ -80,7 +97,9 @@ const experiments: JupyterFrontEndPlugin<void> = {
           seen.set(link, state);
           if (settings.notifications) {
             for (const { kind, text } of news) {
-              Notification.emit(text, kind === 'failed' ? 'error' : 'success', { autoClose: kind === 'failed' ? false : 8000 });
+              Notification.emit(text, kind === 'failed' ? 'error' : 'success', {
+                autoClose: kind === 'failed' ? false : 8000
+              });
             }
           }
         }

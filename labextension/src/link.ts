@@ -1,7 +1,15 @@
 /** This page's end of a kernel's comm: what the kernel told last, and commands with their answers. The twin of lab/link.py. */
 import { Signal, type ISignal } from '@lumino/signaling';
 import { type KernelState, readState } from './experiments';
-import { command, hello, merged, readMessage, ProtocolMismatch, type Greeting, type JsonObject } from './protocol';
+import {
+  command,
+  hello,
+  merged,
+  readMessage,
+  ProtocolMismatch,
+  type Greeting,
+  type JsonObject
+} from './protocol';
 
 /** What carries messages to the kernel. */
 export interface Wire {
@@ -15,6 +23,7 @@ interface Waiting {
 }
 
 const PATIENCE_MS = 60_000;
+const PATIENCE_MESSAGES = 10;
 let links = 0;
 
 export class Link {
@@ -26,6 +35,8 @@ export class Link {
   private _state: KernelState | null = null;
   private _seq = 0;
   private _asked = false;
+  /** Messages that could not be used since everything was asked for. */
+  private _missed = 0;
   private _problem: string | null = null;
 
   /**
@@ -58,6 +69,7 @@ export class Link {
   greet(greeting: Greeting = this.greeting): void {
     this.greeting = greeting;
     this._asked = true;
+    this._missed = 0;
     this.wire.send(hello(this.version, greeting));
   }
 
@@ -121,9 +133,10 @@ export class Link {
 
   private patch(seq: number, changes: JsonObject): void {
     if (this._raw === null || seq > this._seq + 1) {
-      if (!this._asked) {
-        this.greet();
+      if (this._asked && this._missed++ < PATIENCE_MESSAGES) {
+        return; // everything is under way
       }
+      this.greet();
     } else if (seq === this._seq + 1) {
       this.take(seq, merged(this._raw, changes));
     }

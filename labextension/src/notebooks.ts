@@ -5,13 +5,14 @@ import { JSONExt, type PartialJSONValue } from '@lumino/coreutils';
 import { Debouncer } from '@lumino/polling';
 import { Badge } from './badge';
 import type { Kernels } from './kernels';
-import { fromMetadata, METADATA, toMetadata, type Cell } from './provenance';
+import { fromMetadata, METADATA, toMetadata, type Cell, type Digest } from './provenance';
 import { identityOf, PANEL_MIME } from './savedPanel';
 import type { Notebook, Sidebar } from './sidebar';
 
 const LOOK_MS = 500;
 
 export class Notebooks {
+  private _digest: Digest | null = null;
   private readonly _badges = new Map<NotebookPanel, Badge>();
 
   constructor(
@@ -63,9 +64,14 @@ export class Notebooks {
     watch();
 
     const badge = this.badge(panel);
-    const look = new Debouncer(() => {
-      if (!panel.isDisposed && context.isReady) {
-        badge.look(this.living(panel));
+    const look = new Debouncer(async () => {
+      if (panel.isDisposed || !context.isReady || !badge.isNeeded(this.living(panel))) {
+        return;
+      }
+      const { sourceDigest } = await import('./digest');
+      this._digest = sourceDigest;
+      if (!panel.isDisposed) {
+        badge.look(this.living(panel), sourceDigest);
       }
     }, LOOK_MS);
     const lookSoon = (): void => {
@@ -77,8 +83,8 @@ export class Notebooks {
       lookSoon();
     });
     context.saveState.connect((_context, state) => {
-      if (state === 'started') {
-        badge.look(this.living(panel));
+      if (state === 'started' && this._digest !== null) {
+        badge.look(this.living(panel), this._digest);
         write(panel, badge);
       }
     });
@@ -101,7 +107,10 @@ export class Notebooks {
       notebooks.push({ path: panel.context.path, kernel: kernelOf(panel) });
     });
     const panel = this.tracker.currentWidget;
-    this.sidebar.setNotebooks(notebooks, panel === null ? null : { path: panel.context.path, kernel: kernelOf(panel) });
+    this.sidebar.setNotebooks(
+      notebooks,
+      panel === null ? null : { path: panel.context.path, kernel: kernelOf(panel) }
+    );
   }
 }
 

@@ -18,7 +18,12 @@ export type KernelMessage =
   | { readonly kind: 'announce' }
   | { readonly kind: 'snapshot'; readonly seq: number; readonly state: JsonObject }
   | { readonly kind: 'patch'; readonly seq: number; readonly changes: JsonObject }
-  | { readonly kind: 'answer'; readonly id: string; readonly value: JsonObject; readonly error: string | null }
+  | {
+      readonly kind: 'answer';
+      readonly id: string;
+      readonly value: JsonObject;
+      readonly error: string | null;
+    }
   | { readonly kind: 'mismatch'; readonly sentence: string };
 
 /** What the kernel is told of the person's settings. */

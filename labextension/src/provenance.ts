@@ -4,8 +4,6 @@
  * The kernel tells the digests of the cells that had been run when the experiment was launched; the notebook's cells are
  * compared with them, also later, when they come from the notebook's metadata. The twin of rf_notebook/lab/provenance.py.
  */
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
 import { isObject, type JsonObject } from './protocol';
 
 /** Key of the notebook's metadata. */
@@ -35,27 +33,21 @@ export interface Cell {
   readonly identities: readonly string[];
 }
 
+/** Gives the sha256 of a cell's text. */
+export type Digest = (source: string) => string;
+
 export type Verdict =
   | { readonly kind: 'reproducible'; readonly words: string }
   | { readonly kind: 'changed'; readonly words: string };
-
-/** The sha256 of a cell's text, without the line ends after it, which IPython does not keep. */
-export function sourceDigest(source: string): string {
-  return bytesToHex(sha256(utf8ToBytes(source.replace(/\n+$/, ''))));
-}
 
 /**
  * Whether running the notebook's cells again, up to the one that launched the experiment, does what was done.
  *
  * @param cells The notebook's code cells in their order.
  * @param remembered Of the experiment.
- * @param digest Of a cell's text; may remember.
+ * @param digest See digest.ts.
  */
-export function judge(
-  cells: readonly Cell[],
-  remembered: Provenance,
-  digest: (source: string) => string = sourceDigest
-): Verdict {
+export function judge(cells: readonly Cell[], remembered: Provenance, digest: Digest): Verdict {
   const { sources, experiment, identity } = remembered;
   const digests = cells.map((cell) => digest(cell.source));
   let launching = digests.lastIndexOf(sources.launch);

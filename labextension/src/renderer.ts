@@ -2,7 +2,6 @@
 import type { IRenderMime, IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { Panel, Widget } from '@lumino/widgets';
 import { PANEL_MIME, readPanel } from './savedPanel';
-import { SavedPanelView } from './views/savedPanelView';
 import { WidgetView } from './widgetView';
 
 const LOOK_MS = 100;
@@ -24,7 +23,10 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
     const panel = readPanel(model.data[PANEL_MIME]);
     switch (panel.kind) {
       case 'saved':
-        this.addWidget(new SavedPanelView(panel));
+        {
+          const { SavedPanelView } = await import('./views/savedPanelView');
+          this.addWidget(new SavedPanelView(panel));
+        }
         break;
       case 'unreadable':
         this.addWidget(sentence(panel.sentence));
@@ -35,7 +37,6 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
         }
         break;
     }
-    return Promise.resolve();
   }
 
   private async goLive(modelId: string): Promise<void> {

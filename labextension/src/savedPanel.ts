@@ -79,7 +79,9 @@ function read(data: unknown): SavedPanel | LivePanel {
   if (panel.live === true) {
     return { kind: 'live', experiment, modelId: text(panel.model_id, 'its widget is missing') };
   }
-  const columns = list(panel.columns, MOST_COLUMNS, 'columns').map((one) => text(one, 'a column has no name'));
+  const columns = list(panel.columns, MOST_COLUMNS, 'columns').map((one) =>
+    text(one, 'a column has no name')
+  );
   const runs = list(panel.runs, MOST_RUNS, 'runs').map((one) => readRun(one, columns.length));
   let points = 0;
   const curves = list(panel.curves, MOST_METRICS, 'metrics').map((one) => {

@@ -243,7 +243,12 @@ export class Sidebar {
     return this.send(group.link, name, { experiment: experiment.key, ...given }, done);
   }
 
-  private async send(link: Link, name: string, given: JsonObject, done: string | null): Promise<JsonObject | null> {
+  private async send(
+    link: Link,
+    name: string,
+    given: JsonObject,
+    done: string | null
+  ): Promise<JsonObject | null> {
     this.say({ kind: 'waiting', text: `${name} …` });
     try {
       const value = await link.command(name, given);

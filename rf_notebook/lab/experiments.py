@@ -19,7 +19,7 @@ from rf_notebook.runs import direction, etas
 from rf_notebook.widgets.controls import VERBS, why_not
 from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.pages import overall_progress
-from rf_notebook.widgets.runs_view import RunRow, runs_view
+from rf_notebook.widgets.runs_view import SHORT_NAMES, RunRow, runs_view
 from rf_notebook.widgets.series import CurveSettings, ExperimentSeries
 from rf_notebook.widgets.standing import standing
 from rf_notebook.widgets.words import config_value, knob_name, shortened
@@ -70,9 +70,7 @@ class ExperimentsView:
         return held[1]
 
 
-def experiment_view(
-    name: str, state: ExperimentState, status: HostStatus, series: ExperimentSeries
-) -> dict[str, Json]:
+def experiment_view(name: str, state: ExperimentState, status: HostStatus, series: ExperimentSeries) -> dict[str, Json]:
     """One experiment.
 
     Args:
@@ -101,7 +99,9 @@ def experiment_view(
         total=len(records),
         metric=None if view.metric is None else shortened(view.metric, _WORDS),
         direction=None if view.metric is None else direction(view.metric),
-        runs={str(row.run_id): _run(row, row.run_id in view.best_runs, state, status, series, view.metric) for row in rows},
+        runs={
+            str(row.run_id): _run(row, row.run_id in view.best_runs, state, status, series, view.metric) for row in rows
+        },
     )
 
 
@@ -109,7 +109,9 @@ def _run(
     row: RunRow, is_best: bool, state: ExperimentState, status: HostStatus, series: ExperimentSeries, metric: str | None
 ) -> dict[str, Json]:
     record = state.runs[row.run_id]
-    knobs = [f"{knob_name(key)} {config_value(value)}" for key, value in row.knobs.items()]
+    knobs = [
+        f"{SHORT_NAMES.get(knob_name(key), knob_name(key))} {config_value(value)}" for key, value in row.knobs.items()
+    ]
     made = present(
         id=row.run_id,
         state=str(row.state),

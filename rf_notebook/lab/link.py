@@ -101,7 +101,9 @@ class Link:
             self._sent = self._view.now()
             self._send("snapshot", seq=self._seq, state=self._sent)
             if self._pump is None or not self._pump.is_alive:
-                self._pump = Pump(self._experiments.wait_for_change, self.publish, name="jupyterlab", on_error=self._draw_failed)
+                self._pump = Pump(
+                    self._experiments.wait_for_change, self.publish, name="jupyterlab", on_error=self._draw_failed
+                )
                 self._pump.start()
             self._pump.every_seconds = hello.every_seconds or EVERY_SECONDS
 
@@ -136,7 +138,9 @@ class Link:
             self._pump.wake()
 
     def _draw_failed(self, text: str) -> None:
-        self._send("mismatch", sentence=f"the kernel could not describe its experiments: {text.strip().splitlines()[-1]}")
+        self._send(
+            "mismatch", sentence=f"the kernel could not describe its experiments: {text.strip().splitlines()[-1]}"
+        )
 
     def _send(self, kind: str, **content: Json) -> None:
         self._comm.send(message(kind, self._version, **content))

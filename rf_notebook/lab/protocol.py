@@ -51,7 +51,7 @@ class Command:
     arguments: Mapping[str, Json] = field(default_factory=dict)
 
 
-class ProtocolMismatch(ConfigError):
+class ProtocolMismatch(ConfigError):  # noqa: N818 - named for what is wrong, as in core/errors.py
     """The other side speaks another protocol; the message tells which package to bring up to date."""
 
 
@@ -97,7 +97,9 @@ def mismatch_sentence(data: Mapping[str, Any], version: str) -> str:
     """What to do when the page's package is older or newer than the kernel's."""
     theirs = str(data.get("version", "?"))[:40]
     older = data["rf_notebook"] < PROTOCOL
-    where = "JupyterLab's environment and reload the page" if older else "the kernel's environment and restart the kernel"
+    where = (
+        "JupyterLab's environment and reload the page" if older else "the kernel's environment and restart the kernel"
+    )
     return (
         f"JupyterLab has rf_notebook {theirs} and this kernel {version}, and they do not understand each other; "
         f"upgrade rf-notebook in {where}."

@@ -11,7 +11,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 #: Those in use: a person may have chosen others in JupyterLab's settings.
-_chosen = COLOURS
+_chosen: tuple[str, ...] = COLOURS
 
 
 def choose(colours: Sequence[str]) -> None:

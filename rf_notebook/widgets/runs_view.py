@@ -128,7 +128,9 @@ def sorted_rows(view: RunsView, key: str, *, descending: bool) -> list[RunRow]:
 
 
 _CONDITION = re.compile(r"\s*([\w./ -]+?)\s*(>=|<=|!=|==|=|>|<|~)\s*(.+?)\s*")
-_SHORT = {"lr": "learning_rate", "batch": "per_device_train_batch_size", "epochs": "num_train_epochs", "id": "run"}
+#: What people call the usual knobs.
+SHORT_NAMES = {"learning_rate": "lr", "per_device_train_batch_size": "batch", "num_train_epochs": "epochs"}
+_LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()} | {"id": "run"}
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda a, b: a == b,
     "==": lambda a, b: a == b,
@@ -156,7 +158,7 @@ def _test(view: RunsView, part: str) -> Callable[[RunRow], bool]:
         word = part.strip().lower()
         return lambda row: any(word in column.text(row).lower() for column in view.columns)
     name, sign, wanted = matched.groups()
-    name = _SHORT.get(name, name)
+    name = _LONG_NAMES.get(name, name)
     column = next((c for c in view.columns if name in (c.key, knob_name(c.key), c.title)), None)
     if column is None:
         known = ", ".join(knob_name(c.key) for c in view.columns)

@@ -1,4 +1,13 @@
 /** The compact list of runs: a row a run, with its buttons. */
+import {
+  deleteIcon,
+  downloadIcon,
+  duplicateIcon,
+  fastForwardIcon,
+  refreshIcon,
+  runIcon,
+  stopIcon
+} from '@jupyterlab/ui-components';
 import * as React from 'react';
 import type { Run } from '../experiments';
 import { colour } from '../palette';
@@ -6,14 +15,14 @@ import { ICONS, duration, number, percent } from '../words';
 import { Sparkline, scaleOf } from './sparkline';
 
 /** The buttons of a run, in their order. */
-export const RUN_BUTTONS = [
-  { verb: 'stop', sign: '■', words: 'Stop' },
-  { verb: 'resume', sign: '▶', words: 'Resume' },
-  { verb: 'clone', sign: '⧉', words: 'Clone' },
-  { verb: 'warm start', sign: '⤴', words: 'Warm-start' },
-  { verb: 'retry', sign: '↻', words: 'Retry with half the batch' },
-  { verb: 'export', sign: '⇩', words: 'Export' },
-  { verb: 'delete', sign: '✕', words: 'Delete' }
+const RUN_BUTTONS = [
+  { verb: 'stop', icon: stopIcon, words: 'Stop' },
+  { verb: 'resume', icon: runIcon, words: 'Resume' },
+  { verb: 'clone', icon: duplicateIcon, words: 'Clone' },
+  { verb: 'warm start', icon: fastForwardIcon, words: 'Warm-start from' },
+  { verb: 'retry', icon: refreshIcon, words: 'Retry with half the batch' },
+  { verb: 'export', icon: downloadIcon, words: 'Export' },
+  { verb: 'delete', icon: deleteIcon, words: 'Delete' }
 ] as const;
 
 /** What the list asks for. */
@@ -64,9 +73,8 @@ const Row = React.memo(function Row(props: RowProps): React.ReactElement {
       <div className="rfl-line">
         <span className="rfl-dot" style={{ background: props.colour }} />
         <b>{name}</b>
-        <span className="rfl-state">
-          {ICONS[run.state] ?? '○'} {run.word}
-        </span>
+        <span className="rfl-sign">{ICONS[run.state] ?? '○'}</span>
+        <span className="rfl-space" />
         <span className="rfl-value">
           {run.best && <span aria-label="best">★ </span>}
           {number(run.value)}
@@ -74,11 +82,13 @@ const Row = React.memo(function Row(props: RowProps): React.ReactElement {
         <Sparkline values={run.spark} low={low} high={high} colour={props.colour} />
       </div>
       <div className="rfl-line">
-        <span className="rfl-knobs">{run.error ?? run.knobs.join(' · ')}</span>
+        <span className="rfl-knobs">
+          <span className="rfl-state">{run.word}</span> {run.error ?? run.knobs.join(' · ')}
+        </span>
         <span className="rfl-buttons">
           {RUN_BUTTONS.filter(
             ({ verb }) => run.can.includes(verb) || (verb === 'stop' && !run.can.includes('resume'))
-          ).map(({ verb, sign, words }) => (
+          ).map(({ verb, icon, words }) => (
             <button
               key={verb}
               className="rfl-button"
@@ -91,7 +101,7 @@ const Row = React.memo(function Row(props: RowProps): React.ReactElement {
                 actions.act(verb, run.id);
               }}
             >
-              {sign}
+              <icon.react tag="span" elementSize="small" />
             </button>
           ))}
         </span>

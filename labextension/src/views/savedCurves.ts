@@ -12,7 +12,12 @@ export interface Hover {
 }
 
 const HEIGHT = 260;
-const DASHES: Readonly<Record<Dash, number[]>> = { solid: [], dash: [7, 4], dot: [2, 3], dashdot: [7, 3, 2, 3] };
+const DASHES: Readonly<Record<Dash, number[]>> = {
+  solid: [],
+  dash: [7, 4],
+  dot: [2, 3],
+  dashdot: [7, 3, 2, 3]
+};
 const NEAREST = 8;
 
 /**

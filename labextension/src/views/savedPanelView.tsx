@@ -1,6 +1,7 @@
 /** A saved panel: curves with hover and a table that sorts, drawn from data alone, with no kernel and no trust. */
 import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
+import '../../style/saved.css';
 import { colour } from '../palette';
 import { sortedRuns, type SavedPanel } from '../savedPanel';
 import { number } from '../words';
@@ -66,7 +67,11 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
           <thead>
             <tr>
               {panel.columns.map((title, index) => (
-                <th key={index} scope="col" aria-sort={index !== column ? 'none' : descending ? 'descending' : 'ascending'}>
+                <th
+                  key={index}
+                  scope="col"
+                  aria-sort={index !== column ? 'none' : descending ? 'descending' : 'ascending'}
+                >
                   <button
                     onClick={() => {
                       setSort([index, index === column && !descending]);
@@ -95,7 +100,8 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
         </table>
       </div>
       <p className="rfl-dim">
-        Figures as they were saved. Run the notebook's cells again to open the live panel and go on where the record ends.
+        Figures as they were saved. Run the notebook's cells again to open the live panel and go on where the
+        record ends.
       </p>
     </>
   );

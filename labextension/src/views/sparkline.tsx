@@ -1,7 +1,7 @@
 /** A run's curve in a few pixels; all runs of an experiment share one scale, so that they can be compared. */
 import * as React from 'react';
 
-const WIDTH = 60;
+const WIDTH = 56;
 const HEIGHT = 18;
 
 export interface Scale {
@@ -29,7 +29,12 @@ interface Props {
   readonly colour: string;
 }
 
-export const Sparkline = React.memo(function Sparkline({ values, low, high, colour }: Props): React.ReactElement {
+export const Sparkline = React.memo(function Sparkline({
+  values,
+  low,
+  high,
+  colour
+}: Props): React.ReactElement {
   const span = high > low ? high - low : 1;
   const places = values.map((value, index) => {
     const x = 1 + (index / Math.max(values.length - 1, 1)) * (WIDTH - 2);
@@ -38,7 +43,9 @@ export const Sparkline = React.memo(function Sparkline({ values, low, high, colo
   });
   return (
     <svg className="rfl-spark" width={WIDTH} height={HEIGHT} aria-hidden="true">
-      {places.length > 1 && <polyline points={places.join(' ')} fill="none" stroke={colour} strokeWidth={1.5} />}
+      {places.length > 1 && (
+        <polyline points={places.join(' ')} fill="none" stroke={colour} strokeWidth={1.5} />
+      )}
     </svg>
   );
 });

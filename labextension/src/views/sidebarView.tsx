@@ -1,61 +1,14 @@
-/** The sidebar: the current experiment with its runs, the other ones, those on disk, and room for the panel. */
+/** What the sidebar shows: the current experiment with its runs, the other ones, those on disk. */
 import { ReactWidget } from '@jupyterlab/ui-components';
-import { Panel, type Widget } from '@lumino/widgets';
 import * as React from 'react';
+import '../../style/sidebar.css';
 import type { Experiment } from '../experiments';
 import type { Sidebar, Subject } from '../sidebar';
 import { duration, percent } from '../words';
-import { curvesIcon } from './icon';
 import { RunList, type RunActions } from './runList';
+import type { Actions } from './sidebar';
 
-/** What the sidebar's buttons do; each is one command. */
-export interface Actions {
-  act(verb: string, runs: readonly number[]): void;
-  pause(): void;
-  end(): void;
-  panel(): void;
-  log(): void;
-  starter(): void;
-  reopen(name: string): void;
-}
-
-/** The widget in JupyterLab's left area. */
-export class SidebarWidget extends Panel {
-  private _hosted: Widget | null = null;
-
-  constructor(
-    private readonly model: Sidebar,
-    actions: Actions
-  ) {
-    super();
-    this.id = 'rf-notebook-sidebar';
-    this.addClass('rfl-sidebar');
-    this.title.caption = 'RapidFire experiments';
-    this.title.icon = curvesIcon;
-    this.node.setAttribute('role', 'region');
-    this.node.setAttribute('aria-label', 'RapidFire experiments');
-    this.addWidget(new SidebarView(model, actions));
-  }
-
-  /** Show a widget below the runs, in place of the one before. */
-  host(widget: Widget): void {
-    this._hosted?.dispose();
-    this._hosted = widget;
-    this.addWidget(widget);
-    widget.disposed.connect(() => {
-      if (this._hosted === widget) {
-        this._hosted = null;
-      }
-    });
-  }
-
-  /** Whether a person sees it; nothing is drawn while not. */
-  get shown(): boolean {
-    return this.isVisible && this.model.notebook !== null;
-  }
-}
-
-class SidebarView extends ReactWidget {
+export class SidebarView extends ReactWidget {
   constructor(
     private readonly model: Sidebar,
     private readonly actions: Actions
@@ -87,7 +40,11 @@ function View({ model, actions }: { model: Sidebar; actions: Actions }): React.R
           {problem}
         </p>
       )}
-      {subject === null ? <Nothing model={model} actions={actions} /> : <Current subject={subject} model={model} actions={actions} />}
+      {subject === null ? (
+        <Nothing model={model} actions={actions} />
+      ) : (
+        <Current subject={subject} model={model} actions={actions} />
+      )}
       <p className="rfl-message" data-kind={message?.kind ?? 'none'} role="status">
         {message?.text ?? ''}
       </p>

@@ -1,0 +1,1 @@
+"use strict";(self.rspackChunkrf_notebook=self.rspackChunkrf_notebook||[]).push([[338],{881(e,s,r){var t=r(109),n=r(175);let o=new Map;function c(e){let s=o.get(e);return void 0===s&&(o.size>=2e3&&o.clear(),s=(0,n.My)((0,t.sc)((0,n.AI)(e.replace(/\n+$/,"")))),o.set(e,s)),s}r.d(s,{sourceDigest:()=>c})}}]);
