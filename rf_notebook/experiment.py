@@ -541,11 +541,10 @@ class Experiment:
     def tell_jupyterlab(cls) -> None:
         """Let JupyterLab's sidebar know of this process's experiments; does nothing in other front ends."""
         if front_end() is FrontEnd.JUPYTER:
-            from rf_notebook import __version__
             from rf_notebook.kernel_experiments import KernelExperiments
             from rf_notebook.lab.link import connect
 
-            connect(lambda: KernelExperiments(cls), __version__)
+            connect(lambda: KernelExperiments(cls))
 
     # ---- wiring
 

@@ -106,16 +106,23 @@ const experiments: JupyterFrontEndPlugin<void> = {
       }
     });
 
+    let looked = '';
     const lookForFiles = async (): Promise<void> => {
-      const notebook = model.notebook;
-      if (widget.shown && notebook !== null && kernels.link(notebook.kernel) === null) {
+      const { notebook } = model;
+      const linked = kernels.link(notebook?.kernel ?? null) !== null;
+      const now = `${String(widget.shown)} ${String(linked)} ${notebook?.path ?? ''}`;
+      if (now === looked) {
+        return;
+      }
+      looked = now;
+      if (widget.shown && notebook !== null && !linked) {
         model.setFiles(await recordedIn(app.serviceManager.contents, notebook.path));
       }
     };
     const look = (): void => {
       void lookForFiles();
     };
-    tracker.currentChanged.connect(look);
+    model.changed.connect(look);
     labShell?.layoutModified.connect(look);
 
     void registry?.load(PLUGIN).then((found) => {

@@ -19,6 +19,8 @@ export class KernelWatch {
   private _comm: Kernel.IComm | null = null;
   private _own: Kernel.IKernelConnection | null = null;
   private _disposed = false;
+  /** Comms of processes that are gone: a last message of theirs can still come. */
+  private readonly _gone = new Set<string>();
 
   constructor(
     readonly kernel: Kernel.IKernelConnection,
@@ -93,7 +95,7 @@ export class KernelWatch {
   }
 
   private async adopt(id: string, first: unknown): Promise<void> {
-    if (this._comm !== null || this._disposed) {
+    if (this._comm !== null || this._disposed || this._gone.has(id)) {
       return;
     }
     let kernel = this.kernel;
@@ -144,7 +146,8 @@ export class KernelWatch {
 
   private drop(): void {
     const link = this._link;
-    if (this._comm !== null && !this._comm.isDisposed) {
+    if (this._comm !== null) {
+      this._gone.add(this._comm.commId);
       this._comm.dispose();
     }
     this._comm = null;

@@ -26,6 +26,11 @@ export class Notebooks {
     tracker.currentChanged.connect(() => {
       this.tell();
     });
+    kernels.changed.connect(() => {
+      tracker.forEach((panel) => {
+        this.watch(panel); // a notebook that shared another's watch goes on with its own
+      });
+    });
     tracker.forEach((panel) => {
       this.add(panel);
     });
@@ -53,15 +58,12 @@ export class Notebooks {
 
   private add(panel: NotebookPanel): void {
     const { sessionContext, context } = panel;
-    const watch = (): void => {
-      const kernel = sessionContext.session?.kernel;
-      if (kernel !== null && kernel !== undefined) {
-        this.kernels.watch(kernel);
-      }
+    const begin = (): void => {
+      this.watch(panel);
       this.tell();
     };
-    sessionContext.kernelChanged.connect(watch);
-    watch();
+    sessionContext.kernelChanged.connect(begin);
+    begin();
 
     const badge = this.badge(panel);
     const look = new Debouncer(async () => {
@@ -94,6 +96,13 @@ export class Notebooks {
       this._badges.delete(panel);
       this.tell();
     });
+  }
+
+  private watch(panel: NotebookPanel): void {
+    const kernel = panel.isDisposed ? null : panel.sessionContext.session?.kernel;
+    if (kernel !== null && kernel !== undefined && !kernel.isDisposed) {
+      this.kernels.watch(kernel);
+    }
   }
 
   private living(panel: NotebookPanel): Parameters<Badge['look']>[0] {

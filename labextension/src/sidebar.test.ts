@@ -5,7 +5,7 @@ import type { JsonObject } from './protocol';
 import { Sidebar, type Links } from './sidebar';
 
 class FakeLinks implements Links {
-  readonly changed = new Signal<Links, void>(this);
+  readonly changed: Signal<Links, void> = new Signal<Links, void>(this);
   readonly sent: { kernel: string; data: JsonObject }[] = [];
   private readonly _links = new Map<string, Link>();
 

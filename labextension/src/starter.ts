@@ -16,7 +16,13 @@ search = RFGridSearch(
         model_name=demo.MODEL_NAME,
         formatting_func=demo.format_row,
         peft_config=RFLoraConfig(r=List([4, 16]), lora_alpha=16, target_modules=["q_proj", "v_proj"]),
-        training_args=RFSFTConfig(learning_rate=List([5e-4, 5e-3]), max_length=96, logging_steps=2),
+        training_args=RFSFTConfig(
+            learning_rate=List([5e-4, 5e-3]),
+            max_length=96,
+            logging_steps=2,
+            gradient_checkpointing=False,
+            bf16=False,
+        ),
     ),
     "SFT",
 )

@@ -10,7 +10,9 @@ The twin of labextension/src/link.ts.
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +26,9 @@ from rf_notebook.lab.protocol import TARGET, Command, Hello, ProtocolMismatch, c
 from rf_notebook.widgets import palette
 from rf_notebook.widgets.elements import deliver_while_busy
 from rf_notebook.widgets.pump import EVERY_SECONDS, Pump
+
+#: A page that was loaded while a cell blocks can ask for nothing: it sees everything after so many seconds.
+_WHOLE_SECONDS = 10.0
 
 
 class Comm(Protocol):
@@ -54,6 +59,7 @@ class Link:
         self._lock = threading.RLock()
         self._sent: dict[str, Json] = {}
         self._seq = 0
+        self._whole_at = 0.0
         self._pending: list[tuple[str, Receipt[Any]]] = []
         self._pump: Pump | None = None
         comm.on_msg(lambda message: self.receive(message["content"]["data"]))
@@ -85,7 +91,10 @@ class Link:
             if patch:
                 self._sent = now
                 self._seq += 1
-                self._send("patch", seq=self._seq, changes=patch)
+                if time.monotonic() - self._whole_at > _WHOLE_SECONDS:
+                    self._send_whole()
+                else:
+                    self._send("patch", seq=self._seq, changes=patch)
             for command_id, receipt in [pair for pair in self._pending if pair[1].done()]:
                 self._pending.remove((command_id, receipt))
                 self._answer(command_id, receipt)
@@ -99,13 +108,17 @@ class Link:
         palette.choose(hello.colours)
         with self._lock:
             self._sent = self._view.now()
-            self._send("snapshot", seq=self._seq, state=self._sent)
+            self._send_whole()
             if self._pump is None or not self._pump.is_alive:
                 self._pump = Pump(
                     self._experiments.wait_for_change, self.publish, name="jupyterlab", on_error=self._draw_failed
                 )
                 self._pump.start()
             self._pump.every_seconds = hello.every_seconds or EVERY_SECONDS
+
+    def _send_whole(self) -> None:
+        self._whole_at = time.monotonic()
+        self._send("snapshot", seq=self._seq, state=self._sent)
 
     def _obey(self, command: Command) -> None:
         try:
@@ -157,12 +170,11 @@ def _error_of(receipt: Receipt[Any]) -> BaseException | None:
 _links: list[Link] = []
 
 
-def connect(experiments: Callable[[], Experiments], version: str) -> None:
+def connect(experiments: Callable[[], Experiments]) -> None:
     """Let JupyterLab know of this kernel; a second time changes nothing.
 
     Args:
         experiments: Makes what is told about, at the first time.
-        version: Of this package.
     """
     if _links:
         return
@@ -170,4 +182,4 @@ def connect(experiments: Callable[[], Experiments], version: str) -> None:
 
     comm = deliver_while_busy(create_comm(target_name=TARGET, primary=False))
     get_comm_manager().register_comm(comm)
-    _links.append(Link(experiments(), comm, version))
+    _links.append(Link(experiments(), comm, importlib.metadata.version("rf-notebook")))

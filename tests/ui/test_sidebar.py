@@ -1,0 +1,397 @@
+"""A person at the sidebar: real JupyterLab, real Chromium, real trainers; what is asserted is the state in Python."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.ui.lab import ANSWERING, Notebook, write_notebook
+from tests.ui.test_panel import IMPORTS, OBEYED, RUN, launch
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+OPEN = "async (path) => { await window.jupyterapp.commands.execute('docmanager:open', {path}); }"
+EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
+
+
+def command(page, name, **args):
+    """Execute a command as the palette would, and do not wait for its dialogs."""
+    page.evaluate(f"(given) => {{ void ({EXECUTE})(given); }}", [f"rf-notebook:{name}", args])
+
+
+def open_sidebar(page):
+    command(page, "show")
+    page.wait_for_selector(".rfl-sidebar .rfl-view")
+    return page.locator(".rfl-sidebar")
+
+
+def row(page, run_id):
+    return page.locator(f".rfl-run[data-run='{run_id}']")
+
+
+def click(page, run_id, verb):
+    row(page, run_id).locator(f"button[data-verb='{verb}']:enabled").click()
+
+
+def accept(page, label):
+    page.locator(".jp-Dialog button", has_text=label).last.click()
+
+
+def every_button(opened, page):
+    """Click all that acts on runs and on the experiment; each changes the state in Python."""
+    click(page, 2, "stop")
+    opened.wait_python("experiment.run(2).state == 'stopped'")
+    click(page, 2, "resume")
+    opened.wait_python("experiment.run(2).state in ('queued', 'running')")
+    click(page, 1, "clone")
+    form = page.locator(".rfl-hosted .rf-form")
+    form.locator(".rf-field", has_text="learning_rate").locator("input").fill("1e-3")
+    form.locator("button:enabled", has_text="Start clone").click()
+    opened.wait_python("len(experiment.runs) == 5")
+    assert opened.python("experiment.run(5).config['training_args']['learning_rate']") == 0.001
+    click(page, 1, "warm start")
+    page.wait_for_function("() => document.querySelector('.rfl-hosted .rf-form input[type=checkbox]')?.checked")
+    page.locator(".rfl-hosted .rf-form button:enabled", has_text="Start clone").click()
+    opened.wait_python("len(experiment.runs) == 6")
+    assert opened.python("experiment._state.record(6).warm_start is not None")
+    click(page, 3, "delete")
+    accept(page, "Delete")
+    opened.wait_python("experiment.run(3).state == 'deleted'")
+    row(page, 3).wait_for(state="detached")
+    page.locator(".rfl-sidebar [data-action='pause']").click()
+    opened.wait_python("experiment._thread.engine.paused")
+    page.locator(".rfl-sidebar [data-action='pause']", has_text="Resume all").click()
+    opened.wait_python("not experiment._thread.engine.paused")
+    assert opened.python(OBEYED) == [
+        ["StopRun", 2, "button"],
+        ["ResumeRun", 2, "button"],
+        ["CloneRun", 1, "button"],
+        ["CloneRun", 1, "button"],
+        ["DeleteRun", 3, "button"],
+    ]
+
+
+def test_every_button_changes_the_experiment(notebook, page, screenshot):
+    opened = launch(notebook)
+    open_sidebar(page)
+    row(page, 4).wait_for()
+    every_button(opened, page)
+    screenshot("30-sidebar")
+    page.locator(".rfl-sidebar select").select_option("metric")
+    page.wait_for_function(
+        """() => {
+            const values = [...document.querySelectorAll('.rfl-run .rfl-value')].map((e) => parseFloat(e.textContent.replace('★', '')));
+            const known = values.filter((v) => !Number.isNaN(v));
+            return known.length > 1 && known.every((v, i) => i === 0 || known[i - 1] <= v);
+        }"""
+    )
+    opened.wait_python("experiment.run(1).checkpoint is not None")
+    click(page, 1, "export")
+    page.locator(".jp-Dialog input").fill("exported")
+    accept(page, "Export")
+    opened.wait_python("pathlib.Path('exported/adapter_model.safetensors').exists()")
+    page.locator(".rfl-sidebar [data-action='log']").click()
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.context?.path?.endsWith('experiment.log')")
+    page.locator(".rfl-sidebar [data-action='panel']").click()
+    page.wait_for_selector(".rfl-tab .rf-chart .main-svg")
+    screenshot("31-panel-in-a-tab")
+    page.locator(".rfl-sidebar [data-action='end']").click()
+    accept(page, "End")
+    opened.wait_python("experiment._thread is None")
+    page.locator(".rfl-standing[data-standing='interrupted'], .rfl-standing[data-standing='ended']").wait_for()
+    assert page.locator(".rfl-sidebar [data-action='pause']").is_disabled()
+    screenshot("32-ended")
+
+
+def test_every_button_acts_while_another_cell_blocks(notebook, page, screenshot):
+    opened = launch(notebook)
+    open_sidebar(page)
+    row(page, 4).wait_for()
+    opened.start_cell(3)
+    page.wait_for_timeout(600)
+    every_button(opened, page)
+    assert opened.python("blocks"), "the cell ended before the last click"
+    screenshot("33-while-a-cell-blocks")
+
+
+def test_every_command_changes_the_experiment(notebook, page):
+    opened = launch(notebook)
+    open_sidebar(page)
+    row(page, 2).click()
+    page.wait_for_selector(".rfl-run[data-run='2'][aria-selected='true']")
+    command(page, "stop")
+    opened.wait_python("experiment.run(2).state == 'stopped'")
+    page.wait_for_selector(".rfl-run[data-run='2'][data-state='stopped']")
+    command(page, "resume")
+    opened.wait_python("experiment.run(2).state in ('queued', 'running')")
+    page.wait_for_selector(".rfl-run[data-run='2'] button[data-verb='stop']:enabled")
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Alt+s")
+    opened.wait_python("experiment.run(2).state == 'stopped'")
+    page.wait_for_selector(".rfl-run[data-run='2'][data-state='stopped']")
+    command(page, "stop-or-resume")
+    opened.wait_python("experiment.run(2).state in ('queued', 'running')")
+    page.keyboard.press("Control+Alt+p")
+    opened.wait_python("experiment._thread.engine.paused")
+    page.wait_for_selector(".rfl-sidebar [data-action='pause']:has-text('Resume all')")
+    command(page, "pause-all")
+    opened.wait_python("not experiment._thread.engine.paused")
+    page.wait_for_selector(".rfl-run[data-run='2'] button[data-verb='warm start']:enabled")
+    for name in ("clone", "warm-start"):
+        command(page, name)
+        wanted = str(name == "warm-start").lower()
+        page.wait_for_function(
+            f"() => document.querySelector('.rfl-hosted .rf-form input[type=checkbox]')?.checked === {wanted}"
+        )
+        before = opened.python("len(experiment.runs)")
+        page.locator(".rfl-hosted .rf-form button:enabled", has_text="Start clone").click()
+        opened.wait_python(f"len(experiment.runs) == {before + 1}")
+    command(page, "delete")
+    accept(page, "Delete")
+    opened.wait_python("experiment.run(2).state == 'deleted'")
+    command(page, "stop")
+    page.wait_for_selector(".rfl-message:has-text('select runs that can stop')")
+    command(page, "export-run", runs=[1])
+    page.locator(".jp-Dialog input").fill("exported")
+    accept(page, "Export")
+    opened.wait_python("pathlib.Path('exported/adapter_model.safetensors').exists()", timeout=90)
+    page.locator(".jp-Notebook .jp-Cell").last.click()
+    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
+    command(page, "insert-starter")
+    page.wait_for_function(f"() => window.jupyterapp.shell.currentWidget.content.widgets.length === {cells + 1}")
+    source = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()")
+    assert "experiment.run_fit(search" in source
+    command(page, "end")
+    accept(page, "End")
+    opened.wait_python("experiment._thread is None")
+    listed = page.evaluate("() => window.jupyterapp.commands.listCommands().filter((c) => c.startsWith('rf-notebook:'))")
+    assert len(listed) >= 16
+
+
+def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, page, screenshot):
+    opened = launch(notebook)
+    bar = open_sidebar(page)
+    row(page, 4).wait_for()
+    page.wait_for_selector(".rfl-status-button:has-text('clicks')")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    bar.locator(".rfl-hint").wait_for()
+    assert page.locator(".rfl-run").count() == 0
+    assert page.locator(".rfl-status-button").count() == 0
+    recorded = bar.locator(".rfl-recorded[data-name='clicks']")
+    recorded.wait_for()
+    screenshot("34-after-a-restart")
+    opened.run_cell(0)
+    recorded.locator("button").click()
+    page.wait_for_selector(".rfl-standing[data-standing='interrupted']", timeout=60_000)
+    row(page, 4).wait_for()
+    assert opened.python("[name for name in list(globals()) if name == 'experiment']") == []
+    opened.run_cell(2)  # Reopen put a cell below the first
+    opened.wait_python("'test' in globals()")
+    opened.run_cell(3)
+    page.wait_for_selector(".rfl-standing[data-standing='training']", timeout=60_000)
+    click(page, 1, "stop")
+    opened.wait_python("experiment.run(1).state == 'stopped'")
+
+
+def test_two_notebooks_with_two_experiments_do_not_mix(notebook, page, lab, screenshot):
+    opened = launch(notebook)
+    open_sidebar(page)
+    row(page, 4).wait_for()
+    other = opened.path.parent / "second" / "notebook.ipynb"
+    other.parent.mkdir()
+    write_notebook(other, [ANSWERING, IMPORTS, RUN.replace("run clicks", "run second")])
+    name = str(other.relative_to(lab.root))
+    page.evaluate(OPEN, name)
+    second = Notebook(lab, page, name)
+    page.wait_for_function(
+        "(path) => window.jupyterapp.shell.currentWidget?.context?.path === path && "
+        "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
+        arg=name,
+    )
+    page.wait_for_selector(".rfl-sidebar .rfl-hint")
+    for index in range(3):
+        second.run_cell(index)
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('second')", timeout=90_000)
+    page.wait_for_selector(".rfl-others:has-text('clicks')")
+    click(page, 2, "stop")
+    second.wait_python("experiment.run(2).state == 'stopped'")
+    assert opened.python("experiment.run(2).state") != "stopped"
+    screenshot("35-two-notebooks")
+    page.evaluate(OPEN, str(opened.path.relative_to(lab.root)))
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')")
+    click(page, 1, "stop")
+    opened.wait_python("experiment.run(1).state == 'stopped'")
+    assert second.python("experiment.run(1).state") != "stopped"
+    page.locator(".rfl-other", has_text="second").click()
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('second')")
+    click(page, 3, "stop")
+    second.wait_python("experiment.run(3).state == 'stopped'")
+    assert opened.python("experiment.run(3).state") != "stopped"
+
+
+def test_two_notebooks_on_one_kernel_share_it_also_when_the_first_is_closed(notebook, page, lab):
+    opened = launch(notebook)
+    open_sidebar(page)
+    row(page, 4).wait_for()
+    other = opened.path.with_name("second.ipynb")
+    write_notebook(other, ["1 + 1"])
+    page.evaluate(
+        """async ([first, second]) => {
+            const app = window.jupyterapp;
+            const kernel = app.shell.currentWidget.sessionContext.session.kernel.model;
+            await app.commands.execute('docmanager:open', {path: second, kernel: {id: kernel.id}});
+        }""",
+        [str(opened.path.relative_to(lab.root)), str(other.relative_to(lab.root))],
+    )
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.path.endsWith('second.ipynb')")
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')")
+    click(page, 2, "stop")
+    opened.wait_python("experiment.run(2).state == 'stopped'")
+    assert page.locator(".rfl-badge:visible").count() == 0, "the second notebook did not launch it"
+    page.evaluate(
+        """(path) => {
+            for (const widget of [...window.jupyterapp.shell.widgets('main')]) {
+                if (widget.context?.path === path) { widget.dispose(); }
+            }
+        }""",
+        str(opened.path.relative_to(lab.root)),
+    )
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')", timeout=20_000)
+    click(page, 3, "stop")
+    opened.wait_python("experiment.run(3).state == 'stopped'")
+
+
+def test_a_reload_while_a_cell_blocks_and_a_lost_connection_are_survived(notebook, page):
+    opened = launch(notebook)
+    open_sidebar(page)
+    opened.save()
+    opened.start_cell(3)
+    page.wait_for_timeout(600)
+    page.goto(f"{opened.lab.url}lab/tree/{opened.name}?token={opened.lab.token}")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+    open_sidebar(page)
+    row(page, 4).wait_for(timeout=20_000)
+    assert opened.python("blocks"), "what is trained is seen while the cell still blocks"
+    click(page, 2, "stop")  # JupyterLab itself sends nothing to a kernel that has not told its info: after the cell
+    opened.wait_python("experiment.run(2).state == 'stopped'")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.reconnect()")
+    page.wait_for_selector(".rfl-run[data-run='2'][data-state='stopped']")
+    click(page, 2, "resume")
+    opened.wait_python("experiment.run(2).state != 'stopped'")
+
+
+def test_failures_and_ends_are_notified_and_the_status_bar_tells(notebook, page, screenshot):
+    opened = notebook(
+        IMPORTS,
+        "grid = search(rates=(5e-4, 1e30)); experiment = Experiment('fails');"
+        "experiment.run_fit(grid, load, demo.train_dataset(64), None, num_chunks=2, fail_on_nan=True)",
+    )
+    open_sidebar(page)
+    opened.run_cell(1)
+    opened.run_cell(2)
+    page.wait_for_selector(".rfl-run[data-state='failed']", timeout=120_000)
+    page.wait_for_selector(".rfl-status-button .rfl-failed")
+    page.locator(".Toastify__toast", has_text="failed").first.wait_for()
+    screenshot("36-a-failed-run")
+    opened.wait_python("experiment.wait(0.01)", timeout=120)
+    page.locator(".Toastify__toast", has_text="all runs are over").first.wait_for(timeout=20_000)
+    page.locator(".rfl-status-button").click()
+    assert page.locator(".rfl-sidebar").is_visible()
+
+
+def test_the_badge_and_the_metadata(notebook, page, screenshot):
+    opened = launch(notebook)
+    badge = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .rfl-badge")
+    badge.wait_for()
+    assert badge.get_attribute("data-kind") == "reproducible"
+    saved = opened.save()["metadata"]
+    assert set(saved["rf_notebook"]) == {"version", "experiment", "identity", "spec", "launch", "ran"}
+    assert saved["rf_notebook"]["experiment"] == "clicks"
+    assert saved["rf_notebook"]["identity"] == opened.python("experiment._state.started.identity")
+    assert "widgets" not in saved
+    set_source = "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"
+    page.evaluate(set_source, [4, "experiment.best()"])
+    page.wait_for_timeout(900)
+    assert badge.get_attribute("data-kind") == "reproducible", "a cell after the launch changes nothing"
+    page.evaluate(set_source, [1, IMPORTS + "\ngrid = search(rates=(1e-3,))"])
+    page.wait_for_selector(".rfl-badge[data-kind='changed']")
+    assert "code cell 2 is not as it was run" in badge.get_attribute("title")
+    screenshot("37-changed-since-run")
+    opened.save()
+    opened.python("experiment.cancel_current()")
+    opened.lab.stop_kernels()
+    page.goto("about:blank")
+    reopened = Notebook(opened.lab, page, opened.name).open(kernel=False)
+    page.wait_for_selector(".rfl-badge[data-kind='changed']", timeout=20_000)
+    page.evaluate(set_source, [1, IMPORTS])
+    page.wait_for_selector(".rfl-badge[data-kind='reproducible']")
+    assert reopened.save()["metadata"]["rf_notebook"] == saved["rf_notebook"]
+
+
+def test_a_launcher_card_makes_a_notebook_that_runs(lab, page, screenshot):
+    page.goto(f"{lab.url}lab?reset&token={lab.token}")
+    page.wait_for_selector(".jp-Launcher")
+    page.locator(".jp-LauncherCard", has_text="RapidFire experiment").first.click()
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+    made = Notebook(lab, page, page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path"))
+    made.wait_idle()
+    page.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=90_000)
+    page.wait_for_function(
+        "() => JSON.stringify(window.jupyterapp.shell.currentWidget.content.widgets[3].model.toJSON().outputs).includes('Run ')",
+        timeout=150_000,
+    )
+    screenshot("38-starter-notebook")
+    outputs = json.dumps(made.outputs(1) + made.outputs(3))
+    assert '"output_type": "error"' not in outputs
+    assert '"name": "stderr"' not in outputs
+    lab.stop_kernels()
+
+
+def test_settings_reach_the_kernel_and_say_where_the_panel_opens(notebook, page, screenshot):
+    opened = launch(notebook)
+    open_sidebar(page)
+    settings = {"colours": ["#aa0000", "#00aa00"], "panelOpens": "sidebar", "updateSeconds": 0.5}
+    page.evaluate(
+        """async (raw) => {
+            const manager = window.jupyterapp.serviceManager.settings;
+            await manager.save('rf-notebook:plugin', JSON.stringify(raw));
+        }""",
+        settings,
+    )
+    opened.save()
+    opened.reopen(page)
+    open_sidebar(page)
+    row(page, 1).wait_for()
+    assert row(page, 1).locator(".rfl-dot").evaluate("(e) => getComputedStyle(e).backgroundColor") == "rgb(170, 0, 0)"
+    opened.wait_python("__import__('rf_notebook.widgets.palette').widgets.palette.colour(2) == '#00aa00'")
+    page.locator(".rfl-sidebar [data-action='panel']").click()
+    page.wait_for_selector(".rfl-sidebar .rfl-hosted .rf-chart .main-svg")
+    screenshot("39-panel-in-the-sidebar")
+    page.evaluate("() => window.jupyterapp.serviceManager.settings.save('rf-notebook:plugin', '{}')")
+
+
+def test_dark_and_narrow(notebook, page, screenshot):
+    launch(notebook)
+    bar = open_sidebar(page)
+    row(page, 4).wait_for()
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_function("() => document.body.dataset.jpThemeName === 'JupyterLab Dark'")
+    page.wait_for_timeout(1500)
+    screenshot("40-sidebar-dark")
+    ground = bar.evaluate("(e) => getComputedStyle(e).backgroundColor")
+    assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200
+    nameless = (
+        "b => b.offsetParent && !(b.textContent.trim() || b.title || b.getAttribute('aria-label') || b.labels?.length)"
+    )
+    assert page.evaluate(f"() => [...document.querySelectorAll('.rfl-sidebar button, .rfl-sidebar select')].filter({nameless}).length") == 0
+    page.set_viewport_size({"width": 480, "height": 900})
+    page.wait_for_timeout(1200)
+    screenshot("41-sidebar-480")
+    outside = page.evaluate(
+        """() => { const right = document.querySelector('.rfl-sidebar').getBoundingClientRect().right;
+            return [...document.querySelectorAll('.rfl-sidebar button')].filter((b) => b.offsetParent && b.getBoundingClientRect().right > right + 1).length; }"""
+    )
+    assert outside == 0
