@@ -19,6 +19,7 @@ BENCHMARKS = {
     "quantised": methods.measure_quantised,
     "panel": panel.measure_updates,
     "panel-browser": panel.measure_browser,
+    "sidebar": panel.measure_sidebar,
     "panel-overhead": panel.measure_overhead,
 }
 

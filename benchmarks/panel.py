@@ -23,6 +23,7 @@ RUNS, POINTS, ADDED = 32, 10_000, 10
 UPDATES = 60
 _WATCHED_SECONDS = 15
 _WINDOW_SECONDS = 2.0
+_WINDOWS = 5
 #: Sends what is new from a thread, as training does, while the page is watched.
 _CELL = """
 import threading, time
@@ -38,6 +39,24 @@ def grow():
         time.sleep(0.3)
 threading.Thread(target=grow, daemon=True).start()
 ExperimentDisplay(host)
+"""
+#: The same experiment told to the sidebar alone.
+_SIDEBAR_CELL = """
+import threading, time
+from rf_notebook.lab.link import connect
+from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
+host = FakeHost(many_runs({runs}, {points}))
+fed = threading.Event()
+def grow():
+    n = {points}
+    while True:
+        fed.wait()
+        for run_id in range(1, {runs} + 1):
+            host.add_live(run_id, points(run_id, 2, first=n + 1))
+        n += 2
+        time.sleep(0.3)
+threading.Thread(target=grow, daemon=True).start()
+connect(lambda: FakeExperiments(host))
 """
 _COUNT_FRAMES = """() => {
     window.rfFrames = {count: 0, started: performance.now(), longest: 0};
@@ -139,6 +158,67 @@ def measure_browser(report: Report) -> None:
     finally:
         lab.stop()
     report.conditions = {"runs": RUNS, "points_a_run": POINTS, "browser": "headless Chromium, software rendering"}
+
+
+def measure_sidebar(report: Report) -> None:
+    """What the open sidebar costs the page while an experiment updates, and the kernel to tell of it."""
+    from tests.ui.lab import ANSWERING, Lab, Notebook, browser, write_notebook
+
+    folder = Path(tempfile.mkdtemp(prefix="rf_bench_"))
+    (folder / "notebooks").mkdir()
+    cells = [ANSWERING, _SIDEBAR_CELL.format(runs=RUNS, points=POINTS)]
+    write_notebook(folder / "notebooks" / "sidebar.ipynb", cells)
+    lab = Lab(folder / "notebooks", folder)
+    try:
+        with browser() as running:
+            page = running.new_page(viewport={"width": 1300, "height": 1400})
+            opened = Notebook(lab, page, "sidebar.ipynb").open()
+            opened.run_cell(0)
+            opened.run_cell(1)
+            page.evaluate("async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }")
+            page.wait_for_selector(f".rfl-run[data-run='{RUNS}']")
+            metrics = page.context.new_cdp_session(page)
+            metrics.send(
+                "Performance.enable", {"timeDomain": "threadTicks"}
+            )  # CPU time, whatever else the machine does
+
+            def busy_share() -> float:
+                """Of the page's main thread, all its work counted: scripts, layout, styles, painting."""
+                before, began = _page_seconds(metrics), time.monotonic()
+                page.wait_for_timeout(_WATCHED_SECONDS * 1000)
+                return (_page_seconds(metrics) - before) / (time.monotonic() - began)
+
+            rest, updating, kernel = [], [], []
+            for _ in range(_WINDOWS):
+                page.wait_for_timeout(3000)
+                rest.append(busy_share())
+                opened.python("fed.set()")
+                page.wait_for_timeout(3000)
+                began = opened.python("time.process_time()")
+                updating.append(busy_share())
+                kernel.append((opened.python("time.process_time()") - began) / _WATCHED_SECONDS)
+                opened.python("fed.clear()")
+            added = [new - old for new, old in zip(updating, rest, strict=True)]
+            report.row("the page's main thread with the sidebar at rest, median", 100 * statistics.median(rest), "%")
+            report.row("the page's main thread while it updates, median", 100 * statistics.median(updating), "%")
+            report.row("added by the updates, median", 100 * statistics.median(added), "%")
+            report.row("added by the updates, highest", 100 * max(added), "%")
+            report.row("kernel CPU, the made-up training included, median", 100 * statistics.median(kernel), "%")
+    finally:
+        lab.stop()
+    report.conditions = {
+        "runs": RUNS,
+        "points_a_run": POINTS,
+        "every_seconds": 2,
+        "windows": _WINDOWS,
+        "watched_seconds": _WATCHED_SECONDS,
+        "all_runs_get_points": True,
+    }
+
+
+def _page_seconds(metrics: Any) -> float:
+    found = {one["name"]: one["value"] for one in metrics.send("Performance.getMetrics")["metrics"]}
+    return float(found["TaskDuration"])
 
 
 def measure_overhead(report: Report) -> None:

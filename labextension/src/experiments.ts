@@ -9,7 +9,6 @@ export interface Run {
   readonly word: string;
   /** Between 0 and 1. */
   readonly progress: number;
-  readonly leftSeconds: number | null;
   /** The latest value of the experiment's metric. */
   readonly value: number | null;
   readonly best: boolean;
@@ -106,7 +105,6 @@ function readRun(raw: JsonObject): Run {
     state: text(raw.state) ?? 'queued',
     word: text(raw.word) ?? '',
     progress: numeric(raw.progress) ?? 0,
-    leftSeconds: numeric(raw.left_seconds),
     value: numeric(raw.value),
     best: raw.best === true,
     knobs: list(raw.knobs).filter((one) => typeof one === 'string'),

@@ -144,8 +144,8 @@ const renderer: JupyterFrontEndPlugin<void> = {
   requires: [IRenderMimeRegistry],
   optional: [INotebookTracker],
   activate: (_app: JupyterFrontEnd, rendermime: IRenderMimeRegistry, tracker: INotebookTracker | null) => {
-    const ownerOf = (widget: Widget): IRenderMimeRegistry | null =>
-      tracker?.find((panel) => panel.node.contains(widget.node))?.content.rendermime ?? null;
+    const ownerOf = (widget: Widget): NotebookPanel | null =>
+      tracker?.find((panel) => panel.node.contains(widget.node)) ?? null;
     rendermime.addFactory(
       { safe: true, mimeTypes: [PANEL_MIME], createRenderer: () => new PanelRenderer(ownerOf) },
       RANK

@@ -79,7 +79,16 @@ export class Notebooks {
     const lookSoon = (): void => {
       void look.invoke();
     };
-    this.kernels.changed.connect(lookSoon);
+    let seen = '';
+    const kernelSpoke = (): void => {
+      const living = this.living(panel);
+      const now = `${living?.identity ?? ''} ${living?.spec ?? ''} ${living?.sources?.launch ?? ''}`;
+      if (now !== seen) {
+        seen = now;
+        lookSoon();
+      }
+    };
+    this.kernels.changed.connect(kernelSpoke);
     void context.ready.then(() => {
       context.model.contentChanged.connect(lookSoon);
       lookSoon();
@@ -91,7 +100,7 @@ export class Notebooks {
       }
     });
     panel.disposed.connect(() => {
-      this.kernels.changed.disconnect(lookSoon);
+      this.kernels.changed.disconnect(kernelSpoke);
       look.dispose();
       this._badges.delete(panel);
       this.tell();

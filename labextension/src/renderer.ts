@@ -1,5 +1,6 @@
 /** The renderer of our mime type: live while the kernel has the panel, the saved figures otherwise, a sentence for neither. */
-import type { IRenderMime, IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import type { IRenderMime } from '@jupyterlab/rendermime';
 import { Panel, Widget } from '@lumino/widgets';
 import { PANEL_MIME, readPanel } from './savedPanel';
 import { WidgetView } from './widgetView';
@@ -7,8 +8,11 @@ import { WidgetView } from './widgetView';
 const LOOK_MS = 100;
 const MOST_LOOKS = 100;
 
-/** The rendermime of the notebook that holds a widget; null while it lies in none. */
-export type OwnerOf = (widget: Widget) => IRenderMimeRegistry | null;
+/** The notebook that holds a widget; null while it lies in none. */
+export type OwnerOf = (widget: Widget) => NotebookPanel | null;
+
+/** When these come, the kernel has lost the panel. */
+const GONE = ['restarting', 'autorestarting', 'terminating', 'dead'];
 
 export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
   constructor(private readonly ownerOf: OwnerOf) {
@@ -50,8 +54,24 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
     }
     const view = new WidgetView();
     this.addWidget(view);
-    if (!(await view.showWidget(owner, modelId))) {
-      view.dispose(); // the saved figures follow in the same cell
+    const { sessionContext } = owner;
+    // Without the live panel, the saved figures are seen that follow in the same cell.
+    const leave = (): void => {
+      view.dispose();
+    };
+    const look = (_context: unknown, status: string): void => {
+      if (GONE.includes(status)) {
+        leave();
+      }
+    };
+    sessionContext.statusChanged.connect(look);
+    sessionContext.kernelChanged.connect(leave);
+    view.disposed.connect(() => {
+      sessionContext.statusChanged.disconnect(look);
+      sessionContext.kernelChanged.disconnect(leave);
+    });
+    if (!(await view.showWidget(owner.content.rendermime, modelId))) {
+      leave();
     }
   }
 }

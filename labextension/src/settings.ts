@@ -8,7 +8,7 @@ export interface Settings extends Greeting {
   readonly notifications: boolean;
 }
 
-export const DEFAULTS: Settings = { everySeconds: 1, colours: [], panelOpens: 'tab', notifications: true };
+export const DEFAULTS: Settings = { everySeconds: 2, colours: [], panelOpens: 'tab', notifications: true };
 const COLOUR = /^#[0-9a-fA-F]{6}$/;
 
 /** The settings as they are. */

@@ -25,7 +25,7 @@ from rf_notebook.widgets.standing import standing
 from rf_notebook.widgets.words import config_value, knob_name, shortened
 
 #: Points of a sparkline, about.
-_SPARK_POINTS = 24
+_SPARK_POINTS = 16
 _MOST_RUNS = 200
 _KNOBS = 3
 _WORDS = 60
@@ -117,7 +117,6 @@ def _run(
         state=str(row.state),
         word=row.state_word,
         progress=round(row.progress, 4),
-        left_seconds=None if row.eta_seconds is None else float(round(row.eta_seconds)),
         value=_rounded(row.latest.get(metric)) if metric else None,
         best=is_best,
         knobs=[shortened(knob, _WORDS) for knob in knobs[:_KNOBS]],
@@ -130,7 +129,7 @@ def _run(
         made["can"].append("retry")
     if metric:
         y_N = series.curve(row.run_id, CurveSettings(metric=metric, max_points=_SPARK_POINTS))[1]
-        made["spark"] = [_rounded(float(y)) for y in y_N]
+        made["spark"] = [float(f"{y:.3g}") for y in y_N]
     return made
 
 

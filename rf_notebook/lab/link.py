@@ -25,10 +25,12 @@ from rf_notebook.lab.host import Experiments
 from rf_notebook.lab.protocol import TARGET, Command, Hello, ProtocolMismatch, changes, message, read_message
 from rf_notebook.widgets import palette
 from rf_notebook.widgets.elements import deliver_while_busy
-from rf_notebook.widgets.pump import EVERY_SECONDS, Pump
+from rf_notebook.widgets.pump import Pump
 
 #: A page that was loaded while a cell blocks can ask for nothing: it sees everything after so many seconds.
 _WHOLE_SECONDS = 10.0
+#: Between two patches, when the page does not say; a command's effect is told at once.
+_EVERY_SECONDS = 2.0
 
 
 class Comm(Protocol):
@@ -114,7 +116,7 @@ class Link:
                     self._experiments.wait_for_change, self.publish, name="jupyterlab", on_error=self._draw_failed
                 )
                 self._pump.start()
-            self._pump.every_seconds = hello.every_seconds or EVERY_SECONDS
+            self._pump.every_seconds = hello.every_seconds or _EVERY_SECONDS
 
     def _send_whole(self) -> None:
         self._whole_at = time.monotonic()

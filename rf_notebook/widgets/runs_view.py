@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.runs import direction, etas, scale_of, varying_knobs
@@ -206,6 +206,8 @@ def _row(
     if record.state is RunState.RUNNING or (record.state is RunState.QUEUED and live is not None):
         current = RunState.RUNNING
         word = "catching up" if record.parent_id is not None and _is_behind(state, record) else "training"
+    if record.state in READY and state.ended is not None:
+        word = "unfinished"
     return RunRow(
         run_id=run_id,
         state=current,

@@ -21,6 +21,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     running.stop()
 
 
+@pytest.fixture
+def plain_lab(lab: Lab, tmp_path: Path) -> Iterator[Lab]:
+    """JupyterLab as one has it who never installed the extension, over the same notebooks."""
+    running = Lab(lab.root, tmp_path, without=("rf-notebook",))
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
     with browser() as running:

@@ -47,8 +47,19 @@ def chromium() -> str | None:
 class Lab:
     """A JupyterLab server with its own configuration; nothing of the machine's is read or written."""
 
-    def __init__(self, root: Path, own: Path) -> None:
+    def __init__(self, root: Path, own: Path, *, without: tuple[str, ...] = ()) -> None:
+        """Start it.
+
+        Args:
+            root: What it serves.
+            own: Its configuration.
+            without: Names of extensions that are disabled.
+        """
         self.root = root
+        if without:
+            config = own / "config" / "labconfig" / "page_config.json"
+            config.parent.mkdir(parents=True)
+            config.write_text(json.dumps({"disabledExtensions": dict.fromkeys(without, True)}))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

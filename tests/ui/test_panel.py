@@ -211,7 +211,9 @@ def test_the_dark_theme_and_a_narrow_page(notebook, page, screenshot):
     assert wide <= 12, "only headers of the scrolled table may lie outside"
 
 
-def test_a_saved_notebook_shows_its_curves_without_a_kernel_and_untrusted(notebook, page, lab, screenshot, tmp_path):
+def test_a_saved_notebook_shows_its_curves_without_a_kernel_trust_or_the_extension(
+    notebook, page, lab, plain_lab, screenshot, tmp_path
+):
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -234,7 +236,7 @@ def test_a_saved_notebook_shows_its_curves_without_a_kernel_and_untrusted(notebo
     saved["cells"][2]["source"] = "# changed, so that no signature holds\n"
     saved["metadata"].pop("kernelspec", None)
     stranger.write_text(json.dumps(saved))
-    page.goto(f"{lab.url}lab/tree/{stranger.relative_to(lab.root)}?reset&token={lab.token}")
+    page.goto(f"{plain_lab.url}lab/tree/{stranger.relative_to(lab.root)}?reset&token={plain_lab.token}")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=40_000)
     dialog = page.locator(".jp-Dialog button", has_text="No Kernel")
     if dialog.count():

@@ -161,12 +161,16 @@ def test_every_command_changes_the_experiment(notebook, page):
     cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
     command(page, "insert-starter")
     page.wait_for_function(f"() => window.jupyterapp.shell.currentWidget.content.widgets.length === {cells + 1}")
-    source = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()")
+    source = page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
+    )
     assert "experiment.run_fit(search" in source
     command(page, "end")
     accept(page, "End")
     opened.wait_python("experiment._thread is None")
-    listed = page.evaluate("() => window.jupyterapp.commands.listCommands().filter((c) => c.startsWith('rf-notebook:'))")
+    listed = page.evaluate(
+        "() => window.jupyterapp.commands.listCommands().filter((c) => c.startsWith('rf-notebook:'))"
+    )
     assert len(listed) >= 16
 
 
@@ -179,6 +183,8 @@ def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, pag
     bar.locator(".rfl-hint").wait_for()
     assert page.locator(".rfl-run").count() == 0
     assert page.locator(".rfl-status-button").count() == 0
+    page.locator(".jp-OutputArea .rfl-saved").wait_for()  # the dead panel gives way to the figures as they were
+    assert page.locator(".jp-OutputArea .rf-panel").count() == 0
     recorded = bar.locator(".rfl-recorded[data-name='clicks']")
     recorded.wait_for()
     screenshot("34-after-a-restart")
@@ -311,7 +317,9 @@ def test_the_badge_and_the_metadata(notebook, page, screenshot):
     assert saved["rf_notebook"]["experiment"] == "clicks"
     assert saved["rf_notebook"]["identity"] == opened.python("experiment._state.started.identity")
     assert "widgets" not in saved
-    set_source = "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"
+    set_source = (
+        "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"
+    )
     page.evaluate(set_source, [4, "experiment.best()"])
     page.wait_for_timeout(900)
     assert badge.get_attribute("data-kind") == "reproducible", "a cell after the launch changes nothing"
@@ -386,7 +394,12 @@ def test_dark_and_narrow(notebook, page, screenshot):
     nameless = (
         "b => b.offsetParent && !(b.textContent.trim() || b.title || b.getAttribute('aria-label') || b.labels?.length)"
     )
-    assert page.evaluate(f"() => [...document.querySelectorAll('.rfl-sidebar button, .rfl-sidebar select')].filter({nameless}).length") == 0
+    assert (
+        page.evaluate(
+            f"() => [...document.querySelectorAll('.rfl-sidebar button, .rfl-sidebar select')].filter({nameless}).length"
+        )
+        == 0
+    )
     page.set_viewport_size({"width": 480, "height": 900})
     page.wait_for_timeout(1200)
     screenshot("41-sidebar-480")

@@ -11,7 +11,7 @@ import {
 import * as React from 'react';
 import type { Run } from '../experiments';
 import { colour } from '../palette';
-import { ICONS, duration, number, percent } from '../words';
+import { ICONS, number, percent } from '../words';
 import { Sparkline, scaleOf } from './sparkline';
 
 /** The buttons of a run, in their order. */
@@ -31,6 +31,36 @@ export interface RunActions {
   act(verb: string, run: number): void;
 }
 
+interface ButtonsProps {
+  readonly run: number;
+  /** The allowed verbs, as one text, so that it is the same while nothing changed. */
+  readonly can: string;
+  readonly actions: RunActions;
+}
+
+const RunButtons = React.memo(function RunButtons({ run, can, actions }: ButtonsProps): React.ReactElement {
+  const allowed = can.split(',');
+  return (
+    <span className="rfl-buttons">
+      {RUN_BUTTONS.filter(({ verb }) => allowed.includes(verb)).map(({ verb, icon, words }) => (
+        <button
+          key={verb}
+          className="rfl-button"
+          data-verb={verb}
+          title={`${words} run ${String(run)}`}
+          aria-label={`${words} run ${String(run)}`}
+          onClick={(event) => {
+            event.stopPropagation();
+            actions.act(verb, run);
+          }}
+        >
+          <icon.react tag="span" elementSize="small" />
+        </button>
+      ))}
+    </span>
+  );
+});
+
 interface RowProps {
   readonly run: Run;
   readonly low: number;
@@ -44,9 +74,8 @@ interface RowProps {
 const Row = React.memo(function Row(props: RowProps): React.ReactElement {
   const { run, low, high, metric, isSelected, actions } = props;
   const name = `run ${String(run.id)}`;
-  const left = run.leftSeconds === null ? '' : `, ${duration(run.leftSeconds)} left`;
   const title = [
-    `${name}: ${run.word}, ${percent(run.progress)}${left}`,
+    `${name}: ${run.word}, ${percent(run.progress)}`,
     metric === null ? '' : `${metric} ${number(run.value)}`,
     run.parent === null ? '' : `cloned from run ${String(run.parent)}${run.warm ? ', warm' : ''}`,
     run.error ?? ''
@@ -85,26 +114,7 @@ const Row = React.memo(function Row(props: RowProps): React.ReactElement {
         <span className="rfl-knobs">
           <span className="rfl-state">{run.word}</span> {run.error ?? run.knobs.join(' · ')}
         </span>
-        <span className="rfl-buttons">
-          {RUN_BUTTONS.filter(
-            ({ verb }) => run.can.includes(verb) || (verb === 'stop' && !run.can.includes('resume'))
-          ).map(({ verb, icon, words }) => (
-            <button
-              key={verb}
-              className="rfl-button"
-              data-verb={verb}
-              title={`${words} ${name}`}
-              aria-label={`${words} ${name}`}
-              disabled={!run.can.includes(verb)}
-              onClick={(event) => {
-                event.stopPropagation();
-                actions.act(verb, run.id);
-              }}
-            >
-              <icon.react tag="span" elementSize="small" />
-            </button>
-          ))}
-        </span>
+        <RunButtons run={run.id} can={run.can.join(',')} actions={actions} />
       </div>
       <div className="rfl-bar" aria-hidden="true">
         <div style={{ width: `${String(100 * run.progress)}%` }} />

@@ -5,6 +5,8 @@ import type { Sidebar } from '../sidebar';
 import { duration, percent } from '../words';
 
 export class StatusItem extends ReactWidget {
+  private _shown = '';
+
   constructor(
     private readonly model: Sidebar,
     private readonly onClick: () => void
@@ -13,7 +15,12 @@ export class StatusItem extends ReactWidget {
     this.addClass('rfl-status');
     this.addClass('jp-mod-highlighted');
     model.changed.connect(() => {
-      this.update();
+      const experiment = model.subject?.experiment;
+      const now = experiment === undefined ? '' : JSON.stringify({ ...experiment, runs: [], sources: null });
+      if (now !== this._shown) {
+        this._shown = now;
+        this.update();
+      }
     });
   }
 

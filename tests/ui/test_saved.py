@@ -1,0 +1,210 @@
+"""Saved notebooks with the extension: interactive without a kernel and without trust, and nothing in them acts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.ui.test_panel import launch
+from tests.widgets.hostile import TEXTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PANEL_MIME = "application/vnd.rf-notebook.panel+json"
+FIXTURE = json.loads((Path(__file__).parents[2] / "labextension" / "fixtures" / "panel.json").read_text())
+#: From what is loaded for the extension before its sidebar is opened.
+MOST_BYTES = 60_000
+
+
+def open_saved(page, lab, path, *, asks_for_kernel=False):
+    page.goto(f"{lab.url}lab/tree/{path.relative_to(lab.root)}?reset&token={lab.token}")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=40_000)
+    if asks_for_kernel:
+        page.locator(".jp-Dialog button", has_text="No Kernel").first.click()
+        page.locator(".jp-Dialog").wait_for(state="detached")
+
+
+def write_saved(path, panels, metadata=None):
+    cells = [
+        nbformat.v4.new_code_cell(
+            "1", outputs=[nbformat.v4.new_output("display_data", data={PANEL_MIME: panel, "text/plain": "plain"})]
+        )
+        for panel in panels
+    ]
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata or {}), str(path))
+
+
+def rows(page):
+    return page.locator(".rfl-saved tbody tr td:first-child").all_inner_texts()
+
+
+def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook, page, lab, screenshot):
+    opened = launch(notebook)
+    opened.wait_python("'eval_loss' in experiment.runs[0].metrics")
+    opened.run_cell(4)
+    opened.page.wait_for_timeout(1500)
+    saved = opened.save()
+    live, static = (output["data"] for output in saved["cells"][2]["outputs"])
+    assert live[PANEL_MIME]["live"]
+    assert "curves" not in live[PANEL_MIME]
+    assert len(json.dumps(static)) < 300_000
+    lab.stop_kernels()
+
+    page.goto("about:blank")
+    opened.open()  # trusted, with a kernel that does not have the panel
+    page.locator(".rfl-saved canvas").first.wait_for(timeout=30_000)
+    page.wait_for_timeout(3000)
+    assert page.locator(".jp-OutputArea-output:visible", has_text="Error displaying widget").count() == 0
+    assert page.locator(".jp-OutputArea-output:visible", has_text="Loading widget").count() == 0
+    screenshot("50-reopened-with-a-new-kernel")
+    lab.stop_kernels()
+
+    stranger = opened.path.with_name("stranger.ipynb")
+    saved["cells"][2]["source"] = "# changed, so that no signature holds\n"
+    saved["metadata"].pop("kernelspec", None)
+    stranger.write_text(json.dumps(saved))
+    open_saved(page, lab, stranger)
+    chart = page.locator(".rfl-saved .rfl-chart")
+    chart.locator("canvas").wait_for(timeout=20_000)
+    assert page.evaluate(
+        """() => { const c = document.querySelector('.rfl-saved canvas');
+            return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); }"""
+    )
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator(".rfl-hover", has_text="sample").wait_for()
+    assert "run 1" in page.locator(".rfl-hover").inner_text()
+    before = rows(page)
+    page.locator(".rfl-saved th button", has_text="run").first.click()
+    assert rows(page) == list(reversed(before))
+    page.locator(".rfl-saved select").select_option(label="loss")
+    page.locator(".rfl-chart[aria-label^='loss of']").wait_for()
+    assert "Run the notebook's cells again" in page.locator(".rfl-saved").inner_text()
+    screenshot("51-saved-with-the-extension")
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.wait_for_timeout(1500)
+    screenshot("52-saved-dark")
+    page.set_viewport_size({"width": 480, "height": 900})
+    page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    page.wait_for_timeout(1500)
+    screenshot("53-saved-480")
+    box = page.locator(".rfl-saved").bounding_box()
+    assert box["x"] + box["width"] <= 481
+
+
+def hostile_panels():
+    """Panels that try to be something else than data."""
+
+    def changed(**parts):
+        panel = copy.deepcopy(FIXTURE)
+        panel.update(parts)
+        return panel
+
+    panels = [
+        changed(experiment=text, summary=text, identity=text, columns=[text] * len(FIXTURE["columns"]))
+        for text in TEXTS
+    ]
+    for text in TEXTS:
+        panel = changed(experiment="cells")
+        for run in panel["runs"]:
+            run.update(state=text, cells=[text] * len(FIXTURE["columns"]), values=[text] * len(FIXTURE["columns"]))
+        for curves in panel["curves"]:
+            curves["metric"] = text
+        panels.append(panel)
+    many = [1.0] * 300_000
+    huge = {"metric": "loss", "runs": [{"id": 1, "samples": many, "values": many}]}
+    panels += [
+        changed(version=99),
+        changed(version="<script>window.pwned=1</script>"),
+        changed(runs="<script>window.pwned=1</script>"),
+        changed(runs=[{"id": {"toString": "x"}, "state": 1}]),
+        changed(runs=FIXTURE["runs"] * 10_000),
+        changed(curves=[huge]),
+        changed(
+            curves=[
+                {"metric": "loss", "runs": [{"id": 1, "samples": [1, 2], "values": ["<img src=x onerror=pwned=1>", 2]}]}
+            ]
+        ),
+        changed(
+            curves=[{"metric": "loss", "runs": [{"id": 1e308, "samples": [1e308, -1e308], "values": [1e308, -1e308]}]}]
+        ),
+        changed(
+            curves=[{"metric": "loss", "runs": [{"id": 1, "samples": [1e308, -1e308], "values": [1e308, -1e308]}]}]
+        ),
+        {"version": 1, "live": True, "experiment": TEXTS[0], "model_id": "../../api/kernels?<script>"},
+        {"version": 1, "live": True, "experiment": 1, "model_id": {}},
+        [],
+        {},
+        {"__proto__": {"polluted": 1}, "version": 1},
+    ]
+    return panels
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_hostile_notebook_is_text_or_a_sentence(page, lab, screenshot, trusted):
+    path = lab.root / "hostile" / f"hostile-{trusted}.ipynb"
+    panels = hostile_panels()
+    remembered = {
+        "version": 1,
+        "experiment": TEXTS[0],
+        "identity": TEXTS[1],
+        "spec": TEXTS[2],
+        "launch": "x",
+        "ran": [TEXTS[0]],
+    }
+    write_saved(path, panels, {"rf_notebook": remembered})
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    open_saved(page, lab, path, asks_for_kernel=True)
+    if trusted:
+        page.evaluate(
+            "() => { for (const c of window.jupyterapp.shell.currentWidget.content.model.cells) { c.trusted = true; } }"
+        )
+    page.wait_for_selector(".rfl-unreadable")
+    page.wait_for_timeout(3000)
+    started = time.monotonic()
+    assert page.evaluate("() => 1 + 1") == 2
+    assert time.monotonic() - started < 1
+    shown = page.locator(".rfl-saved").count()
+    sentences = page.locator(".rfl-unreadable").all_inner_texts()
+    assert shown + len(sentences) + 1 == len(panels), "each is drawn or told, but for the live one of no kernel"
+    assert len(sentences) >= 10
+    assert all(text.startswith("This saved panel is not shown: ") for text in sentences)
+    inside = page.evaluate(
+        """() => [...document.querySelectorAll('.rfl-output, .rfl-badge, .rfl-sidebar')].flatMap((e) => [...e.querySelectorAll(
+            'script, iframe, img, object, embed, a, [onerror], [onload]')]).length"""
+    )
+    assert inside == 0
+    badge = page.locator(".rfl-badge")
+    badge.wait_for()
+    assert TEXTS[0] in badge.get_attribute("title"), "as text"
+    assert "<script>window.pwned=1</script>" in page.locator(".rfl-saved").first.inner_text()
+    page.locator(".rfl-saved th button").first.click()
+    assert page.evaluate("() => [window.pwned, {}.polluted]") == [None, None]
+    assert [url for url in requests if not url.startswith((lab.url, "blob:", "data:"))] == []
+    screenshot(f"54-hostile-{'trusted' if trusted else 'untrusted'}")
+
+
+def test_little_is_loaded_before_the_sidebar_is_opened(page, lab):
+    loaded = {}
+    page.on(
+        "response",
+        lambda answer: (
+            loaded.update({answer.url: len(answer.body())}) if "extensions/rf-notebook/" in answer.url else None
+        ),
+    )
+    page.goto(f"{lab.url}lab?reset&token={lab.token}")
+    page.wait_for_selector(".jp-Launcher")
+    page.wait_for_timeout(1500)
+    before = sum(loaded.values())
+    assert 10_000 < before < MOST_BYTES, loaded
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }")
+    page.wait_for_selector(".rfl-sidebar .rfl-view")
+    assert sum(loaded.values()) > before, "the rest comes when it is wanted"
