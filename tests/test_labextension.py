@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "rf_notebook" / "labextension"
@@ -60,3 +66,36 @@ def test_no_source_makes_markup_of_texts_or_hides_from_the_compiler():
     )
     for file in (ROOT / "labextension" / "src").rglob("*.ts*"):
         assert not forbidden.search(file.read_text()), file
+
+
+@pytest.mark.slow
+def test_installing_the_wheel_enables_the_extension_and_uninstalling_removes_it(tmp_path):
+    """In an environment of its own, which borrows this one's JupyterLab instead of installing it again."""
+
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_", "PYTHON"))}
+    environment["JUPYTER_CONFIG_DIR"] = environment["JUPYTER_DATA_DIR"] = str(tmp_path / "own")
+
+    def run(*command):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        return re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
+
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("rf_notebook-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.startswith("rf_notebook/labextension/")], "the assets are there once"
+    assert not [name for name in names if "node_modules" in name or name.endswith((".ts", ".tsx"))]
+    run(sys.executable, "-m", "venv", tmp_path / "fresh")
+    python = tmp_path / "fresh" / "bin" / "python"
+    (site,) = (tmp_path / "fresh").glob("lib/python*/site-packages")
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    site.joinpath("borrowed.pth").write_text("\n".join(borrowed))
+
+    def listed():
+        return run(python, "-c", "from jupyterlab.labextensions import main; main()", "list")
+
+    assert "rf-notebook" not in listed()
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
+    assert "rf-notebook v0.1.0 enabled OK (python, rf-notebook)" in listed()
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "rf-notebook")
+    assert "rf-notebook" not in listed()
+    assert not (tmp_path / "fresh" / "share" / "jupyter" / "labextensions" / "rf-notebook").exists()

@@ -55,7 +55,7 @@ class Lab:
             own: Its configuration.
             without: Names of extensions that are disabled.
         """
-        self.root = root
+        self.root, self.settings = root, own / "settings"
         if without:
             config = own / "config" / "labconfig" / "page_config.json"
             config.parent.mkdir(parents=True)
@@ -67,11 +67,11 @@ class Lab:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_"))}
         for name in ("CONFIG", "RUNTIME", "DATA"):
             environment[f"JUPYTER_{name}_DIR"] = str(own / name.lower())
-        environment["JUPYTERLAB_SETTINGS_DIR"] = str(own / "settings")
+        environment["JUPYTERLAB_SETTINGS_DIR"] = str(self.settings)
         environment["JUPYTERLAB_WORKSPACES_DIR"] = str(own / "workspaces")
         environment["IPYTHONDIR"] = str(own / "ipython")
         for name, content in _NO_NEWS.items():
-            path = own / "settings" / name
+            path = self.settings / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
         self._log = (own / "lab.log").open("w")

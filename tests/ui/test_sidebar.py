@@ -361,13 +361,9 @@ def test_a_launcher_card_makes_a_notebook_that_runs(lab, page, screenshot):
 def test_settings_reach_the_kernel_and_say_where_the_panel_opens(notebook, page, screenshot):
     opened = launch(notebook)
     open_sidebar(page)
-    settings = {"colours": ["#aa0000", "#00aa00"], "panelOpens": "sidebar", "updateSeconds": 0.5}
     page.evaluate(
-        """async (raw) => {
-            const manager = window.jupyterapp.serviceManager.settings;
-            await manager.save('rf-notebook:plugin', JSON.stringify(raw));
-        }""",
-        settings,
+        """async (raw) => { await window.jupyterapp.serviceManager.settings.save('rf-notebook:plugin', JSON.stringify(raw)); }""",
+        {"colours": ["#aa0000", "#00aa00"], "panelOpens": "sidebar", "updateSeconds": 0.5},
     )
     opened.save()
     opened.reopen(page)
@@ -378,7 +374,8 @@ def test_settings_reach_the_kernel_and_say_where_the_panel_opens(notebook, page,
     page.locator(".rfl-sidebar [data-action='panel']").click()
     page.wait_for_selector(".rfl-sidebar .rfl-hosted .rf-chart .main-svg")
     screenshot("39-panel-in-the-sidebar")
-    page.evaluate("() => window.jupyterapp.serviceManager.settings.save('rf-notebook:plugin', '{}')")
+    page.goto("about:blank")
+    (opened.lab.settings / "rf-notebook" / "plugin.jupyterlab-settings").unlink()
 
 
 def test_dark_and_narrow(notebook, page, screenshot):
