@@ -463,12 +463,14 @@ class Experiment:
             engine = self._engine
             written = engine.mailbox.submit(lambda: engine.generate(run_ids, asked, settings)).result()
         else:
-            from rf_notebook.training.generation import texts_of
+            from rf_notebook.training.base_models import BaseModels
+            from rf_notebook.training.generation import sample_texts, texts_of
 
             def write(model: Any, tokenizer: Any) -> list[str]:
-                return texts_of(model, tokenizer, asked, settings)
+                return texts_of(model, tokenizer, sample_texts(asked, (), tokenizer), settings)
 
-            written = [self._trained(one, create_model_fn, write) for one in given]
+            models = BaseModels(create_model_fn or self._create_model)
+            written = [self._trained(one, create_model_fn, write, models) for one in given]
             run_ids = [self._id_of(one) for one in given]
         columns = {f"run {run_id}": texts for run_id, texts in zip(run_ids, written, strict=True)}
         return pd.DataFrame(columns, index=pd.Index(asked, name="prompt"))
@@ -732,6 +734,7 @@ class Experiment:
         run: RunLike,
         create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None,
         use: Callable[[Any, Any], ValueT],
+        models: BaseModels | None = None,
     ) -> ValueT:
         self._refresh()
         record = self._state.record(self._id_of(run))
@@ -741,10 +744,10 @@ class Experiment:
         from rf_notebook.training.trained_model import trained_model
 
         def work() -> ValueT:
-            models = self._models if self._is_training and self._models is not None else None
-            models = models or BaseModels(create_model_fn or self._create_model)
+            resident = models or (self._models if self._is_training else None)
+            resident = resident or BaseModels(create_model_fn or self._create_model)
             newest = self._state.record(record.run_id).checkpoints[-1].folder
-            return use(*trained_model(models, self._folder, self._objects, record.config, newest))
+            return use(*trained_model(resident, self._folder, self._objects, record.config, newest))
 
         if self._is_training:
             assert self._thread is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,11 @@ def best_runs(state: ExperimentState, metric: str, mode: str, among: Iterable[in
         values = [p.metrics[metric] for p in points_of(state, record.run_id) if metric in p.metrics]
         if values and values[-1] == values[-1]:
             scored.setdefault(scale_of(record.config, metric), []).append((values[-1], record.run_id))
+    return best_of(scored, mode)
+
+
+def best_of(scored: Mapping[str, Sequence[tuple[float, int]]], mode: str) -> dict[str, int]:
+    """Of values and the runs that have them, for each scale the run with the best; the first of equals."""
     pick = min if mode == "min" else max
     return {scale: pick(pairs, key=lambda pair: pair[0])[1] for scale, pairs in scored.items()}
 

@@ -153,7 +153,7 @@ class ChunkRunner(Protocol):
             run_id: The run.
             config: Its config.
             checkpoint: Its newest, for a runner that does not hold it.
-            prompts: Whole texts, templates applied where the tokenizer has one.
+            prompts: What a user asks; the tokenizer's chat template is applied where it has one.
             settings: Arguments of ``generate``, and ``seed``.
 
         Raises:

@@ -49,6 +49,11 @@ class RunConfig:
     extras: Mapping[str, Json] = field(default_factory=dict)
     """formatting_func, compute_metrics, generation_config and the other fields of RFModelConfig that were set."""
 
+    @property
+    def use_cpu(self) -> bool:
+        """Whether the run trains on the CPU although there may be a GPU."""
+        return bool(self.training.get("use_cpu", False))
+
     def as_json(self) -> dict[str, Json]:
         """The config as one JSON object, in the shape that users edit: keys of RFModelConfig."""
         body: dict[str, Json] = {"trainer_type": self.method, **self.model, **self.extras}

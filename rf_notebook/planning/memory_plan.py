@@ -70,11 +70,6 @@ class MemoryEstimate:
     activations: int
 
     @property
-    def own(self) -> int:
-        """What a parked run keeps."""
-        return self.adapter + self.optimizer
-
-    @property
     def certain(self) -> int:
         """Without the activations, which are an estimate."""
         return self.base + self.adapter + self.gradients + self.optimizer

@@ -9,7 +9,6 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import Generation
 from rf_notebook.training.process_state import RandomState
 
 #: Keys of a generation_config that shape the prompts rather than the generation.
@@ -109,33 +108,6 @@ def generated_metrics(
     return {str(name): float(value) for name, value in made.items()}
 
 
-def written_samples(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int, is_over: Callable[[], bool]
-) -> tuple[Generation, ...]:
-    """What a model answers to prompts, greedily; the process's random streams are the same before and after.
-
-    Args:
-        model: As for ``generated_metrics``.
-        tokenizer: Likewise.
-        prompts: Whole texts, templates applied.
-        max_new_tokens: Of each answer.
-        is_over: As for ``generated_metrics``.
-    """
-    config = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    texts = _generate(
-        model,
-        tokenizer,
-        prompts,
-        config,
-        batch_size=len(prompts),
-        max_input_length=_DEFAULT_MAX_INPUT_LENGTH,
-        truncation_side="left",
-        seed=0,
-        is_over=is_over,
-    )
-    return tuple(Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True))
-
-
 def texts_of(
     model: Any,
     tokenizer: Any,
@@ -143,13 +115,13 @@ def texts_of(
     settings: Mapping[str, Any],
     is_over: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """What a model writes to prompts; the process's random streams are the same before and after.
+    """What a model writes to prompts, greedily unless told; the process's random streams are the same before and after.
 
     Args:
         model: As for ``generated_metrics``.
-        tokenizer: Likewise; its chat template is applied where it has one.
-        prompts: What a user asks.
-        settings: Arguments of ``generate``; ``seed`` of the sampling, 0 when omitted.
+        tokenizer: Likewise.
+        prompts: Whole texts: see ``sample_texts``.
+        settings: Arguments of ``generate``, 64 new tokens at most when omitted; ``seed`` of the sampling, 0 when omitted.
         is_over: As for ``generated_metrics``.
     """
     config = {"max_new_tokens": _NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, **settings}
@@ -158,7 +130,7 @@ def texts_of(
     return _generate(
         model,
         tokenizer,
-        sample_texts(prompts, (), tokenizer),
+        prompts,
         config,
         batch_size=len(prompts),
         max_input_length=_DEFAULT_MAX_INPUT_LENGTH,

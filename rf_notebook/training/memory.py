@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
@@ -15,15 +16,24 @@ def own_bytes(trainer: Any) -> int:
     optimizer = getattr(trainer, "optimizer", None)
     for state in optimizer.state.values() if optimizer is not None else ():
         tensors.update({id(value): value for value in state.values() if torch.is_tensor(value)})
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return bytes_of(tensors.values())
+
+
+def bytes_of(tensors: Iterable[Any]) -> int:
+    """Bytes of tensors, on whatever device, the meta device too."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def free_bytes(device: torch.device | None = None) -> int:
+    """What can still be allocated on a GPU, the allocator's unused memory included; the current one when omitted."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
     """The device that runs train on: its name, the bytes that can still be allocated, and how many it has."""
     if torch.cuda.is_available() and not use_cpu:
-        free, total = torch.cuda.mem_get_info()
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.get_device_name(), free + unused, total
+        return torch.cuda.get_device_name(), free_bytes(), torch.cuda.mem_get_info()[1]
     memory = psutil.virtual_memory()
     return "CPU", memory.available, memory.total
 

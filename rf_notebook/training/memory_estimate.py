@@ -21,6 +21,7 @@ from rf_notebook.planning.memory_plan import (
     gibibytes,
 )
 from rf_notebook.planning.memory_plan import remedy as remedy_edits
+from rf_notebook.training.memory import bytes_of
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
 
@@ -70,7 +71,7 @@ class MemoryNeeds:
 
 def need_of_trainer(config: RunConfig, trainer: Any, base: Any) -> Need:
     """What a run needs whose trainer and base model are there."""
-    trained = _bytes(p for p in trainer.model.parameters() if p.requires_grad)
+    trained = bytes_of(p for p in trainer.model.parameters() if p.requires_grad)
     return _need(config, trainer.args, shape_of(base), trained)
 
 
@@ -120,7 +121,7 @@ def shape_of(model: Any) -> ModelShape:
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     head_width = getattr(config, "head_dim", None) or hidden // heads
     return ModelShape(
-        weight_bytes=_bytes(model.parameters()),
+        weight_bytes=bytes_of(model.parameters()),
         element_bytes=next((p.element_size() for p in model.parameters() if p.is_floating_point()), 2),
         layers=getattr(config, "num_hidden_layers", 0) or 0,
         hidden=hidden,
@@ -132,10 +133,10 @@ def shape_of(model: Any) -> ModelShape:
 def trainable_bytes(model: Any, peft_config: Any | None) -> int:
     """Of the weights that a run over this model trains; the model is changed, so it is one on the meta device."""
     if peft_config is None:
-        return _bytes(model.parameters())
+        return bytes_of(model.parameters())
     with isolated(), torch.device("meta"):
         adapted = get_peft_model(model, peft_config)
-    found = _bytes(p for p in adapted.parameters() if p.requires_grad)
+    found = bytes_of(p for p in adapted.parameters() if p.requires_grad)
     adapted.unload()
     return found
 
@@ -165,7 +166,3 @@ def _need(config: RunConfig, arguments: Any, shape: ModelShape, trained: int) ->
         compute_bytes=2 if arguments.bf16 or arguments.fp16 else shape.element_bytes,
     )
     return Need(shape, load)
-
-
-def _bytes(parameters: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in parameters)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rf_notebook.planning.residency import Resident, to_move_out
+from rf_notebook.training import memory
 
 
 def tensors_of(module: Any) -> Iterator[Tensor]:
@@ -154,14 +155,12 @@ class Residency:
         if self._device is None:
             return
         self._turn += 1
-        needed = [self._kept[key] for key in keys if key in self._kept]
-        missing = room + sum(one.bytes for one in needed if one.mover.is_away) - _free_bytes(self._device)
+        needed = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = (
+            room + sum(one.bytes for one in needed.values() if one.mover.is_away) - memory.free_bytes(self._device)
+        )
         if missing > 0:
-            others = {
-                key: one
-                for key, one in self._kept.items()
-                if not any(one is other for other in needed) and not one.mover.is_away
-            }
+            others = {key: one for key, one in self._kept.items() if key not in needed and not one.mover.is_away}
             for one in others.values():
                 one.bytes = _bytes_on(one.tensors(), self._device)
             residents = [
@@ -170,12 +169,11 @@ class Residency:
             ]
             for key in to_move_out(residents, missing):
                 self._move_out(key, others[key])
-        for key, one in self._kept.items():
-            if any(one is other for other in needed):
-                one.last_used = self._turn
-                if one.mover.is_away:
-                    one.mover.back(self._device)
-                    self._log.info("%s: %.0f MiB are back on the device", key, one.bytes / 2**20)
+        for key, one in needed.items():
+            one.last_used = self._turn
+            if one.mover.is_away:
+                one.mover.back(self._device)
+                self._log.info("%s: %.0f MiB are back on the device", key, one.bytes / 2**20)
 
     def clear(self) -> None:
         """Move everything out."""
@@ -193,9 +191,3 @@ class Residency:
 def _bytes_on(tensors: Iterable[Tensor], device: torch.device) -> int:
     sizes = {storage_of(t): t.untyped_storage().nbytes() for t in tensors if t.device == device}
     return sum(sizes.values())
-
-
-def _free_bytes(device: torch.device) -> int:
-    """What can still be allocated, the allocator's unused memory included."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -33,7 +33,7 @@ from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.failures import failure_of
-from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of, written_samples
+from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.parked import ParkedRun, ParkedStatus
@@ -44,8 +44,6 @@ from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
-#: New tokens of an answer to a sample prompt.
-_SAMPLE_TOKENS = 64
 #: Figures of the clock, no property of a config.
 _CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
 
@@ -184,7 +182,7 @@ class KernelRunner:
             raise ConfigError(f"run {request.run_id} has no adapter to start from; wait for its first chunk.")
         reference = adapter if request.becomes_reference else None
         if reference is None and request.started_from is not None:
-            reference = self._start(request.config, request.started_from).reference
+            reference = self._load_start(request.config, request.started_from).reference
         return checkpoints.write_folder(
             self._folder,
             request.target,
@@ -198,7 +196,7 @@ class KernelRunner:
         """See ChunkRunner."""
         return adopt_adapter(self._folder, Path(path), target)
 
-    def _start(self, config: RunConfig, folder: StoredFolder) -> Start:
+    def _load_start(self, config: RunConfig, folder: StoredFolder) -> Start:
         path = checkpoints.verify_folder(self._folder, folder)
         return load_start(path, lambda: base_of(self.models, self._objects, config).model)
 
@@ -224,12 +222,15 @@ class KernelRunner:
             if held is not None and held.run.status is ParkedStatus.PARKED:
                 self._bring_in(self._trainers.modules_of(config), run_id)
                 trainer = held.run.trainer
+                tokenizer = trainer.processing_class
                 with _inside(held):
-                    return texts_of(trainer.model, trainer.processing_class, prompts, settings, self._abandoned.is_set)
+                    texts = sample_texts(prompts, (), tokenizer)
+                    return texts_of(trainer.model, tokenizer, texts, settings, self._abandoned.is_set)
             if checkpoint is None:
                 raise ConfigError(f"run {run_id} has no model yet; wait for its first chunk.")
             model, tokenizer = trained_model(self.models, self._folder, self._objects, config, checkpoint)
-            return texts_of(model, tokenizer, prompts, settings, self._abandoned.is_set)
+            texts = sample_texts(prompts, (), tokenizer)
+            return texts_of(model, tokenizer, texts, settings, self._abandoned.is_set)
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
@@ -378,12 +379,10 @@ class KernelRunner:
                 formatted = self._trainers.formatted.get(self._trainers.extra(held.config, "formatting_func"))
                 rows = formatted[0] if formatted[1] is None else formatted[1]
                 tokenizer = trainer.processing_class
-                held.generations += written_samples(
-                    trainer.model,
-                    tokenizer,
-                    sample_texts(self._sample_prompts, rows, tokenizer),
-                    max_new_tokens=_SAMPLE_TOKENS,
-                    is_over=self._abandoned.is_set,
+                prompts = sample_texts(self._sample_prompts, rows, tokenizer)
+                texts = texts_of(trainer.model, tokenizer, prompts, {}, self._abandoned.is_set)
+                held.generations += tuple(
+                    Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
                 )
         except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
             held.writes_no_samples = True
@@ -418,8 +417,8 @@ class KernelRunner:
             self._remove_later_checkpoints_of_trainer(run_id, request.continue_from.steps)
         try:
             modules = self._loaded(config)
-            start = None if request.warm_start is None else self._start(config, request.warm_start)
-            self._bring_in(modules, room=_weight_bytes(modules[0]) if config.peft is None else 0)
+            start = None if request.warm_start is None else self._load_start(config, request.warm_start)
+            self._bring_in(modules, room=memory.bytes_of(modules[0].parameters()) if config.peft is None else 0)
         except CheckpointDamaged:
             raise
         except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
@@ -611,10 +610,6 @@ def _run_key(run_id: int) -> str:
 
 def _model_key(module: Any) -> str:
     return f"model {id(module)}"
-
-
-def _weight_bytes(module: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def _has_nan(metrics: dict[str, Any]) -> bool:

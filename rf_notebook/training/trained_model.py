@@ -23,7 +23,7 @@ def base_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseMode
     model_config = decode({name: config.model[name] for name in MODEL_FIELDS}, objects)
     model_config["model_kwargs"] = model_config["model_kwargs"] or {}
     model_config["tokenizer_kwargs"] = model_config["tokenizer_kwargs"] or {}
-    return models.get(model_config, use_cpu=bool(config.training.get("use_cpu", False)))
+    return models.get(model_config, use_cpu=config.use_cpu)
 
 
 def reference_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseModel | None:
@@ -41,7 +41,7 @@ def reference_of(models: BaseModels, objects: Objects, config: RunConfig) -> Bas
         "model_kwargs": kwargs or {},
         "tokenizer_kwargs": chosen["tokenizer_kwargs"] or {},
     }
-    return models.get(chosen, use_cpu=bool(config.training.get("use_cpu", False)))
+    return models.get(chosen, use_cpu=config.use_cpu)
 
 
 def trained_model(

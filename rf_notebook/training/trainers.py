@@ -47,7 +47,6 @@ class Trainers:
     formatted: FormattedData
     prepared: PreparedDatasets
     num_chunks: int
-
     needs: MemoryNeeds
 
     def validate(self, config: RunConfig) -> list[str]:
@@ -78,7 +77,7 @@ class Trainers:
         need = self.needs.before_loading(config, arguments, peft_config)
         if need is None:
             return []
-        device, free, total = memory.device_memory(use_cpu=bool(config.training.get("use_cpu", False)))
+        device, free, total = memory.device_memory(use_cpu=config.use_cpu)
         refusal = memory_refusal(need, device, total)
         if refusal is not None:
             raise ConfigError(refusal)
@@ -298,9 +297,8 @@ class Trainers:
         return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
 
     def _reward_models(self, config: RunConfig) -> list[Any]:
-        use_cpu = bool(config.training.get("use_cpu", False))
         names = [one for one in self._listed_rewards(config) if isinstance(one, str)]
-        return [self.models.reward_model(name, use_cpu=use_cpu) for name in names]
+        return [self.models.reward_model(name, use_cpu=config.use_cpu) for name in names]
 
     def _rewards(self, config: RunConfig) -> tuple[Any, ...]:
         """Functions as they are; a model as a tree of its own over the shared weights."""

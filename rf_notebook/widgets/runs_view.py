@@ -12,7 +12,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.runs import direction, etas, scale_of, varying_knobs
+from rf_notebook.runs import best_of, direction, etas, scale_of, varying_knobs
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
 
@@ -98,8 +98,7 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
         value = row.latest.get(metric) if metric else None
         if value is not None and math.isfinite(value):
             by_scale.setdefault(scale[row.run_id], []).append((value, row.run_id))
-    pick = min if metric and direction(metric) == "min" else max
-    best = frozenset(pick(pairs, key=lambda pair: pair[0])[1] for pairs in by_scale.values())
+    best = frozenset(best_of(by_scale, direction(metric)).values()) if metric else frozenset()
     return RunsView(
         rows=rows,
         columns=tuple(_columns(knobs, metrics)),

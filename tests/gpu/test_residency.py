@@ -7,7 +7,7 @@ import torch
 
 from rf_notebook.automl import List, RFGridSearch
 from rf_notebook.testing.tiny import create_tiny, preference_rows
-from rf_notebook.training import residency
+from rf_notebook.training import memory
 from tests.experiment_world import curve, model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU")
@@ -35,7 +35,7 @@ def test_runs_whose_weights_take_turns_on_the_device_train_as_if_there_were_room
     base = sum(p.numel() * 4 for p in create_tiny({"model_kwargs": {"hidden": 512, "layers": 4}})[0].parameters())
     room = 9 * base  # a run keeps three times the base and needs gradients and a temporary beside them
     held = torch.cuda.memory_allocated()
-    monkeypatch.setattr(residency, "_free_bytes", lambda device: held + room - torch.cuda.memory_allocated(device))
+    monkeypatch.setattr(memory, "free_bytes", lambda device=None: held + room - torch.cuda.memory_allocated(device))
     tight = fit(new("tight"), full_fine_tunings(models=models))
     log = tight.get_log_file_path().read_text()
     assert log.count("moved to host memory") >= 3
