@@ -7,10 +7,12 @@ import re
 import sys
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,11 +28,13 @@ from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
 from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
+from rf_notebook.replay import compare as comparing
 from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
@@ -100,6 +104,8 @@ class Experiment:
         self._is_preparing = False
         self._applying = threading.RLock()
         """Held while events of the record are read and applied outside the engine: the panel's thread does so, too."""
+        self._launch: launching.Launch | None = None
+        """What ``run_fit`` was given, when this process called it."""
         self._sources: Sources | None = None
         """The cells that it was launched from."""
         if (self._folder / "experiment.sqlite").exists():
@@ -157,11 +163,7 @@ class Experiment:
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
         """
-        for other in list(open_experiments.values()):
-            if other is not self and other._is_training and not other._is_idle:
-                raise IllegalOperation(
-                    f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
-                )
+        self._check_alone()
         with self._preparing(display) as show:
             launch = launching.prepare(
                 self._folder,
@@ -321,6 +323,103 @@ class Experiment:
                 "gradient_checkpointing=True."
             )
         return self.clone(run, dict(record.failure.retry))
+
+    # ---- once more
+
+    def replay(self, name: str | None = None) -> Experiment:
+        """Train everything again from its beginning under another name, and compare; returns at once.
+
+        Every recorded operation comes at the very step at which it was obeyed, whoever asked for it; operations of the
+        user's are refused until then. Runs that were left unfinished are stopped where they were. At the end, a message
+        says whether all figures are equal, or which differs first.
+
+        Args:
+            name: Of the new experiment; "<this one>-replay" when omitted.
+
+        Returns:
+            The new experiment, which trains.
+
+        Raises:
+            IllegalOperation: when this process did not launch the experiment: run its notebook's cells first.
+            ConfigError: when an experiment of the new name is recorded.
+        """
+        launch, record = self._launch, self._state
+        if launch is None:
+            raise IllegalOperation(
+                f"experiment {self.experiment_name!r} was not launched by this kernel, so its data and functions are not "
+                "here; run its notebook's cells first."
+            )
+        self._check_alone()
+        if not self._is_idle:
+            raise IllegalOperation(f"experiment {self.experiment_name!r} is training; wait() for it or end() it first.")
+        searched = [run.config for run in record.runs.values() if run.parent_id is None]
+        if any(record.runs[run_id].parent_id is not None for run_id in range(1, len(searched) + 1)):
+            raise IllegalOperation(
+                f"experiment {self.experiment_name!r} cannot be replayed: configs were added to it after it had clones."
+            )
+        other = Experiment(name or f"{self.experiment_name}-replay", experiment_path=self._folder.parent)
+        if other._state.started is not None:
+            raise ConfigError(f"experiment {other.experiment_name!r} is recorded already; give replay() another name.")
+        script = Script(
+            comparing.script_of(record),
+            lambda state: comparing.verdict(comparing.compare(record, state), self.experiment_name),
+        )
+        started = replace(launch.started, name=other.experiment_name, identity=uuid.uuid4().hex)
+        again = replace(launch, configs=tuple(searched), started=started)
+        with other._applying:
+            other._begin(again, extend=False, take_over=False, script=script)
+        open_experiments[other._folder.absolute()] = other
+        return use(other)
+
+    def compare(self, other: Experiment) -> pd.DataFrame:
+        """Whether another experiment gave the same, figure by figure: a row per run, with the first difference."""
+        import pandas as pd
+
+        self._refresh()
+        other._refresh()
+        rows = [
+            {"run_id": one.run_id, "equal": one.difference is None, "steps": one.steps, "difference": one.difference}
+            for one in comparing.compare(self._state, other._state)
+        ]
+        return pd.DataFrame(rows, columns=["run_id", "equal", "steps", "difference"])
+
+    def export_notebook(self, path: str | Path) -> Path:
+        """Write the experiment as a notebook: the cells that made it, its curves, and what was done to it.
+
+        The cells are those that this kernel had run when it launched the experiment; secrets in them are taken out.
+
+        Args:
+            path: Of a new file that ends in .ipynb.
+
+        Returns:
+            The path.
+
+        Raises:
+            IllegalOperation: when nothing is recorded yet.
+        """
+        from rf_notebook.lab.provenance import spec_digest
+        from rf_notebook.replay.notebook import write_notebook
+        from rf_notebook.widgets.series import ExperimentSeries
+        from rf_notebook.widgets.static_output import static_bundle
+
+        self._refresh()
+        started = self._state.started
+        if started is None:
+            raise IllegalOperation(f"experiment {self.experiment_name!r} has recorded nothing yet; call run_fit first.")
+        series = ExperimentSeries()
+        series.update(self._state)
+        sources = self._sources
+        metadata = {
+            "version": 1,
+            "experiment": self.experiment_name,
+            "identity": started.identity,
+            "spec": spec_digest(self._state),
+            "launch": "" if sources is None else sources.launch,
+            "ran": [] if sources is None else list(sources.ran),
+        }
+        shown = static_bundle(self.experiment_name, self._state, series, None)
+        cells = () if sources is None else sources.cells
+        return write_notebook(Path(path), self.experiment_name, self._state, cells, shown, metadata)
 
     # ---- results
 
@@ -576,7 +675,14 @@ class Experiment:
                 for recorded in self._store.read(after=self._state.last_seq):
                     self._state.apply(recorded)
 
-    def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool) -> None:
+    def _check_alone(self) -> None:
+        for other in list(open_experiments.values()):
+            if other is not self and other._is_training and not other._is_idle:
+                raise IllegalOperation(
+                    f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
+                )
+
+    def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool, script: Script | None = None) -> None:
         self._refresh()
         launching.check_starts(launching.additions(self._state, launch, extend=extend))
         store = self._open_store()
@@ -584,7 +690,7 @@ class Experiment:
         try:
             self._refresh()
             new = launching.additions(self._state, launch, extend=extend)
-            self._start(launch, new, store)
+            self._start(launch, new, store, script)
         except BaseException:
             store.release(self._fence)
             self._fence = None
@@ -601,7 +707,7 @@ class Experiment:
 
         engine.mailbox.submit(lambda: engine.commit(engine.new_runs(new))).result()
 
-    def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore) -> None:
+    def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore, script: Script | None) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
         from rf_notebook.training.openmp import release_workers
         from rf_notebook.training.quiet import library_messages_to
@@ -633,10 +739,11 @@ class Experiment:
                 keep=Keep(launch.started.keep),
                 observer=self._observer,
                 wait_for_room=wait_for_room,
+                script=script,
                 log=self._log.logger,
             )
 
-        self._sources = sources_now()
+        self._launch, self._sources = launch, sources_now()
         thread = EngineThread(
             make_engine,
             runner,

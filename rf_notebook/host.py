@@ -67,6 +67,14 @@ class Host:
         """See LabHost."""
         return self._experiment.retry(run_id)
 
+    def replay(self) -> str:
+        """See LabHost."""
+        return self._experiment.replay().experiment_name
+
+    def export_notebook(self, path: str) -> Path:
+        """See LabHost."""
+        return self._experiment.export_notebook(path)
+
     def panel_model(self) -> str:
         """See LabHost."""
         return str(self._experiment.panel().panel.widget.model_id)

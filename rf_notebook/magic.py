@@ -44,6 +44,7 @@ _HELP = {
     "export": "write a run's adapter to a folder",
     "open": "open a recorded experiment",
     "list": "the recorded experiments",
+    "replay": "train everything again under another name, operations at their steps, and compare",
     "end": "wait for the runs, then close; --now stops at the next step and keeps everything",
     "doctor": "look whether everything is there that an experiment needs",
     "help": "this text, or that of one sub-command",
@@ -218,6 +219,9 @@ class RapidFireMagics(Magics):
             known = ", ".join(recorded_experiments()) or "none"
             raise ConfigError(f"no experiment {given.name!r} is recorded here; there are: {known}.")
         return use(Experiment(given.name))
+
+    def _replay(self, given: argparse.Namespace) -> Experiment:
+        return self._experiment.replay(given.name)
 
     def _list(self, given: argparse.Namespace) -> Any:
         import pandas as pd
@@ -408,6 +412,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     add("open", (("name",), {"metavar": "NAME"}))
     add("list")
+    add("replay", (("name",), {"nargs": "?", "metavar": "NAME", "help": "of the new experiment"}))
     add("end", (("--now",), {"action": "store_true"}))
     add("doctor")
     add("help", (("topic",), {"nargs": "?", "metavar": "SUB-COMMAND"}))

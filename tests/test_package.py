@@ -28,6 +28,7 @@ FLOORS = {
     "widgets": {"core", "automl", "engine", "runs"},
     "lab": {"core", "engine", "runs", "widgets"},
     "log": {"core"},
+    "replay": {"core"},
     "registry": {"experiment"},  # by type only
     "host": {"core", "automl", "engine", "lab", "widgets", "experiment"},  # by type only: two files of one thing
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
@@ -42,6 +43,7 @@ FLOORS = {
         "kernel_experiments",
         "lab",
         "registry",
+        "replay",
         "runs",
         "console",
         "store",
@@ -72,6 +74,7 @@ HOMES = {
     "matplotlib": {"widgets"},
     "yaml": {"automl"},
     "comm": {"lab"},
+    "nbformat": {"replay"},
 }
 
 

@@ -27,6 +27,8 @@ export const Commands = {
   end: 'rf-notebook:end',
   panel: 'rf-notebook:open-panel',
   log: 'rf-notebook:open-log',
+  exportNotebook: 'rf-notebook:export-experiment',
+  replay: 'rf-notebook:replay',
   starter: 'rf-notebook:insert-starter',
   create: 'rf-notebook:new-notebook',
   reopen: 'rf-notebook:reopen'
@@ -74,6 +76,12 @@ export function actionsOf(app: JupyterFrontEnd): Actions {
     },
     log: () => {
       run(Commands.log);
+    },
+    exportNotebook: () => {
+      run(Commands.exportNotebook);
+    },
+    replay: () => {
+      run(Commands.replay);
     },
     starter: () => {
       run(Commands.starter);
@@ -187,6 +195,8 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
   add(Commands.end, 'End Experiment…', () => endExperiment(model), isOpen);
   add(Commands.panel, 'Open the Whole Panel Here', () => openPanel(around), has);
   add(Commands.log, "Open the Experiment's Log", () => openLog(around), has);
+  add(Commands.exportNotebook, 'Export Experiment as a Notebook…', () => exportNotebook(model), has);
+  add(Commands.replay, 'Replay Experiment…', () => replay(model), has);
   add(
     Commands.starter,
     'Insert a Starter Cell',
@@ -247,6 +257,27 @@ async function exportRun(model: Sidebar, runs: readonly number[]): Promise<boole
     okLabel: 'Export'
   });
   return answer.button.accept && answer.value !== null && model.exportRun(run, answer.value);
+}
+
+async function exportNotebook(model: Sidebar): Promise<boolean> {
+  const answer = await InputDialog.getText({
+    title: 'Export the experiment as a notebook',
+    label: "A new file, seen from the kernel's working directory",
+    text: `${model.subject?.experiment.name ?? 'experiment'}.ipynb`,
+    okLabel: 'Export'
+  });
+  return answer.button.accept && answer.value !== null && model.exportNotebook(answer.value);
+}
+
+async function replay(model: Sidebar): Promise<boolean> {
+  const answer = await showDialog({
+    title: `Replay ${model.subject?.experiment.name ?? ''}?`,
+    body:
+      'All runs train again from their beginning, as an experiment of their own, and every recorded operation comes at ' +
+      'its step. At the end a message tells whether all figures are equal.',
+    buttons: [Dialog.cancelButton(), Dialog.okButton({ label: 'Replay' })]
+  });
+  return answer.button.accept && model.replay();
 }
 
 async function clone(around: Surroundings, runs: readonly number[], warm: boolean): Promise<void> {

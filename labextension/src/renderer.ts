@@ -1,6 +1,7 @@
 /** The renderer of our mime type: live while the kernel has the panel, the saved figures otherwise, a sentence for neither. */
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { IRenderMime } from '@jupyterlab/rendermime';
+import type { Session } from '@jupyterlab/services';
 import { Panel, Widget } from '@lumino/widgets';
 import { PANEL_MIME, readPanel } from './savedPanel';
 import { WidgetView } from './widgetView';
@@ -10,6 +11,8 @@ const MOST_LOOKS = 100;
 
 /** The notebook that holds a widget; null while it lies in none. */
 export type OwnerOf = (widget: Widget) => NotebookPanel | null;
+
+type KernelChange = Session.ISessionConnection.IKernelChangedArgs;
 
 /** When these come, the kernel has lost the panel. */
 const GONE = ['restarting', 'autorestarting', 'terminating', 'dead'];
@@ -64,11 +67,16 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
         leave();
       }
     };
+    const compare = (_context: unknown, { oldValue, newValue }: KernelChange): void => {
+      if (oldValue !== null && oldValue.id !== newValue?.id) {
+        leave();
+      }
+    };
     sessionContext.statusChanged.connect(look);
-    sessionContext.kernelChanged.connect(leave);
+    sessionContext.kernelChanged.connect(compare);
     view.disposed.connect(() => {
       sessionContext.statusChanged.disconnect(look);
-      sessionContext.kernelChanged.disconnect(leave);
+      sessionContext.kernelChanged.disconnect(compare);
     });
     if (!(await view.showWidget(owner.content.rendermime, modelId))) {
       leave();

@@ -212,6 +212,16 @@ export class Sidebar {
     return (await this.ask('export', { runs: [run], path }, `run ${String(run)} is in ${path}`)) !== null;
   }
 
+  /** Train the current experiment again under another name, operations included, and compare. */
+  async replay(): Promise<boolean> {
+    return (await this.ask('replay', {}, 'the replay has begun; a message tells at its end whether it is equal')) !== null;
+  }
+
+  /** Write the current experiment as a notebook, seen from the kernel's working directory. */
+  async exportNotebook(path: string): Promise<boolean> {
+    return (await this.ask('export notebook', { path }, `the experiment is in ${path}`)) !== null;
+  }
+
   /** Where the experiment's log lies, seen from the kernel's working directory. */
   async logPath(): Promise<string | null> {
     const value = await this.ask('log', {}, null);

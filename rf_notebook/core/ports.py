@@ -57,6 +57,8 @@ class ChunkRequest:
     """The adapter from which a run that has not trained starts."""
     fence: int
     """Of the lease; comes back in the result."""
+    park_at: int | None = None
+    """Steps after which the turn ends as if it had been interrupted, when they come before the boundary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
-from rf_notebook.core.errors import CheckpointDamaged, LeaseLost, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, IllegalOperation, LeaseLost, RFNotebookError, StorageFull
 from rf_notebook.core.events import (
     CheckpointsRemoved,
     ChunkTrained,
@@ -24,7 +24,7 @@ from rf_notebook.core.events import (
     StateChanged,
     WarmStarted,
 )
-from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
+from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed, verb
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
@@ -42,6 +42,7 @@ from rf_notebook.core.values import Json
 from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.publisher import Publisher
+from rf_notebook.engine.script import Script
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
 
 ValueT = TypeVar("ValueT")
@@ -69,6 +70,7 @@ class Engine:
         keep: Keep = Keep.BEST,
         observer: CommitObserver = unobserved,
         wait_for_room: Callable[[], bool] = lambda: True,
+        script: Script | None = None,
         log: logging.Logger | None = None,
     ) -> None:
         """Take over an experiment whose lease this process holds.
@@ -82,6 +84,7 @@ class Engine:
             keep: Which checkpoints stay.
             observer: For the crash tests.
             wait_for_room: Called while the disk is full, before the next try; False ends the engine.
+            script: What is to be done at which steps, when this is a replay; the user's own operations wait for its end.
             log: The experiment's.
         """
         self._store = store
@@ -99,6 +102,7 @@ class Engine:
         self.paused = False
         """Whether runs get no turns at the moment; changed by a letter, so that a run parks first."""
         self._in_chunk: int | None = None
+        self._script = script
 
     def turn(self) -> Turn | Idle | Paused:
         """Obey what lies in the mailbox, then give the next run its turn, unless the experiment is paused.
@@ -110,6 +114,7 @@ class Engine:
         self._runner.rearm()
         while (letter := self.mailbox.take()) is not None:
             self._answer(letter)
+        self._follow_script()
         chosen = next_turn(
             Candidate(
                 run_id=record.run_id,
@@ -117,7 +122,10 @@ class Engine:
                 in_chunk=record.run_id == self._in_chunk,
             )
             for record in self.state.ready()
+            if not self._waits_for_script(record)
         )
+        if isinstance(chosen, Idle):
+            self._tell_verdict()
         if isinstance(chosen, Turn) and self.paused:
             return Paused()
         if isinstance(chosen, Turn):
@@ -176,12 +184,39 @@ class Engine:
             events = self._trained(self.state.record(run_id), result)
         self.commit([*events, ExperimentEnded(cancelled=cancelled)])
 
+    # ---- a replay
+
+    def _follow_script(self) -> None:
+        while self._script is not None:
+            due = self._script.take_due(self.state, lambda run_id: self._live_progress(self.state.record(run_id)).steps)
+            if due is None:
+                return
+            try:
+                self._obey(due.operation, due.origin)
+            except RFNotebookError as error:
+                text = f"the replay could not {verb(due.operation)} run {due.operation.run_id} at step {due.steps}: {error}"
+                self.commit([Noted(text=text)])
+
+    def _waits_for_script(self, record: RunRecord) -> bool:
+        limit = None if self._script is None else self._script.next_steps(record.run_id)
+        return limit is not None and self._live_progress(record).steps >= limit
+
+    def _tell_verdict(self) -> None:
+        verdict = None if self._script is None else self._script.take_verdict(self.state)
+        if verdict is not None:
+            self._log.info("%s", verdict)
+            self.commit([Noted(text=verdict)])
+
     # ---- operations
 
     def _answer(self, letter: Letter) -> None:
         try:
             content = letter.content
             if isinstance(content, StopRun | ResumeRun | DeleteRun | CloneRun):
+                if self._script is not None and not self._script.is_over:
+                    raise IllegalOperation(
+                        f"cannot {verb(content)} run {content.run_id}: this is a replay, and recorded operations are still to come."
+                    )
                 letter.future.set_result(self._obey(content, letter.origin))
             else:
                 letter.future.set_result(content())
@@ -289,6 +324,7 @@ class Engine:
             continue_from=record.checkpoints[-1].folder if record.checkpoints else None,
             warm_start=record.warm_start,
             fence=self._fence,
+            park_at=None if self._script is None else self._script.next_steps(run_id),
         )
         self._in_chunk = run_id
         try:

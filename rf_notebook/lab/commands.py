@@ -73,6 +73,15 @@ def _export(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
     return {"path": str(written)}
 
 
+def _replay(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
+    return {"name": host.replay()}
+
+
+def _export_notebook(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
+    written = host.export_notebook(_text(arguments, "path"))
+    return {"path": Path(os.path.relpath(written, Path.cwd())).as_posix()}
+
+
 _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
     "pause": lambda host, _arguments: host.set_paused(True),
     "go on": lambda host, _arguments: host.set_paused(False),
@@ -81,6 +90,8 @@ _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
     "panel": _panel,
     "log": _log,
     "export": _export,
+    "export notebook": _export_notebook,
+    "replay": _replay,
 }
 
 

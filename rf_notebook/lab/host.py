@@ -29,6 +29,12 @@ class LabHost(PanelHost, Protocol):
     def retry(self, run_id: int) -> Receipt[Any]:
         """A clone with half the batch of a run that ran out of memory."""
 
+    def replay(self) -> str:
+        """Train everything again under another name, operations included; that name."""
+
+    def export_notebook(self, path: str) -> Path:
+        """Write the experiment as a notebook."""
+
     def panel_model(self) -> str:
         """Id of the live panel's widget; the panel is made when it is first asked for."""
 

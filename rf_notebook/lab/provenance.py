@@ -18,10 +18,20 @@ _MOST_CELLS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Digests of the cells that were run before the experiment began, and of the one that began it."""
+    """The cells that were run before the experiment began, and the one that began it, which is the last."""
 
-    ran: tuple[str, ...]
-    launch: str
+    cells: tuple[str, ...]
+    """Their texts, in the order in which they were run last."""
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """Their digests."""
+        return tuple(source_digest(cell) for cell in self.cells)
+
+    @property
+    def launch(self) -> str:
+        """The digest of the last."""
+        return source_digest(self.cells[-1])
 
 
 def source_digest(source: str) -> str:
@@ -36,8 +46,9 @@ def sources_now() -> Sources | None:
     history = getattr(getattr(shell, "history_manager", None), "input_hist_raw", None)
     if not history:
         return None
-    digests = [source_digest(source) for source in history[-_MOST_CELLS:] if source]
-    return Sources(ran=tuple(dict.fromkeys(digests)), launch=digests[-1]) if digests else None
+    cells = [source for source in history[-_MOST_CELLS:] if source]
+    newest_first = dict.fromkeys(reversed(cells))
+    return Sources(cells=tuple(reversed(newest_first))) if cells else None
 
 
 def spec_digest(state: ExperimentState) -> str | None:

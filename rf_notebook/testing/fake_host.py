@@ -194,6 +194,16 @@ class FakeHost:
         self.asked.append(("retry", run_id))
         return _done([run_id])
 
+    def replay(self) -> str:
+        """See LabHost."""
+        self.asked.append(("replay",))
+        return f"{self.experiment_name}-replay"
+
+    def export_notebook(self, path: str) -> Path:
+        """See LabHost."""
+        self.asked.append(("export notebook", path))
+        return Path(path)
+
     def panel_model(self) -> str:
         """See LabHost."""
         return "panel-model"

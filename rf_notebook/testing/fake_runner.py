@@ -93,7 +93,7 @@ class FakeRunner:
         first = True
         while held.step < boundary:
             self._on_step(request.run_id, held.step)
-            if self._interrupted.is_set() and not first:
+            if (self._interrupted.is_set() and not first) or held.step == request.park_at:
                 return ChunkResult(
                     run_id=request.run_id,
                     fence=request.fence,

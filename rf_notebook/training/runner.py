@@ -284,7 +284,7 @@ class KernelRunner:
         before = memory.allocated_bytes()
         held.overhead_seconds += time.perf_counter() - started
         started = time.perf_counter()
-        held.run.advance(boundary)
+        held.run.advance(boundary if request.park_at is None else min(boundary, request.park_at))
         held.train_seconds += time.perf_counter() - started
         held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
         match held.run.status:

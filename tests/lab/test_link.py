@@ -13,7 +13,7 @@ from rf_notebook.core.run import RunState
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.link import Link
 from rf_notebook.lab.protocol import merged
-from rf_notebook.lab.provenance import Sources
+from rf_notebook.lab.provenance import Sources, source_digest
 from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
 from rf_notebook.widgets import palette
 from tests.widgets.hostile import hostile_state
@@ -124,6 +124,8 @@ def test_each_command_reaches_its_experiment(comm, link, host):
         "delete": {"runs": [3]},
         "pause": {},
         "go on": {},
+        "replay": {},
+        "export notebook": {"path": "out.ipynb"},
         "end": {},
     }.items():
         answer = comm.ask(name, experiment=KEY, **more)
@@ -137,6 +139,8 @@ def test_each_command_reaches_its_experiment(comm, link, host):
         ("delete", [3], "button"),
         ("pause", True),
         ("pause", False),
+        ("replay",),
+        ("export notebook", "out.ipynb"),
         ("end",),
     ]
     assert comm.ask("panel", experiment=KEY)["value"] == {"model_id": "panel-model"}
@@ -222,10 +226,10 @@ def test_a_page_s_colours_are_the_panel_s(comm, link):
 
 
 def test_the_cells_that_it_was_made_from_are_told(comm, link, host):
-    host.sources = Sources(ran=("a", "b"), launch="b")
+    host.sources = Sources(cells=("a", "b"))
     comm.hear("hello")
     shown = comm.of("snapshot")[0]["state"]["experiments"][KEY]
-    assert shown["sources"] == {"ran": ["a", "b"], "launch": "b"}
+    assert shown["sources"] == {"ran": [source_digest("a"), source_digest("b")], "launch": source_digest("b")}
     assert len(shown["spec"]) == 64
 
 

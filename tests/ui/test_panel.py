@@ -156,7 +156,7 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
     )
     opened.run_cell(1)
     opened.run_cell(2)
-    opened.wait_python("any(r.state == 'failed' for r in experiment.runs)", timeout=120)
+    opened.wait_python("'experiment' in globals() and any(r.state == 'failed' for r in experiment.runs)", timeout=120)
     failed = opened.python("[r.id for r in experiment.runs if r.state == 'failed'][0]")
     opened.panel.locator(".rf-message", has_text=f"Run {failed} failed").first.wait_for()
     opened.panel.locator("summary", has_text="traceback").first.click()

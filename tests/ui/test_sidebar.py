@@ -151,6 +151,7 @@ def test_every_command_changes_the_experiment(notebook, page):
     command(page, "delete")
     accept(page, "Delete")
     opened.wait_python("experiment.run(2).state == 'deleted'")
+    page.wait_for_selector(".rfl-message:has-text('delete: run 2')")
     command(page, "stop")
     page.wait_for_selector(".rfl-message:has-text('select runs that can stop')")
     command(page, "export-run", runs=[1])
@@ -168,10 +169,21 @@ def test_every_command_changes_the_experiment(notebook, page):
     command(page, "end")
     accept(page, "End")
     opened.wait_python("experiment._thread is None")
+    command(page, "export-experiment")
+    page.locator(".jp-Dialog input").fill("exported.ipynb")
+    accept(page, "Export")
+    opened.wait_python("pathlib.Path('exported.ipynb').exists()")
+    command(page, "replay")
+    accept(page, "Replay")
+    latest = "__import__('rf_notebook.registry').registry.latest_experiment()"
+    opened.wait_python(f"{latest}.experiment_name == 'clicks-replay'")
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks-replay')")
+    opened.wait_python(f"any('the replay of' in one for one in {latest}.messages)", timeout=120)
+    assert "is equal" in opened.python(f"{latest}.messages[-1]")
     listed = page.evaluate(
         "() => window.jupyterapp.commands.listCommands().filter((c) => c.startsWith('rf-notebook:'))"
     )
-    assert len(listed) >= 16
+    assert len(listed) >= 18
 
 
 def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, page, screenshot):

@@ -11,6 +11,8 @@ export interface Actions {
   end(): void;
   panel(): void;
   log(): void;
+  exportNotebook(): void;
+  replay(): void;
   starter(): void;
   reopen(name: string): void;
 }

@@ -105,6 +105,12 @@ function Current({
         <button onClick={actions.log} data-action="log">
           Log
         </button>
+        <button onClick={actions.exportNotebook} data-action="export-experiment">
+          Export…
+        </button>
+        <button onClick={actions.replay} data-action="replay">
+          Replay…
+        </button>
         <label>
           order{' '}
           <select

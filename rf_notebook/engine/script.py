@@ -1,0 +1,54 @@
+"""Which recorded operation is due? A replay's script: operations come at the very steps at which they were obeyed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from rf_notebook.core.events import OperationObeyed
+from rf_notebook.core.run import READY
+from rf_notebook.core.state import ExperimentState
+
+
+class Script:
+    """The operations that are still to come, in their order.
+
+    A run waits at the step of the next operation about it until all operations before that one were obeyed; so the
+    order is the recorded one, and with it the ids of clones and the adapters that warm starts take over.
+    """
+
+    def __init__(self, operations: Iterable[OperationObeyed], verdict: Callable[[ExperimentState], str]) -> None:
+        """A script at its beginning.
+
+        Args:
+            operations: As recorded.
+            verdict: What to tell when all runs are over, from the replay's state.
+        """
+        self._coming = deque(operations)
+        self._verdict: Callable[[ExperimentState], str] | None = verdict
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to come."""
+        return not self._coming
+
+    def take_due(self, state: ExperimentState, steps_of: Callable[[int], int]) -> OperationObeyed | None:
+        """The next operation, when its run is where it was; also when that run will not advance any more."""
+        if not self._coming:
+            return None
+        first = self._coming[0]
+        record = state.runs.get(first.operation.run_id)
+        if record is not None and record.state in READY and steps_of(record.run_id) < first.steps:
+            return None
+        return self._coming.popleft()
+
+    def next_steps(self, run_id: int) -> int | None:
+        """Where a run has to wait; None when nothing is to come for it."""
+        return next((one.steps for one in self._coming if one.operation.run_id == run_id), None)
+
+    def take_verdict(self, state: ExperimentState) -> str | None:
+        """What to tell at the end, once."""
+        if self._coming or self._verdict is None:
+            return None
+        verdict, self._verdict = self._verdict, None
+        return verdict(state)
