@@ -214,7 +214,13 @@ export class Sidebar {
 
   /** Train the current experiment again under another name, operations included, and compare. */
   async replay(): Promise<boolean> {
-    return (await this.ask('replay', {}, 'the replay has begun; a message tells at its end whether it is equal')) !== null;
+    return (
+      (await this.ask(
+        'replay',
+        {},
+        'the replay has begun; a message tells at its end whether it is equal'
+      )) !== null
+    );
   }
 
   /** Write the current experiment as a notebook, seen from the kernel's working directory. */
