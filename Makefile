@@ -34,7 +34,7 @@ bench: $(VENV)/.run
 	$(BIN)/python -W ignore -m benchmarks
 
 clean:
-	rm -rf $(VENV) labextension/node_modules labextension/lib build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) labextension/node_modules labextension/.yarn labextension/lib build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch alone and first: its exact version, so that pip takes the build for this machine.
 $(VENV)/.run: $(SOURCES)
