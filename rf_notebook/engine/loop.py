@@ -101,7 +101,10 @@ class Engine:
         """Why nothing moves at the moment: a full disk."""
         self.paused = False
         """Whether runs get no turns at the moment; changed by a letter, so that a run parks first."""
-        self._in_chunk: int | None = None
+        self._is_closed = False
+        """Whether the end is committed: what were trained after it would be lost."""
+        self._in_chunk: set[int] = set()
+        """Runs that stand inside a chunk: one that was interrupted, and in a replay those that wait for their operation."""
         self._script = script
 
     def turn(self) -> Turn | Idle | Paused:
@@ -119,14 +122,14 @@ class Engine:
             Candidate(
                 run_id=record.run_id,
                 samples_done=record.progress.samples,
-                in_chunk=record.run_id == self._in_chunk,
+                in_chunk=record.run_id in self._in_chunk,
             )
             for record in self.state.ready()
             if not self._waits_for_script(record)
         )
         if isinstance(chosen, Idle):
             self._tell_verdict()
-        if isinstance(chosen, Turn) and self.paused:
+        if isinstance(chosen, Turn) and (self.paused or self._is_closed):
             return Paused()
         if isinstance(chosen, Turn):
             self._train(self.state.record(chosen.run_id))
@@ -177,12 +180,13 @@ class Engine:
 
     def close_experiment(self, *, cancelled: bool) -> None:
         """Commit what is trained but not committed, and that the experiment ended; called between two steps."""
-        run_id, self._in_chunk = self._in_chunk, None
         events: list[Event] = []
-        if run_id is not None and self._runner.holds(run_id):
-            result = self._when_room(lambda: self._runner.save(run_id, self._fence))
-            events = self._trained(self.state.record(run_id), result)
+        for run_id in sorted(self._in_chunk):
+            if self._runner.holds(run_id):
+                events += self._saved(self.state.record(run_id))
+        self._in_chunk.clear()
         self.commit([*events, ExperimentEnded(cancelled=cancelled)])
+        self._is_closed = True
 
     # ---- a replay
 
@@ -251,10 +255,9 @@ class Engine:
     def _stop(self, record: RunRecord, obeyed: OperationObeyed) -> None:
         run_id = record.run_id
         events: list[Event] = [obeyed]
-        if self._in_chunk == run_id and self._runner.holds(run_id):
-            result = self._when_room(lambda: self._runner.save(run_id, self._fence))
-            events += self._trained(record, result)
-            self._in_chunk = None
+        if run_id in self._in_chunk and self._runner.holds(run_id):
+            events += self._saved(record)
+            self._in_chunk.discard(run_id)
         events.append(StateChanged(run_id=run_id, state=RunState.STOPPED))
         self.commit(events)
 
@@ -270,8 +273,7 @@ class Engine:
                 StateChanged(run_id=run_id, state=RunState.DELETED),
             ]
         )
-        if self._in_chunk == run_id:
-            self._in_chunk = None
+        self._in_chunk.discard(run_id)
         self._runner.release(run_id)
         self._runner.remove(run_id, paths)
 
@@ -326,15 +328,15 @@ class Engine:
             fence=self._fence,
             park_at=None if self._script is None else self._script.next_steps(run_id),
         )
-        self._in_chunk = run_id
+        self._in_chunk.add(run_id)
         try:
             result = self._when_room(lambda: self._runner.train(request))
         except CheckpointDamaged as error:
-            self._in_chunk = None
+            self._in_chunk.discard(run_id)
             self._fall_back(record, str(error))
             return
         if result.outcome is not TurnOutcome.INTERRUPTED:
-            self._in_chunk = None
+            self._in_chunk.discard(run_id)
             self._take(record, result)
 
     def _take(self, record: RunRecord, result: ChunkResult) -> None:
@@ -355,6 +357,10 @@ class Engine:
             self._observer(CommitPoint.CHECKPOINTS_REMOVED)
         if result.outcome in (TurnOutcome.COMPLETED, TurnOutcome.FAILED):
             self._runner.release(run_id)
+
+    def _saved(self, record: RunRecord) -> list[Event]:
+        """The events of a run that is saved inside a chunk."""
+        return self._trained(record, self._when_room(lambda: self._runner.save(record.run_id, self._fence)))
 
     def _trained(self, record: RunRecord, result: ChunkResult) -> list[Event]:
         """The events of a result, the checkpoints that it supersedes included."""

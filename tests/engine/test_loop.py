@@ -6,7 +6,7 @@ from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, St
 from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.keep import Keep
-from rf_notebook.engine.loop import Closing
+from rf_notebook.engine.loop import Closing, Paused
 from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
@@ -325,3 +325,14 @@ def test_ending_commits_the_chunk_in_progress(tmp_path):
     world.restart()
     world.finish()
     assert world.losses(1) == alone(tmp_path / "x", configs(1)[0])
+
+
+def test_nothing_is_trained_after_the_end_is_committed(tmp_path):
+    world = World(tmp_path, configs(2))
+    world.turn(2)
+    world.engine.mailbox.submit(lambda: world.engine.close_experiment(cancelled=True))
+    trained = world.runner.steps_trained
+    for _ in range(3):
+        assert isinstance(world.turn(), Paused)
+    assert world.runner.steps_trained == trained
+    assert not world.state.live

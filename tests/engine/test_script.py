@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.events import OperationObeyed, RunAdded
+from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.scheduler import Idle
@@ -112,6 +113,16 @@ def test_the_user_s_operations_wait_for_the_script_s_end(tmp_path):
     resumed = world.resume(1)
     world.finish()
     assert resumed.result() == 1
+
+
+def test_runs_that_wait_inside_their_chunks_are_saved_where_they_stand(tmp_path):
+    original = World(tmp_path / "original", configs(3))
+    recorded = [
+        OperationObeyed(operation=StopRun(run_id=run_id), steps=run_id + 4, samples=0, origin="replay")
+        for run_id in (3, 2, 1)
+    ]
+    again = replayed(tmp_path / "again", original.state, recorded, configs(3))
+    assert [again.state.record(run_id).progress.steps for run_id in (1, 2, 3)] == [5, 6, 7]
 
 
 def test_an_operation_that_is_not_possible_is_told_and_passed_over(tmp_path):
