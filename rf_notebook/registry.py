@@ -15,7 +15,7 @@ FOLDER = "rf_experiments"
 
 #: The experiments that are open for training in this process, by their folders.
 open_experiments: dict[Path, Experiment] = {}
-#: The newest object of every experiment that somebody still holds.
+#: An object of every experiment that somebody still holds: the one used last, or else the first.
 _known: WeakValueDictionary[Path, Experiment] = WeakValueDictionary()
 #: The experiment that was used last, if any.
 _latest: deque[Experiment] = deque(maxlen=1)
@@ -23,12 +23,12 @@ _latest: deque[Experiment] = deque(maxlen=1)
 
 def remember(experiment: Experiment) -> None:
     """Note an experiment that was made; it is forgotten when nobody holds it any more."""
-    _known[experiment.folder.absolute()] = experiment
+    _known.setdefault(experiment.folder.absolute(), experiment)
 
 
 def use(experiment: Experiment) -> Experiment:
     """Make an experiment the one that ``%rapidfire`` means; returns it."""
-    remember(experiment)
+    _known[experiment.folder.absolute()] = experiment
     _latest.append(experiment)
     return experiment
 

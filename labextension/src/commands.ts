@@ -4,6 +4,7 @@ import { Dialog, InputDialog, MainAreaWidget, showDialog, type ICommandPalette }
 import type { IDocumentManager } from '@jupyterlab/docmanager';
 import type { INotebookTracker } from '@jupyterlab/notebook';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { isExperimentName } from './files';
 import type { Notebooks } from './notebooks';
 import type { Settings } from './settings';
 import type { Sidebar } from './sidebar';
@@ -424,6 +425,10 @@ async function reopen(around: Surroundings, args: ReadonlyPartialJSONObject): Pr
   if (model.groups.some((group) => group.kernel === model.notebook?.kernel)) {
     return undefined; // the kernel said why not
   }
-  await insertCell(around, `%load_ext rf_notebook\n%rapidfire open "${name.replace(/["\\]/g, '')}"`);
+  if (!isExperimentName(name)) {
+    model.refuse('that is no name of an experiment.');
+    return undefined;
+  }
+  await insertCell(around, `%load_ext rf_notebook\n%rapidfire open "${name}"`);
   return app.commands.execute('notebook:run-cell');
 }
