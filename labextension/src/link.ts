@@ -23,6 +23,12 @@ interface Waiting {
 }
 
 const PATIENCE_MS = 60_000;
+/** What loads models or writes files is waited for longer. */
+const SLOW: Readonly<Record<string, number>> = {
+  export: 900_000,
+  'export notebook': 900_000,
+  replay: 900_000
+};
 const PATIENCE_MESSAGES = 10;
 let links = 0;
 
@@ -76,11 +82,12 @@ export class Link {
   /** Have something done; rejects with the kernel's own sentence when it cannot be. */
   command(name: string, given: JsonObject): Promise<JsonObject> {
     const id = `${this._number}-${String(++this._commands)}`;
+    const patience = SLOW[name] ?? PATIENCE_MS;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this._waiting.delete(id);
-        reject(new Error(`the kernel did not answer "${name}" within ${String(PATIENCE_MS / 1000)} s.`));
-      }, PATIENCE_MS);
+        reject(new Error(`the kernel did not answer "${name}" within ${String(patience / 1000)} s.`));
+      }, patience);
       this._waiting.set(id, { resolve, reject, timer });
       this.wire.send(command(this.version, id, name, given));
     });

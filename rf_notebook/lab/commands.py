@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def obey(command: Command, experiments: Experiments, answer_later: Callable[[Bas
     Args:
         command: As it came; untrusted.
         experiments: Of this kernel.
-        answer_later: How to answer for ``end``, which takes its time; the return value is ``LATER`` then.
+        answer_later: How to answer for what takes its time; the return value is ``LATER`` then.
 
     Raises:
         RFNotebookError: why it cannot be done.
@@ -36,6 +37,10 @@ def obey(command: Command, experiments: Experiments, answer_later: Callable[[Bas
     host = _experiment(command.arguments, experiments)
     if command.name == "end":
         host.end_soon(answer_later)
+        return LATER
+    if command.name in _SLOW:
+        slow = _SLOW[command.name]
+        _in_thread(lambda: slow(host, command.arguments), answer_later)
         return LATER
     if command.name in BY_VERB:
         return host.operate(command.name, _runs(command.arguments, host), "button")
@@ -68,18 +73,18 @@ def _log(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
     return {"path": Path(os.path.relpath(host.log_path, Path.cwd())).as_posix()}
 
 
-def _export(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
-    written = host.export(_run(arguments, host), _text(arguments, "path"))
-    return {"path": str(written)}
+def _in_thread(do: Callable[[], object], answer_later: Callable[[BaseException | None], None]) -> None:
+    """So that other clicks are heard meanwhile."""
 
+    def work() -> None:
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001 - told where it was asked
+            answer_later(error)
+        else:
+            answer_later(None)
 
-def _replay(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
-    return {"name": host.replay()}
-
-
-def _export_notebook(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
-    written = host.export_notebook(_text(arguments, "path"))
-    return {"path": Path(os.path.relpath(written, Path.cwd())).as_posix()}
+    threading.Thread(target=work, name="rf-jupyterlab", daemon=True).start()
 
 
 _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
@@ -89,9 +94,12 @@ _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
     "clone": _clone,
     "panel": _panel,
     "log": _log,
-    "export": _export,
-    "export notebook": _export_notebook,
-    "replay": _replay,
+}
+#: What loads models, or writes files.
+_SLOW: dict[str, Callable[[LabHost, Mapping[str, Json]], object]] = {
+    "export": lambda host, given: host.export(_run(given, host), _text(given, "path")),
+    "export notebook": lambda host, given: host.export_notebook(_text(given, "path")),
+    "replay": lambda host, _given: host.replay(),
 }
 
 

@@ -22,6 +22,14 @@ grid, load, train, test = search(), demo.create_model, demo.train_dataset(2000),
 """
 #: Long enough that everything below happens while it trains.
 RUN = "experiment = get_ipython().run_line_magic('rapidfire', 'run clicks grid load train test num_chunks=16')"
+#: Runs until the test lets it go.
+BLOCK = """
+import pathlib, time
+blocks = True
+while not pathlib.Path("unblock").exists():
+    time.sleep(0.05)
+blocks = False
+"""
 STATES = "{r.id: str(r.state) for r in experiment.runs}"
 OBEYED = "[(type(e.operation).__name__, e.operation.run_id, e.origin) for e, _ in experiment.operations]"
 
@@ -34,9 +42,7 @@ def points_drawn(notebook) -> int:
 
 
 def launch(notebook):
-    opened = notebook(
-        IMPORTS, RUN, "import time; blocks = True; time.sleep(25); blocks = False", "experiment.end(cancel=True)"
-    )
+    opened = notebook(IMPORTS, RUN, BLOCK, "experiment.end(cancel=True)")
     opened.run_cell(1)
     opened.run_cell(2)
     opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)

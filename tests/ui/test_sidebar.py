@@ -11,6 +11,19 @@ from tests.ui.test_panel import IMPORTS, OBEYED, RUN, launch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+#: A trainer to which a batch of four is too much.
+HUNGRY = """
+import torch
+from rf_notebook.training.methods.sft import RunSFTTrainer
+step = RunSFTTrainer.training_step
+def hungry(self, *given, **named):
+    if self.args.per_device_train_batch_size > 2:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    return step(self, *given, **named)
+RunSFTTrainer.training_step = hungry
+experiment = Experiment("retries")
+experiment.run_fit(search(rates=(5e-4,)), load, demo.train_dataset(64), test, num_chunks=2)
+"""
 OPEN = "async (path) => { await window.jupyterapp.commands.execute('docmanager:open', {path}); }"
 EXECUTE = "([id, args]) => window.jupyterapp.commands.execute(id, args)"
 
@@ -36,6 +49,12 @@ def click(page, run_id, verb):
 
 def accept(page, label):
     page.locator(".jp-Dialog button", has_text=label).last.click()
+
+
+def block(opened):
+    """Let a cell run until the test is over."""
+    opened.start_cell(3)
+    opened.wait_python("globals().get('blocks', False)")
 
 
 def every_button(opened, page):
@@ -72,12 +91,15 @@ def every_button(opened, page):
     ]
 
 
-def test_every_button_changes_the_experiment(notebook, page, screenshot):
+@pytest.mark.parametrize("blocked", [False, True])
+def test_every_button_changes_the_experiment(notebook, page, screenshot, blocked):
     opened = launch(notebook)
     open_sidebar(page)
     row(page, 4).wait_for()
+    if blocked:
+        block(opened)
     every_button(opened, page)
-    screenshot("30-sidebar")
+    screenshot(f"30-sidebar{'-while-a-cell-blocks' if blocked else ''}")
     page.locator(".rfl-sidebar select").select_option("metric")
     page.wait_for_function(
         """() => {
@@ -102,22 +124,15 @@ def test_every_button_changes_the_experiment(notebook, page, screenshot):
     page.locator(".rfl-standing[data-standing='interrupted'], .rfl-standing[data-standing='ended']").wait_for()
     assert page.locator(".rfl-sidebar [data-action='pause']").is_disabled()
     screenshot("32-ended")
+    assert not blocked or opened.python("blocks")
 
 
-def test_every_button_acts_while_another_cell_blocks(notebook, page, screenshot):
+@pytest.mark.parametrize("blocked", [False, True])
+def test_every_command_changes_the_experiment(notebook, page, blocked):
     opened = launch(notebook)
     open_sidebar(page)
-    row(page, 4).wait_for()
-    opened.start_cell(3)
-    page.wait_for_timeout(600)
-    every_button(opened, page)
-    assert opened.python("blocks"), "the cell ended before the last click"
-    screenshot("33-while-a-cell-blocks")
-
-
-def test_every_command_changes_the_experiment(notebook, page):
-    opened = launch(notebook)
-    open_sidebar(page)
+    if blocked:
+        block(opened)
     row(page, 2).click()
     page.wait_for_selector(".rfl-run[data-run='2'][aria-selected='true']")
     command(page, "stop")
@@ -184,6 +199,22 @@ def test_every_command_changes_the_experiment(notebook, page):
         "() => window.jupyterapp.commands.listCommands().filter((c) => c.startsWith('rf-notebook:'))"
     )
     assert len(listed) >= 18
+    assert not blocked or opened.python("blocks")
+
+
+def test_a_run_out_of_memory_is_tried_again_by_a_click(notebook, page, screenshot):
+    opened = notebook(
+        IMPORTS,
+        HUNGRY,
+    )
+    open_sidebar(page)
+    opened.run_cell(1)
+    opened.run_cell(2)
+    page.wait_for_selector(".rfl-run[data-run='1'][data-state='failed']", timeout=120_000)
+    click(page, 1, "retry")
+    opened.wait_python("len(experiment.runs) == 3")
+    assert opened.python("experiment.run(3).config['training_args']['per_device_train_batch_size']") == 2
+    screenshot("33-tried-again")
 
 
 def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, page, screenshot):
@@ -285,14 +316,14 @@ def test_a_reload_while_a_cell_blocks_and_a_lost_connection_are_survived(noteboo
     opened = launch(notebook)
     open_sidebar(page)
     opened.save()
-    opened.start_cell(3)
-    page.wait_for_timeout(600)
+    block(opened)
     page.goto(f"{opened.lab.url}lab/tree/{opened.name}?token={opened.lab.token}")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     open_sidebar(page)
     row(page, 4).wait_for(timeout=20_000)
     assert opened.python("blocks"), "what is trained is seen while the cell still blocks"
     click(page, 2, "stop")  # JupyterLab itself sends nothing to a kernel that has not told its info: after the cell
+    (opened.path.parent / "unblock").touch()
     opened.wait_python("experiment.run(2).state == 'stopped'")
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.reconnect()")
     page.wait_for_selector(".rfl-run[data-run='2'][data-state='stopped']")
