@@ -39,9 +39,12 @@ def latest_experiment() -> Experiment | None:
 
 
 def known_experiments() -> list[Experiment]:
-    """Those that this process trains, uses or still holds, oldest first."""
-    found = [*_known.values(), *open_experiments.values(), *_latest]
-    return list({experiment.folder.absolute(): experiment for experiment in found}.values())
+    """Those that this process trains, uses or still holds; the one used last at the end."""
+    found = {folder: experiment for folder, experiment in [*_known.items(), *open_experiments.items()]}
+    for latest in _latest:
+        found.pop(latest.folder.absolute(), None)
+        found[latest.folder.absolute()] = latest
+    return list(found.values())
 
 
 def recorded_experiments(path: str | Path | None = None) -> list[str]:

@@ -6,8 +6,6 @@ The twin of labextension/src/experiments.ts, which reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
@@ -46,7 +44,11 @@ class ExperimentsView:
         self._series = {key: held for key, held in self._series.items() if key in {str(h.folder) for h in known}}
         made = {str(host.folder): self._one(host) for host in known}
         current = next((str(host.folder) for host in reversed(known)), None)
-        return present(current=current, experiments=made, recorded=_plain(self._experiments.recorded()))
+        return present(
+            current=current,
+            experiments=made,
+            recorded={name: dict(found) for name, found in self._experiments.recorded().items()},
+        )
 
     def _one(self, host: LabHost) -> dict[str, Json]:
         state, status = host.panel_state, host.panel_status()
@@ -135,11 +137,3 @@ def _run(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
-
-
-def _plain(value: Any) -> Json:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(one) for one in value]
-    return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, digest
@@ -34,6 +35,7 @@ class Sources:
         return source_digest(self.cells[-1])
 
 
+@lru_cache(maxsize=1024)  # asked again at every look
 def source_digest(source: str) -> str:
     """The sha256 of a cell's text, without the line ends after it, which IPython does not keep."""
     return hashlib.sha256(source.rstrip("\n").encode("utf-8", "surrogatepass")).hexdigest()

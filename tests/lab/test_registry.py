@@ -33,3 +33,11 @@ def test_a_second_look_at_a_record_does_not_displace_the_object_in_use(tmp_path)
     use(again)
     assert known_experiments() == [again]
     assert latest_experiment() is again
+
+
+def test_the_one_used_last_comes_last(tmp_path):
+    first, second = (Experiment(name, experiment_path=tmp_path) for name in ("first", "second"))
+    use(first), use(second)
+    assert known_experiments() == [first, second]
+    use(first)
+    assert known_experiments() == [second, first]
