@@ -100,6 +100,7 @@ class Experiment:
         self._create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None
         self._log = ExperimentLog(self._folder / "experiment.log", experiment_name)
         self._observer: CommitObserver = unobserved
+        self._host = Host(self)
         self._display: ExperimentDisplay | None = None
         self._is_preparing = False
         self._applying = threading.RLock()
@@ -581,7 +582,7 @@ class Experiment:
         if self._display is None:
             from rf_notebook.widgets.display import ExperimentDisplay
 
-            self._display = ExperimentDisplay(Host(self))
+            self._display = ExperimentDisplay(self._host)
         return self._display
 
     def figure(

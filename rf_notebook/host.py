@@ -39,10 +39,6 @@ class Host:
         self._measured_at = float("-inf")
         self._measured: tuple[str, int | None, int | None] = ("memory", None, None)
 
-    def shows(self, experiment: Experiment) -> bool:
-        """Whether this is that experiment's."""
-        return self._experiment is experiment
-
     @property
     def experiment_name(self) -> str:
         """See PanelHost."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.host import Host
 from rf_notebook.lab.host import LabHost
 from rf_notebook.registry import FOLDER, known_experiments, open_experiments, recorded_experiments, use
 from rf_notebook.store.glance import Glance, Recorded, glance
@@ -30,21 +29,12 @@ class KernelExperiments:
             make: The class Experiment.
         """
         self._make = make
-        self._hosts: dict[int, Host] = {}
         self._looked_at = float("-inf")
         self._seen: dict[str, tuple[tuple[int, int], Glance]] = {}
 
     def known(self) -> Sequence[LabHost]:
         """See Experiments."""
-        found = [
-            experiment for experiment in known_experiments() if experiment._state.started or experiment._is_preparing
-        ]
-        hosts = {id(experiment): self._hosts.get(id(experiment)) for experiment in found}
-        self._hosts = {
-            key: host if host is not None and host.shows(experiment) else Host(experiment)
-            for experiment, (key, host) in zip(found, hosts.items(), strict=True)
-        }
-        return list(self._hosts.values())
+        return [one._host for one in known_experiments() if one._state.started or one._is_preparing]
 
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """See Experiments."""

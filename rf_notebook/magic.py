@@ -20,7 +20,6 @@ from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
 from rf_notebook.core.run import RunState
 from rf_notebook.doctor import Diagnosis, diagnose
 from rf_notebook.experiment import Experiment
-from rf_notebook.host import Host
 from rf_notebook.registry import latest_experiment, recorded_experiments, use
 from rf_notebook.runs import Run, log_lines
 
@@ -157,7 +156,7 @@ class RapidFireMagics(Magics):
     def _status(self, given: argparse.Namespace) -> Any:
         from rf_notebook.widgets.runs_view import runs_table_frame
 
-        return runs_table_frame(Host(self._experiment).panel_state)
+        return runs_table_frame(self._experiment._host.panel_state)
 
     def _panel(self, given: argparse.Namespace) -> Any:
         return self._experiment.panel()
@@ -186,7 +185,7 @@ class RapidFireMagics(Magics):
                 raise ConfigError(f"{word!r} is no edit; write key=value, as in learning_rate=5e-5.")
             typed[key] = value
         edits = edits_of(typed, experiment._state.record(run_id).config)
-        receipt = Host(experiment).clone_all(run_id, edits, given.warm_start, "magic")
+        receipt = experiment._host.clone_all(run_id, edits, given.warm_start, "magic")
         made = receipt.result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
 
@@ -199,7 +198,7 @@ class RapidFireMagics(Magics):
 
     def _operate(self, verb: str, words: Sequence[str]) -> Any:
         run_ids = self._run_ids(words, verb=verb)
-        made = Host(self._experiment).operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
+        made = self._experiment._host.operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
 
     def _wait(self, given: argparse.Namespace) -> bool:
