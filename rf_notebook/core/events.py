@@ -85,6 +85,10 @@ class ChunkTrained:
     """Wall time spent on evaluation, saving and hand-over."""
     own_bytes: int = 0
     """Memory that this run alone holds: its adapter, its optimizer."""
+    fused_with: tuple[int, ...] = ()
+    """The runs with which it trained in joint steps, on which its figures depend by rounding."""
+    alone_because: str = ""
+    """Why it trained alone where others train in joint steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,8 @@ class OperationObeyed:
     samples: int
     origin: str
     """Who asked: "python", "magic", "button" or a policy's name."""
+    run_state: RunState | None = None
+    """In which the run was; None in records of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,18 @@ class ChunkResult:
     generations: tuple[Generation, ...] = ()
     """To the sample prompts, when the turn ended at a boundary."""
     notes: tuple[str, ...] = ()
+    fused_with: tuple[int, ...] = ()
+    """The runs with which it trained in joint steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusibility:
+    """Whether a run can train in joint steps with others."""
+
+    key: str | None
+    """Equal for runs that can train together; None for one that trains alone."""
+    reason: str = ""
+    """Why it trains alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,16 @@ class ChunkRunner(Protocol):
         Raises:
             CheckpointDamaged: when ``continue_from`` is not what was recorded.
             StorageFull: when the checkpoint did not fit; ``train`` again writes it and trains nothing.
+        """
+
+    def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
+        """Whether a run can train in joint steps; more is known of one that is held."""
+
+    def train_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:
+        """Advance runs of one key in joint steps, each as far as ``train`` would.
+
+        Returns:
+            The runs whose turn is over; ``train`` gives the result of each and trains it no further.
         """
 
     def holds(self, run_id: int) -> bool:

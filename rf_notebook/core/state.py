@@ -57,6 +57,10 @@ class RunRecord:
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
     own_bytes: int = 0
+    fused_with: tuple[int, ...] = ()
+    """In its newest turn."""
+    alone_because: str = ""
+    """In its newest turn, where others train in joint steps."""
 
     def all_points(self) -> Iterable[MetricPoint]:
         """Every committed point, in the order of the steps."""
@@ -199,6 +203,8 @@ class ExperimentState:
             train_seconds=record.train_seconds + event.train_seconds,
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
+            fused_with=event.fused_with,
+            alone_because=event.alone_because,
         )
         self.live.pop(event.run_id, None)
 

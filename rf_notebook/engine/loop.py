@@ -6,6 +6,7 @@ The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
@@ -43,6 +44,7 @@ from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.script import Script
+from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
 
 ValueT = TypeVar("ValueT")
@@ -67,10 +69,12 @@ class Engine:
         *,
         fence: int,
         publisher: Publisher | None = None,
+        execution: Execution = Execution.EXACT,
         keep: Keep = Keep.BEST,
         observer: CommitObserver = unobserved,
         wait_for_room: Callable[[], bool] = lambda: True,
         script: Script | None = None,
+        clock: Callable[[], float] = time.perf_counter,
         log: logging.Logger | None = None,
     ) -> None:
         """Take over an experiment whose lease this process holds.
@@ -81,10 +85,12 @@ class Engine:
             state: The fold of the store's events; this engine alone applies further ones.
             fence: Of the lease.
             publisher: Told of changes.
+            execution: How runs share the device.
             keep: Which checkpoints stay.
             observer: For the crash tests.
             wait_for_room: Called while the disk is full, before the next try; False ends the engine.
             script: What is to be done at which steps, when this is a replay; the user's own operations wait for its end.
+            clock: Seconds, for execution="auto".
             log: The experiment's.
         """
         self._store = store
@@ -92,6 +98,10 @@ class Engine:
         self.state = state
         self._fence = fence
         self.publisher = publisher or Publisher()
+        self._execution = execution
+        self._trials: dict[tuple[str, int], Trial] = {}
+        """Of execution="auto", by what the runs have in common and how many they are."""
+        self._clock = clock
         self._keep = keep
         self._observer = observer
         self._wait_for_room = wait_for_room
@@ -118,21 +128,27 @@ class Engine:
         while (letter := self.mailbox.take()) is not None:
             self._answer(letter)
         self._follow_script()
+        waiting = [record for record in self.state.ready() if not self._waits_for_script(record)]
         chosen = next_turn(
             Candidate(
                 run_id=record.run_id,
                 samples_done=record.progress.samples,
                 in_chunk=record.run_id in self._in_chunk,
             )
-            for record in self.state.ready()
-            if not self._waits_for_script(record)
+            for record in waiting
         )
         if isinstance(chosen, Idle):
             self._tell_verdict()
         if isinstance(chosen, Turn) and (self.paused or self._is_closed):
             return Paused()
         if isinstance(chosen, Turn):
-            self._train(self.state.record(chosen.run_id))
+            group = self._group(chosen.run_id, waiting)
+            if len(group) == 1:
+                self._train(group[0])
+            elif self._execution is Execution.FUSED:
+                self._train_together(group)
+            else:
+                self._train_on_trial(group)
         return chosen
 
     def pause(self, paused: bool) -> None:
@@ -237,7 +253,13 @@ class Engine:
         record = self.state.record(operation.run_id)
         progress = self._live_progress(record)
         check_allowed(operation, record.state, steps_done=progress.steps)
-        obeyed = OperationObeyed(operation=operation, steps=progress.steps, samples=progress.samples, origin=origin)
+        obeyed = OperationObeyed(
+            operation=operation,
+            steps=progress.steps,
+            samples=progress.samples,
+            origin=origin,
+            run_state=record.state,
+        )
         match operation:
             case StopRun():
                 self._stop(record, obeyed)
@@ -317,17 +339,69 @@ class Engine:
 
     # ---- turns
 
-    def _train(self, record: RunRecord) -> None:
-        run_id = record.run_id
-        request = ChunkRequest(
-            run_id=run_id,
+    def _group(self, run_id: int, waiting: Sequence[RunRecord]) -> list[RunRecord]:
+        """The runs that have their turn together."""
+        if self._execution is Execution.EXACT:
+            return [self.state.record(run_id)]
+        fusible = [
+            Fusible(
+                run_id=record.run_id,
+                key=self._runner.fusibility(record.run_id, record.config).key,
+                chunks_done=record.progress.chunks,
+            )
+            for record in waiting
+        ]
+        return [self.state.record(one) for one in group_of(run_id, fusible)]
+
+    def _request(self, record: RunRecord, steps: int | None = None) -> ChunkRequest:
+        """The next turn of a run; of so many steps, if its chunk has that many."""
+        limits = [
+            None if steps is None else self._live_progress(record).steps + steps,
+            None if self._script is None else self._script.next_steps(record.run_id),
+        ]
+        return ChunkRequest(
+            run_id=record.run_id,
             config=record.config,
             progress=record.progress,
             continue_from=record.checkpoints[-1].folder if record.checkpoints else None,
             warm_start=record.warm_start,
             fence=self._fence,
-            park_at=None if self._script is None else self._script.next_steps(run_id),
+            park_at=min((limit for limit in limits if limit is not None), default=None),
         )
+
+    def _train_together(self, group: Sequence[RunRecord], steps: int | None = None) -> None:
+        """A turn of several runs in joint steps; each that is done with its chunk is committed as ever."""
+        self._in_chunk.update(record.run_id for record in group)
+        for run_id in self._runner.train_together([self._request(record, steps) for record in group]):
+            self._train(self.state.record(run_id))
+
+    def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
+        """A turn in whichever way is faster; in the first turns of a group both are timed over a few steps."""
+        key = self._runner.fusibility(group[0].run_id, group[0].config).key
+        assert key is not None
+        trial = self._trials.setdefault((key, len(group)), Trial())
+        way, steps = trial.next_way(), trial.next_steps()
+        before = {record.run_id: self._live_progress(record).steps for record in group}
+        started = self._clock()
+        if way is Way.TOGETHER:
+            self._train_together(group, steps)
+        else:
+            for record in group if steps is not None else group[:1]:
+                self._train(record, steps)
+        seconds = self._clock() - started
+        if steps is None:
+            return
+        parked = [r for r in group if r.run_id in self._in_chunk]
+        after = {r.run_id: self._live_progress(r).steps for r in parked}
+        if after == {run_id: done + steps for run_id, done in before.items()}:
+            # Nobody reached a boundary or was interrupted: all that was timed are these steps.
+            trial.trained(way, seconds)
+            if trial.is_over:
+                self.commit([Noted(text=trial.verdict(len(group)))])
+
+    def _train(self, record: RunRecord, steps: int | None = None) -> None:
+        run_id = record.run_id
+        request = self._request(record, steps)
         self._in_chunk.add(run_id)
         try:
             result = self._when_room(lambda: self._runner.train(request))
@@ -376,6 +450,8 @@ class Engine:
             train_seconds=result.train_seconds,
             overhead_seconds=result.overhead_seconds,
             own_bytes=result.own_bytes,
+            fused_with=result.fused_with,
+            alone_because=self._alone_because(record, result),
         )
         events.append(chunk)
         if result.generations:
@@ -390,6 +466,11 @@ class Engine:
         if old:
             events.append(CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place"))
         return events
+
+    def _alone_because(self, record: RunRecord, result: ChunkResult) -> str:
+        if self._execution is Execution.EXACT or result.fused_with:
+            return ""
+        return self._runner.fusibility(record.run_id, record.config).reason
 
     def _fall_back(self, record: RunRecord, reason: str) -> None:
         """Go on from the checkpoint before a damaged one."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from rf_notebook.core.events import OperationObeyed
-from rf_notebook.core.run import READY
+from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
 
 
@@ -38,13 +38,15 @@ class Script:
             return None
         first = self._coming[0]
         record = state.runs.get(first.operation.run_id)
-        if record is not None and record.state in READY and steps_of(record.run_id) < first.steps:
-            return None
+        if record is not None and record.state in READY:
+            if first.run_state is RunState.FAILED or steps_of(record.run_id) < first.steps:
+                return None
         return self._coming.popleft()
 
     def next_steps(self, run_id: int) -> int | None:
-        """Where a run has to wait; None when nothing is to come for it."""
-        return next((one.steps for one in self._coming if one.operation.run_id == run_id), None)
+        """Where a run has to wait; None when nothing is to come for it, or only after it failed."""
+        first = next((one for one in self._coming if one.operation.run_id == run_id), None)
+        return None if first is None or first.run_state is RunState.FAILED else first.steps
 
     def take_verdict(self, state: ExperimentState) -> str | None:
         """What to tell at the end, once."""

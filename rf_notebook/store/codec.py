@@ -13,6 +13,7 @@ from rf_notebook.core import events as events_module
 from rf_notebook.core.errors import StoreError
 from rf_notebook.core.events import Event, OperationObeyed
 from rf_notebook.core.operations import Operation
+from rf_notebook.core.run import RunState
 
 #: Of the JSON form. Raise it when an old payload would no longer read, and convert in ``decode``.
 VERSION = 1
@@ -59,4 +60,5 @@ def _decode_operation(body: dict[str, Any]) -> OperationObeyed:
     cls = kinds[operation.pop("kind")]
     parsed = TypeAdapter(cls).validate_python(operation)
     rest = {key: body[key] for key in ("steps", "samples", "origin")}
-    return OperationObeyed(operation=parsed, **rest)
+    state = body.get("run_state")
+    return OperationObeyed(operation=parsed, run_state=None if state is None else RunState(state), **rest)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
     CommitObserver,
+    Fusibility,
     LiveListener,
     SnapshotRequest,
     TurnOutcome,
@@ -48,6 +49,9 @@ class _Held:
     step: int = 0
     points: list[MetricPoint] = field(default_factory=list)
     waiting: TurnOutcome | None = None
+    reached: int | None = None
+    """The boundary at which a joint turn ended."""
+    fused_with: tuple[int, ...] = ()
 
 
 class FakeRunner:
@@ -82,6 +86,8 @@ class FakeRunner:
         self._held: dict[int, _Held] = {}
         self._interrupted = threading.Event()
         self.steps_trained = 0
+        self.joint_turns: list[tuple[int, ...]] = []
+        """Who trained in each joint turn."""
 
     def train(self, request: ChunkRequest) -> ChunkResult:
         """See ChunkRunner."""
@@ -89,7 +95,7 @@ class FakeRunner:
         if held.waiting is not None:
             return self._commit(request.run_id, held, request.fence, held.waiting)
         plan, training = held.plan, held.config.training
-        boundary = plan.next_boundary(held.step)
+        boundary = held.reached or plan.next_boundary(held.step)
         first = True
         while held.step < boundary:
             self._on_step(request.run_id, held.step)
@@ -115,6 +121,54 @@ class FakeRunner:
             self._step(request.run_id, held)
         outcome = TurnOutcome.COMPLETED if held.step == plan.total_steps else TurnOutcome.BOUNDARY
         return self._commit(request.run_id, held, request.fence, outcome)
+
+    def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
+        """See ChunkRunner: runs of one model train together, but for those whose seed is odd."""
+        if int(config.training.get("seed", 0)) % 2:
+            return Fusibility(None, "its seed is odd")
+        return Fusibility(str(config.model["model_name"]))
+
+    def train_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:
+        """See ChunkRunner: a step of each run in turn."""
+        until: dict[int, int] = {}
+        over: list[int] = []
+        for request in requests:
+            try:
+                held = self._held.get(request.run_id) or self._build(request)
+            except CheckpointDamaged:
+                over.append(request.run_id)  # ``train`` says so
+                continue
+            if held.waiting is not None:
+                over.append(request.run_id)
+                continue
+            boundary = held.plan.next_boundary(held.step)
+            until[request.run_id] = boundary if request.park_at is None else min(boundary, request.park_at)
+        self.joint_turns.append(tuple(until))
+        for run_id in until:
+            self._held[run_id].fused_with = tuple(sorted(until.keys() - {run_id}))
+        live, is_first = sorted(until), True
+        while live and (is_first or not self._interrupted.is_set()):
+            is_first = False
+            for run_id in list(live):
+                if not self._step_jointly(run_id, until[run_id]):
+                    live.remove(run_id)
+        for run_id in until:
+            held = self._held[run_id]
+            if held.config.training.get("fails_at") == held.step or held.reached is not None:
+                over.append(run_id)
+        return tuple(over)
+
+    def _step_jointly(self, run_id: int, until: int) -> bool:
+        """One step; False when the run's turn is over."""
+        held = self._held[run_id]
+        if held.step < until:
+            self._on_step(run_id, held.step)
+            if held.config.training.get("fails_at") == held.step:
+                return False
+            self._step(run_id, held)
+        if held.step == held.plan.next_boundary(held.step - 1):
+            held.reached = held.step
+        return held.step < until
 
     def holds(self, run_id: int) -> bool:
         """See ChunkRunner."""
@@ -227,10 +281,17 @@ class FakeRunner:
         progress = self._progress(held)
         folder = self._write(f"runs/{run_id}/{held.step}", held.weight, held.step, progress.samples)
         held.waiting = None
-        points, held.points = tuple(held.points), []
-        return ChunkResult(
-            run_id=run_id, fence=fence, outcome=outcome, progress=progress, points=points, checkpoint=folder
+        result = ChunkResult(
+            run_id=run_id,
+            fence=fence,
+            outcome=outcome,
+            progress=progress,
+            points=tuple(held.points),
+            checkpoint=folder,
+            fused_with=held.fused_with,
         )
+        held.points, held.reached, held.fused_with = [], None, ()
+        return result
 
     def _progress(self, held: _Held) -> Progress:
         plan = held.plan

@@ -17,7 +17,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
-from rf_notebook.training.process_state import ProcessState, RandomState
+from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
 
 
 class StopTraining(BaseException):
@@ -29,6 +29,7 @@ class ParkedStatus(StrEnum):
 
     NEW = "new"
     TRAINING = "training"
+    WAITING = "waiting"
     PARKED = "parked"
     FINISHED = "finished"
     FAILED = "failed"
@@ -108,6 +109,8 @@ class ParkedRun:
         self.trainer: Any = None
         self.error: BaseException | None = None
         self.traceback_text = ""
+        self.request: Any = None
+        """What the run waits for inside a joint step."""
         self.state: ProcessState | None = None
         self.gate = Gate(self)
         self._build = build
@@ -129,9 +132,21 @@ class ParkedRun:
         self.status = ParkedStatus.TRAINING
         self._enter()
 
+    def begin_jointly(self, until: int) -> None:
+        """From now on ``go_on`` trains the run until ``until`` optimizer steps are done."""
+        self._until = until
+
+    def go_on(self) -> None:
+        """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
+        assert self.state is not None
+        self.state.install()
+        self.status = ParkedStatus.TRAINING
+        self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
+
     def end(self) -> None:
         """Unwind the greenlet and let the trainer go."""
-        if self.status is ParkedStatus.PARKED:
+        if self.status in (ParkedStatus.PARKED, ParkedStatus.WAITING):
             self._ending = True
             self._enter()
         self.status = ParkedStatus.ENDED
@@ -164,6 +179,17 @@ class ParkedRun:
             self.status = ParkedStatus.TRAINING
             if step < self._until:
                 return
+
+    def wait_for(self, request: Any) -> None:
+        """Called by the run inside a joint step: stand still until ``request`` is answered."""
+        self.request = request
+        self.status = ParkedStatus.WAITING
+        self.state = ProcessState.capture()
+        with outside_torch_contexts():
+            self._greenlet.parent.switch()
+        self.request = None
+        if self._ending:
+            raise StopTraining
 
     def check_abandoned(self) -> None:
         """Called often: give up when the process is about to end."""

@@ -151,6 +151,29 @@ class ProcessState:
 
 
 @contextmanager
+def outside_torch_contexts() -> Iterator[None]:
+    """As if no ``no_grad`` and no ``autocast`` were entered: while another run trains inside this run's contexts.
+
+    Both are state of the thread, which all runs share. Source: torch 2.13, ``torch.amp.autocast_mode.autocast``.
+    """
+    gradients = torch.is_grad_enabled()
+    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    autocasts = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
+    torch.set_grad_enabled(True)
+    for kind, _, _ in autocasts:
+        torch.set_autocast_enabled(kind, False)
+    torch.clear_autocast_cache()  # it would keep casts of weights for as long as any run is inside an autocast
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        for kind, enabled, dtype in autocasts:
+            torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_dtype(kind, dtype)
+        torch.clear_autocast_cache()
+
+
+@contextmanager
 def isolated() -> Iterator[None]:
     """Do something that may touch the process's state, and leave no trace in it.
 

@@ -21,6 +21,7 @@ from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
     CommitObserver,
+    Fusibility,
     LiveListener,
     SnapshotRequest,
     TurnOutcome,
@@ -33,6 +34,10 @@ from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.failures import failure_of
+from rf_notebook.training.fused.eligibility import fusibility_of
+from rf_notebook.training.fused.group import FusedGroup
+from rf_notebook.training.fused.joint_model import JointModel
+from rf_notebook.training.fused.member import Member, hindrance
 from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
@@ -72,6 +77,12 @@ class _Held:
     """The most that a turn took on the device beyond what lay there before."""
     uncommitted: TurnOutcome | None = None
     """Set while a finished turn waits for room on the disk."""
+    reached: int | None = None
+    """The boundary at which a joint turn ended, until its result is asked for."""
+    fused_with: tuple[int, ...] = ()
+    """Those with which the run trained in joint steps since the last commit."""
+    hindrance: str | None = None
+    """Why it cannot take part in joint steps, now that its trainer is known."""
 
     @property
     def room(self) -> int:
@@ -134,6 +145,10 @@ class KernelRunner:
         self._observer = observer
         self._log = log or logging.getLogger("rf_notebook.quiet")
         self._held: dict[int, _Held] = {}
+        self._joint_models: dict[int, JointModel] = {}
+        """By the id of the base model below."""
+        self._fusibility: dict[str, Fusibility] = {}
+        """By the digest of a config."""
         self._residency = Residency(self._log)
         self.models.on_use = lambda model: self._bring_in([model])
         self._interrupted = threading.Event()
@@ -147,13 +162,37 @@ class KernelRunner:
         with PROCESS:
             held = self._held.get(request.run_id)
             if held is None:
-                started = time.perf_counter()
                 built = self._build(request)
                 if isinstance(built, Failure):
                     return self._failed(request, built)
                 held = built
-                held.overhead_seconds += time.perf_counter() - started
             return self._advance(request, held)
+
+    def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
+        """See ChunkRunner."""
+        held = self._held.get(run_id)
+        if held is not None and held.hindrance is not None:
+            return Fusibility(None, held.hindrance)
+        key = config.digest()
+        if key not in self._fusibility:
+            self._fusibility[key] = fusibility_of(config)
+        return self._fusibility[key]
+
+    def train_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:
+        """See ChunkRunner."""
+        memory.reset_peak()
+        with PROCESS:
+            over = [request.run_id for request in requests if not self._is_ready(request)]
+            joint = [request for request in requests if request.run_id not in over]
+            joint = [request for request in joint if self._held[request.run_id].hindrance is None]
+            if len(joint) < 2:
+                return tuple(request.run_id for request in requests)
+            self._advance_together(joint)
+        for request in joint:
+            held = self._held[request.run_id]
+            if held.reached is not None or held.run.status is not ParkedStatus.PARKED:
+                over.append(request.run_id)
+        return tuple(over)
 
     def holds(self, run_id: int) -> bool:
         """See ChunkRunner."""
@@ -220,7 +259,7 @@ class KernelRunner:
         held = self._held.get(run_id)
         with PROCESS:
             if held is not None and held.run.status is ParkedStatus.PARKED:
-                self._bring_in(self._trainers.modules_of(config), run_id)
+                self._bring_in(self._trainers.modules_of(config), [run_id])
                 trainer = held.run.trainer
                 tokenizer = trainer.processing_class
                 with _inside(held):
@@ -268,6 +307,7 @@ class KernelRunner:
         for module in self.models.modules():
             self._residency.forget(_model_key(module))
         self.models.on_use = lambda _model: None  # whoever keeps the models does not keep the runner
+        self._joint_models.clear()
         self.models.clear()
         memory.collect()
 
@@ -278,15 +318,16 @@ class KernelRunner:
         assert plan is not None
         if held.uncommitted is not None:
             return self._commit(held, request.run_id, request.fence, held.uncommitted)
-        boundary = plan.next_boundary(held.run.step)
+        boundary = held.reached or plan.next_boundary(held.run.step)
         started = time.perf_counter()
-        self._bring_in(self._trainers.modules_of(held.config), request.run_id, room=held.room)
+        self._bring_in(self._trainers.modules_of(held.config), [request.run_id], room=held.room)
         before = memory.allocated_bytes()
         held.overhead_seconds += time.perf_counter() - started
-        started = time.perf_counter()
-        held.run.advance(boundary if request.park_at is None else min(boundary, request.park_at))
-        held.train_seconds += time.perf_counter() - started
-        held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
+        if held.reached is None:
+            started = time.perf_counter()
+            held.run.advance(boundary if request.park_at is None else min(boundary, request.park_at))
+            held.train_seconds += time.perf_counter() - started
+            held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
         match held.run.status:
             case ParkedStatus.FAILED:
                 return self._failed(request, self._failure(held))
@@ -301,6 +342,51 @@ class KernelRunner:
                     outcome=TurnOutcome.INTERRUPTED,
                     progress=self._progress(held),
                 )
+
+    def _is_ready(self, request: ChunkRequest) -> bool:
+        """Whether a run can go on training; its trainer is built if need be. What hinders it, ``train`` tells."""
+        held = self._held.get(request.run_id)
+        if held is None:
+            try:
+                built = self._build(request)
+            except CheckpointDamaged:
+                return False
+            if isinstance(built, Failure):
+                return False
+            held = built
+        return held.uncommitted is None and held.reached is None and held.run.status is ParkedStatus.PARKED
+
+    def _advance_together(self, requests: Sequence[ChunkRequest]) -> None:
+        """A turn of several runs in joint steps."""
+        started = time.perf_counter()
+        runs = {request.run_id: self._held[request.run_id] for request in requests}
+        first = next(iter(runs.values()))
+        modules = {id(m): m for held in runs.values() for m in self._trainers.modules_of(held.config)}
+        self._bring_in(list(modules.values()), list(runs), room=sum(held.room for held in runs.values()))
+        base = self._trainers.modules_of(first.config)[0]
+        model = self._joint_models.setdefault(id(base), JointModel(base))
+        boundaries = {run_id: _plan(held).next_boundary(held.run.step) for run_id, held in runs.items()}
+        members = {
+            request.run_id: Member(
+                runs[request.run_id].run,
+                pads_right=runs[request.run_id].method.pads_right,
+                order=model.order,
+            )
+            for request in requests
+        }
+        until = {
+            members[r.run_id]: min(boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at)
+            for r in requests
+        }
+        trained = time.perf_counter()
+        FusedGroup(model, list(members.values())).advance(until)
+        ended = time.perf_counter()
+        for run_id, held in runs.items():
+            held.overhead_seconds += (trained - started) / len(runs)
+            held.train_seconds += (ended - trained) / len(runs)
+            held.fused_with = tuple(sorted({*held.fused_with, *(other for other in runs if other != run_id)}))
+            if held.run.status is ParkedStatus.PARKED and held.run.step >= boundaries[run_id]:
+                held.reached = boundaries[run_id]
 
     def _finish_turn(self, request: ChunkRequest, held: _Held, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
@@ -333,7 +419,9 @@ class KernelRunner:
             own_bytes=memory.own_bytes(held.run.trainer),
             generations=held.generations,
             notes=held.notes,
+            fused_with=held.fused_with,
         )
+        held.reached, held.fused_with = None, ()
         held.points, held.report, held.train_seconds, held.overhead_seconds = [], None, 0.0, 0.0
         held.generations, held.notes = (), ()
         return result
@@ -409,6 +497,7 @@ class KernelRunner:
 
     def _build(self, request: ChunkRequest) -> _Held | Failure:
         """The run's trainer, parked before its first step."""
+        began = time.perf_counter()
         run_id, config = request.run_id, request.config
         method = method_named(config.method)
         resume_from: Path | None = None
@@ -448,6 +537,8 @@ class KernelRunner:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
+        held.hindrance = None if config.peft is None else hindrance(run.trainer)
+        held.overhead_seconds += time.perf_counter() - began
         self._held[run_id] = held
         self._residency.keep(_run_key(run_id), lambda: self._own_tensors(held), is_base=False)
         return held
@@ -463,12 +554,12 @@ class KernelRunner:
             memory.collect()
             return self._trainers.modules_of(config)
 
-    def _bring_in(self, modules: Sequence[Any], run_id: int | None = None, *, room: int = 0) -> None:
-        """Have models and a run on the device, and ``room`` bytes beside them."""
+    def _bring_in(self, modules: Sequence[Any], run_ids: Sequence[int] = (), *, room: int = 0) -> None:
+        """Have models and runs on the device, and ``room`` bytes beside them."""
         for module in modules:
             self._residency.keep(_model_key(module), partial(self._shared_tensors, module), is_base=True)
         keys = [_model_key(module) for module in modules]
-        self._residency.use([*keys, *([] if run_id is None else [_run_key(run_id)])], room)
+        self._residency.use([*keys, *map(_run_key, run_ids)], room)
 
     def _shared_tensors(self, module: Any) -> Iterator[torch.Tensor]:
         """A resident model's tensors, and those of all runs over the same storage."""
@@ -583,6 +674,7 @@ class KernelRunner:
             progress=progress,
             points=() if held is None else tuple(held.points),
             failure=failure,
+            fused_with=() if held is None else held.fused_with,
             train_seconds=0.0 if held is None else held.train_seconds,
             overhead_seconds=0.0 if held is None else held.overhead_seconds,
         )
@@ -602,6 +694,11 @@ def _inside(held: _Held) -> Iterator[None]:
         yield
     finally:
         notebook.install()
+
+
+def _plan(held: _Held) -> Plan:
+    assert held.plan is not None
+    return held.plan
 
 
 def _run_key(run_id: int) -> str:

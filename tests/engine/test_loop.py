@@ -7,6 +7,7 @@ from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing, Paused
+from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
@@ -20,6 +21,7 @@ def alone(tmp_path, config):
     return world.losses(1)
 
 
+@pytest.mark.parametrize("execution", [Execution.EXACT], indirect=True)
 def test_runs_advance_side_by_side_chunk_by_chunk(tmp_path):
     world = World(tmp_path, [fake_config(batch_size=size) for size in (1, 2, 4)])
     turns = [world.turn() for _ in range(6)]

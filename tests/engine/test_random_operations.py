@@ -33,7 +33,7 @@ def expected_losses() -> dict[int, list[tuple[int, float]]]:
 EXPECTED = expected_losses()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     script=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12),
     seed=st.integers(0, 2**16),

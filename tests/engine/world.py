@@ -10,6 +10,7 @@ from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
@@ -18,6 +19,8 @@ from rf_notebook.testing.fake_runner import FakeRunner, fake_config
 
 class World:
     """A folder, a store, a runner and an engine; ``restart`` keeps the first two only."""
+
+    execution = Execution.EXACT
 
     def __init__(
         self, folder: Path, configs: list[RunConfig] | None = None, *, store: Any = None, **runner: Any
@@ -31,7 +34,7 @@ class World:
     def open(self, **engine: Any) -> None:
         fence = self.store.acquire(this_process(), take_over=True)
         self.runner = FakeRunner(self.folder, **self.runner_options)
-        self.engine = Engine(self.store, self.runner, fold(self.store.read()), fence=fence, **engine)
+        self.engine = Engine(self.store, self.runner, fold(self.store.read()), fence=fence, execution=self.execution, **engine)
         self.runner.listener = self.engine.on_live
         self.state = self.engine.state
 

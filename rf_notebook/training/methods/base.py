@@ -55,6 +55,8 @@ class Method(Protocol):
 
     needs: str
     """The columns that the data must have, in words."""
+    pads_right: bool
+    """Whether batches are padded on the right only: then a causal model's real tokens see no padding, mask or not."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""

@@ -112,6 +112,7 @@ class DPO:
     """See Method."""
 
     needs = "prompt, chosen and rejected"
+    pads_right = True
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""

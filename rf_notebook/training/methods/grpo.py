@@ -93,6 +93,7 @@ class GRPO:
     """See Method."""
 
     needs = "prompt"
+    pads_right = False
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""

@@ -64,6 +64,7 @@ class SFT:
     """See Method."""
 
     needs = "prompt and completion, messages, or text"
+    pads_right = True
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""

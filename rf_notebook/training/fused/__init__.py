@@ -1,0 +1,1 @@
+"""Runs that share a base model advance in joint steps: one forward and backward of the base for all of them."""

@@ -1,0 +1,205 @@
+"""Where do the LoRA weights of several runs lie while they train together?
+
+Adapters of equal shape form a block: one flat row a member. So all members' weights of one layer are one tensor for a
+batched product, and all weights of one member are one tensor for its optimizer. Each Parameter of each run, its
+gradient and its moments are views into the block for as long as it exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+#: Elements to which a weight's place in a row is rounded up: 32 bytes of bfloat16, what matrix units like.
+_ALIGNMENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LoraWeights:
+    """What one run adds to one linear layer."""
+
+    layer: LoraLinear
+    adapter: str
+
+    @property
+    def down(self) -> nn.Parameter:
+        """[r, in], LoRA's A."""
+        return self.layer.lora_A[self.adapter].weight  # type: ignore[no-any-return]
+
+    @property
+    def up(self) -> nn.Parameter:
+        """[out, r], LoRA's B."""
+        return self.layer.lora_B[self.adapter].weight  # type: ignore[no-any-return]
+
+    @property
+    def scaling(self) -> float:
+        """By which the update is multiplied."""
+        return float(self.layer.scaling[self.adapter])
+
+    @property
+    def dropout(self) -> float:
+        """The share of inputs that training leaves out."""
+        module = self.layer.lora_dropout[self.adapter]
+        return float(module.p) if isinstance(module, nn.Dropout) else 0.0
+
+
+@dataclass(slots=True)
+class Adapter:
+    """The trained weights of one run, and its optimizer's moments of them."""
+
+    weights: dict[str, LoraWeights]
+    """By the path of the layer inside the backbone."""
+    moments: Callable[[nn.Parameter], dict[str, Tensor]] | None
+    """The optimizer's state of a parameter, made if it is not there; None when its moments stay where they are."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """In the order in which they lie in a block's row."""
+        for pair in self.weights.values():
+            yield pair.down
+            yield pair.up
+
+    def shape(self) -> tuple[Any, ...]:
+        """Equal for adapters that can lie in one block."""
+        layers = ((path, tuple(w.down.shape), tuple(w.up.shape), w.down.dtype) for path, w in self.weights.items())
+        return (*layers, self.moments is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + prod(self.shape)
+
+
+class _Form:
+    """A block's weights in the type in which products are computed, and what joint backwards gave to them."""
+
+    def __init__(self, weights: Tensor, dtype: torch.dtype, places: Sequence[_Place], paths: Sequence[str]) -> None:
+        self._weights = weights
+        self._is_same = dtype == weights.dtype
+        self.low = weights if self._is_same else torch.empty_like(weights, dtype=dtype)
+        self.fresh = torch.zeros_like(self.low)
+        self.is_stale = True
+        pairs = zip(_stacked(self.low, places), _stacked(self.fresh, places), strict=True)
+        made = [_leaf(weight, gradient) for weight, gradient in pairs]
+        self.leaves = dict(zip(paths, zip(made[::2], made[1::2], strict=True), strict=True))
+
+    def refresh(self) -> None:
+        """Follow the weights, if they changed."""
+        if self.is_stale and not self._is_same:
+            self.low.copy_(self._weights)
+        self.is_stale = False
+
+
+class AdapterBlock:
+    """Adapters of equal shape, one row each; ``k`` members."""
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        """Take the adapters in; ``leave`` gives them back."""
+        first = adapters[0]
+        parameters = list(first.parameters())
+        self._adapters = list(adapters)
+        self._places: list[_Place] = []
+        start = 0
+        for parameter in parameters:
+            self._places.append(_Place(start, tuple(parameter.shape)))
+            start += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
+        options = {"dtype": parameters[0].dtype, "device": parameters[0].device}
+        self.weights = torch.zeros(len(adapters), start, **options)  # type: ignore[call-overload]
+        """[k, p]: all trained weights."""
+        self.gradients = torch.zeros_like(self.weights)
+        """[k, p]: summed over the micro-steps so far."""
+        self.moments: dict[str, Tensor] = {}
+        """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
+        self.scales = {path: self._scale(path) for path in first.weights}
+        """By layer: what each member's update is multiplied by, [k, 1, 1]; dropout's share is made up for here."""
+        self._forms: dict[torch.dtype, _Form] = {}
+        self._house(self.weights, lambda _adapter, parameter: parameter)
+        for adapter, row in zip(self._adapters, self.gradients, strict=True):
+            for parameter, view in zip(adapter.parameters(), self._views(row), strict=True):
+                if parameter.grad is not None:
+                    view.copy_(parameter.grad)
+                parameter.grad = view
+        if first.moments is not None:
+            for name in ("exp_avg", "exp_avg_sq"):
+                self.moments[name] = torch.zeros_like(self.weights)
+                self._house(self.moments[name], lambda adapter, parameter, name=name: adapter.moments(parameter)[name])
+
+    def leave(self, *, is_mid_step: bool) -> None:
+        """Give every adapter tensors of its own again; the gradients, too, if members are inside a step."""
+        self._forms.clear()
+        for flat, tensor_of in (
+            (self.weights, lambda _adapter, parameter: parameter),
+            *((flat, lambda a, p, name=name: a.moments(p)[name]) for name, flat in self.moments.items()),
+        ):
+            for adapter, row in zip(self._adapters, flat, strict=True):
+                own = row.clone()
+                for parameter, view in zip(adapter.parameters(), self._views(own), strict=True):
+                    tensor_of(adapter, parameter).data = view
+        for adapter, row in zip(self._adapters, self.gradients, strict=True):
+            own = row.clone() if is_mid_step else row
+            for parameter, view in zip(adapter.parameters(), self._views(own), strict=True):
+                parameter.grad = view if is_mid_step else None
+
+    def changed(self) -> None:
+        """A member's weights are other ones."""
+        for form in self._forms.values():
+            form.is_stale = True
+
+    def leaves(self, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:
+        """By layer: A of all members [k, r, in] and B [k, out, r] in the type that products are computed in."""
+        form = self._forms.get(dtype)
+        if form is None:
+            form = self._forms[dtype] = _Form(self.weights, dtype, self._places, list(self._adapters[0].weights))
+        form.refresh()
+        return form.leaves
+
+    def take_gradients(self) -> None:
+        """Add what joint backwards gave to the members' gradients."""
+        for form in self._forms.values():
+            self.gradients.add_(form.fresh)
+            form.fresh.zero_()
+
+    def drop_gradients(self) -> None:
+        """Forget what an unfinished joint backward gave."""
+        for form in self._forms.values():
+            form.fresh.zero_()
+
+    def _scale(self, path: str) -> Tensor:
+        weights = [adapter.weights[path] for adapter in self._adapters]
+        factors = [one.scaling / (1.0 - one.dropout) for one in weights]
+        return torch.tensor(factors, device=self.weights.device).view(-1, 1, 1)
+
+    def _house(self, flat: Tensor, tensor_of: Callable[[Adapter, nn.Parameter], Tensor]) -> None:
+        """Copy a tensor of each parameter to its place, and let it be a view of that place."""
+        for adapter, row in zip(self._adapters, flat, strict=True):
+            tensors = [tensor_of(adapter, parameter) for parameter in adapter.parameters()]
+            views = list(self._views(row))
+            torch._foreach_copy_(views, [tensor.data for tensor in tensors])
+            for tensor, view in zip(tensors, views, strict=True):
+                tensor.data = view
+
+    def _views(self, row: Tensor) -> Iterator[Tensor]:
+        for place in self._places:
+            yield row[place.start : place.stop].view(place.shape)
+
+
+def _stacked(flat: Tensor, places: Sequence[_Place]) -> Iterator[Tensor]:
+    """[k, ...] for each weight of a row."""
+    for place in places:
+        yield flat[:, place.start : place.stop].view(-1, *place.shape)
+
+
+def _leaf(weight: Tensor, gradient: Tensor) -> Tensor:
+    leaf = weight.detach().requires_grad_()
+    leaf.grad = gradient
+    return leaf

@@ -1,0 +1,70 @@
+"""Can a config's run train in joint steps? What its config tells; ``member.hindrance`` knows the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rf_notebook.core.ports import Fusibility
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.values import Json, digest
+from rf_notebook.training.base_models import changes_base_weights
+
+#: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how to say so.
+_ADAPTERS = {
+    "use_dora": "DoRA scales the base weights by its own",
+    "use_qalora": "QALoRA pools its inputs",
+    "modules_to_save": "modules_to_save trains copies of whole modules",
+    "trainable_token_indices": "trainable_token_indices trains embeddings",
+    "target_parameters": "target_parameters adapts bare parameters",
+    "layer_replication": "layer_replication changes the base's layers",
+    "alora_invocation_tokens": "aLoRA looks at the tokens",
+    "arrow_config": "Arrow routes between adapters",
+    "lora_bias": "lora_bias adds a bias",
+    "loftq_config": "LoftQ changes the base weights",
+    "corda_config": "CorDA changes the base weights",
+    "monteclora_config": "MonteCLoRA samples its weights",
+    "velora_config": "VeLoRA compresses its inputs",
+}
+#: Arguments of trl's configs that need the run's own forward, and how to say so.
+_TRAINING = {
+    "packing": "packing puts several rows into one",
+    "padding_free": "padding_free puts several rows into one",
+    "torch_compile": "torch_compile compiles its own model",
+    "use_liger_kernel": "use_liger_kernel replaces its own model's layers",
+    "activation_offloading": "activation_offloading moves its own activations",
+    "deepspeed": "DeepSpeed owns its steps",
+    "fsdp": "FSDP owns its steps",
+}
+#: Arguments that set a switch of the whole process, on which runs of one group have to agree.
+_SWITCHES = ("tf32", "full_determinism")
+
+
+def fusibility_of(config: RunConfig) -> Fusibility:
+    """Whether a run of this config can train in joint steps, with whom, and why not."""
+    reason = _reason(config)
+    if reason is not None:
+        return Fusibility(None, reason)
+    shared: dict[str, Json] = {
+        "model": dict(config.model),
+        "use_cpu": config.use_cpu,
+        **{name: config.training.get(name) for name in _SWITCHES},
+    }
+    return Fusibility(digest(shared))
+
+
+def _reason(config: RunConfig) -> str | None:
+    adapter = config.peft
+    if adapter is None:
+        return "it trains all weights"
+    kind = str(adapter.get("peft_type", "LORA")).upper().rpartition(".")[2]
+    if kind != "LORA":
+        return f"its adapter is {kind}, and joint steps know LoRA"
+    if changes_base_weights(adapter.get("init_lora_weights")):
+        return f"init_lora_weights={adapter['init_lora_weights']!r} gives it base weights of its own"
+    if adapter.get("bias", "none") != "none":
+        return f"bias={adapter['bias']!r} trains biases of the base"
+    return _first(_ADAPTERS, adapter) or _first(_TRAINING, config.training)
+
+
+def _first(reasons: Mapping[str, str], given: Mapping[str, Json]) -> str | None:
+    return next((why for name, why in reasons.items() if given.get(name)), None)

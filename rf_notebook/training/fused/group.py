@@ -1,0 +1,109 @@
+"""How do several runs advance in joint steps?
+
+Each run trains in its own greenlet until it needs the base model; when all wait, what they wait for is done for all at
+once. Between two rounds no run is inside a joint pass, so runs may park, end and fail at any of their own steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rf_notebook.training.fused.adapters import AdapterBlock
+from rf_notebook.training.fused.joint_model import Graph, JointModel, Stacked
+from rf_notebook.training.fused.member import Member
+from rf_notebook.training.fused.request import Backward, Forward
+from rf_notebook.training.parked import ParkedStatus
+from rf_notebook.training.process_state import ProcessState
+
+
+class FusedGroup:
+    """Runs over one base model, for one turn."""
+
+    def __init__(self, model: JointModel, members: Sequence[Member]) -> None:
+        """Nothing is changed before ``advance``."""
+        self._model = model
+        self._members = list(members)
+        self._stacked = Stacked([], {})
+
+    def advance(self, until: Mapping[Member, int]) -> None:
+        """Train each member until its step; returns when every one stands still, has ended or has failed.
+
+        The caller holds PROCESS.
+        """
+        notebook = ProcessState.capture()
+        paths = dict.fromkeys(path for member in self._members for path in member.adapter.weights)
+        try:
+            self._model.route(list(paths))
+            for member in self._members:
+                member.attach()
+                member.run.begin_jointly(until[member])
+            self._train()
+        finally:
+            self._unstack(is_mid_step=False)
+            for member in self._members:
+                member.detach()
+            notebook.install()
+
+    def _train(self) -> None:
+        ready = live = self._members
+        graphs: list[Graph] = []
+        while live:
+            if not graphs and len(live) != len(self._stacked.place):
+                self._stack(live)
+            for member in ready:
+                member.run.go_on()
+            live = [member for member in live if member.run.status is ParkedStatus.WAITING]
+            forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
+            if forwards:
+                graphs += self._forward(forwards)
+                ready = [request.member for request in forwards]
+                continue
+            self._backward(graphs, live)
+            graphs, ready = [], live
+
+    def _forward(self, requests: Sequence[Forward]) -> list[Graph]:
+        kinds: dict[tuple[object, bool], list[Forward]] = {}
+        for request in requests:
+            kinds.setdefault((request.autocast, request.needs_grad), []).append(request)
+        graphs = []
+        for (_, needs_grad), same in kinds.items():
+            made = self._model.forward(same, self._stacked)
+            if needs_grad:
+                graphs += made
+                for graph in made:
+                    for request in graph.requests:
+                        request.member.graphs.append(graph)
+        return graphs
+
+    def _backward(self, graphs: Sequence[Graph], live: Sequence[Member]) -> None:
+        for graph in graphs:
+            self._model.backward(graph, self._stacked)
+            for request in graph.requests:
+                waits_for = request.member.run.request
+                if request.error is not None and isinstance(waits_for, Backward):
+                    waits_for.error = request.error
+        for member in live:
+            member.graphs.clear()
+
+    # ---- where the weights lie
+
+    def _stack(self, members: Sequence[Member]) -> None:
+        """Lay the adapters of these members side by side, those of equal shape in one block."""
+        self._unstack(is_mid_step=True)
+        shapes: dict[object, list[Member]] = {}
+        for member in members:
+            shapes.setdefault(member.adapter.shape(), []).append(member)
+        for number, same in enumerate(shapes.values()):
+            block = AdapterBlock([member.adapter for member in same])
+            self._stacked.blocks.append(block)
+            for row, member in enumerate(same):
+                self._stacked.place[member] = (number, row)
+                moments = {name: flat[row] for name, flat in block.moments.items()}
+                member.update_in(block.weights[row], block.gradients[row], moments, block.changed)
+
+    def _unstack(self, *, is_mid_step: bool) -> None:
+        for member in self._stacked.place:
+            member.update_alone()
+        for block in self._stacked.blocks:
+            block.leave(is_mid_step=is_mid_step)
+        self._stacked = Stacked([], {})

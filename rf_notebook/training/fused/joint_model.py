@@ -1,0 +1,324 @@
+"""The base model as all members of a group see it: one forward and one backward for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rf_notebook.training import memory
+from rf_notebook.training.base_models import tree_clone
+from rf_notebook.training.fused.adapters import AdapterBlock
+from rf_notebook.training.fused.linear import BlockRows, Routing, StackedLinear
+from rf_notebook.training.fused.request import Forward
+
+
+@dataclass(slots=True)
+class Stacked:
+    """Blocks of adapters, and where each member's lies."""
+
+    blocks: list[AdapterBlock]
+    place: dict[Any, tuple[int, int]]
+    """By member: block and row in it."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a joint model has done; tests and benchmarks read it."""
+
+    forwards: int = 0
+    backwards: int = 0
+    rows: int = 0
+    tokens: int = 0
+    """With padding."""
+    splits: int = 0
+    """Joint passes that were done again in two parts, for want of memory."""
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """A joint forward whose backward is still to come."""
+
+    requests: list[Forward]
+    blocks: list[BlockRows]
+    outputs: list[tuple[str, Tensor, list[tuple[Forward, slice]]]] = field(default_factory=list)
+    """By name: a joint result, and which of its rows are whose."""
+
+    def let_go(self) -> None:
+        """Free what the backward would have needed."""
+        self.outputs.clear()
+
+
+class JointModel:
+    """A tree over a base model's weights whose adapted layers serve several runs."""
+
+    def __init__(self, base: Any) -> None:
+        """Only modules are made; weights are the base's."""
+        self._tree = tree_clone(base)
+        self.backbone: nn.Module = getattr(self._tree, self._tree.base_model_prefix)
+        self._tree.requires_grad_(False)
+        self._tree.train()
+        self._routing = Routing()
+        self._order: list[str] = []
+        self._recomputes = False
+        self.counts = Counts()
+
+    def route(self, paths: Sequence[str]) -> None:
+        """Let these layers of the backbone serve the members' adapters."""
+        new = [path for path in paths if not isinstance(self.backbone.get_submodule(path), StackedLinear)]
+        for path in new:
+            parent, _, name = path.rpartition(".")
+            layer = StackedLinear(self.backbone.get_submodule(path), path, self._routing)
+            setattr(self.backbone.get_submodule(parent), name, layer)
+        if new:
+            self._order = self._watched_order()
+
+    def order(self) -> Sequence[str]:
+        """The routed layers in the order in which a forward uses them: runs draw their dropout in this order."""
+        return self._order
+
+    def forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
+        """Answer requests of one precision, all with or all without gradients.
+
+        What does not fit into memory together is done in parts; a request that does not fit alone gets its error.
+
+        Returns:
+            The graphs to go backward through; none without gradients.
+        """
+        try:
+            graph = self._forward(requests, stacked)
+        except torch.OutOfMemoryError as error:
+            parts = self._parts(requests, error)
+        else:
+            return [graph] if graph.outputs else []
+        return [graph for part in parts for graph in self.forward(part, stacked)]
+
+    def backward(self, graph: Graph, stacked: Stacked) -> None:
+        """Go on from the leaves where the runs' own backwards ended, into the members' gradients."""
+        try:
+            self._backward(graph)
+        except torch.OutOfMemoryError as error:
+            graph.let_go()
+            for block in stacked.blocks:
+                block.drop_gradients()
+            parts = self._parts(graph.requests, error)
+        else:
+            for block in stacked.blocks:
+                block.take_gradients()
+            return
+        for part in parts:
+            for again in self.forward(part, stacked):
+                self.backward(again, stacked)
+
+    # ---- one pass
+
+    def _forward(self, requests: Sequence[Forward], stacked: Stacked) -> Graph:
+        first = requests[0]
+        ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
+        length = max(request.length for request in ordered)
+        rows = _rows_of(ordered)
+        blocks = list(self._block_rows(ordered, rows, length, stacked))
+        graph = Graph(list(ordered), blocks)
+        self._routing.blocks = blocks
+        autocast = first.autocast
+        with (
+            torch.set_grad_enabled(first.needs_grad),
+            torch.autocast(autocast.device_type, dtype=autocast.dtype, enabled=autocast.is_enabled),
+        ):
+            hidden = self.backbone(
+                **self._inputs(ordered, length), attention_mask=_joint_mask(ordered, length), use_cache=False
+            ).last_hidden_state
+            outputs = list(self._outputs(ordered, rows, length, hidden))
+        if not any(request.leaves for request in ordered):  # else the pass is done again, and all have their rows
+            for name, joint, owners in outputs:
+                for request, where in owners:
+                    _give(request, name, joint, where)
+        if first.needs_grad:
+            graph.outputs = [one for one in outputs if one[1].requires_grad]
+        self.counts.forwards += 1
+        self.counts.rows += sum(request.rows for request in ordered)
+        self.counts.tokens += sum(request.rows for request in ordered) * length
+        return graph
+
+    def _backward(self, graph: Graph) -> None:
+        self._routing.blocks = graph.blocks
+        tensors, gradients = [], []
+        for name, joint, owners in graph.outputs:
+            given = [(request.leaves[name].grad, where) for request, where in owners]
+            if all(gradient is None for gradient, _ in given):
+                continue
+            whole = torch.zeros_like(joint)
+            for gradient, where in given:
+                if gradient is not None:
+                    whole[where, : gradient.shape[1]] = gradient
+            tensors.append(joint)
+            gradients.append(whole)
+        if tensors:
+            torch.autograd.backward(tensors, gradients)
+        graph.let_go()
+        self.counts.backwards += 1
+
+    def _inputs(self, requests: Sequence[Forward], length: int) -> dict[str, Tensor]:
+        if any(request.embeddings is not None for request in requests):
+            embed = self.backbone.get_input_embeddings()  # type: ignore[operator]
+            given = [r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests]
+            return {"inputs_embeds": torch.cat([_padded(one, length, 0) for one in given])}
+        return {"input_ids": torch.cat([_padded(r.input_ids, length, 0) for r in requests])}
+
+    def _outputs(
+        self, requests: Sequence[Forward], rows: Sequence[slice], length: int, hidden: Tensor
+    ) -> Iterator[tuple[str, Tensor, list[tuple[Forward, slice]]]]:
+        """Log-probabilities for those that gave labels, from one head for all with equal heads; else hidden states."""
+        heads: dict[Any, list[tuple[Forward, slice]]] = {}
+        for request, where in zip(requests, rows, strict=True):
+            heads.setdefault(None if request.labels is None else request.head, []).append((request, where))
+        for head, owners in heads.items():
+            if head is None:
+                yield "last_hidden_state", hidden, owners
+                continue
+            is_all = len(owners) == len(requests)
+            own = hidden if is_all else torch.cat([hidden[where] for _, where in owners])
+            labels = torch.cat([_padded(r.labels, length, -100) for r, _ in owners if r.labels is not None])
+            scored = owners[0][0].member.score(own, labels)
+            places = list(zip((r for r, _ in owners), _rows_of([r for r, _ in owners]), strict=True))
+            for request, _ in owners:
+                request.result_class = type(scored)
+            for name, value in scored.items():
+                if torch.is_tensor(value) and value.dim() == 2:
+                    yield name, value, places
+
+    def _sorting(self, request: Forward, stacked: Stacked) -> tuple[int, int]:
+        return stacked.place[request.member] if request.uses_adapter else (len(stacked.blocks), 0)
+
+    def _block_rows(
+        self, requests: Sequence[Forward], rows: Sequence[slice], length: int, stacked: Stacked
+    ) -> Iterator[BlockRows]:
+        adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
+        for number, block in enumerate(stacked.blocks):
+            own = [(r, where) for r, where in adapted if stacked.place[r.member][0] == number]
+            if not own:
+                continue
+            members = tuple(stacked.place[request.member][1] for request, _ in own)
+            is_whole = members == tuple(range(block.weights.shape[0]))
+            weights = block.leaves(own[0][0].autocast.compute_dtype(block.weights.dtype))
+            yield BlockRows(
+                start=own[0][1].start,
+                stop=own[-1][1].stop,
+                rows=tuple(request.rows for request, _ in own),
+                members=None if is_whole else members,
+                weights=weights,
+                scales=block.scales,
+                kept={path: _kept(path, [r for r, _ in own], length) for path in weights if _drops(path, own)},
+            )
+
+    # ---- memory
+
+    def _parts(self, requests: Sequence[Forward], error: torch.OutOfMemoryError) -> list[Sequence[Forward]]:
+        """How to try again after running out of memory: activations computed again, then fewer runs at a time."""
+        error.__traceback__ = None
+        memory.collect()
+        if not self._recomputes and self._can_recompute():
+            self._recompute(True)
+            return [requests]
+        if len(requests) == 1:
+            requests[0].error = torch.OutOfMemoryError(str(error))
+            return []
+        self.counts.splits += 1
+        half = len(requests) // 2
+        return [requests[:half], requests[half:]]
+
+    def _can_recompute(self) -> bool:
+        return bool(getattr(self._tree, "supports_gradient_checkpointing", False))
+
+    def _recompute(self, on: bool) -> None:
+        if on:
+            self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self._tree.gradient_checkpointing_disable()
+        self._recomputes = on
+
+    # ---- order
+
+    def _watched_order(self) -> list[str]:
+        """Let one token through and see which layers it meets."""
+        order: list[str] = []
+        hooks = [
+            module.register_forward_pre_hook(_noting(order, module.path))
+            for module in self.backbone.modules()
+            if isinstance(module, StackedLinear)
+        ]
+        self._routing.blocks = ()
+        device = next(self.backbone.parameters()).device
+        with _without_layers_recomputed(self), torch.no_grad():
+            self.backbone(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)
+        for hook in hooks:
+            hook.remove()
+        return order
+
+
+@contextmanager
+def _without_layers_recomputed(model: JointModel) -> Iterator[None]:
+    was = model._recomputes
+    if was:
+        model._recompute(False)
+    try:
+        yield
+    finally:
+        if was:
+            model._recompute(True)
+
+
+def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
+    def note(_module: nn.Module, _inputs: Any) -> None:
+        order.append(path)
+
+    return note
+
+
+def _rows_of(requests: Sequence[Forward]) -> list[slice]:
+    slices, done = [], 0
+    for request in requests:
+        slices.append(slice(done, done + request.rows))
+        done += request.rows
+    return slices
+
+
+def _padded(tensor: Tensor, length: int, value: int) -> Tensor:
+    """[b, l, ...] with ``length`` instead of l."""
+    missing = length - tensor.shape[1]
+    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing), value=value)
+
+
+def _joint_mask(requests: Sequence[Forward], length: int) -> Tensor | None:
+    if all(request.attention_mask is None for request in requests):
+        return None
+    masks = [r.attention_mask if r.attention_mask is not None else torch.ones_like(r.input_ids) for r in requests]
+    return torch.cat([_padded(mask, length, 0) for mask in masks])
+
+
+def _drops(path: str, own: Sequence[tuple[Forward, slice]]) -> bool:
+    return any(path in request.kept for request, _ in own)
+
+
+def _kept(path: str, requests: Sequence[Forward], length: int) -> Tensor:
+    like = next(request.kept[path] for request in requests if path in request.kept)
+    parts = []
+    for request in requests:
+        kept = request.kept.get(path)
+        if kept is None:
+            kept = torch.ones(request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device)
+        parts.append(_padded(kept, length, 0))
+    return torch.cat(parts)
+
+
+def _give(request: Forward, name: str, joint: Tensor, where: slice) -> None:
+    """Hand a run its rows, without the others' padding; where a gradient may come back, as a leaf."""
+    length = request.length - (request.labels is not None)  # log-probabilities are of the next token
+    rows = joint[where, :length].detach()
+    if joint.requires_grad:
+        rows = request.leaves[name] = rows.requires_grad_()
+    request.result[name] = rows

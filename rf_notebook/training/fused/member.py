@@ -1,0 +1,247 @@
+"""How does an ordinary trainer take part in joint steps without knowing?
+
+While a group advances, three functions of the run's own objects are others: the forward of its language model and of
+the backbone below, which wait for the joint result, and the accelerator's backward, which stops at that result.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from rf_notebook.training.fused.adapters import Adapter, LoraWeights
+from rf_notebook.training.fused.request import Autocast, Backward, Forward
+from rf_notebook.training.fused.updates import Updates, updates_of
+from rf_notebook.training.parked import ParkedRun
+
+#: Arguments of a forward that a joint one knows; the others have to be None or False.
+_KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
+
+
+class Member:
+    """One run of a group."""
+
+    def __init__(self, run: ParkedRun, *, pads_right: bool, order: Callable[[], Sequence[str]]) -> None:
+        """Nothing is changed before ``attach``.
+
+        Args:
+            run: Its trainer is built.
+            pads_right: Whether its batches are padded on the right, so that no mask is needed.
+            order: Gives the layers in the order in which a forward uses them.
+        """
+        self.run = run
+        self._pads_right = pads_right
+        self._order = order
+        trainer = run.trainer
+        self._causal = trainer.model.get_base_model()
+        self.backbone: nn.Module = getattr(self._causal, self._causal.base_model_prefix)
+        self._adapter_name = trainer.model.active_adapter
+        self._updates: Updates | None = updates_of(trainer)
+        self.adapter = Adapter(
+            adapter_weights(self.backbone, self._adapter_name),
+            None if self._updates is None else self._updates.moments,
+        )
+        self._dropouts = {path: one.dropout for path, one in self.adapter.weights.items() if one.dropout > 0}
+        self._layer = next(iter(self.adapter.weights.values())).layer
+        self._head = self._head_key()
+        self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
+        self._undo: list[Callable[[], None]] = []
+        self._undo_updates: Callable[[], None] | None = None
+        self._given: Tensor | None = None
+        """Hidden states that the backbone is to hand on as if they were its own."""
+        self.graphs: list[Any] = []
+        """Joint forwards whose backward waits for this run."""
+        self.alone = 0
+        """Forwards in training that could not be joint."""
+
+    # ---- taking part
+
+    def attach(self) -> None:
+        """From now on the trainer's forwards and backwards are joint."""
+        accelerator = self.run.trainer.accelerator
+        self._replace(self._causal, "forward", self._causal_forward(self._causal.forward))
+        self._replace(self.backbone, "forward", self._backbone_forward(self.backbone.forward))
+        self._replace(accelerator, "backward", self._backward(accelerator.backward))
+
+    def update_in(self, weights: Tensor, gradients: Tensor, moments: Mapping[str, Tensor], changed: Callable[[], None]) -> None:
+        """Clip and update this run's row of a block at once, instead of tensor by tensor.
+
+        Args:
+            weights: The row, [p].
+            gradients: The row, [p].
+            moments: The rows, [p] each.
+            changed: To be called after each update.
+        """
+        if self._updates is not None:
+            self._undo_updates = self._updates.use(weights, gradients, moments, changed)
+
+    def update_alone(self) -> None:
+        """The trainer's own optimizer works on the weights again."""
+        if self._undo_updates is not None:
+            self._undo_updates()
+            self._undo_updates = None
+
+    def detach(self) -> None:
+        """Everything is the trainer's own again."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        self.graphs = []
+
+    def _replace(self, owner: Any, name: str, function: Any) -> None:
+        was = owner.__dict__.get(name)
+
+        def undo() -> None:
+            if was is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, was)
+
+        setattr(owner, name, function)
+        self._undo.append(undo)
+
+    # ---- the run's side
+
+    def _causal_forward(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        self._own_causal = own
+
+        @functools.wraps(own)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if not (kwargs.get("fused_lm_head") and self._head is not None):
+                return own(*args, **kwargs)
+            asked = {name: value for name, value in kwargs.items() if name != "fused_lm_head"}
+            request = self._request(args, asked, kwargs.get("labels"))
+            if request is None:
+                return own(*args, **kwargs)
+            self._answer(request)
+            assert request.result_class is not None
+            return request.result_class(**request.result)
+
+        return forward
+
+    def _backbone_forward(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(own)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self._given is not None:
+                return BaseModelOutputWithPast(last_hidden_state=self._given)
+            request = self._request(args, kwargs, None)
+            if request is None:
+                return own(*args, **kwargs)
+            self._answer(request)
+            return BaseModelOutputWithPast(last_hidden_state=request.result["last_hidden_state"])
+
+        return forward
+
+    def _backward(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(own)
+        def backward(*args: Any, **kwargs: Any) -> None:
+            own(*args, **kwargs)  # stops at the leaves
+            if self.graphs:
+                request = Backward()
+                self.run.wait_for(request)
+                if request.error is not None:
+                    raise request.error
+
+        return backward
+
+    def _answer(self, request: Forward) -> None:
+        self.run.wait_for(request)
+        if request.error is not None:
+            raise request.error
+
+    def _request(self, args: Any, kwargs: Mapping[str, Any], labels: Tensor | None) -> Forward | None:
+        """What to ask for; None where this forward has to be the run's own."""
+        if not self._causal.training:
+            return None
+        unknown = [n for n, v in kwargs.items() if n not in _KNOWN and v is not None and v is not False]
+        input_ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+        is_known = not args and not unknown and not kwargs.get("use_cache") and input_ids is not None
+        is_disabled = self._layer.disable_adapters
+        if not is_known or (not is_disabled and self._layer.active_adapters != [self._adapter_name]):
+            self.alone += 1
+            return None
+        assert input_ids is not None
+        uses_adapter = not is_disabled
+        return Forward(
+            member=self,
+            input_ids=input_ids,
+            attention_mask=None if self._pads_right else mask,
+            labels=labels,
+            embeddings=self.backbone.get_input_embeddings()(input_ids).detach() if self._changes_embeddings else None,  # type: ignore[operator]
+            uses_adapter=uses_adapter,
+            needs_grad=torch.is_grad_enabled() and uses_adapter,
+            autocast=Autocast.now(input_ids.device.type),
+            head=self._head,
+            kept=self._draw_dropout(input_ids) if uses_adapter else {},
+        )
+
+    def _draw_dropout(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """The masks that this run would draw alone, from its own stream, in the same order."""
+        kept = {}
+        for path in self._order() if self._dropouts else ():
+            share = self._dropouts.get(path)
+            if share is not None:
+                down = self.adapter.weights[path].down
+                ones = torch.ones(*input_ids.shape, down.shape[1], dtype=down.dtype, device=down.device)
+                kept[path] = nn.functional.dropout(ones, share) != 0
+        return kept
+
+    # ---- the group's side
+
+    def score(self, hidden: Tensor, labels: Tensor) -> Any:
+        """What this run's head says of hidden states [b, l, v] and labels [b, l]; equal for runs with equal heads."""
+        self._given = hidden
+        try:
+            scored = self._own_causal(input_ids=None, labels=labels, fused_lm_head=True)
+        finally:
+            self._given = None
+        return scored
+
+    def _head_key(self) -> Hashable | None:
+        """Names what trl's fused head computes: its settings, and the weights it multiplies with. None without one."""
+        settings = inspect.getclosurevars(getattr(self._causal.forward, "__func__", self._causal.forward)).nonlocals
+        head = self._causal.get_output_embeddings()
+        if type(head) is not nn.Linear or any(p.requires_grad for p in head.parameters()) or not settings:
+            return None
+        plain = {n: v for n, v in settings.items() if isinstance(v, str | int | float | bool | tuple | None)}
+        return (head.weight.data_ptr(), *sorted((name, repr(value)) for name, value in plain.items()))
+
+
+def adapter_weights(backbone: nn.Module, adapter: str) -> dict[str, LoraWeights]:
+    """The plain LoRA layers below a backbone, by path."""
+    return {
+        path: LoraWeights(module, adapter)
+        for path, module in backbone.named_modules()
+        if isinstance(module, LoraLinear) and adapter in module.lora_A
+    }
+
+
+def hindrance(trainer: Any) -> str | None:
+    """Why a trainer that is built cannot take part in joint steps; None when it can."""
+    model = trainer.model
+    causal = model.get_base_model()
+    backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
+    if not isinstance(backbone, nn.Module):
+        return f"{type(causal).__name__} has no backbone below its head"
+    layers = [(path, module) for path, module in causal.named_modules() if isinstance(module, LoraLayer)]
+    inside = adapter_weights(backbone, model.active_adapter)
+    for path, layer in layers:
+        if type(layer).__name__ not in ("Linear", "Linear4bit", "Linear8bitLt"):
+            return f"its adapter changes {path}, a {type(layer).__name__}"
+        if layer.lora_variant or any(layer.lora_bias.values()):
+            return "its adapter is more than the product of two matrices (DoRA, or a bias)"
+    trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
+    if trained != 2 * len(inside) or not inside:
+        return "it trains weights beside LoRA's A and B in the layers"
+    drops = [path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path]
+    if drops or getattr(causal.config.get_text_config(), "attention_dropout", 0.0):
+        return "the base model itself has dropout"
+    return None

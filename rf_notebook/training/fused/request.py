@@ -1,0 +1,76 @@
+"""What does a run ask of a joint step, and what does it get back?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Autocast:
+    """The mixed precision under which a forward was asked for."""
+
+    device_type: str
+    dtype: torch.dtype
+    is_enabled: bool
+
+    @classmethod
+    def now(cls, device_type: str) -> Autocast:
+        """What holds at this moment."""
+        return cls(device_type, torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type))
+
+    def compute_dtype(self, weights: torch.dtype) -> torch.dtype:
+        """The type in which matrices of this type are multiplied."""
+        return self.dtype if self.is_enabled else weights
+
+
+@dataclass(slots=True, eq=False)
+class Forward:
+    """One forward of the base that a run asks for. ``b`` rows of ``l`` tokens; ``v`` is the hidden size."""
+
+    member: Any
+    input_ids: Tensor
+    """[b, l], on the device."""
+    attention_mask: Tensor | None
+    """[b, l]; None when rows are padded on the right or not at all, which a causal model needs no mask for."""
+    labels: Tensor | None
+    """[b, l]; None asks for hidden states instead of log-probabilities."""
+    embeddings: Tensor | None
+    """[b, l, v], where the run changes them (NEFTune)."""
+    uses_adapter: bool
+    needs_grad: bool
+    autocast: Autocast
+    head: Hashable
+    """Equal for runs whose language model heads compute the same."""
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    """By module: which inputs of the adapter the run's dropout keeps, [b, l, in]."""
+    result: dict[str, Tensor] = field(default_factory=dict)
+    """What the run's model returns, by name: its rows of the joint result."""
+    result_class: type | None = None
+    """Of what a language model with trl's head returns."""
+    leaves: dict[str, Tensor] = field(default_factory=dict)
+    """Where the run's own backward ends, by the name of the joint result."""
+    error: BaseException | None = None
+    """Raised in the run instead."""
+
+    @property
+    def rows(self) -> int:
+        """b."""
+        return int(self.input_ids.shape[0])
+
+    @property
+    def length(self) -> int:
+        """l."""
+        return int(self.input_ids.shape[1])
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """A run's own backward has reached its leaves; the joint one is to go on from there."""
+
+    error: BaseException | None = None
+    """Raised in the run instead."""
