@@ -6,11 +6,12 @@ import sys
 
 import datasets
 
-from benchmarks import exact, methods, panel, parked
+from benchmarks import exact, fused, methods, panel, parked
 from benchmarks.report import Report
 
 BENCHMARKS = {
     "exact": exact.measure,
+    "fused-speed": fused.measure_speed,
     "handover": parked.measure_handover,
     "start": parked.measure_start,
     "memory": parked.measure_memory,

@@ -133,13 +133,18 @@ class ParkedRun:
         self._enter()
 
     def begin_jointly(self, until: int) -> None:
-        """From now on ``go_on`` trains the run until ``until`` optimizer steps are done."""
+        """From now on ``go_on`` trains the run until ``until`` optimizer steps are done.
+
+        Its switches and environment are the process's from here on; those of the group's runs are alike where it matters.
+        """
+        assert self.state is not None
+        self.state.install()
         self._until = until
 
     def go_on(self) -> None:
         """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
         assert self.state is not None
-        self.state.install()
+        self.state.install_again()
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
         self._greenlet.switch()
@@ -184,7 +189,8 @@ class ParkedRun:
         """Called by the run inside a joint step: stand still until ``request`` is answered."""
         self.request = request
         self.status = ParkedStatus.WAITING
-        self.state = ProcessState.capture()
+        assert self.state is not None
+        self.state = self.state.moved_on()
         with outside_torch_contexts():
             self._greenlet.parent.switch()
         self.request = None

@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,15 @@ class ProcessState:
         """What a process that has trained nothing yet has: no accelerate state, the rest as the notebook's."""
         return cls(notebook.random, notebook.switches, notebook.environment)
 
+    def moved_on(self) -> ProcessState:
+        """The state as it is, of a run that came from this one inside a joint step: switches and environment are the same."""
+        return replace(self, random=RandomState.capture(), singletons=tuple(dict(s._shared_state) for s in _SINGLETONS))
+
+    def install_again(self) -> None:
+        """``install`` for runs that take turns inside a joint step: only streams and singletons differ among them."""
+        self.random.install()
+        self._install_singletons()
+
     def install(self) -> None:
         """Make the process's state this one."""
         self.random.install()
@@ -144,6 +153,9 @@ class ProcessState:
             for name in now.keys() - self.environment.keys():
                 del os.environ[name]
             os.environ.update({k: v for k, v in self.environment.items() if now.get(k) != v})
+        self._install_singletons()
+
+    def _install_singletons(self) -> None:
         for single, shared in zip(_SINGLETONS, self.singletons, strict=True):
             # In place: the __dict__ of every live instance is this very dictionary.
             single._shared_state.clear()

@@ -81,22 +81,19 @@ class _Place:
 
 
 class _Form:
-    """A block's weights in the type in which products are computed, and what joint backwards gave to them."""
+    """A block's weights in the type in which products are computed."""
 
     def __init__(self, weights: Tensor, dtype: torch.dtype, places: Sequence[_Place], paths: Sequence[str]) -> None:
         self._weights = weights
-        self._is_same = dtype == weights.dtype
-        self.low = weights if self._is_same else torch.empty_like(weights, dtype=dtype)
-        self.fresh = torch.zeros_like(self.low)
+        self._low = weights if dtype == weights.dtype else torch.empty_like(weights, dtype=dtype)
         self.is_stale = True
-        pairs = zip(_stacked(self.low, places), _stacked(self.fresh, places), strict=True)
-        made = [_leaf(weight, gradient) for weight, gradient in pairs]
+        made = [weight.detach().requires_grad_() for weight in _stacked(self._low, places)]
         self.leaves = dict(zip(paths, zip(made[::2], made[1::2], strict=True), strict=True))
 
     def refresh(self) -> None:
         """Follow the weights, if they changed."""
-        if self.is_stale and not self._is_same:
-            self.low.copy_(self._weights)
+        if self.is_stale and self._low is not self._weights:
+            self._low.copy_(self._weights)
         self.is_stale = False
 
 
@@ -118,10 +115,10 @@ class AdapterBlock:
         """[k, p]: all trained weights."""
         self.gradients = torch.zeros_like(self.weights)
         """[k, p]: summed over the micro-steps so far."""
+        self._stacked_gradients = list(_stacked(self.gradients, self._places))
         self.moments: dict[str, Tensor] = {}
         """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
-        self.scales = {path: self._scale(path) for path in first.weights}
-        """By layer: what each member's update is multiplied by, [k, 1, 1]; dropout's share is made up for here."""
+        self._scales: dict[tuple[str, torch.dtype], Tensor] = {}
         self._forms: dict[torch.dtype, _Form] = {}
         self._house(self.weights, lambda _adapter, parameter: parameter)
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
@@ -163,21 +160,19 @@ class AdapterBlock:
         form.refresh()
         return form.leaves
 
-    def take_gradients(self) -> None:
-        """Add what joint backwards gave to the members' gradients."""
-        for form in self._forms.values():
-            self.gradients.add_(form.fresh)
-            form.fresh.zero_()
+    def add_gradients(self, given: Sequence[Tensor | None]) -> None:
+        """What a joint backward gave, in the order of the leaves."""
+        pairs = [(own, new) for own, new in zip(self._stacked_gradients, given, strict=True) if new is not None]
+        torch._foreach_add_([own for own, _ in pairs], [new for _, new in pairs])
 
-    def drop_gradients(self) -> None:
-        """Forget what an unfinished joint backward gave."""
-        for form in self._forms.values():
-            form.fresh.zero_()
-
-    def _scale(self, path: str) -> Tensor:
-        weights = [adapter.weights[path] for adapter in self._adapters]
-        factors = [one.scaling / (1.0 - one.dropout) for one in weights]
-        return torch.tensor(factors, device=self.weights.device).view(-1, 1, 1)
+    def scale(self, path: str, dtype: torch.dtype) -> Tensor:
+        """What each member's update of a layer is multiplied by, [k, 1, 1]; dropout's share is made up for here."""
+        key = (path, dtype)
+        if key not in self._scales:
+            weights = [adapter.weights[path] for adapter in self._adapters]
+            factors = [one.scaling / (1.0 - one.dropout) for one in weights]
+            self._scales[key] = torch.tensor(factors, dtype=dtype, device=self.weights.device).view(-1, 1, 1)
+        return self._scales[key]
 
     def _house(self, flat: Tensor, tensor_of: Callable[[Adapter, nn.Parameter], Tensor]) -> None:
         """Copy a tensor of each parameter to its place, and let it be a view of that place."""
@@ -197,9 +192,3 @@ def _stacked(flat: Tensor, places: Sequence[_Place]) -> Iterator[Tensor]:
     """[k, ...] for each weight of a row."""
     for place in places:
         yield flat[:, place.start : place.stop].view(-1, *place.shape)
-
-
-def _leaf(weight: Tensor, gradient: Tensor) -> Tensor:
-    leaf = weight.detach().requires_grad_()
-    leaf.grad = gradient
-    return leaf

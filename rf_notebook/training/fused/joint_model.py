@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.adapters import AdapterBlock
-from rf_notebook.training.fused.linear import BlockRows, Routing, StackedLinear
+from rf_notebook.training.fused.compiled import CompiledLayers
+from rf_notebook.training.fused.linear import Part, StackedLinear
 from rf_notebook.training.fused.request import Forward
 
 
@@ -44,7 +45,10 @@ class Graph:
     """A joint forward whose backward is still to come."""
 
     requests: list[Forward]
-    blocks: list[BlockRows]
+    parts: dict[str, list[Part]]
+    """By layer: what the blocks add to it."""
+    leaves: list[tuple[AdapterBlock, list[Tensor]]] = field(default_factory=list)
+    """The weights that the backward ends at, by block."""
     outputs: list[tuple[str, Tensor, list[tuple[Forward, slice]]]] = field(default_factory=list)
     """By name: a joint result, and which of its rows are whose."""
 
@@ -62,18 +66,19 @@ class JointModel:
         self.backbone: nn.Module = getattr(self._tree, self._tree.base_model_prefix)
         self._tree.requires_grad_(False)
         self._tree.train()
-        self._routing = Routing()
+        self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
         self._recomputes = False
+        self._compiled = CompiledLayers(self._tree, self.backbone)
         self.counts = Counts()
 
     def route(self, paths: Sequence[str]) -> None:
         """Let these layers of the backbone serve the members' adapters."""
-        new = [path for path in paths if not isinstance(self.backbone.get_submodule(path), StackedLinear)]
+        new = [path for path in paths if path not in self._layers]
         for path in new:
             parent, _, name = path.rpartition(".")
-            layer = StackedLinear(self.backbone.get_submodule(path), path, self._routing)
-            setattr(self.backbone.get_submodule(parent), name, layer)
+            self._layers[path] = StackedLinear(self.backbone.get_submodule(path))
+            setattr(self.backbone.get_submodule(parent), name, self._layers[path])
         if new:
             self._order = self._watched_order()
 
@@ -103,12 +108,8 @@ class JointModel:
             self._backward(graph)
         except torch.OutOfMemoryError as error:
             graph.let_go()
-            for block in stacked.blocks:
-                block.drop_gradients()
             parts = self._parts(graph.requests, error)
         else:
-            for block in stacked.blocks:
-                block.take_gradients()
             return
         for part in parts:
             for again in self.forward(part, stacked):
@@ -121,9 +122,10 @@ class JointModel:
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         length = max(request.length for request in ordered)
         rows = _rows_of(ordered)
-        blocks = list(self._block_rows(ordered, rows, length, stacked))
-        graph = Graph(list(ordered), blocks)
-        self._routing.blocks = blocks
+        graph = self._graph(ordered, rows, length, stacked)
+        shape = (tuple(request.rows for request in ordered), length)
+        self._set_parts(graph.parts)
+        self._compiled.choose(shape, needs_grad=first.needs_grad, recomputes=self._recomputes)
         autocast = first.autocast
         with (
             torch.set_grad_enabled(first.needs_grad),
@@ -145,7 +147,7 @@ class JointModel:
         return graph
 
     def _backward(self, graph: Graph) -> None:
-        self._routing.blocks = graph.blocks
+        self._set_parts(graph.parts)
         tensors, gradients = [], []
         for name, joint, owners in graph.outputs:
             given = [(request.leaves[name].grad, where) for request, where in owners]
@@ -158,7 +160,10 @@ class JointModel:
             tensors.append(joint)
             gradients.append(whole)
         if tensors:
-            torch.autograd.backward(tensors, gradients)
+            leaves = [leaf for _, of_block in graph.leaves for leaf in of_block]
+            found = iter(torch.autograd.grad(tensors, leaves, gradients, allow_unused=True))
+            for block, of_block in graph.leaves:
+                block.add_gradients([next(found) for _ in of_block])
         graph.let_go()
         self.counts.backwards += 1
 
@@ -194,26 +199,38 @@ class JointModel:
     def _sorting(self, request: Forward, stacked: Stacked) -> tuple[int, int]:
         return stacked.place[request.member] if request.uses_adapter else (len(stacked.blocks), 0)
 
-    def _block_rows(
+    def _graph(
         self, requests: Sequence[Forward], rows: Sequence[slice], length: int, stacked: Stacked
-    ) -> Iterator[BlockRows]:
+    ) -> Graph:
+        """Who adds what where."""
+        graph = Graph(list(requests), {})
         adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
         for number, block in enumerate(stacked.blocks):
             own = [(r, where) for r, where in adapted if stacked.place[r.member][0] == number]
             if not own:
                 continue
-            members = tuple(stacked.place[request.member][1] for request, _ in own)
-            is_whole = members == tuple(range(block.weights.shape[0]))
+            members = [stacked.place[request.member][1] for request, _ in own]
             weights = block.leaves(own[0][0].autocast.compute_dtype(block.weights.dtype))
-            yield BlockRows(
-                start=own[0][1].start,
-                stop=own[-1][1].stop,
-                rows=tuple(request.rows for request, _ in own),
-                members=None if is_whole else members,
-                weights=weights,
-                scales=block.scales,
-                kept={path: _kept(path, [r for r, _ in own], length) for path in weights if _drops(path, own)},
-            )
+            graph.leaves.append((block, [leaf for pair in weights.values() for leaf in pair]))
+            is_whole = members == list(range(block.weights.shape[0]))
+            index = None if is_whole else torch.tensor(members, device=block.weights.device)
+            for path, (down, up) in weights.items():
+                scale = block.scale(path, down.dtype)
+                part = Part(
+                    start=own[0][1].start,
+                    stop=own[-1][1].stop,
+                    rows=tuple(request.rows for request, _ in own),
+                    down=down if index is None else down[index],
+                    up=up if index is None else up[index],
+                    scale=scale if index is None else scale[index],
+                    kept=_kept(path, [r for r, _ in own], length) if _drops(path, own) else None,
+                )
+                graph.parts.setdefault(path, []).append(part)
+        return graph
+
+    def _set_parts(self, parts: Mapping[str, Sequence[Part]]) -> None:
+        for path, layer in self._layers.items():
+            layer.parts = tuple(parts.get(path, ()))
 
     # ---- memory
 
@@ -246,12 +263,8 @@ class JointModel:
     def _watched_order(self) -> list[str]:
         """Let one token through and see which layers it meets."""
         order: list[str] = []
-        hooks = [
-            module.register_forward_pre_hook(_noting(order, module.path))
-            for module in self.backbone.modules()
-            if isinstance(module, StackedLinear)
-        ]
-        self._routing.blocks = ()
+        hooks = [layer.register_forward_pre_hook(_noting(order, path)) for path, layer in self._layers.items()]
+        self._set_parts({})
         device = next(self.backbone.parameters()).device
         with _without_layers_recomputed(self), torch.no_grad():
             self.backbone(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)

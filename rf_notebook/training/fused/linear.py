@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,76 +15,61 @@ from torch import Tensor, nn
 _GROUPED_ALIGNMENT = 16
 
 
-@dataclass(frozen=True, slots=True)
-class BlockRows:
-    """The rows of a joint batch that belong to the members of one block."""
+class Part(NamedTuple):
+    """What one block of adapters adds to its rows of one layer's output."""
 
     start: int
     stop: int
     rows: tuple[int, ...]
     """Of each member that takes part."""
-    members: tuple[int, ...] | None
-    """Which members of the block take part; None for all, in their order."""
-    weights: Mapping[str, tuple[Tensor, Tensor]]
-    """By layer: A [k, r, in] and B [k, out, r]."""
-    scales: Mapping[str, Tensor]
-    """By layer: what each member's update is multiplied by, [k, 1, 1]."""
-    kept: Mapping[str, Tensor]
-    """By layer, where a member has dropout: which inputs stay, [rows, l, in]."""
-
-
-@dataclass(slots=True)
-class Routing:
-    """Which rows of the joint batch belong to whom; read by every layer, set before each forward and backward."""
-
-    blocks: Sequence[BlockRows] = ()
-    order: list[str] = field(default_factory=list)
-    """While a forward is watched: the layers in the order of their use."""
+    down: Tensor
+    """A of those members, [k, r, in]."""
+    up: Tensor
+    """B of those members, [k, out, r]."""
+    scale: Tensor
+    """What each member's update is multiplied by, [k, 1, 1]."""
+    kept: Tensor | None
+    """Where a member has dropout: which inputs stay, [rows, l, in]."""
 
 
 class StackedLinear(nn.Module):
-    """A frozen linear layer, and what the members' adapters add to it."""
+    """A frozen linear layer, and what the members' adapters add to it.
 
-    def __init__(self, base: nn.Module, path: str, routing: Routing) -> None:
+    ``parts`` are set before each forward and backward. They are all that is other in each layer, so that one compiled
+    decoder layer serves for all.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
-        self.path = path
-        self.routing = routing
+        self.parts: tuple[Part, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is [rows, l, in]; returns [rows, l, out]."""
         y: Tensor = self.base(x)
-        blocks = self.routing.blocks
-        if not any(self.path in block.weights for block in blocks):
+        parts = self.parts
+        if not parts:
             return y
-        if len(blocks) == 1 and blocks[0].start == 0 and blocks[0].stop == x.shape[0]:
-            return self._updated(blocks[0], x, y)
-        parts, done = [], 0
-        for block in blocks:
-            parts.append(y[done : block.start])
-            part = y[block.start : block.stop]
-            is_adapted = self.path in block.weights
-            parts.append(self._updated(block, x[block.start : block.stop], part) if is_adapted else part)
-            done = block.stop
-        return torch.cat([*parts, y[done:]])
+        if len(parts) == 1 and parts[0].start == 0 and parts[0].stop == x.shape[0]:
+            return _updated(parts[0], x, y)
+        pieces, done = [], 0
+        for part in parts:
+            pieces.append(y[done : part.start])
+            pieces.append(_updated(part, x[part.start : part.stop], y[part.start : part.stop]))
+            done = part.stop
+        return torch.cat([*pieces, y[done:]])
 
-    def _updated(self, block: BlockRows, x: Tensor, y: Tensor) -> Tensor:
-        down, up = block.weights[self.path]
-        kept = block.kept.get(self.path)
-        dtype = down.dtype
-        inputs = x.to(dtype)
-        if kept is not None:
-            inputs = inputs * kept
-        scale = block.scales[self.path].to(dtype)
-        if block.members is not None:
-            index = torch.tensor(block.members, device=x.device)
-            down, up, scale = down[index], up[index], scale[index]
-        if len(set(block.rows)) == 1:
-            return _batched(inputs, y, down, up, scale)
-        tokens = [rows * x.shape[1] for rows in block.rows]
-        if _groups(inputs, down, up):
-            return _grouped(inputs, y, down, up, scale, tokens)
-        return _one_by_one(inputs, y, down, up, scale, block.rows)
+
+def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
+    down, up, scale = part.down, part.up, part.scale
+    inputs = x.to(down.dtype)
+    if part.kept is not None:
+        inputs = inputs * part.kept
+    if len(set(part.rows)) == 1:
+        return _batched(inputs, y, down, up, scale)
+    if _groups(inputs, down, up):
+        return _grouped(inputs, y, down, up, scale, [rows * x.shape[1] for rows in part.rows])
+    return _one_by_one(inputs, y, down, up, scale, part.rows)
 
 
 def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, LoraWeights
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
-from rf_notebook.training.fused.updates import Updates, updates_of
+from rf_notebook.training.fused.updates import Updates, replace, updates_of
 from rf_notebook.training.parked import ParkedRun
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
@@ -54,7 +54,7 @@ class Member:
         self._head = self._head_key()
         self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
         self._undo: list[Callable[[], None]] = []
-        self._undo_updates: Callable[[], None] | None = None
+        self._undo_updates: list[Callable[[], None]] = []
         self._given: Tensor | None = None
         """Hidden states that the backbone is to hand on as if they were its own."""
         self.graphs: list[Any] = []
@@ -67,12 +67,19 @@ class Member:
     def attach(self) -> None:
         """From now on the trainer's forwards and backwards are joint."""
         accelerator = self.run.trainer.accelerator
-        self._replace(self._causal, "forward", self._causal_forward(self._causal.forward))
-        self._replace(self.backbone, "forward", self._backbone_forward(self.backbone.forward))
-        self._replace(accelerator, "backward", self._backward(accelerator.backward))
+        trainer = self.run.trainer
+        trainer.is_joint, trainer.filters_losses = True, trainer.args.logging_nan_inf_filter
+        trainer.args.logging_nan_inf_filter = False  # training_step does it without waiting for the device
+        self._undo.append(self._leave)
+        self._undo += [
+            replace(trainer.model, "train", self._train_mode(trainer.model.train)),
+            replace(self._causal, "forward", self._causal_forward(self._causal.forward)),
+            replace(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
+            replace(accelerator, "backward", self._backward(accelerator.backward)),
+        ]
 
     def update_in(self, weights: Tensor, gradients: Tensor, moments: Mapping[str, Tensor], changed: Callable[[], None]) -> None:
-        """Clip and update this run's row of a block at once, instead of tensor by tensor.
+        """This run's weights are a row of a block: they are clipped and updated at once where the optimizer allows.
 
         Args:
             weights: The row, [p].
@@ -80,14 +87,37 @@ class Member:
             moments: The rows, [p] each.
             changed: To be called after each update.
         """
+        trainer = self.run.trainer
+
+        def zero(set_to_none: bool = True) -> None:
+            gradients.zero_()  # the parameters' gradients stay views of the row
+
+        self._undo_updates = [replace(trainer.model, "zero_grad", zero)]
+        if trainer.model_wrapped is not trainer.model:
+            self._undo_updates.append(replace(trainer.model_wrapped, "zero_grad", zero))
         if self._updates is not None:
-            self._undo_updates = self._updates.use(weights, gradients, moments, changed)
+            self._undo_updates.append(self._updates.use(weights, gradients, moments, changed))
+        else:
+            step = trainer.optimizer.step
+
+            @functools.wraps(step)
+            def stepped(*args: Any, **kwargs: Any) -> Any:
+                done = step(*args, **kwargs)
+                changed()
+                return done
+
+            self._undo_updates.append(replace(trainer.optimizer, "step", stepped))
 
     def update_alone(self) -> None:
-        """The trainer's own optimizer works on the weights again."""
-        if self._undo_updates is not None:
-            self._undo_updates()
-            self._undo_updates = None
+        """The trainer's own optimizer works on tensors of the run's own again."""
+        for undo in reversed(self._undo_updates):
+            undo()
+        self._undo_updates.clear()
+
+    def _leave(self) -> None:
+        trainer = self.run.trainer
+        trainer.args.logging_nan_inf_filter = trainer.filters_losses
+        trainer.is_joint = trainer.filters_losses = False
 
     def detach(self) -> None:
         """Everything is the trainer's own again."""
@@ -95,18 +125,6 @@ class Member:
             undo()
         self._undo.clear()
         self.graphs = []
-
-    def _replace(self, owner: Any, name: str, function: Any) -> None:
-        was = owner.__dict__.get(name)
-
-        def undo() -> None:
-            if was is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, was)
-
-        setattr(owner, name, function)
-        self._undo.append(undo)
 
     # ---- the run's side
 
@@ -139,6 +157,16 @@ class Member:
             return BaseModelOutputWithPast(last_hidden_state=request.result["last_hidden_state"])
 
         return forward
+
+    def _train_mode(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        """Training mode is set anew for every micro-step, module by module, though nothing has changed it."""
+
+        @functools.wraps(own)
+        def train(mode: bool = True) -> Any:
+            model = self.run.trainer.model
+            return model if model.training == mode else own(mode)
+
+        return train
 
     def _backward(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(own)

@@ -15,6 +15,20 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 
+def replace(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+    """Let a method of one object be another function. Returns what undoes this."""
+    was = owner.__dict__.get(name)
+
+    def undo() -> None:
+        if was is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, was)
+
+    setattr(owner, name, function)
+    return undo
+
+
 def updates_of(trainer: Any) -> Updates | None:
     """For trainers whose updates are AdamW's, the same for all weights; None for all others."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
@@ -92,27 +106,16 @@ class Updates:
         update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
         optimizer._opt_called = True  # type: ignore[attr-defined]
 
-        def zero(set_to_none: bool = True) -> None:
-            gradients.zero_()
-
         replaced = [
             (trainer, "_clip_grad_norm", clip),
             (trainer, "_get_grad_norm", norm_of),
             (optimizer, "step", update),
-            (trainer.model, "zero_grad", zero),
-            (trainer.model_wrapped, "zero_grad", zero),
         ]
-        before = []
-        for owner, name, function in replaced:
-            before.append((owner, name, owner.__dict__.get(name)))
-            setattr(owner, name, function)
+        undos = [replace(owner, name, function) for owner, name, function in replaced]
 
         def undo() -> None:
-            for owner, name, was in reversed(before):
-                if was is None:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, was)
+            for one in undos:
+                one()
             for state in states:
                 state["step"] = step.clone()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import torch
 
 from rf_notebook.core.run import Generation
 from rf_notebook.core.values import Json
@@ -93,21 +96,79 @@ class Method(Protocol):
 
 
 class RunTrainer:
-    """Comes before trl's trainer among the bases and takes three side effects away.
+    """Comes before trl's trainer among the bases: takes side effects away, and in joint steps what makes the CPU wait.
 
-    Telemetry, model cards, and a collection of the whole process's garbage before the first step
+    Side effects are telemetry, model cards, and a collection of the whole process's garbage before the first step
     (``Accelerator.free_memory`` of an accelerator that holds nothing yet, 0.3 s a run).
     """
 
+    is_joint = False
+    """Whether the trainer is inside a turn of joint steps; its figures are then read from the device when logged."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.accelerator.free_memory = lambda *objects: list(objects)  # type: ignore[attr-defined]
+        trainer: Any = self
+        trainer.accelerator.free_memory = lambda *objects: list(objects)
+        # Copies from page-locked memory need not be waited for.
+        trainer.accelerator.dataloader_config.non_blocking |= trainer.args.dataloader_pin_memory
+        # Counted anew for every micro-step otherwise, over all modules.
+        trainer.model.num_parameters = functools.cache(trainer.model.num_parameters)
+        self._waiting: list[tuple[list[Any], int]] = []
+        self._waiting_tokens: list[Any] = []
 
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """A checkpoint inside an experiment is no publication."""
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """In joint steps a loss that is no number is left out on the device, as ``logging_nan_inf_filter`` does after waiting.
+
+        Source: transformers 5.23, ``Trainer._run_epoch``.
+        """
+        trainer: Any = super()
+        loss = trainer.training_step(*args, **kwargs)
+        if not self.is_joint or not self.filters_losses:
+            return loss
+        me: Any = self
+        instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)
+        return torch.where(torch.isfinite(loss), loss, instead)
+
+    filters_losses = False
+    """The user's ``logging_nan_inf_filter``, while it is off because the trainer is in joint steps."""
+
+    def take_later(self, name: str, value: Any) -> None:
+        """A metric of a training step that is still being computed on the device, a number."""
+        me: Any = self
+        values = me._metrics["train"][name]
+        self._waiting.append((values, len(values)))
+        values.append(value)
+
+    def count_tokens_later(self, tokens: Any) -> None:
+        """Tokens of a training step, a number on the device."""
+        self._waiting_tokens.append(tokens)
+
+    def settle(self) -> None:
+        """Read from the device what steps have left there, all at once."""
+        if not self._waiting and not self._waiting_tokens:
+            return
+        me: Any = self
+        numbers = [values[place].double() for values, place in self._waiting]
+        settled = torch.stack([*numbers, *(tokens.double() for tokens in self._waiting_tokens)]).tolist()
+        for (values, place), number in zip(self._waiting, settled, strict=False):
+            values[place] = number
+        if self._waiting_tokens:
+            me._total_train_tokens += int(sum(settled[len(numbers) :]))
+            me._metrics["train"]["num_tokens"] = [me._total_train_tokens]
+        self._waiting.clear()
+        self._waiting_tokens.clear()
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """See Trainer."""
+        self.settle()
+        trainer: Any = super()
+        trainer.log(*args, **kwargs)
 
 
 def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +195,7 @@ def preparation_settings(arguments: Any, names: tuple[str, ...], tokenizer: Any)
 
 def counters(trainer: Any) -> dict[str, Any]:
     """What every trainer of trl counts between two logs, and over the whole run."""
+    trainer.settle()
     return {
         "total_train_tokens": int(trainer._total_train_tokens),
         "train_metrics": {name: list(values) for name, values in trainer._metrics["train"].items()},

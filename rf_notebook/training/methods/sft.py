@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.core.run import Generation
@@ -58,6 +59,31 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
             "chat_template": getattr(self, "chat_template", None),
         }
         return self._prepared_datasets.get(dataset, settings, make)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """What trl computes; in joint steps its metrics stay on the device until they are logged.
+
+        Source: trl 1.16, ``SFTTrainer.compute_loss``, for one process and a model without experts.
+        """
+        plain = self.compute_loss_func is None and self.label_smoother is None and not self.aux_loss_enabled
+        known = "attention_mask" in inputs and self.args.loss_type in ("nll", "dft")
+        if not (self.is_joint and self.model.training and plain and known) or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs["use_cache"] = False
+        outputs = model(**inputs, fused_lm_head=True)
+        per_token_loss = -outputs.log_probs
+        if self.args.loss_type == "dft":
+            per_token_loss = per_token_loss * outputs.log_probs.exp().detach()
+        num_valid = outputs.label_mask.sum()
+        num_tokens = num_valid if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        loss = per_token_loss.sum() / num_tokens.clamp(min=1)
+        divisor = num_valid.clamp(min=1)  # the sums are zero where nothing is valid
+        self.take_later("entropy", outputs.entropy.detach().sum() / divisor)
+        self.take_later("mean_token_accuracy", outputs.is_top1.sum() / divisor)
+        self.count_tokens_later(inputs["attention_mask"].sum())
+        return loss
 
 
 class SFT:
