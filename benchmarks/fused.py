@@ -177,7 +177,7 @@ def plain_seconds(base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: in
 
             profile = cProfile.Profile()
             profile.runcall(trainer.train)
-            with open(os.environ["RF_BENCH_PROFILE_PLAIN"], "w") as file:
+            with Path(os.environ["RF_BENCH_PROFILE_PLAIN"]).open("w") as file:
                 pstats.Stats(profile, stream=file).sort_stats("tottime").print_stats(40)
         else:
             trainer.train()
@@ -197,9 +197,7 @@ def engine_of(
             Path(folder), ExperimentData(rows, None), objects, lambda _config: (base, tiny_tokenizer()), num_chunks=1
         )
         store = MemoryStore()
-        engine = Engine(
-            store, runner, ExperimentState(), fence=store.acquire(this_process()), execution=execution
-        )
+        engine = Engine(store, runner, ExperimentState(), fence=store.acquire(this_process()), execution=execution)
         configs = []
         for i in range(shape.configs):
             own = arguments(shape, steps, **more) | {"learning_rate": 1e-4 * (i + 1), "seed": i + 1}
@@ -275,7 +273,9 @@ def measure_speed(report: Report) -> None:
                 report.row(f"{shape}: compiled, tokens a second", shape.tokens / compiled, "1/s")
                 CompiledLayers.after = None
             if _ON_GPU:
-                report.row(f"{shape}: model flops used", 4 * weights * shape.tokens / joint / _PEAK_FLOPS, "of the peak")
+                report.row(
+                    f"{shape}: model flops used", 4 * weights * shape.tokens / joint / _PEAK_FLOPS, "of the peak"
+                )
     report.conditions = {
         "weights": weights,
         "dtype": "bfloat16" if _ON_GPU else "float32",
@@ -305,7 +305,7 @@ def _profiled(folder: str | None) -> Iterator[Callable[[int], None]]:
         if step == 16:
             profile.disable()
             count += 1
-            with open(Path(folder) / f"profile{count}.txt", "w") as file:
+            with (Path(folder) / f"profile{count}.txt").open("w") as file:
                 stats = pstats.Stats(profile, stream=file)
                 stats.sort_stats("cumulative").print_stats(70)
                 stats.sort_stats("tottime").print_stats(50)

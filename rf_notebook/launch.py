@@ -25,11 +25,11 @@ from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.engine.keep import Keep
+from rf_notebook.planning.fusion import Execution
 
 if TYPE_CHECKING:
     from rf_notebook.training.datasets import ExperimentData
 
-_EXECUTIONS = ("exact",)
 _DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 _MOST_SAMPLES = 20
 
@@ -78,9 +78,10 @@ def prepare(
     _check_seed("seed", seed)
     if data_seed is not None:
         _check_seed("data_seed", data_seed)
-    if execution not in _EXECUTIONS:
+    if execution not in tuple(Execution):
+        known = tuple(map(str, Execution))
         raise ConfigError(
-            f"run_fit(execution={execution!r}) is not possible; this version trains execution='exact' only."
+            f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), known)}"
         )
     if keep not in tuple(Keep):
         raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
@@ -111,7 +112,7 @@ def prepare(
         num_chunks=num_chunks,
         seed=seed,
         data_seed=data_seed,
-        execution=execution,
+        execution=str(execution),
         keep=str(keep),
         data=data.fingerprint(),
         versions=versions(),

@@ -243,6 +243,8 @@ def runs_frame(state: ExperimentState) -> pd.DataFrame:
                 "steps": handle.steps,
                 "samples": handle.samples,
                 "progress": handle.progress,
+                "fused_with": list(record.fused_with),
+                "alone_because": record.alone_because,
                 "error": handle.error,
                 **flat,
             }

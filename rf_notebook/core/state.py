@@ -97,6 +97,8 @@ class LiveRun:
 
     progress: Progress
     points: list[MetricPoint] = field(default_factory=list)
+    fused_with: tuple[int, ...] = ()
+    """With which runs it is in joint steps."""
 
 
 class ExperimentState:

@@ -371,7 +371,12 @@ class Engine:
 
     def _train_together(self, group: Sequence[RunRecord], steps: int | None = None) -> None:
         """A turn of several runs in joint steps; each that is done with its chunk is committed as ever."""
-        self._in_chunk.update(record.run_id for record in group)
+        ids = [record.run_id for record in group]
+        self._in_chunk.update(ids)
+        for record in group:
+            live = self.state.live.setdefault(record.run_id, LiveRun(record.progress))
+            live.fused_with = tuple(run_id for run_id in ids if run_id != record.run_id)
+        self.publisher.changed()
         for run_id in self._runner.train_together([self._request(record, steps) for record in group]):
             self._train(self.state.record(run_id))
 

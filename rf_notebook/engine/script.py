@@ -38,9 +38,9 @@ class Script:
             return None
         first = self._coming[0]
         record = state.runs.get(first.operation.run_id)
-        if record is not None and record.state in READY:
-            if first.run_state is RunState.FAILED or steps_of(record.run_id) < first.steps:
-                return None
+        is_going = record is not None and record.state in READY
+        if is_going and (first.run_state is RunState.FAILED or steps_of(first.operation.run_id) < first.steps):
+            return None
         return self._coming.popleft()
 
     def next_steps(self, run_id: int) -> int | None:

@@ -37,9 +37,7 @@ def group_of(run_id: int, waiting: Iterable[Fusible]) -> tuple[int, ...]:
     chosen = runs[run_id]
     if chosen.key is None:
         return (run_id,)
-    return tuple(
-        sorted(r.run_id for r in runs.values() if r.key == chosen.key and r.chunks_done == chosen.chunks_done)
-    )
+    return tuple(sorted(r.run_id for r in runs.values() if r.key == chosen.key and r.chunks_done == chosen.chunks_done))
 
 
 #: Steps that are trained, and not timed, before those that are: trainers are built in them.

@@ -170,12 +170,12 @@ class KernelRunner:
 
     def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
         """See ChunkRunner."""
-        held = self._held.get(run_id)
-        if held is not None and held.hindrance is not None:
-            return Fusibility(None, held.hindrance)
         key = config.digest()
         if key not in self._fusibility:
             self._fusibility[key] = fusibility_of(config)
+        held = self._held.get(run_id)
+        if held is not None and held.hindrance is not None and self._fusibility[key].key is not None:
+            return Fusibility(None, held.hindrance)
         return self._fusibility[key]
 
     def train_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import READY, RunState
-from rf_notebook.core.state import ExperimentState, RunRecord
+from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.runs import best_of, direction, etas, scale_of, varying_knobs
 from rf_notebook.widgets.series import ExperimentSeries
@@ -47,6 +47,8 @@ class RunRow:
     own_bytes: int
     parent_id: int | None
     is_warm: bool
+    joint: str
+    """With which runs it trains in joint steps, or why alone; empty where all train in turns."""
     error: str | None
 
 
@@ -101,7 +103,7 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
     best = frozenset(best_of(by_scale, direction(metric)).values()) if metric else frozenset()
     return RunsView(
         rows=rows,
-        columns=tuple(_columns(knobs, metrics)),
+        columns=tuple(_columns(knobs, metrics, shows_joint=any(row.joint for row in rows))),
         metric=metric,
         best_runs=best,
         scales=tuple(sorted(by_scale)),
@@ -220,8 +222,16 @@ def _row(
         own_bytes=record.own_bytes,
         parent_id=record.parent_id,
         is_warm=record.warm_start is not None,
+        joint=_joint(record, live),
         error=None if record.failure is None else record.failure.message,
     )
+
+
+def _joint(record: RunRecord, live: LiveRun | None) -> str:
+    others = live.fused_with if live is not None and live.fused_with else record.fused_with
+    if others:
+        return "with " + ", ".join(map(str, others))
+    return f"alone: {record.alone_because}" if record.alone_because else ""
 
 
 def _is_behind(state: ExperimentState, record: RunRecord) -> bool:
@@ -229,7 +239,7 @@ def _is_behind(state: ExperimentState, record: RunRecord) -> bool:
     return bool(others) and record.progress.samples < min(others)
 
 
-def _columns(knobs: Sequence[str], metrics: Sequence[str]) -> Iterable[Column]:
+def _columns(knobs: Sequence[str], metrics: Sequence[str], *, shows_joint: bool) -> Iterable[Column]:
     yield Column(key="run", title="run", value=lambda r: r.run_id, text=lambda r: str(r.run_id), is_text=True)
     yield Column(
         key="state",
@@ -255,6 +265,8 @@ def _columns(knobs: Sequence[str], metrics: Sequence[str]) -> Iterable[Column]:
         text=lambda r: number(r.samples_per_second),
     )
     yield Column(key="memory", title="memory", value=lambda r: r.own_bytes or None, text=lambda r: size(r.own_bytes))
+    if shows_joint:
+        yield Column(key="joint", title="joint", value=lambda r: r.joint, text=lambda r: r.joint, is_text=True)
     yield Column(
         key="parent",
         title="parent",

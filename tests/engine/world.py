@@ -34,7 +34,9 @@ class World:
     def open(self, **engine: Any) -> None:
         fence = self.store.acquire(this_process(), take_over=True)
         self.runner = FakeRunner(self.folder, **self.runner_options)
-        self.engine = Engine(self.store, self.runner, fold(self.store.read()), fence=fence, execution=self.execution, **engine)
+        self.engine = Engine(
+            self.store, self.runner, fold(self.store.read()), fence=fence, execution=self.execution, **engine
+        )
         self.runner.listener = self.engine.on_live
         self.state = self.engine.state
 

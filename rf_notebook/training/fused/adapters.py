@@ -30,12 +30,12 @@ class LoraWeights:
     @property
     def down(self) -> nn.Parameter:
         """[r, in], LoRA's A."""
-        return self.layer.lora_A[self.adapter].weight  # type: ignore[no-any-return]
+        return self.layer.lora_A[self.adapter].weight
 
     @property
     def up(self) -> nn.Parameter:
         """[out, r], LoRA's B."""
-        return self.layer.lora_B[self.adapter].weight  # type: ignore[no-any-return]
+        return self.layer.lora_B[self.adapter].weight
 
     @property
     def scaling(self) -> float:
@@ -68,6 +68,10 @@ class Adapter:
         """Equal for adapters that can lie in one block."""
         layers = ((path, tuple(w.down.shape), tuple(w.up.shape), w.down.dtype) for path, w in self.weights.items())
         return (*layers, self.moments is not None)
+
+
+#: Gives the tensor of an adapter that belongs to one of its parameters: the parameter itself, or a moment of it.
+TensorOf = Callable[[Adapter, nn.Parameter], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class AdapterBlock:
         """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
         self._scales: dict[tuple[str, torch.dtype], Tensor] = {}
         self._forms: dict[torch.dtype, _Form] = {}
-        self._house(self.weights, lambda _adapter, parameter: parameter)
+        self._house(self.weights, _weight)
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
             for parameter, view in zip(adapter.parameters(), self._views(row), strict=True):
                 if parameter.grad is not None:
@@ -129,19 +133,14 @@ class AdapterBlock:
         if first.moments is not None:
             for name in ("exp_avg", "exp_avg_sq"):
                 self.moments[name] = torch.zeros_like(self.weights)
-                self._house(self.moments[name], lambda adapter, parameter, name=name: adapter.moments(parameter)[name])
+                self._house(self.moments[name], _moment(name))
 
     def leave(self, *, is_mid_step: bool) -> None:
         """Give every adapter tensors of its own again; the gradients, too, if members are inside a step."""
         self._forms.clear()
-        for flat, tensor_of in (
-            (self.weights, lambda _adapter, parameter: parameter),
-            *((flat, lambda a, p, name=name: a.moments(p)[name]) for name, flat in self.moments.items()),
-        ):
-            for adapter, row in zip(self._adapters, flat, strict=True):
-                own = row.clone()
-                for parameter, view in zip(adapter.parameters(), self._views(own), strict=True):
-                    tensor_of(adapter, parameter).data = view
+        self._move_out(self.weights, _weight)
+        for name, flat in self.moments.items():
+            self._move_out(flat, _moment(name))
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
             own = row.clone() if is_mid_step else row
             for parameter, view in zip(adapter.parameters(), self._views(own), strict=True):
@@ -166,15 +165,18 @@ class AdapterBlock:
         torch._foreach_add_([own for own, _ in pairs], [new for _, new in pairs])
 
     def scale(self, path: str, dtype: torch.dtype) -> Tensor:
-        """What each member's update of a layer is multiplied by, [k, 1, 1]; dropout's share is made up for here."""
+        """What each member's update of a layer is multiplied by, [k, 1, 1]."""
         key = (path, dtype)
         if key not in self._scales:
-            weights = [adapter.weights[path] for adapter in self._adapters]
-            factors = [one.scaling / (1.0 - one.dropout) for one in weights]
+            factors = [adapter.weights[path].scaling for adapter in self._adapters]
             self._scales[key] = torch.tensor(factors, dtype=dtype, device=self.weights.device).view(-1, 1, 1)
         return self._scales[key]
 
-    def _house(self, flat: Tensor, tensor_of: Callable[[Adapter, nn.Parameter], Tensor]) -> None:
+    def shares(self, path: str) -> list[float]:
+        """What the inputs of a layer that each member's dropout keeps are raised by."""
+        return [1.0 / (1.0 - adapter.weights[path].dropout) for adapter in self._adapters]
+
+    def _house(self, flat: Tensor, tensor_of: TensorOf) -> None:
         """Copy a tensor of each parameter to its place, and let it be a view of that place."""
         for adapter, row in zip(self._adapters, flat, strict=True):
             tensors = [tensor_of(adapter, parameter) for parameter in adapter.parameters()]
@@ -183,9 +185,27 @@ class AdapterBlock:
             for tensor, view in zip(tensors, views, strict=True):
                 tensor.data = view
 
+    def _move_out(self, flat: Tensor, tensor_of: TensorOf) -> None:
+        """The inverse of ``_house``: the tensors are views of a row of the adapter's own."""
+        for adapter, row in zip(self._adapters, flat, strict=True):
+            for parameter, view in zip(adapter.parameters(), self._views(row.clone()), strict=True):
+                tensor_of(adapter, parameter).data = view
+
     def _views(self, row: Tensor) -> Iterator[Tensor]:
         for place in self._places:
             yield row[place.start : place.stop].view(place.shape)
+
+
+def _weight(_adapter: Adapter, parameter: nn.Parameter) -> Tensor:
+    return parameter
+
+
+def _moment(name: str) -> TensorOf:
+    def moment(adapter: Adapter, parameter: nn.Parameter) -> Tensor:
+        assert adapter.moments is not None
+        return adapter.moments(parameter)[name]
+
+    return moment
 
 
 def _stacked(flat: Tensor, places: Sequence[_Place]) -> Iterator[Tensor]:

@@ -35,7 +35,7 @@ class CompiledLayers:
                 if layer._compiled_call_impl is None:
                     layer.compile(dynamic=False)
             else:
-                layer._compiled_call_impl = None  # type: ignore[assignment]
+                layer._compiled_call_impl = None
 
     def _is_due(self, shape: Any) -> bool:
         if self.after is None or not torch.cuda.is_available():

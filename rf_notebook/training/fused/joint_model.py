@@ -32,6 +32,8 @@ class Counts:
     """What a joint model has done; tests and benchmarks read it."""
 
     forwards: int = 0
+    requests: int = 0
+    """That were answered by them."""
     backwards: int = 0
     rows: int = 0
     tokens: int = 0
@@ -142,6 +144,7 @@ class JointModel:
         if first.needs_grad:
             graph.outputs = [one for one in outputs if one[1].requires_grad]
         self.counts.forwards += 1
+        self.counts.requests += len(ordered)
         self.counts.rows += sum(request.rows for request in ordered)
         self.counts.tokens += sum(request.rows for request in ordered) * length
         return graph
@@ -199,9 +202,7 @@ class JointModel:
     def _sorting(self, request: Forward, stacked: Stacked) -> tuple[int, int]:
         return stacked.place[request.member] if request.uses_adapter else (len(stacked.blocks), 0)
 
-    def _graph(
-        self, requests: Sequence[Forward], rows: Sequence[slice], length: int, stacked: Stacked
-    ) -> Graph:
+    def _graph(self, requests: Sequence[Forward], rows: Sequence[slice], length: int, stacked: Stacked) -> Graph:
         """Who adds what where."""
         graph = Graph(list(requests), {})
         adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
@@ -224,6 +225,7 @@ class JointModel:
                     up=up if index is None else up[index],
                     scale=scale if index is None else scale[index],
                     kept=_kept(path, [r for r, _ in own], length) if _drops(path, own) else None,
+                    made_up=_made_up(block.shares(path), own, members) if _drops(path, own) else None,
                 )
                 graph.parts.setdefault(path, []).append(part)
         return graph
@@ -315,6 +317,11 @@ def _joint_mask(requests: Sequence[Forward], length: int) -> Tensor | None:
 
 def _drops(path: str, own: Sequence[tuple[Forward, slice]]) -> bool:
     return any(path in request.kept for request, _ in own)
+
+
+def _made_up(shares: Sequence[float], own: Sequence[tuple[Forward, slice]], members: Sequence[int]) -> Tensor:
+    factors = [shares[member] for (request, _), member in zip(own, members, strict=True) for _ in range(request.rows)]
+    return torch.tensor(factors, device=own[0][0].input_ids.device).view(-1, 1, 1)
 
 
 def _kept(path: str, requests: Sequence[Forward], length: int) -> Tensor:

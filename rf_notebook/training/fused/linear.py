@@ -30,6 +30,8 @@ class Part(NamedTuple):
     """What each member's update is multiplied by, [k, 1, 1]."""
     kept: Tensor | None
     """Where a member has dropout: which inputs stay, [rows, l, in]."""
+    made_up: Tensor | None
+    """By how much those that stay are raised to make up for the others, [rows, 1, 1] in float32."""
 
 
 class StackedLinear(nn.Module):
@@ -61,10 +63,12 @@ class StackedLinear(nn.Module):
 
 
 def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
+    """With the roundings of peft's own forward: after A, after B, after the sum."""
     down, up, scale = part.down, part.up, part.scale
-    inputs = x.to(down.dtype)
-    if part.kept is not None:
-        inputs = inputs * part.kept
+    if part.kept is None or part.made_up is None:
+        inputs = x.to(down.dtype)
+    else:
+        inputs = (x.float() * part.kept * part.made_up).to(down.dtype)
     if len(set(part.rows)) == 1:
         return _batched(inputs, y, down, up, scale)
     if _groups(inputs, down, up):
@@ -75,11 +79,8 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
 def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> Tensor:
     """All members have equally many tokens: one product over the members for each of A and B."""
     k = down.shape[0]
-    inner = torch.bmm(x.reshape(k, -1, x.shape[-1]), down.mT) * scale
-    flat = y.reshape(k, -1, y.shape[-1])
-    if flat.dtype == inner.dtype:
-        return torch.baddbmm(flat, inner, up.mT).view(y.shape)
-    return (flat + torch.bmm(inner, up.mT)).to(y.dtype).view(y.shape)
+    update = torch.bmm(torch.bmm(x.reshape(k, -1, x.shape[-1]), down.mT), up.mT)
+    return torch.addcmul(y.reshape(k, -1, y.shape[-1]), update, scale).to(y.dtype).view(y.shape)
 
 
 def _groups(x: Tensor, down: Tensor, up: Tensor) -> bool:
@@ -93,15 +94,15 @@ def _grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, toke
     counts = torch.tensor(tokens, device=x.device)
     ends = counts.cumsum(0).to(torch.int32)
     inner = nn.functional.grouped_mm(x.reshape(-1, x.shape[-1]), down.mT, offs=ends)
-    inner = inner * scale.view(-1).repeat_interleave(counts, output_size=sum(tokens)).unsqueeze(1)
-    delta = nn.functional.grouped_mm(inner, up.mT, offs=ends)
-    return (y.reshape(-1, y.shape[-1]) + delta).to(y.dtype).view(y.shape)
+    update = nn.functional.grouped_mm(inner, up.mT, offs=ends)
+    factor = scale.view(-1).repeat_interleave(counts, output_size=sum(tokens)).unsqueeze(1)
+    return torch.addcmul(y.reshape(-1, y.shape[-1]), update, factor).to(y.dtype).view(y.shape)
 
 
 def _one_by_one(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]) -> Tensor:
     """The reference for every other way: a pair of products a member."""
     parts = []
     for part, own, a, b, factor in zip(x.split(list(rows)), y.split(list(rows)), down, up, scale, strict=True):
-        update = nn.functional.linear(nn.functional.linear(part, a) * factor, b)
-        parts.append((own + update).to(y.dtype))
+        update = nn.functional.linear(nn.functional.linear(part, a), b)
+        parts.append(torch.addcmul(own, update, factor).to(y.dtype))
     return torch.cat(parts)

@@ -59,12 +59,12 @@ class Forward:
 
     @property
     def rows(self) -> int:
-        """b."""
+        """How many rows."""
         return int(self.input_ids.shape[0])
 
     @property
     def length(self) -> int:
-        """l."""
+        """Tokens of each row, with the run's own padding."""
         return int(self.input_ids.shape[1])
 
 

@@ -106,7 +106,7 @@ class Updates:
         update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
         optimizer._opt_called = True  # type: ignore[attr-defined]
 
-        replaced = [
+        replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             (trainer, "_clip_grad_norm", clip),
             (trainer, "_get_grad_norm", norm_of),
             (optimizer, "step", update),

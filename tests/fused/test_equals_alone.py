@@ -1,0 +1,143 @@
+"""Runs in joint steps give what they give alone, up to the rounding of another order of sums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.events import ChunkTrained
+from rf_notebook.core.run import RunConfig, RunState
+from rf_notebook.planning.fusion import Execution
+from tests.exactness.harness import turn_all
+from tests.fused.world import config, engine_over, figures, joint_forwards, mixed_group
+
+pytestmark = pytest.mark.slow
+
+
+def trained(folder: Path, configs: list[RunConfig], objects: Objects, execution: Execution) -> tuple[Any, Any]:
+    engine = engine_over(folder, configs, objects, execution)
+    turn_all(engine)
+    for record in engine.state.runs.values():
+        assert record.state is RunState.COMPLETED, record.failure
+    return engine, engine._runner.results  # type: ignore[attr-defined]
+
+
+def micro_steps(engine: Any) -> list[int]:
+    records = engine.state.runs.values()
+    return [r.progress.steps * r.config.training.get("gradient_accumulation_steps", 1) for r in records]
+
+
+def company(engine: Any, run_id: int) -> list[tuple[int, ...]]:
+    """With whom a run trained, turn by turn."""
+    events = [recorded.event for recorded in engine._store.read()]
+    return [e.fused_with for e in events if isinstance(e, ChunkTrained) and e.run_id == run_id]
+
+
+def weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> float:
+    assert ours.keys() == alone.keys()
+    return max((ours[name] - alone[name]).abs().max().item() for name in alone)
+
+
+def losses(engine: Any, run_id: int) -> list[float]:
+    return [metrics["loss"] for _, metrics in figures(engine, run_id) if "loss" in metrics]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mixed_groups_in_float32(seed: int, tmp_path: Path) -> None:
+    objects = Objects()
+    configs = mixed_group(seed, objects)
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    for run_id, record in joint.state.runs.items():
+        assert tuple(other for other in joint.state.runs if other != run_id) in company(joint, run_id)
+        assert record.alone_because == ""
+        before, now = losses(alone, run_id), losses(joint, run_id)
+        assert len(now) == len(before)
+        # GRPO's loss is a sum of advantages of about one that cancel; all others are of their own size.
+        scale = 1.0 if record.config.method == "GRPO" else 0.0
+        assert all(abs(x - y) <= 1e-6 * max(abs(x), scale) for x, y in zip(before, now, strict=True))
+        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
+    forwards, answered = joint_forwards(joint)
+    assert answered > 1.5 * forwards, "groups were really joint"
+    assert answered > 0.8 * sum(micro_steps(joint)), "and nearly all that was trained, was trained so"
+
+
+def test_all_metrics_of_a_group_are_those_of_its_runs_alone(tmp_path: Path) -> None:
+    objects = Objects()
+    configs = [
+        config(method, objects, adapter={"lora_dropout": 0.1}, training={"seed": seed, "logging_steps": 3})
+        for seed, method in enumerate(["SFT", "SFT", "DPO", "GRPO"])
+    ]
+    alone, _ = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, _ = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    for run_id in alone.state.runs:
+        for (step, before), (at, now) in zip(figures(alone, run_id), figures(joint, run_id), strict=True):
+            assert (step, before.keys()) == (at, now.keys())
+            assert now == pytest.approx(before, rel=2e-5, abs=2e-6)
+            assert now.get("num_tokens") == before.get("num_tokens")
+
+
+def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_path: Path) -> None:
+    objects = Objects()
+
+    def configs(**more: Any) -> list[RunConfig]:
+        training = {"bf16": True, "per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | more
+        adapters = [{"r": r, "target_modules": "all-linear"} for r in (4, 8, 8, 16)]
+        return [
+            config("SFT", objects, adapter=adapter, training=training | {"seed": seed})
+            for seed, adapter in enumerate(adapters)
+        ]
+
+    alone, alone_results = trained(tmp_path / "alone", configs(), objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs(), objects, Execution.FUSED)
+    padded, padded_results = trained(tmp_path / "padded", configs(pad_to_multiple_of=64), objects, Execution.EXACT)
+    for run_id in alone.state.runs:
+        assert joint.state.record(run_id).fused_with
+        before = losses(alone, run_id)
+        by_joining = max(abs(x - y) for x, y in zip(before, losses(joint, run_id), strict=True))
+        by_padding = max(abs(x - y) for x, y in zip(before, losses(padded, run_id), strict=True))
+        assert by_joining <= 2 * by_padding, (by_joining, by_padding)
+        weights = alone_results[run_id]["weights"]
+        by_joining = weights_apart(joint_results[run_id]["weights"], weights)
+        by_padding = weights_apart(padded_results[run_id]["weights"], weights)
+        assert by_joining <= 2 * by_padding, (by_joining, by_padding)
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+def test_a_plain_loss_function_s_logits_come_from_a_joint_backbone(tmp_path: Path) -> None:
+    objects = Objects()
+    configs = [
+        config("SFT", objects, adapter={}, training={"seed": seed, "label_smoothing_factor": 0.1}) for seed in range(3)
+    ]
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    forwards, answered = joint_forwards(joint)
+    assert answered == 3 * forwards > 0
+    for run_id in alone.state.runs:
+        assert losses(joint, run_id) == pytest.approx(losses(alone, run_id), rel=1e-6)
+        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
+
+
+def test_those_that_cannot_train_alone_beside_a_group_exactly(tmp_path: Path) -> None:
+    objects = Objects()
+    configs = [
+        config("SFT", objects, adapter={"lora_dropout": 0.1}, training={"seed": 1}),
+        config("SFT", objects, adapter={"use_dora": True}, training={"seed": 2}),
+        config("SFT", objects, adapter={"r": 4}, training={"seed": 3}),
+        config("SFT", objects, adapter={"init_lora_weights": "pissa"}, training={"seed": 4}),
+        config("SFT", objects, adapter={"modules_to_save": ["lm_head"]}, training={"seed": 5}),
+    ]
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    records = joint.state.runs
+    assert (records[1].fused_with, records[3].fused_with) == ((3,), (1,))
+    assert records[2].alone_because == "DoRA scales the base weights by its own"
+    assert records[4].alone_because == "init_lora_weights='pissa' gives it base weights of its own"
+    assert records[5].alone_because == "modules_to_save trains copies of whole modules"
+    for run_id in (2, 4, 5):
+        assert figures(joint, run_id) == figures(alone, run_id)
+        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) == 0.0

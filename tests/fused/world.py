@@ -1,0 +1,115 @@
+"""Groups of configs of every kind that can train in joint steps, and engines over them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rf_notebook.automl.concrete import build_run_config
+from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.events import RunAdded
+from rf_notebook.core.ports import EventStore
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import fold
+from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.store.lease import this_process
+from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.tiny import create_tiny, preference_rows
+from rf_notebook.training.datasets import ExperimentData
+from tests.exactness.cases import ON_CPU, checksum
+from tests.exactness.harness import WatchedRunner
+
+ROWS = (preference_rows(16, 1), None)
+_TARGETS: list[Any] = [["q_proj", "v_proj"], ["k_proj"], ["gate_proj", "up_proj", "down_proj"], "all-linear"]
+
+
+def config(method: str, objects: Objects, *, adapter: dict[str, Any], training: dict[str, Any]) -> RunConfig:
+    """The config of a run, as a user would type it."""
+    common: dict[str, Any] = {"use_cpu": ON_CPU, "logging_steps": 1, "bf16": False, "learning_rate": 1e-3}
+    if method != "GRPO":
+        common["max_length"] = 64
+    else:
+        common |= {"num_generations": 4, "max_completion_length": 8, "per_device_train_batch_size": 4}
+    fields = RFModelConfig(
+        model_name="tiny",
+        peft_config=RFLoraConfig(**({"r": 8, "lora_alpha": 16, "target_modules": _TARGETS[0]} | adapter)),
+        training_args=TRAINING_CONFIGS[method](**(common | training)),
+        reward_funcs=[checksum] if method == "GRPO" else None,
+    ).given()
+    return build_run_config(fields, method, objects, seed=0)
+
+
+def mixed_group(seed: int, objects: Objects, **training: Any) -> list[RunConfig]:
+    """Six configs that differ in nearly everything, the same for the same seed."""
+    rng = random.Random(seed)
+    configs = []
+    for number in range(6):
+        method = "SFT" if number < 3 else rng.choice(["SFT", "SFT", "DPO", "GRPO"])
+        adapter = {
+            "r": rng.choice([2, 4, 8, 8]),
+            "lora_alpha": rng.choice([4, 8, 16]),
+            "lora_dropout": rng.choice([0.0, 0.05, 0.1, 0.3]),
+            "use_rslora": rng.random() < 0.3,
+            "target_modules": rng.choice(_TARGETS),
+        }
+        chosen: dict[str, Any] = {
+            "learning_rate": rng.choice([1e-4, 5e-4, 1e-3]),
+            "lr_scheduler_type": rng.choice(["linear", "cosine", "constant_with_warmup"]),
+            "warmup_steps": rng.choice([0, 2]),
+            "gradient_accumulation_steps": rng.choice([1, 1, 2, 3]),
+            "optim": rng.choice(["adamw_torch", "adamw_torch_fused", "adamw_torch_fused", "sgd", "adafactor"]),
+            "weight_decay": rng.choice([0.0, 0.1]),
+            "max_grad_norm": rng.choice([0.0, 0.3, 1.0]),
+            "gradient_checkpointing": rng.random() < 0.5,
+            "num_train_epochs": rng.choice([1, 2]),
+            "seed": rng.randrange(100),
+        }
+        if method != "GRPO":
+            chosen["per_device_train_batch_size"] = rng.choice([1, 2, 2, 3])
+        if chosen["optim"] == "sgd":
+            chosen["learning_rate"] = 0.1
+        if method == "SFT":
+            chosen["neftune_noise_alpha"] = rng.choice([None, None, None, 5.0])
+            chosen["loss_type"] = rng.choice(["nll", "nll", "dft"])
+        if method == "DPO":
+            chosen["loss_type"] = rng.choice(["sigmoid", "ipo", "robust"])
+            chosen["label_smoothing"] = 0.1
+        configs.append(config(method, objects, adapter=adapter, training=chosen | training))
+    return configs
+
+
+def engine_over(
+    folder: Path,
+    configs: Sequence[RunConfig],
+    objects: Objects,
+    execution: Execution,
+    *,
+    num_chunks: int = 2,
+    store: EventStore | None = None,
+    runner: type[WatchedRunner] = WatchedRunner,
+) -> Engine:
+    """An engine with a run for each config, or with those that the store has."""
+    store = store or MemoryStore()
+    known = store.read()
+    fence = store.acquire(this_process(), take_over=True)
+    made = runner(folder, ExperimentData(*ROWS), objects, create_tiny, num_chunks=num_chunks)
+    engine = Engine(store, made, fold(known), fence=fence, execution=execution)
+    made.listener = engine.on_live
+    if not known:
+        engine.commit([RunAdded(run_id=i, config=one) for i, one in enumerate(configs, start=1)])
+    return engine
+
+
+def joint_forwards(engine: Engine) -> tuple[int, int]:
+    """How many joint forwards the engine's runner has done, and how many forwards of runs they answered."""
+    counts = [model.counts for model in engine._runner._joint_models.values()]  # type: ignore[attr-defined]
+    return sum(one.forwards for one in counts), sum(one.requests for one in counts)
+
+
+def figures(engine: Engine, run_id: int) -> list[tuple[int, dict[str, float]]]:
+    """What was logged of a run."""
+    return [(p.step, dict(p.metrics)) for p in engine.state.record(run_id).all_points()]
