@@ -40,7 +40,7 @@ class Member:
         self.run = run
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the run's own mask the
         # joint step takes the kernels that the run takes alone, and rounds as they do.
-        self._needs_no_mask = pads_right and run.trainer.accelerator.device.type == "cuda"
+        self._needs_no_mask = pads_right and next(run.trainer.model.parameters()).device.type == "cuda"
         self._order = order
         trainer = run.trainer
         self._causal = trainer.model.get_base_model()
