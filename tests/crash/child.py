@@ -15,6 +15,7 @@ from rf_notebook.automl import List, RFDPOConfig, RFGRPOConfig, RFLoraConfig, RF
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.testing.tiny import create_tiny, preference_rows
 
+EXECUTION = os.environ.get("RF_CRASH_EXECUTION", "exact")
 TRAINING = {
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 2,
@@ -64,7 +65,9 @@ def experiment(folder: str) -> Experiment:
 
 
 def run(one: Experiment) -> None:
-    one.run_fit(searches(), create_tiny, preference_rows(24, 1), preference_rows(4, 2), num_chunks=3)
+    one.run_fit(
+        searches(), create_tiny, preference_rows(24, 1), preference_rows(4, 2), num_chunks=3, execution=EXECUTION
+    )
 
 
 class KillAt:

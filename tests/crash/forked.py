@@ -17,10 +17,14 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """A process that forks a life on request and tells how it ended."""
 
+    def __init__(self, execution: str) -> None:
+        self.execution = execution
+
     def __enter__(self) -> Server:
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "tests.crash.forked"],
             cwd=ROOT,
+            env=os.environ | {"RF_CRASH_EXECUTION": self.execution},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -13,6 +13,7 @@ from rf_notebook.core.events import RunAdded
 from rf_notebook.core.ports import EventStore
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
@@ -66,6 +67,7 @@ def start(
     num_chunks: int,
     store: EventStore | None = None,
     runner: Callable[..., KernelRunner] = WatchedRunner,
+    execution: Execution = Execution.EXACT,
 ) -> Engine:
     """An engine with a run for each name, or with the runs that the store has."""
     objects = Objects()
@@ -73,7 +75,7 @@ def start(
     known = store.read()
     fence = store.acquire(this_process(), take_over=True)
     made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
-    engine = Engine(store, made, fold(known), fence=fence)
+    engine = Engine(store, made, fold(known), fence=fence, execution=execution)
     made.listener = engine.on_live
     configs = [run_config(name, objects) for name in names]
     if not known:

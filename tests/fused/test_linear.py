@@ -46,7 +46,9 @@ def reference(base: nn.Module, parts: list[Part], x: torch.Tensor) -> torch.Tens
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("drops", [False, True])
 @pytest.mark.parametrize("rows", [(2, 2, 2), (1, 3, 2), (4,)])
-def test_a_layer_gives_what_a_loop_gives_and_so_do_its_gradients(rows: tuple[int, ...], drops: bool, device: str) -> None:
+def test_a_layer_gives_what_a_loop_gives_and_so_do_its_gradients(
+    rows: tuple[int, ...], drops: bool, device: str
+) -> None:
     part = made(rows, device, torch.float32, drops=drops, start=1)
     x = torch.randn(sum(rows) + 2, 5, 32, device=device).requires_grad_()
     base = nn.Linear(32, 16, device=device).requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +36,6 @@ class Counts:
     requests: int = 0
     """That were answered by them."""
     backwards: int = 0
-    rows: int = 0
     tokens: int = 0
     """With padding."""
     splits: int = 0
@@ -71,6 +71,8 @@ class JointModel:
         self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
         self._recomputes = False
+        self._too_many: float = math.inf
+        """Tokens of several runs, with padding, that did not fit into memory together."""
         self._compiled = CompiledLayers(self._tree, self.backbone)
         self.counts = Counts()
 
@@ -96,13 +98,17 @@ class JointModel:
         Returns:
             The graphs to go backward through; none without gradients.
         """
-        try:
-            graph = self._forward(requests, stacked)
-        except torch.OutOfMemoryError as error:
-            parts = self._parts(requests, error)
-        else:
-            return [graph] if graph.outputs else []
-        return [graph for part in parts for graph in self.forward(part, stacked)]
+        graphs: list[Graph] = []
+        waiting = self._fitting(requests)
+        while waiting:
+            part = waiting.pop(0)
+            try:
+                graph = self._forward(part, stacked)
+            except torch.OutOfMemoryError as error:
+                waiting[:0] = self._parts(part, error)
+            else:
+                graphs += [graph] if graph.outputs else []
+        return graphs
 
     def backward(self, graph: Graph, stacked: Stacked) -> None:
         """Go on from the leaves where the runs' own backwards ended, into the members' gradients."""
@@ -145,8 +151,7 @@ class JointModel:
             graph.outputs = [one for one in outputs if one[1].requires_grad]
         self.counts.forwards += 1
         self.counts.requests += len(ordered)
-        self.counts.rows += sum(request.rows for request in ordered)
-        self.counts.tokens += sum(request.rows for request in ordered) * length
+        self.counts.tokens += _tokens(ordered)
         return graph
 
     def _backward(self, graph: Graph) -> None:
@@ -238,10 +243,13 @@ class JointModel:
 
     def _parts(self, requests: Sequence[Forward], error: torch.OutOfMemoryError) -> list[Sequence[Forward]]:
         """How to try again after running out of memory: activations computed again, then fewer runs at a time."""
+        if len(requests) > 1:
+            self._too_many = min(self._too_many, _tokens(requests))
         error.__traceback__ = None
         memory.collect()
         if not self._recomputes and self._can_recompute():
             self._recompute(True)
+            self._too_many = math.inf
             return [requests]
         if len(requests) == 1:
             requests[0].error = torch.OutOfMemoryError(str(error))
@@ -249,6 +257,15 @@ class JointModel:
         self.counts.splits += 1
         half = len(requests) // 2
         return [requests[:half], requests[half:]]
+
+    def _fitting(self, requests: Sequence[Forward]) -> list[Sequence[Forward]]:
+        """The requests in parts that may fit, as far as earlier passes have shown."""
+        parts: list[list[Forward]] = [[]]
+        for request in requests:
+            if parts[-1] and _tokens([*parts[-1], request]) >= self._too_many:
+                parts.append([])
+            parts[-1].append(request)
+        return list(parts)
 
     def _can_recompute(self) -> bool:
         return bool(getattr(self._tree, "supports_gradient_checkpointing", False))
@@ -292,6 +309,10 @@ def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
         order.append(path)
 
     return note
+
+
+def _tokens(requests: Sequence[Forward]) -> int:
+    return sum(request.rows for request in requests) * max(request.length for request in requests)
 
 
 def _rows_of(requests: Sequence[Forward]) -> list[slice]:

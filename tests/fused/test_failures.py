@@ -1,0 +1,203 @@
+"""A member that fails, leaves or runs out of memory changes nobody else's figures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.operations import CloneRun, StopRun
+from rf_notebook.core.run import RunConfig, RunState
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.training.fused.joint_model import JointModel
+from tests.exactness.harness import WatchedRunner, turn_all
+from tests.fused.world import config, engine_over, figures
+
+pytestmark = pytest.mark.slow
+METHODS = ["SFT", "DPO", "GRPO", "SFT"]
+
+
+def configs(objects: Objects, **training: Any) -> list[RunConfig]:
+    made = []
+    for seed, method in enumerate(METHODS):
+        batch = 4 if method == "GRPO" else 2
+        given = {"seed": seed, "per_device_train_batch_size": batch, **training}
+        made.append(config(method, objects, adapter={"lora_dropout": 0.1}, training=given))
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
+    objects = Objects()
+    engine = engine_over(tmp_path_factory.mktemp("undisturbed"), configs(objects), objects, Execution.FUSED)
+    turn_all(engine)
+    return {run_id: figures(engine, run_id) for run_id in engine.state.runs}
+
+
+def assert_as_before(found: list[Any], expected: list[Any]) -> None:
+    for (step, now), (at, before) in zip(found, expected, strict=True):
+        assert (step, now) == (at, pytest.approx(before, rel=1e-5, abs=1e-6))
+
+
+class Failing(WatchedRunner):
+    """Lets one run's loss raise at its n-th micro-step, or be no number from then on."""
+
+    victim, at, is_nan = 0, 0, False
+
+    def _build(self, request: Any) -> Any:
+        built = super()._build(request)
+        held = self._held.get(request.run_id)
+        if held is not None and request.run_id == self.victim:
+            trainer, left = held.run.trainer, [self.at]
+            own = trainer.compute_loss
+
+            def compute_loss(*args: Any, **kwargs: Any) -> Any:
+                loss = own(*args, **kwargs)
+                left[0] -= 1
+                if left[0] <= 0 and self.is_nan:
+                    return loss * float("nan")
+                if left[0] == 0:
+                    raise ValueError("a loss of the test's")
+                return loss
+
+            trainer.compute_loss = compute_loss
+        return built
+
+
+# A GRPO run whose weights are no numbers cannot generate: it fails in plain TRL, too.
+@pytest.mark.parametrize(("victim", "is_nan"), [(1, False), (2, False), (3, False), (1, True), (2, True)])
+def test_a_failing_loss_is_its_run_s_alone(
+    victim: int, is_nan: bool, tmp_path: Path, undisturbed: dict[int, list[Any]]
+) -> None:
+    class Runner(Failing):
+        pass
+
+    Runner.victim, Runner.at, Runner.is_nan = victim, 5, is_nan
+    objects = Objects()
+    engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED, runner=Runner)
+    turn_all(engine)
+    failed = engine.state.record(victim)
+    if is_nan:
+        assert failed.state is RunState.COMPLETED, failed.failure
+    else:
+        assert failed.state is RunState.FAILED
+        assert failed.failure is not None
+        assert failed.failure.message.startswith("ValueError: a loss of the test's")
+        assert_as_before(figures(engine, victim), undisturbed[victim][: len(figures(engine, victim))])
+    for run_id in undisturbed.keys() - {victim}:
+        assert engine.state.record(run_id).state is RunState.COMPLETED
+        assert_as_before(figures(engine, run_id), undisturbed[run_id])
+
+
+@contextmanager
+def memory_for(rows: int) -> Iterator[None]:
+    """Joint passes of more rows run out of memory, in the forward; of exactly so many, in the backward sometimes."""
+    own = JointModel._forward
+
+    def forward(self: JointModel, requests: Any, stacked: Any) -> Any:
+        if sum(request.rows for request in requests) > rows:
+            raise torch.OutOfMemoryError("out of memory (injected)")
+        return own(self, requests, stacked)
+
+    JointModel._forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        JointModel._forward = own  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("rows", [8, 5])
+def test_what_does_not_fit_together_is_done_in_parts(
+    rows: int, tmp_path: Path, undisturbed: dict[int, list[Any]]
+) -> None:
+    objects = Objects()
+    with memory_for(rows):
+        engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
+        turn_all(engine)
+    (model,) = engine._runner._joint_models.values()  # type: ignore[attr-defined]
+    assert model.counts.splits > 0
+    for run_id, expected in undisturbed.items():
+        assert engine.state.record(run_id).state is RunState.COMPLETED
+        assert_as_before(figures(engine, run_id), expected)
+
+
+def test_a_run_that_does_not_fit_alone_fails_alone(tmp_path: Path) -> None:
+    objects = Objects()
+    listed = [
+        config("SFT", objects, adapter={}, training={"seed": seed, "per_device_train_batch_size": batch})
+        for seed, batch in enumerate([2, 8, 2])
+    ]
+    with memory_for(4):
+        engine = engine_over(tmp_path, listed, objects, Execution.FUSED)
+        turn_all(engine)
+    failure = engine.state.record(2).failure
+    assert failure is not None
+    assert failure.out_of_memory
+    assert "retry it with per_device_train_batch_size=4" in failure.message
+    assert [engine.state.record(i).state for i in (1, 3)] == [RunState.COMPLETED] * 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_out_of_memory_anywhere_in_a_joint_pass(
+    seed: int, tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    left = [rng.randint(1, 60)]
+    own = JointModel.__init__
+
+    def fail(*_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise torch.OutOfMemoryError("out of memory (injected)")
+
+    def watched(self: JointModel, base: Any) -> None:
+        own(self, base)
+
+        def watch(_layer: Any, _given: Any, made: Any) -> None:
+            fail()
+            output = made[0] if isinstance(made, tuple) else made
+            if output.requires_grad:
+                output.register_hook(fail)
+
+        for name, layer in self.backbone.named_modules():
+            if name.endswith(("self_attn", "mlp")):
+                layer.register_forward_hook(watch)
+
+    monkeypatch.setattr(JointModel, "__init__", watched)
+    objects = Objects()
+    engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
+    turn_all(engine)
+    assert left[0] <= 0
+    for run_id, expected in undisturbed.items():
+        assert engine.state.record(run_id).state is RunState.COMPLETED, engine.state.record(run_id).failure
+        assert_as_before(figures(engine, run_id), expected)
+
+
+def test_groups_are_formed_anew_as_runs_stop_and_join(tmp_path: Path, undisturbed: dict[int, list[Any]]) -> None:
+    objects = Objects()
+    listed = configs(objects)
+    engine = engine_over(tmp_path, listed, objects, Execution.FUSED)
+
+    def listen(run_id: int, progress: Any, point: Any) -> None:
+        engine.on_live(run_id, progress, point)
+        if run_id == 1 and point is None and progress.steps == 3:
+            engine.mailbox.submit(StopRun(run_id=4))
+            engine.mailbox.submit(CloneRun(run_id=1, config=listed[0], edits={}, warm_start=True))
+
+    engine._runner.listener = listen  # type: ignore[attr-defined]
+    turn_all(engine)
+    assert engine.state.record(4).state is RunState.STOPPED
+    assert engine.state.record(5).state is RunState.COMPLETED
+    assert engine.state.record(1).fused_with == (2, 3, 5), (
+        "the clone is in the group at its end, the stopped run is not"
+    )
+    for run_id in (1, 2, 3):
+        assert_as_before(figures(engine, run_id), undisturbed[run_id])
+    stopped = figures(engine, 4)
+    assert_as_before(stopped, undisturbed[4][: len(stopped)])
