@@ -12,6 +12,9 @@ from benchmarks.report import Report
 BENCHMARKS = {
     "exact": exact.measure,
     "fused-speed": fused.measure_speed,
+    "fused-remainder": fused.measure_remainder,
+    "fused-memory": fused.measure_memory,
+    "fused-grid": fused.measure_grid,
     "handover": parked.measure_handover,
     "start": parked.measure_start,
     "memory": parked.measure_memory,

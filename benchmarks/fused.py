@@ -28,6 +28,7 @@ from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.events import RunAdded
+from rf_notebook.core.operations import StopRun
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
@@ -248,7 +249,7 @@ def joint_seconds(
 
 
 def measure_speed(report: Report) -> None:
-    """Steps of all configs: plain TRL one by one, and joint."""
+    """Steps of all configs: plain TRL one by one, runs in turns, joint steps, joint steps of compiled layers."""
     steps = int(os.environ.get("RF_BENCH_STEPS", "24"))
     warm_up = steps // 3
     base = base_model()
@@ -256,26 +257,30 @@ def measure_speed(report: Report) -> None:
     with _profiled(os.environ.get("RF_BENCH_PROFILE")) as on_step:
         for shape, (must, aim) in (TARGETS if _ON_GPU else _SMALL).items():
             rows = rows_of(shape.length)
-            before = plain_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
+
+            def plain(**more: Any) -> float:
+                return plain_seconds(base, rows, shape, steps=steps, warm_up=warm_up, **more)  # noqa: B023
+
+            before = plain()
             joint = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up, on_step=on_step)
-            after = plain_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
-            plain = statistics.mean([before, after]) * shape.configs
-            report.row(f"{shape}: plain TRL, one config after another", plain * 1000, "ms a step of all")
-            report.row(f"{shape}: joint steps", joint * 1000, "ms a step of all")
-            report.row(f"{shape}: faster by", plain / joint, f"x (must {must:g}, aim {aim:g})")
-            report.row(f"{shape}: tokens a second", shape.tokens / joint, "1/s")
+            compiled = None
             if _ON_GPU:
-                CompiledLayers.after = 2
-                began = time.perf_counter()
+                CompiledLayers.always_after = 2
                 compiled = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
-                report.row(f"{shape}: compiled, whole time", time.perf_counter() - began, "s")
-                report.row(f"{shape}: compiled", compiled * 1000, "ms a step of all")
-                report.row(f"{shape}: compiled, tokens a second", shape.tokens / compiled, "1/s")
-                CompiledLayers.after = None
-            if _ON_GPU:
-                report.row(
-                    f"{shape}: model flops used", 4 * weights * shape.tokens / joint / _PEAK_FLOPS, "of the peak"
-                )
+                CompiledLayers.always_after = None
+            tuned = plain(gradient_checkpointing=False)
+            one_by_one = statistics.mean([before, plain()]) * shape.configs
+            report.row(f"{shape}: plain TRL, one config after another", one_by_one * 1000, "ms a step of all")
+            report.row(
+                f"{shape}: the same without gradient checkpointing", tuned * shape.configs * 1000, "ms a step of all"
+            )
+            report.row(f"{shape}: joint steps", joint * 1000, "ms a step of all")
+            report.row(f"{shape}: faster by", one_by_one / joint, f"x (must {must:g}, aim {aim:g})")
+            _tell_rate(report, shape, "joint steps", joint, weights)
+            if compiled is not None:
+                report.row(f"{shape}: joint steps, compiled", compiled * 1000, "ms a step of all")
+                report.row(f"{shape}: faster by, compiled", one_by_one / compiled, f"x (must {must:g}, aim {aim:g})")
+                _tell_rate(report, shape, "compiled", compiled, weights)
     report.conditions = {
         "weights": weights,
         "dtype": "bfloat16" if _ON_GPU else "float32",
@@ -283,6 +288,103 @@ def measure_speed(report: Report) -> None:
         "steps timed": steps - warm_up,
         "plain TRL": "trl's defaults; two trainers timed, before and after, times the number of configs",
     }
+
+
+def _tell_rate(report: Report, shape: Shape, what: str, seconds: float, weights: int) -> None:
+    report.row(f"{shape}: {what}, tokens a second", shape.tokens / seconds, "1/s")
+    if _ON_GPU:
+        used = 4 * weights * shape.tokens / seconds / _PEAK_FLOPS
+        report.row(f"{shape}: {what}, model flops used", used, "of the data sheet's peak")
+
+
+def measure_remainder(report: Report) -> None:
+    """What a run costs beside the joint passes, and what its turns in exact mode cost against plain TRL."""
+    steps, warm_up = 40, 10
+    base = base_model()
+    shape = Shape(8, 1, 512) if _ON_GPU else Shape(8, 1, 64)
+    rows = rows_of(shape.length)
+    counts: dict[int, tuple[float, int]] = {}
+
+    def joint(**more: Any) -> float:
+        with engine_of(base, rows, shape, steps=steps, execution=Execution.FUSED, **more) as (engine, runner):
+
+            def listen(run_id: int, progress: Any, point: Any) -> None:
+                if run_id == shape.configs and point is None and progress.steps in (warm_up, steps - 1):
+                    (model,) = runner._joint_models.values()
+                    counts[progress.steps] = (model.counts.own_seconds, model.counts.forwards)
+
+            runner.listener = listen
+            while not isinstance(engine.turn(), Idle):
+                pass
+        (began, first), (ended, last) = counts[warm_up], counts[steps - 1]
+        return (ended - began) / (last - first) / shape.configs
+
+    report.row("remainder of a run and step, logged every 10 steps", joint() * 1000, "ms (must 5)")
+    report.row("the same, logged every step", joint(logging_steps=1) * 1000, "ms (must 5)")
+    alternating: list[float] = []
+    plain: list[float] = []
+    one = Shape(1, 1, shape.length)
+    for _ in range(3):
+        plain.append(plain_seconds(base, rows, one, steps=steps, warm_up=warm_up))
+        alternating.append(joint_seconds(base, rows, one, steps=steps, warm_up=warm_up, execution=Execution.EXACT))
+    report.row("a step in plain TRL, median of 3", statistics.median(plain) * 1000, "ms")
+    report.row("a step of a run in exact mode, median of 3", statistics.median(alternating) * 1000, "ms")
+    ratio = statistics.median(plain) / statistics.median(alternating)
+    report.row("exact mode against plain TRL", ratio, "x its speed (must 0.97)")
+    report.conditions = {"shape": str(shape), "steps timed": steps - warm_up}
+
+
+def measure_memory(report: Report) -> None:
+    """What lies on the GPU for each further config, parked and inside joint steps."""
+    if not _ON_GPU:
+        report.row("measured on a GPU only", 0.0, "")
+        return
+    base = base_model()
+    rows = rows_of(256)
+    parked: dict[int, int] = {}
+    for count in (1, 2, 4, 8, 16, 32):
+        shape = Shape(count, 1, 256)
+        with engine_of(base, rows, shape, steps=6, execution=Execution.FUSED) as (engine, runner):
+            memory.collect()
+            memory.reset_peak()
+
+            def listen(run_id: int, progress: Any, point: Any) -> None:
+                if run_id == 1 and progress.steps == 3 and point is None:
+                    engine.mailbox.submit(StopRun(run_id=1))
+
+            runner.listener = listen
+            engine.turn()
+            memory.collect()
+            parked[count] = memory.allocated_bytes()
+            report.row(f"{count} configs: peak of joint steps", (memory.peak_bytes() or 0) / 2**20, "MiB")
+            report.row(f"{count} configs: allocated between turns", parked[count] / 2**20, "MiB")
+            trained = sum(
+                p.numel() for p in next(iter(runner._held.values())).run.trainer.model.parameters() if p.requires_grad
+            )
+    further = (parked[32] - parked[4]) / 28
+    report.row("a further parked config", further / 2**20, "MiB")
+    report.row("16 bytes for each of its adapter's weights", 16 * trained / 2**20, "MiB")
+    report.row("ratio", further / (16 * trained), "x (must 1.1)")
+    report.conditions = {"adapter": str(_LORA), "batch x length": "1 x 256", "weights trained": trained}
+
+
+def measure_grid(report: Report) -> None:
+    """Tokens a second over many shapes; what does not fit into memory at once is done in parts by itself."""
+    base = base_model()
+    configs, batches, lengths = (
+        ((1, 4, 8, 16, 32), (1, 2, 4, 8), (256, 512, 1024)) if _ON_GPU else ((1, 4), (1, 2), (64,))
+    )
+    steps, warm_up = 6, 3
+    for length in lengths:
+        rows = rows_of(length, 512)
+        for batch in batches:
+            alone = plain_seconds(base, rows, Shape(1, batch, length), steps=steps, warm_up=warm_up)
+            report.row(f"{batch} x {length}: plain TRL", batch * length / alone, "tokens a second")
+            for count in configs:
+                shape = Shape(count, batch, length)
+                seconds = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
+                report.row(f"{shape}", shape.tokens / seconds, "tokens a second")
+    report.conditions = {"steps timed": steps - warm_up, "compiled": "no"}
 
 
 @contextmanager

@@ -85,6 +85,11 @@ class _Held:
     """Why it cannot take part in joint steps, now that its trainer is known."""
 
     @property
+    def steps_left(self) -> int:
+        """Optimizer steps to the run's end."""
+        return 0 if self.plan is None else self.plan.total_steps - self.run.step
+
+    @property
     def room(self) -> int:
         """Device memory that the next turn needs beyond what the run keeps."""
         if self.need is None:
@@ -364,13 +369,14 @@ class KernelRunner:
         modules = {id(m): m for held in runs.values() for m in self._trainers.modules_of(held.config)}
         self._bring_in(list(modules.values()), list(runs), room=sum(held.room for held in runs.values()))
         base = self._trainers.modules_of(first.config)[0]
-        model = self._joint_models.setdefault(id(base), JointModel(base))
+        model = self._joint_model(base)
         boundaries = {run_id: _plan(held).next_boundary(held.run.step) for run_id, held in runs.items()}
         members = {
             request.run_id: Member(
                 runs[request.run_id].run,
                 pads_right=runs[request.run_id].method.pads_right,
                 order=model.order,
+                goes_alone=lambda: model.broken is not None,
             )
             for request in requests
         }
@@ -378,6 +384,7 @@ class KernelRunner:
             members[r.run_id]: min(boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at)
             for r in requests
         }
+        model.expect(max(held.steps_left * held.run.trainer.args.gradient_accumulation_steps for held in runs.values()))
         trained = time.perf_counter()
         FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
@@ -387,6 +394,13 @@ class KernelRunner:
             held.fused_with = tuple(sorted({*held.fused_with, *(other for other in runs if other != run_id)}))
             if held.run.status is ParkedStatus.PARKED and held.run.step >= boundaries[run_id]:
                 held.reached = boundaries[run_id]
+            if model.broken is not None:
+                held.hindrance = model.broken
+
+    def _joint_model(self, base: Any) -> JointModel:
+        if id(base) not in self._joint_models:
+            self._joint_models[id(base)] = JointModel(base, self._log)
+        return self._joint_models[id(base)]
 
     def _finish_turn(self, request: ChunkRequest, held: _Held, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()

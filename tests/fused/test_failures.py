@@ -156,8 +156,8 @@ def test_out_of_memory_anywhere_in_a_joint_pass(
         if left[0] == 0:
             raise torch.OutOfMemoryError("out of memory (injected)")
 
-    def watched(self: JointModel, base: Any) -> None:
-        own(self, base)
+    def watched(self: JointModel, *args: Any) -> None:
+        own(self, *args)
 
         def watch(_layer: Any, _given: Any, made: Any) -> None:
             fail()
@@ -201,3 +201,26 @@ def test_groups_are_formed_anew_as_runs_stop_and_join(tmp_path: Path, undisturbe
         assert_as_before(figures(engine, run_id), undisturbed[run_id])
     stopped = figures(engine, 4)
     assert_as_before(stopped, undisturbed[4][: len(stopped)])
+
+
+def test_a_joint_pass_that_fails_leaves_the_runs_to_train_in_turns(
+    tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, own = [4], JointModel._forward
+
+    def forward(self: JointModel, requests: Any, stacked: Any) -> Any:
+        left[0] -= 1
+        if left[0] <= 0:
+            raise RuntimeError("no kernel for this (injected)")
+        return own(self, requests, stacked)
+
+    monkeypatch.setattr(JointModel, "_forward", forward)
+    objects = Objects()
+    engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
+    turn_all(engine)
+    assert left[0] == 0, "it was tried once"
+    for run_id, expected in undisturbed.items():
+        record = engine.state.record(run_id)
+        assert record.state is RunState.COMPLETED, record.failure
+        assert record.alone_because == "a joint step failed: RuntimeError: no kernel for this (injected)"
+        assert_as_before(figures(engine, run_id), expected)

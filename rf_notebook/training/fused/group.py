@@ -6,6 +6,7 @@ once. Between two rounds no run is inside a joint pass, so runs may park, end an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from rf_notebook.training.fused.adapters import AdapterBlock
@@ -50,8 +51,10 @@ class FusedGroup:
         while live:
             if not graphs and len(live) != len(self._stacked.place):
                 self._stack(live)
+            began = time.perf_counter()
             for member in ready:
                 member.run.go_on()
+            self._model.counts.own_seconds += time.perf_counter() - began
             live = [member for member in live if member.run.status is ParkedStatus.WAITING]
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
             if forwards:
@@ -67,7 +70,13 @@ class FusedGroup:
             kinds.setdefault((request.autocast, request.needs_grad), []).append(request)
         graphs = []
         for (_, needs_grad), same in kinds.items():
-            made = self._model.forward(same, self._stacked)
+            try:
+                made = self._model.forward(same, self._stacked)
+            except Exception as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
+                self._model.break_down(error)
+                for request in same:
+                    request.is_left_alone = True
+                continue
             if needs_grad:
                 graphs += made
                 for graph in made:
@@ -77,7 +86,12 @@ class FusedGroup:
 
     def _backward(self, graphs: Sequence[Graph], live: Sequence[Member]) -> None:
         for graph in graphs:
-            self._model.backward(graph, self._stacked)
+            try:
+                self._model.backward(graph, self._stacked)
+            except Exception as error:  # noqa: BLE001 - the members' own failure; others are not in this graph
+                self._model.break_down(error)
+                for request in graph.requests:
+                    request.error = error
             for request in graph.requests:
                 waits_for = request.member.run.request
                 if request.error is not None and isinstance(waits_for, Backward):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ class Counts:
     backwards: int = 0
     tokens: int = 0
     """With padding."""
+    own_seconds: float = 0.0
+    """Spent in the members' own code: data, losses, optimizers, trl's and transformers' Python."""
     splits: int = 0
     """Joint passes that were done again in two parts, for want of memory."""
 
@@ -62,8 +65,16 @@ class Graph:
 class JointModel:
     """A tree over a base model's weights whose adapted layers serve several runs."""
 
-    def __init__(self, base: Any) -> None:
-        """Only modules are made; weights are the base's."""
+    def __init__(self, base: Any, log: logging.Logger) -> None:
+        """Only modules are made; weights are the base's.
+
+        Args:
+            base: The resident model.
+            log: The experiment's.
+        """
+        self._log = log
+        self.broken: str | None = None
+        """Why it is out of use: a joint pass failed by something else than memory."""
         self._tree = tree_clone(base)
         self.backbone: nn.Module = getattr(self._tree, self._tree.base_model_prefix)
         self._tree.requires_grad_(False)
@@ -73,7 +84,7 @@ class JointModel:
         self._recomputes = False
         self._too_many: float = math.inf
         """Tokens of several runs, with padding, that did not fit into memory together."""
-        self._compiled = CompiledLayers(self._tree, self.backbone)
+        self._compiled = CompiledLayers(self._tree, self.backbone, log)
         self.counts = Counts()
 
     def route(self, paths: Sequence[str]) -> None:
@@ -89,6 +100,15 @@ class JointModel:
     def order(self) -> Sequence[str]:
         """The routed layers in the order in which a forward uses them: runs draw their dropout in this order."""
         return self._order
+
+    def break_down(self, error: Exception) -> None:
+        """Take the model out of use; its runs train in turns from now on."""
+        self._log.warning("a joint step failed, its runs go on in turns: %r", error)
+        self.broken = f"a joint step failed: {type(error).__name__}: {error}"[:300]
+
+    def expect(self, forwards: int) -> None:
+        """How many more joint forwards there will be at most, by which it is decided whether to compile."""
+        self._compiled.forwards_left = forwards
 
     def forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
         """Answer requests of one precision, all with or all without gradients.
@@ -106,6 +126,10 @@ class JointModel:
                 graph = self._forward(part, stacked)
             except torch.OutOfMemoryError as error:
                 waiting[:0] = self._parts(part, error)
+            except Exception as error:
+                if not self._compiled.give_up(error):
+                    raise
+                waiting.insert(0, part)
             else:
                 graphs += [graph] if graph.outputs else []
         return graphs

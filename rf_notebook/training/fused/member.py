@@ -29,14 +29,18 @@ _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
 class Member:
     """One run of a group."""
 
-    def __init__(self, run: ParkedRun, *, pads_right: bool, order: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, run: ParkedRun, *, pads_right: bool, order: Callable[[], Sequence[str]], goes_alone: Callable[[], bool]
+    ) -> None:
         """Nothing is changed before ``attach``.
 
         Args:
             run: Its trainer is built.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             order: Gives the layers in the order in which a forward uses them.
+            goes_alone: Whether the joint model is out of use.
         """
+        self._goes_alone = goes_alone
         self.run = run
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the run's own mask the
         # joint step takes the kernels that the run takes alone, and rounds as they do.
@@ -143,7 +147,9 @@ class Member:
             request = self._request(args, asked, kwargs.get("labels"))
             if request is None:
                 return own(*args, **kwargs)
-            self._answer(request)
+            self._wait_for(request)
+            if request.is_left_alone:
+                return own(*args, **kwargs)
             assert request.result_class is not None
             return request.result_class(**request.result)
 
@@ -157,7 +163,9 @@ class Member:
             request = self._request(args, kwargs, None)
             if request is None:
                 return own(*args, **kwargs)
-            self._answer(request)
+            self._wait_for(request)
+            if request.is_left_alone:
+                return own(*args, **kwargs)
             return BaseModelOutputWithPast(last_hidden_state=request.result["last_hidden_state"])
 
         return forward
@@ -184,14 +192,14 @@ class Member:
 
         return backward
 
-    def _answer(self, request: Forward) -> None:
+    def _wait_for(self, request: Forward) -> None:
         self.run.wait_for(request)
         if request.error is not None:
             raise request.error
 
     def _request(self, args: Any, kwargs: Mapping[str, Any], labels: Tensor | None) -> Forward | None:
         """What to ask for; None where this forward has to be the run's own."""
-        if not self._causal.training:
+        if not self._causal.training or self._goes_alone():
             return None
         unknown = [n for n, v in kwargs.items() if n not in _KNOWN and v is not None and v is not False]
         input_ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
@@ -259,7 +267,7 @@ def adapter_weights(backbone: nn.Module, adapter: str) -> dict[str, LoraWeights]
 def hindrance(trainer: Any) -> str | None:
     """Why a trainer that is built cannot take part in joint steps; None when it can."""
     model = trainer.model
-    causal = model.get_base_model()
+    causal: Any = model.get_base_model()
     backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
     if not isinstance(backbone, nn.Module):
         return f"{type(causal).__name__} has no backbone below its head"
@@ -269,13 +277,14 @@ def hindrance(trainer: Any) -> str | None:
         if type(layer).__name__ not in ("Linear", "Linear4bit", "Linear8bitLt"):
             return f"its adapter changes {path}, a {type(layer).__name__}"
         if layer.lora_variant or any(layer.lora_bias.values()):
-            return "its adapter is more than the product of two matrices (DoRA, or a bias)"
+            return "its adapter is more than the product of two matrices"
     trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
     if trained != 2 * len(inside) or not inside:
         return "it trains weights beside LoRA's A and B in the layers"
     drops = [
         path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
     ]
-    if drops or getattr(causal.config.get_text_config(), "attention_dropout", 0.0):
+    attention_dropout: float = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
+    if drops or attention_dropout > 0:
         return "the base model itself has dropout"
     return None

@@ -56,6 +56,8 @@ class Forward:
     """Where the run's own backward ends, by the name of the joint result."""
     error: BaseException | None = None
     """Raised in the run instead."""
+    is_left_alone: bool = False
+    """The joint pass failed; the run is to do its own."""
 
     @property
     def rows(self) -> int:
