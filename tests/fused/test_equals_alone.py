@@ -81,6 +81,28 @@ def test_all_metrics_of_a_group_are_those_of_its_runs_alone(tmp_path: Path) -> N
             assert now.get("num_tokens") == before.get("num_tokens")
 
 
+def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_streams(tmp_path: Path) -> None:
+    objects = Objects()
+    settings = [(0.0, 1.0, 0.0, 6), (0.1, 0.7, 0.05, 8), (0.0, 1.3, 0.1, 8)]
+    configs = [
+        config(
+            "GRPO",
+            objects,
+            adapter={"r": 4 + 2 * seed, "lora_dropout": drops},
+            training={"seed": seed, "temperature": heat, "beta": beta, "max_completion_length": most, "max_steps": 12},
+        )
+        for seed, (drops, heat, beta, most) in enumerate(settings)
+    ]
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    (model,) = joint._runner._joint_models.values()
+    assert model.counts.generated_for > 2 * model.counts.generated > 0
+    for run_id in alone.state.runs:
+        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
+        for (step, before), (at, now) in zip(figures(alone, run_id), figures(joint, run_id), strict=True):
+            assert (step, now) == (at, pytest.approx(before, rel=1e-5, abs=1e-6))
+
+
 def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_path: Path) -> None:
     objects = Objects()
 

@@ -58,18 +58,20 @@ class FusedGroup:
             live = [member for member in live if member.run.status is ParkedStatus.WAITING]
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
             if forwards:
-                graphs += self._forward(forwards)
-                ready = [request.member for request in forwards]
+                first = min(request.urgency for request in forwards)
+                chosen = [request for request in forwards if request.urgency == first]
+                graphs += self._forward(chosen)
+                ready = [request.member for request in chosen]
                 continue
             self._backward(graphs, live)
             graphs, ready = [], live
 
     def _forward(self, requests: Sequence[Forward]) -> list[Graph]:
-        kinds: dict[tuple[object, bool], list[Forward]] = {}
+        kinds: dict[object, list[Forward]] = {}
         for request in requests:
-            kinds.setdefault((request.autocast, request.needs_grad), []).append(request)
+            kinds.setdefault(request.kind, []).append(request)
         graphs = []
-        for (_, needs_grad), same in kinds.items():
+        for same in kinds.values():
             try:
                 made = self._model.forward(same, self._stacked)
             except Exception as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
@@ -77,11 +79,10 @@ class FusedGroup:
                 for request in same:
                     request.is_left_alone = True
                 continue
-            if needs_grad:
-                graphs += made
-                for graph in made:
-                    for request in graph.requests:
-                        request.member.graphs.append(graph)
+            graphs += made
+            for graph in made:
+                for request in graph.requests:
+                    request.member.graphs.append(graph)
         return graphs
 
     def _backward(self, graphs: Sequence[Graph], live: Sequence[Member]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.compiled import CompiledLayers
+from rf_notebook.training.fused.joint_cache import JointCache
 from rf_notebook.training.fused.linear import Part, StackedLinear
 from rf_notebook.training.fused.request import Forward
 
@@ -39,6 +39,10 @@ class Counts:
     backwards: int = 0
     tokens: int = 0
     """With padding."""
+    generated: int = 0
+    """Joint forwards of tokens or prompts of runs that generate."""
+    generated_for: int = 0
+    """Requests that were answered by those."""
     own_seconds: float = 0.0
     """Spent in the members' own code: data, losses, optimizers, trl's and transformers' Python."""
     splits: int = 0
@@ -81,7 +85,10 @@ class JointModel:
         self._tree.train()
         self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
+        self._generation = JointCache()
         self._recomputes = False
+        self._recomputed: list[Any] = []
+        """The modules that can compute their activations again in the backward."""
         self._too_many: float = math.inf
         """Tokens of several runs, with padding, that did not fit into memory together."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
@@ -113,7 +120,7 @@ class JointModel:
     def forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
         """Answer requests of one precision, all with or all without gradients.
 
-        What does not fit into memory together is done in parts; a request that does not fit alone gets its error.
+        What does not fit into memory together is done in parts; a request that does not fit alone is left to its run.
 
         Returns:
             The graphs to go backward through; none without gradients.
@@ -123,7 +130,7 @@ class JointModel:
         while waiting:
             part = waiting.pop(0)
             try:
-                graph = self._forward(part, stacked)
+                graph = self._continue(part, stacked) if part[0].cache is not None else self._forward(part, stacked)
             except torch.OutOfMemoryError as error:
                 waiting[:0] = self._parts(part, error)
             except Exception as error:
@@ -131,7 +138,7 @@ class JointModel:
                     raise
                 waiting.insert(0, part)
             else:
-                graphs += [graph] if graph.outputs else []
+                graphs += [graph] if graph is not None and graph.outputs else []
         return graphs
 
     def backward(self, graph: Graph, stacked: Stacked) -> None:
@@ -157,6 +164,7 @@ class JointModel:
         graph = self._graph(ordered, rows, length, stacked)
         shape = (tuple(request.rows for request in ordered), length)
         self._set_parts(graph.parts)
+        self._let_recompute(first.needs_grad)
         self._compiled.choose(shape, needs_grad=first.needs_grad, recomputes=self._recomputes)
         autocast = first.autocast
         with (
@@ -178,8 +186,38 @@ class JointModel:
         self.counts.tokens += _tokens(ordered)
         return graph
 
+    def _continue(self, requests: Sequence[Forward], stacked: Stacked) -> Graph | None:
+        """The next tokens of runs that generate, or their prompts. Rows are padded on the left, as generation does."""
+        ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
+        rows = _rows_of(ordered)
+        length = max(request.length for request in ordered)
+        self._set_parts(self._graph(ordered, rows, length, stacked, pads_left=True).parts)
+        self._let_recompute(False)
+        self._compiled.choose(None, needs_grad=False, recomputes=False)
+        cache = self._generation.joined(ordered)
+        whole = cache.get_seq_length() + length
+        autocast = ordered[0].autocast
+        with (
+            torch.no_grad(),
+            torch.autocast(autocast.device_type, dtype=autocast.dtype, enabled=autocast.is_enabled),
+        ):
+            hidden = self.backbone(
+                input_ids=torch.cat([_padded_left(r.input_ids, length, 0) for r in ordered]),
+                attention_mask=_mask_with_past(ordered, whole),
+                position_ids=torch.cat([_padded_left(_positions(r), length, 0) for r in ordered]),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+        self._generation.hand_out(ordered, rows)
+        for request, where in zip(ordered, rows, strict=True):
+            request.result = {"last_hidden_state": hidden[where, length - request.length :]}
+        self.counts.generated += 1
+        self.counts.generated_for += len(ordered)
+        return None
+
     def _backward(self, graph: Graph) -> None:
         self._set_parts(graph.parts)
+        self._let_recompute(True)
         tensors, gradients = [], []
         for name, joint, owners in graph.outputs:
             given = [(request.leaves[name].grad, where) for request, where in owners]
@@ -231,7 +269,15 @@ class JointModel:
     def _sorting(self, request: Forward, stacked: Stacked) -> tuple[int, int]:
         return stacked.place[request.member] if request.uses_adapter else (len(stacked.blocks), 0)
 
-    def _graph(self, requests: Sequence[Forward], rows: Sequence[slice], length: int, stacked: Stacked) -> Graph:
+    def _graph(
+        self,
+        requests: Sequence[Forward],
+        rows: Sequence[slice],
+        length: int,
+        stacked: Stacked,
+        *,
+        pads_left: bool = False,
+    ) -> Graph:
         """Who adds what where."""
         graph = Graph(list(requests), {})
         adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
@@ -253,7 +299,7 @@ class JointModel:
                     down=down if index is None else down[index],
                     up=up if index is None else up[index],
                     scale=scale if index is None else scale[index],
-                    kept=_kept(path, [r for r, _ in own], length) if _drops(path, own) else None,
+                    kept=_kept(path, [r for r, _ in own], length, pads_left) if _drops(path, own) else None,
                     made_up=_made_up(block.shares(path), own, members) if _drops(path, own) else None,
                 )
                 graph.parts.setdefault(path, []).append(part)
@@ -270,13 +316,17 @@ class JointModel:
         if len(requests) > 1:
             self._too_many = min(self._too_many, _tokens(requests))
         error.__traceback__ = None
+        self._generation.let_go()
         memory.collect()
-        if not self._recomputes and self._can_recompute():
-            self._recompute(True)
+        if requests[0].needs_grad and not self._recomputes and self._can_recompute():
+            self._recompute_from_now_on()
             self._too_many = math.inf
             return [requests]
         if len(requests) == 1:
-            requests[0].error = torch.OutOfMemoryError(str(error))
+            if requests[0].leaves:  # its own backward is done; there is no way back
+                requests[0].error = torch.OutOfMemoryError(str(error))
+            else:
+                requests[0].is_left_alone = True  # with its own way of saving memory
             return []
         self.counts.splits += 1
         half = len(requests) // 2
@@ -294,12 +344,15 @@ class JointModel:
     def _can_recompute(self) -> bool:
         return bool(getattr(self._tree, "supports_gradient_checkpointing", False))
 
-    def _recompute(self, on: bool) -> None:
-        if on:
-            self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self._tree.gradient_checkpointing_disable()
-        self._recomputes = on
+    def _recompute_from_now_on(self) -> None:
+        self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._recomputed = [m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)]
+        self._recomputes = True
+
+    def _let_recompute(self, on: bool) -> None:
+        """Only what has a backward: recomputing layers do not fill caches."""
+        for module in self._recomputed:
+            module.gradient_checkpointing = on
 
     # ---- order
 
@@ -309,23 +362,12 @@ class JointModel:
         hooks = [layer.register_forward_pre_hook(_noting(order, path)) for path, layer in self._layers.items()]
         self._set_parts({})
         device = next(self.backbone.parameters()).device
-        with _without_layers_recomputed(self), torch.no_grad():
+        self._let_recompute(False)
+        with torch.no_grad():
             self.backbone(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)
         for hook in hooks:
             hook.remove()
         return order
-
-
-@contextmanager
-def _without_layers_recomputed(model: JointModel) -> Iterator[None]:
-    was = model._recomputes
-    if was:
-        model._recompute(False)
-    try:
-        yield
-    finally:
-        if was:
-            model._recompute(True)
 
 
 def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
@@ -353,6 +395,30 @@ def _padded(tensor: Tensor, length: int, value: int) -> Tensor:
     return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing), value=value)
 
 
+def _padded_left(tensor: Tensor, length: int, value: int) -> Tensor:
+    """[b, l, ...] with ``length`` instead of l, the tokens at the end."""
+    missing = length - tensor.shape[1]
+    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (missing, 0), value=value)
+
+
+def _positions(request: Forward) -> Tensor:
+    assert request.position_ids is not None
+    return request.position_ids.expand(request.rows, -1)
+
+
+def _mask_with_past(requests: Sequence[Forward], whole: int) -> Tensor | None:
+    """[rows, whole]; None when nothing is padded."""
+    if all(r.attention_mask is None and r.past + r.length == whole for r in requests):
+        return None
+    masks = []
+    for request in requests:
+        mask = request.attention_mask
+        if mask is None:
+            mask = request.input_ids.new_ones(request.rows, request.past + request.length)
+        masks.append(_padded_left(mask, whole, 0))
+    return torch.cat(masks)
+
+
 def _joint_mask(requests: Sequence[Forward], length: int) -> Tensor | None:
     if all(request.attention_mask is None for request in requests):
         return None
@@ -369,14 +435,14 @@ def _made_up(shares: Sequence[float], own: Sequence[tuple[Forward, slice]], memb
     return torch.tensor(factors, device=own[0][0].input_ids.device).view(-1, 1, 1)
 
 
-def _kept(path: str, requests: Sequence[Forward], length: int) -> Tensor:
+def _kept(path: str, requests: Sequence[Forward], length: int, pads_left: bool) -> Tensor:
     like = next(request.kept[path] for request in requests if path in request.kept)
     parts = []
     for request in requests:
         kept = request.kept.get(path)
         if kept is None:
             kept = torch.ones(request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device)
-        parts.append(_padded(kept, length, 0))
+        parts.append((_padded_left if pads_left else _padded)(kept, length, 0))
     return torch.cat(parts)
 
 

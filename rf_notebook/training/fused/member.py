@@ -15,12 +15,14 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, LoraWeights
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
 from rf_notebook.training.fused.updates import Updates, replace, updates_of
 from rf_notebook.training.parked import ParkedRun
+from rf_notebook.training.process_state import RandomState
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
 _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
@@ -149,7 +151,7 @@ class Member:
                 return own(*args, **kwargs)
             self._wait_for(request)
             if request.is_left_alone:
-                return own(*args, **kwargs)
+                return self._alone(request, own, args, kwargs)
             assert request.result_class is not None
             return request.result_class(**request.result)
 
@@ -165,7 +167,11 @@ class Member:
                 return own(*args, **kwargs)
             self._wait_for(request)
             if request.is_left_alone:
-                return own(*args, **kwargs)
+                return self._alone(request, own, args, kwargs)
+            if request.cache is not None:
+                return BaseModelOutputWithPast(
+                    last_hidden_state=request.result["last_hidden_state"], past_key_values=request.cache
+                )
             return BaseModelOutputWithPast(last_hidden_state=request.result["last_hidden_state"])
 
         return forward
@@ -192,6 +198,11 @@ class Member:
 
         return backward
 
+    def _alone(self, request: Forward, own: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if request.before is not None:
+            request.before.install()
+        return own(*args, **kwargs)
+
     def _wait_for(self, request: Forward) -> None:
         self.run.wait_for(request)
         if request.error is not None:
@@ -201,27 +212,43 @@ class Member:
         """What to ask for; None where this forward has to be the run's own."""
         if not self._causal.training or self._goes_alone():
             return None
-        unknown = [n for n, v in kwargs.items() if n not in _KNOWN and v is not None and v is not False]
+        cache = self._cache_of(kwargs)
+        known = _KNOWN if cache is None else (*_KNOWN, "position_ids", "past_key_values")
+        unknown = [n for n, v in kwargs.items() if n not in known and v is not None and v is not False]
         input_ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-        is_known = not args and not unknown and not kwargs.get("use_cache") and input_ids is not None
+        caches = bool(kwargs.get("use_cache"))
+        is_known = not args and not unknown and caches == (cache is not None) and input_ids is not None
         is_disabled = self._layer.disable_adapters
         if not is_known or (not is_disabled and self._layer.active_adapters != [self._adapter_name]):
             self.alone += 1
             return None
         assert input_ids is not None
         uses_adapter = not is_disabled
+        draws = self._changes_embeddings or (uses_adapter and bool(self._dropouts))
+        before = RandomState.capture() if draws else None
         return Forward(
             member=self,
             input_ids=input_ids,
-            attention_mask=None if self._needs_no_mask else mask,
+            attention_mask=None if self._needs_no_mask and cache is None else mask,
             labels=labels,
             embeddings=self.backbone.get_input_embeddings()(input_ids).detach() if self._changes_embeddings else None,  # type: ignore[operator]
             uses_adapter=uses_adapter,
             needs_grad=torch.is_grad_enabled() and uses_adapter,
             autocast=Autocast.now(input_ids.device.type),
             head=self._head,
+            position_ids=kwargs.get("position_ids"),
+            cache=cache,
+            before=before,
             kept=self._draw_dropout(input_ids) if uses_adapter else {},
         )
+
+    def _cache_of(self, kwargs: Mapping[str, Any]) -> Any | None:
+        """The cache of a run that generates, if it is one that can be joined with others: plain tensors that grow."""
+        cache: Any = kwargs.get("past_key_values")
+        mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
+        if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return None
+        return cache if (mask is None or mask.dim() == 2) and positions is not None else None
 
     def _draw_dropout(self, input_ids: Tensor) -> dict[str, Tensor]:
         """The masks that this run would draw alone, from its own stream, in the same order."""

@@ -46,8 +46,14 @@ class Forward:
     autocast: Autocast
     head: Hashable
     """Equal for runs whose language model heads compute the same."""
+    position_ids: Tensor | None = None
+    """[b, l], while generating."""
+    cache: Any = None
+    """While generating: the run's own DynamicCache, which holds the tokens before these."""
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     """By module: which inputs of the adapter the run's dropout keeps, [b, l, in]."""
+    before: Any = None
+    """The run's random streams before it drew for this request, for a run that has to do it alone after all."""
     result: dict[str, Tensor] = field(default_factory=dict)
     """What the run's model returns, by name: its rows of the joint result."""
     result_class: type | None = None
@@ -63,6 +69,22 @@ class Forward:
     def rows(self) -> int:
         """How many rows."""
         return int(self.input_ids.shape[0])
+
+    @property
+    def past(self) -> int:
+        """Tokens of each row that are in the cache."""
+        return 0 if self.cache is None else int(self.cache.get_seq_length())
+
+    @property
+    def urgency(self) -> int:
+        """Lower ones are answered first, so that all that train ask for their forwards and backwards together."""
+        return 0 if self.cache is not None else 2 if self.needs_grad else 1
+
+    @property
+    def kind(self) -> Hashable:
+        """Equal for requests that one joint pass can answer."""
+        # While generating, a prompt is not mixed with single tokens.
+        return (self.autocast, self.needs_grad, None if self.cache is None else self.length > 1)
 
     @property
     def length(self) -> int:
