@@ -6,7 +6,7 @@ import sys
 
 import datasets
 
-from benchmarks import exact, fused, methods, panel, parked
+from benchmarks import exact, fused, methods, panel, parked, winner
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -14,7 +14,9 @@ BENCHMARKS = {
     "fused-speed": fused.measure_speed,
     "fused-remainder": fused.measure_remainder,
     "fused-memory": fused.measure_memory,
+    "fused-exactness": fused.measure_exactness,
     "fused-grid": fused.measure_grid,
+    "winner": winner.measure,
     "handover": parked.measure_handover,
     "start": parked.measure_start,
     "memory": parked.measure_memory,

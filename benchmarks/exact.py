@@ -1,6 +1,6 @@
-"""How much slower are eight configs in turns than one after another in plain TRL, and how much sooner comparable?
+"""How long do eight configs take in turns and in joint steps against plain TRL, and how much sooner are they comparable?
 
-Both in this process, on a model that is already loaded; the plain runs and ours alternate, config by config, so that
+All in this process, on a model that is already loaded; the plain runs and ours alternate, config by config, so that
 a machine whose speed drifts treats both alike. Nothing is evaluated; ours saves and commits at every chunk.
 """
 
@@ -58,17 +58,24 @@ def _plain(base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder:
     return built - started, done - built, built - started + (done - built) / CHUNKS
 
 
-def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path) -> tuple[float, float]:
+def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str) -> tuple[float, float]:
     """Seconds until all runs are over, and until all have trained their first chunk."""
     config = RFModelConfig(
         model_name="bench",
         peft_config=RFLoraConfig(r=List(RANKS), lora_alpha=16, target_modules="all-linear"),
         training_args=RFSFTConfig(learning_rate=List(RATES), **ARGUMENTS),
     )
-    experiment = Experiment("bench", experiment_path=folder)
+    experiment = Experiment(f"bench-{execution}", experiment_path=folder)
     first = 0.0
     started = time.perf_counter()
-    experiment.run_fit(RFGridSearch(config, "SFT"), lambda _: (base, tokenizer), rows, num_chunks=CHUNKS, display=False)
+    experiment.run_fit(
+        RFGridSearch(config, "SFT"),
+        lambda _: (base, tokenizer),
+        rows,
+        num_chunks=CHUNKS,
+        execution=execution,
+        display=False,
+    )
     thread = experiment._thread
     assert thread is not None
     while not thread.engine.mailbox.idle.is_set():
@@ -91,7 +98,8 @@ def measure(report: Report) -> None:
         _plain(base, tokenizer, rows.select(range(64)), 1e-3, 4, folder)  # warms everything up
         configs = [(rate, rank) for rank in RANKS for rate in RATES]
         before = [_plain(base, tokenizer, rows, *config, folder) for config in configs[::2]]
-        whole, first = _ours(base, tokenizer, rows, Path(folder))
+        whole, first = _ours(base, tokenizer, rows, Path(folder), "exact")
+        joint = {way: _ours(base, tokenizer, rows, Path(folder), way) for way in ("fused", "auto")}
         after = [_plain(base, tokenizer, rows, *config, folder) for config in configs[1::2]]
     runs = before + after
     build, train = sum(run[0] for run in runs), sum(run[1] for run in runs)
@@ -106,6 +114,12 @@ def measure(report: Report) -> None:
     report.row("all 8 have trained their first chunk: plain TRL", sequential_first, "s")
     report.row("all 8 have trained their first chunk: rf_notebook", first, "s")
     report.row("sooner by", sequential_first / first, "x")
+    for way, (all_of_it, first_of_all) in joint.items():
+        report.row(f"execution={way!r}, the same 8 configs: all", all_of_it, "s")
+        report.row(f"execution={way!r}: plain TRL's wall time through it", (build + train) / all_of_it, "x")
+        report.row(f"execution={way!r}: exact mode's wall time through it", whole / all_of_it, "x")
+        report.row(f"execution={way!r}: all 8 have trained their first chunk", first_of_all, "s")
+        report.row(f"execution={way!r}: sooner than plain TRL by", sequential_first / first_of_all, "x")
 
 
 def _synchronize() -> None:

@@ -122,6 +122,7 @@ def arguments(shape: Shape, steps: int, **more: Any) -> dict[str, Any]:
         "learning_rate": 2e-4,
         "logging_steps": 10,
         "bf16": _ON_GPU,
+        "use_cpu": not _ON_GPU,
         "seed": 1,
         **more,
     }
@@ -366,6 +367,58 @@ def measure_memory(report: Report) -> None:
     report.row("16 bytes for each of its adapter's weights", 16 * trained / 2**20, "MiB")
     report.row("ratio", further / (16 * trained), "x (must 1.1)")
     report.conditions = {"adapter": str(_LORA), "batch x length": "1 x 256", "weights trained": trained}
+
+
+def measure_exactness(report: Report) -> None:
+    """How far runs end from plain TRL: in turns, in joint steps, and in turns with another padding for comparison."""
+    base = base_model().float() if _ON_GPU else base_model()
+    shape, steps = Shape(4, 2, 256) if _ON_GPU else Shape(4, 2, 64), 12
+    rows = rows_of(shape.length, 64)
+    for dtype in ("float32", "bfloat16"):
+        base = base.to(getattr(torch, dtype))
+        ways: dict[str, tuple[Execution, dict[str, Any]]] = {
+            "in turns": (Execution.EXACT, {}),
+            "in joint steps": (Execution.FUSED, {}),
+            "in turns, rows padded to a multiple of 384": (Execution.EXACT, {"pad_to_multiple_of": 384}),
+        }
+        ends = {}
+        for way, (execution, more) in ways.items():
+            ends[way] = _end(base, rows, shape, steps, execution, bf16=dtype == "bfloat16", **more)
+        plain = ends.pop("in turns")  # equal to plain TRL bit for bit: tests/exactness
+        for way, found in ends.items():
+            losses = [
+                abs(x - y) / abs(x) for a, b in zip(plain[0], found[0], strict=True) for x, y in zip(a, b, strict=True)
+            ]
+            weights = [(a - b).abs().max().item() for a, b in zip(plain[1], found[1], strict=True)]
+            report.row(f"{dtype}, {way}: losses off by at most", max(losses), "of themselves")
+            report.row(f"{dtype}, {way}: final weights off by at most", max(weights), "")
+    report.conditions = {"shape": str(shape), "steps": steps, "learning rates": "1e-4 to 4e-4", "reference": "in turns"}
+
+
+def _end(
+    base: Any, rows: Any, shape: Shape, steps: int, execution: Execution, **more: Any
+) -> tuple[list[list[float]], list[torch.Tensor]]:
+    """The losses and the final weights of each run."""
+    weights: dict[int, torch.Tensor] = {}
+    with engine_of(base, rows, shape, steps=steps, execution=execution, logging_steps=1, **more) as (engine, runner):
+        release = runner.release
+
+        def released(run_id: int) -> None:
+            held = runner._held.get(run_id)
+            if held is not None:
+                trained = [
+                    p.detach().float().cpu().flatten() for p in held.run.trainer.model.parameters() if p.requires_grad
+                ]
+                weights[run_id] = torch.cat(trained)
+            release(run_id)
+
+        runner.release = released  # type: ignore[method-assign]
+        while not isinstance(engine.turn(), Idle):
+            pass
+        points = [list(record.all_points()) for record in engine.state.runs.values()]
+        assert all(bool(r.fused_with) == (execution is Execution.FUSED) for r in engine.state.runs.values())
+    losses = [[point.metrics["loss"] for point in of_run if "loss" in point.metrics] for of_run in points]
+    return losses, [weights[run_id] for run_id in sorted(weights)]
 
 
 def measure_grid(report: Report) -> None:

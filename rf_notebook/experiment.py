@@ -33,7 +33,6 @@ from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
 from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
-from rf_notebook.planning.fusion import Execution
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.replay import compare as comparing
 from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
@@ -741,7 +740,7 @@ class Experiment:
                 runner,
                 self._state,
                 fence=fence,
-                execution=Execution(launch.started.execution),
+                execution=launch.started.execution,
                 keep=Keep(launch.started.keep),
                 observer=self._observer,
                 wait_for_room=wait_for_room,

@@ -69,7 +69,7 @@ class Engine:
         *,
         fence: int,
         publisher: Publisher | None = None,
-        execution: Execution = Execution.EXACT,
+        execution: str = Execution.EXACT,
         keep: Keep = Keep.BEST,
         observer: CommitObserver = unobserved,
         wait_for_room: Callable[[], bool] = lambda: True,
@@ -98,7 +98,7 @@ class Engine:
         self.state = state
         self._fence = fence
         self.publisher = publisher or Publisher()
-        self._execution = execution
+        self._execution = Execution(execution)
         self._trials: dict[tuple[str, int], Trial] = {}
         """Of execution="auto", by what the runs have in common and how many they are."""
         self._clock = clock
