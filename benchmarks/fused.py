@@ -379,7 +379,10 @@ def measure_exactness(report: Report) -> None:
         ways: dict[str, tuple[Execution, dict[str, Any]]] = {
             "in turns": (Execution.EXACT, {}),
             "in joint steps": (Execution.FUSED, {}),
-            "in turns, rows padded to a multiple of 384": (Execution.EXACT, {"pad_to_multiple_of": 384}),
+            "in turns, rows padded to as many tokens as a joint step has": (
+                Execution.EXACT,
+                {"pad_to_multiple_of": shape.length * shape.configs},
+            ),
         }
         ends = {}
         for way, (execution, more) in ways.items():

@@ -116,7 +116,7 @@ def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_p
 
     alone, alone_results = trained(tmp_path / "alone", configs(), objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs(), objects, Execution.FUSED)
-    padded, padded_results = trained(tmp_path / "padded", configs(pad_to_multiple_of=64), objects, Execution.EXACT)
+    padded, padded_results = trained(tmp_path / "padded", configs(pad_to_multiple_of=128), objects, Execution.EXACT)
     for run_id in alone.state.runs:
         assert joint.state.record(run_id).fused_with
         before = losses(alone, run_id)
