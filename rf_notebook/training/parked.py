@@ -196,6 +196,7 @@ class ParkedRun:
         self.request = None
         if self._ending:
             raise StopTraining
+        self.check_abandoned()
 
     def check_abandoned(self) -> None:
         """Called often: give up when the process is about to end."""

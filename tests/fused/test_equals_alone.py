@@ -55,6 +55,7 @@ def test_mixed_groups_in_float32(seed: int, tmp_path: Path) -> None:
     for run_id, record in joint.state.runs.items():
         assert tuple(other for other in joint.state.runs if other != run_id) in company(joint, run_id)
         assert record.alone_because == ""
+        assert record.own_bytes == pytest.approx(alone.state.record(run_id).own_bytes, rel=0.1)
         before, now = losses(alone, run_id), losses(joint, run_id)
         assert len(now) == len(before)
         # GRPO's loss is a sum of advantages of about one that cancel; all others are of their own size.

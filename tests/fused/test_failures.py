@@ -15,6 +15,7 @@ from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.joint_model import JointModel
 from tests.exactness.harness import WatchedRunner, turn_all
 from tests.fused.world import config, engine_over, figures
@@ -224,3 +225,31 @@ def test_a_joint_pass_that_fails_leaves_the_runs_to_train_in_turns(
         assert record.state is RunState.COMPLETED, record.failure
         assert record.alone_because == "a joint step failed: RuntimeError: no kernel for this (injected)"
         assert_as_before(figures(engine, run_id), expected)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_no_room_for_the_adapters_side_by_side(
+    is_first: bool, tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, own = [1 if is_first else 2], AdapterBlock.__init__
+
+    def stacked(self: AdapterBlock, adapters: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise torch.OutOfMemoryError("out of memory (injected)")
+        own(self, adapters)
+
+    monkeypatch.setattr(AdapterBlock, "__init__", stacked)
+    objects = Objects()
+    listed = configs(objects)
+    engine = engine_over(tmp_path, listed, objects, Execution.FUSED)
+    turn_all(engine)
+    for run_id, expected in undisturbed.items():
+        record = engine.state.record(run_id)
+        if record.state is RunState.FAILED:
+            assert not is_first, "nobody was inside a step"
+            assert_as_before(figures(engine, run_id), expected[: len(figures(engine, run_id))])
+        else:
+            assert record.state is RunState.COMPLETED
+            assert record.alone_because.startswith("a joint step failed: OutOfMemoryError")
+            assert_as_before(figures(engine, run_id), expected)

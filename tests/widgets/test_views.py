@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunRolledBack, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunState
+from rf_notebook.core.state import LiveRun
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points, recorded_state, trained
 from rf_notebook.widgets import compare, pages
 from rf_notebook.widgets.controls import allowed_runs, why_not
@@ -381,3 +383,15 @@ def test_a_page_keeps_no_plotly_of_another_version():
     static = elements._STATIC
     version = (static / "plotly-basic.min.js").read_text()[:200].split("minified) v")[1].split()[0]
     assert f"__rf_notebook_plotly_{version.replace('.', '_')}" in (static / "chart.js").read_text()
+
+
+def test_the_table_tells_who_trains_with_whom_and_why_not():
+    state = many_runs(3, 5)
+    assert "joint" not in [column.key for column in view_of(state).columns]
+    state.runs[1] = replace(state.runs[1], fused_with=(3,))
+    state.runs[2] = replace(state.runs[2], alone_because="DoRA scales the base weights by its own")
+    view = view_of(state)
+    (column,) = [column for column in view.columns if column.key == "joint"]
+    assert [column.text(row) for row in view.rows] == ["with 3", "alone: DoRA scales the base weights by its own", ""]
+    state.live[3] = LiveRun(state.runs[3].progress, fused_with=(1, 4))
+    assert column.text(view_of(state).rows[2]) == "with 1, 4"

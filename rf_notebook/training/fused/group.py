@@ -29,6 +29,8 @@ class FusedGroup:
     def advance(self, until: Mapping[Member, int]) -> None:
         """Train each member until its step; returns when every one stands still, has ended or has failed.
 
+        When the group itself fails, members between two steps stay as they are and members inside one fail.
+
         The caller holds PROCESS.
         """
         notebook = ProcessState.capture()
@@ -39,6 +41,12 @@ class FusedGroup:
                 member.attach()
                 member.run.begin_jointly(until[member])
             self._train()
+        except Exception as error:  # noqa: BLE001 - of the group, not of a run: room for the adapters side by side, say
+            self._model.break_down(error)
+            for member in self._members:
+                if member.run.status is ParkedStatus.WAITING:  # inside a step, from which only an error leads out
+                    member.run.request.error = error
+                    member.run.go_on()
         finally:
             self._unstack(is_mid_step=False)
             for member in self._members:
