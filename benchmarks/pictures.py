@@ -39,7 +39,9 @@ def draw_speed() -> None:
     axes[0].set_ylabel("ms for a step of all configs")
     handles = [mpl.patches.Patch(color=colour, label=label) for colour, label in zip(_COLOURS, ways, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"{body['machine']['device']}, Llama of 1.1 billion weights, LoRA r=16 (configs x batch x tokens)", fontsize=9)
+    figure.suptitle(
+        f"{body['machine']['device']}, Llama of 1.1 billion weights, LoRA r=16 (configs x batch x tokens)", fontsize=9
+    )
     figure.savefig(_DOCS / "joint-steps.png", dpi=150)
 
 

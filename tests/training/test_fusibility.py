@@ -21,7 +21,10 @@ def config(peft=None, training=None, **more):
         (config(peft={}), "it trains all weights"),
         (config(peft={"peft_type": "IA3"}), "its adapter is IA3, and joint steps know LoRA"),
         (config(peft={"r": 8, "use_dora": True}), "DoRA scales the base weights by its own"),
-        (config(peft={"r": 8, "init_lora_weights": "olora"}), "init_lora_weights='olora' gives it base weights of its own"),
+        (
+            config(peft={"r": 8, "init_lora_weights": "olora"}),
+            "init_lora_weights='olora' gives it base weights of its own",
+        ),
         (config(peft={"r": 8, "bias": "lora_only"}), "bias='lora_only' trains biases of the base"),
         (config(peft={"r": 8, "modules_to_save": ["lm_head"]}), "modules_to_save trains copies of whole modules"),
         (config(training={"packing": True}), "packing puts several rows into one"),

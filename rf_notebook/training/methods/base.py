@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -128,12 +129,30 @@ class RunTrainer:
         Source: transformers 5.23, ``Trainer._run_epoch``.
         """
         trainer: Any = super()
-        loss = trainer.training_step(*args, **kwargs)
-        if not self.is_joint or not self.filters_losses:
-            return loss
+        if not self.is_joint:
+            return trainer.training_step(*args, **kwargs)
         me: Any = self
+        with self._joint_loss_inside():
+            loss = trainer.training_step(*args, **kwargs)
+        if not self.filters_losses:
+            return loss
         instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)
         return torch.where(torch.isfinite(loss), loss, instead)
+
+    @contextmanager
+    def _joint_loss_inside(self) -> Iterator[None]:
+        """Let the step compute its loss by ``joint_loss``, where the method has one; evaluations never do."""
+        me: Any = self
+        joint_loss = getattr(self, "joint_loss", None)
+        own = self.__dict__.get("compute_loss")
+        if joint_loss is None or own is not None:
+            yield
+            return
+        me.compute_loss = joint_loss
+        try:
+            yield
+        finally:
+            del me.compute_loss
 
     filters_losses = False
     """The user's ``logging_nan_inf_filter``, while it is off because the trainer is in joint steps."""

@@ -60,17 +60,17 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
         }
         return self._prepared_datasets.get(dataset, settings, make)
 
-    def compute_loss(
+    def joint_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """What trl computes; in joint steps its metrics stay on the device until they are logged.
+        """What trl computes for a training step; its metrics stay on the device until they are logged.
 
         Source: trl 1.16, ``SFTTrainer.compute_loss``, for one process and a model without experts.
         """
         plain = self.compute_loss_func is None and self.label_smoother is None and not self.aux_loss_enabled
         known = "attention_mask" in inputs and self.args.loss_type in ("nll", "dft")
-        if not (self.is_joint and self.model.training and plain and known) or return_outputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not (plain and known) or return_outputs:
+            return SFTTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         inputs["use_cache"] = False
         outputs = model(**inputs, fused_lm_head=True)
         per_token_loss = -outputs.log_probs
