@@ -17,6 +17,7 @@ import torch
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.common import quiet, synchronize
 from benchmarks.report import Report
 from rf_notebook import Experiment, demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
@@ -24,6 +25,7 @@ from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, 
 ROWS = int(os.environ.get("RF_BENCH_ROWS", "1024"))
 CHUNKS = 8
 RATES, RANKS = [5e-4, 1e-3, 2e-3, 5e-3], [4, 16]
+#: Of SFTConfig; the rest is trl's default.
 ARGUMENTS: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "num_train_epochs": 1,
@@ -31,7 +33,6 @@ ARGUMENTS: dict[str, Any] = {
     "logging_steps": 5,
     "gradient_checkpointing": False,
     "bf16": False,
-    "seed": 42,
 }
 
 
@@ -42,18 +43,22 @@ def _plain(base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder:
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
-            output_dir=folder, report_to="none", disable_tqdm=True, save_strategy="no", learning_rate=rate, **ARGUMENTS
+            output_dir=folder,
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            learning_rate=rate,
+            seed=42,
+            **ARGUMENTS,
         ),
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"),
     )
-    for callback in list(trainer.callback_handler.callbacks):
-        if type(callback).__name__ == "PrinterCallback":
-            trainer.remove_callback(callback)
+    quiet(trainer)
     built = time.perf_counter()
     trainer.train()
-    _synchronize()
+    synchronize()
     done = time.perf_counter()
     return built - started, done - built, built - started + (done - built) / CHUNKS
 
@@ -63,7 +68,7 @@ def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str) ->
     config = RFModelConfig(
         model_name="bench",
         peft_config=RFLoraConfig(r=List(RANKS), lora_alpha=16, target_modules="all-linear"),
-        training_args=RFSFTConfig(learning_rate=List(RATES), **ARGUMENTS),
+        training_args=RFSFTConfig(learning_rate=List(RATES), seed=42, **ARGUMENTS),
     )
     experiment = Experiment(f"bench-{execution}", experiment_path=folder)
     first = 0.0
@@ -105,7 +110,7 @@ def measure(report: Report) -> None:
     build, train = sum(run[0] for run in runs), sum(run[1] for run in runs)
     last = runs[-1]
     sequential_first = build + train - last[0] - last[1] + last[2]
-    report.conditions = {"rows": ROWS, "chunks": CHUNKS, "configs": len(configs), **ARGUMENTS}
+    report.conditions = {"rows": ROWS, "chunks": CHUNKS, "configs": len(configs), "seed": 42, **ARGUMENTS}
     report.row("plain TRL, 8 configs one after another: construction", build, "s")
     report.row("plain TRL, 8 configs one after another: training", train, "s")
     report.row("rf_notebook, the same 8 configs in turns, 8 chunks: all", whole, "s")
@@ -120,8 +125,3 @@ def measure(report: Report) -> None:
         report.row(f"execution={way!r}: exact mode's wall time through it", whole / all_of_it, "x")
         report.row(f"execution={way!r}: all 8 have trained their first chunk", first_of_all, "s")
         report.row(f"execution={way!r}: sooner than plain TRL by", sequential_first / first_of_all, "x")
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

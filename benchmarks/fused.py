@@ -11,7 +11,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,34 +20,28 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.common import ON_GPU, engine_over, llama, quiet, synchronize
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.core.events import RunAdded
 from rf_notebook.core.operations import StopRun
-from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.store.lease import this_process
-from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.runner import KernelRunner
 
-_ON_GPU = torch.cuda.is_available()
-_DEVICE = "cuda" if _ON_GPU else "cpu"
 #: Floating point operations a second that an H200 does in bfloat16 without sparsity, as its data sheet says.
 _PEAK_FLOPS = 989e12
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]}
-_VOCABULARY = 32000 if _ON_GPU else 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +71,6 @@ TARGETS = {
 _SMALL = {Shape(8, 1, 64): (0.0, 0.0), Shape(4, 4, 64): (0.0, 0.0)}
 
 
-def base_model() -> Any:
-    """1.1 billion random weights in bfloat16 on a GPU; a few million in float32 elsewhere."""
-    size = (
-        {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32}
-        if _ON_GPU
-        else {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}
-    )
-    config = LlamaConfig(
-        **size,
-        num_key_value_heads=4,
-        vocab_size=_VOCABULARY,
-        max_position_embeddings=2048,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        attn_implementation="sdpa",
-    )
-    before = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[0] if _ON_GPU else []), torch.device(_DEVICE):
-        torch.manual_seed(0)
-        torch.set_default_dtype(torch.bfloat16 if _ON_GPU else torch.float32)
-        try:
-            model = LlamaForCausalLM(config)
-        finally:
-            torch.set_default_dtype(before)
-    model.config._name_or_path = "bench"
-    return model
-
-
 def rows_of(length: int, count: int = 1024) -> datasets.Dataset:
     """Rows of random tokens, all of this length."""
     rng = random.Random(1)
@@ -121,17 +86,11 @@ def arguments(shape: Shape, steps: int, **more: Any) -> dict[str, Any]:
         "max_steps": steps,
         "learning_rate": 2e-4,
         "logging_steps": 10,
-        "bf16": _ON_GPU,
-        "use_cpu": not _ON_GPU,
+        "bf16": ON_GPU,
+        "use_cpu": not ON_GPU,
         "seed": 1,
         **more,
     }
-
-
-def synchronize() -> None:
-    """Wait for the GPU."""
-    if _ON_GPU:
-        torch.cuda.synchronize()
 
 
 class _Clock(TrainerCallback):
@@ -170,19 +129,7 @@ def plain_seconds(base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: in
             peft_config=LoraConfig(task_type="CAUSAL_LM", **_LORA),
             callbacks=[clock],
         )
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ == "PrinterCallback":
-                trainer.remove_callback(callback)
-        if os.environ.get("RF_BENCH_PROFILE_PLAIN"):
-            import cProfile
-            import pstats
-
-            profile = cProfile.Profile()
-            profile.runcall(trainer.train)
-            with Path(os.environ["RF_BENCH_PROFILE_PLAIN"]).open("w") as file:
-                pstats.Stats(profile, stream=file).sort_stats("tottime").print_stats(40)
-        else:
-            trainer.train()
+        quiet(trainer).train()
         del trainer
     memory.collect()
     return (clock.ended - clock.began) / clock.steps
@@ -193,14 +140,9 @@ def engine_of(
     base: Any, rows: Any, shape: Shape, *, steps: int, execution: Execution, **more: Any
 ) -> Iterator[tuple[Engine, KernelRunner]]:
     """An engine with the configs of a shape, which differ in learning rate and seed, in one chunk."""
-    objects = Objects()
-    with tempfile.TemporaryDirectory() as folder:
-        runner = KernelRunner(
-            Path(folder), ExperimentData(rows, None), objects, lambda _config: (base, tiny_tokenizer()), num_chunks=1
-        )
-        store = MemoryStore()
-        engine = Engine(store, runner, ExperimentState(), fence=store.acquire(this_process()), execution=execution)
-        configs = []
+
+    def configs(objects: Objects) -> list[RunConfig]:
+        made = []
         for i in range(shape.configs):
             own = arguments(shape, steps, **more) | {"learning_rate": 1e-4 * (i + 1), "seed": i + 1}
             fields = RFModelConfig(
@@ -208,8 +150,11 @@ def engine_of(
                 peft_config=RFLoraConfig(**_LORA),
                 training_args=TRAINING_CONFIGS["SFT"](**own),
             ).given()
-            configs.append(build_run_config(fields, "SFT", objects, seed=0))
-        engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
+            made.append(build_run_config(fields, "SFT", objects, seed=0))
+        return made
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine, runner = engine_over(Path(folder), base, rows, configs, num_chunks=1, execution=execution)
         try:
             yield engine, runner
         finally:
@@ -225,7 +170,6 @@ def joint_seconds(
     steps: int,
     warm_up: int,
     execution: Execution = Execution.FUSED,
-    on_step: Callable[[int], None] = lambda _step: None,
     **more: Any,
 ) -> float:
     """Seconds of one step of all configs together."""
@@ -233,11 +177,9 @@ def joint_seconds(
     times: dict[int, float] = {}
 
     def listen(run_id: int, progress: Any, point: Any) -> None:
-        if run_id == last and point is None:
-            on_step(progress.steps)
-            if progress.steps in (warm_up, steps):
-                synchronize()
-                times[progress.steps] = time.perf_counter()
+        if run_id == last and point is None and progress.steps in (warm_up, steps):
+            synchronize()
+            times[progress.steps] = time.perf_counter()
 
     with engine_of(base, rows, shape, steps=steps, execution=execution, **more) as (engine, runner):
         runner.listener = listen
@@ -253,38 +195,37 @@ def measure_speed(report: Report) -> None:
     """Steps of all configs: plain TRL one by one, runs in turns, joint steps, joint steps of compiled layers."""
     steps = int(os.environ.get("RF_BENCH_STEPS", "24"))
     warm_up = steps // 3
-    base = base_model()
+    base = llama()
     weights = sum(p.numel() for p in base.parameters())
-    with _profiled(os.environ.get("RF_BENCH_PROFILE")) as on_step:
-        for shape, (must, aim) in (TARGETS if _ON_GPU else _SMALL).items():
-            rows = rows_of(shape.length)
+    for shape, (must, aim) in (TARGETS if ON_GPU else _SMALL).items():
+        rows = rows_of(shape.length)
 
-            def plain(**more: Any) -> float:
-                return plain_seconds(base, rows, shape, steps=steps, warm_up=warm_up, **more)  # noqa: B023
+        def plain(**more: Any) -> float:
+            return plain_seconds(base, rows, shape, steps=steps, warm_up=warm_up, **more)  # noqa: B023
 
-            before = plain()
-            joint = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up, on_step=on_step)
-            compiled = None
-            if _ON_GPU:
-                CompiledLayers.always_after = 2
-                compiled = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
-                CompiledLayers.always_after = None
-            tuned = plain(gradient_checkpointing=False)
-            one_by_one = statistics.mean([before, plain()]) * shape.configs
-            report.row(f"{shape}: plain TRL, one config after another", one_by_one * 1000, "ms a step of all")
-            report.row(
-                f"{shape}: the same without gradient checkpointing", tuned * shape.configs * 1000, "ms a step of all"
-            )
-            report.row(f"{shape}: joint steps", joint * 1000, "ms a step of all")
-            report.row(f"{shape}: faster by", one_by_one / joint, f"x (must {must:g}, aim {aim:g})")
-            _tell_rate(report, shape, "joint steps", joint, weights)
-            if compiled is not None:
-                report.row(f"{shape}: joint steps, compiled", compiled * 1000, "ms a step of all")
-                report.row(f"{shape}: faster by, compiled", one_by_one / compiled, f"x (must {must:g}, aim {aim:g})")
-                _tell_rate(report, shape, "compiled", compiled, weights)
+        before = plain()
+        joint = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
+        compiled = None
+        if ON_GPU:
+            CompiledLayers.always_after = 2
+            compiled = joint_seconds(base, rows, shape, steps=steps, warm_up=warm_up)
+            CompiledLayers.always_after = None
+        tuned = plain(gradient_checkpointing=False)
+        one_by_one = statistics.mean([before, plain()]) * shape.configs
+        report.row(f"{shape}: plain TRL, one config after another", one_by_one * 1000, "ms a step of all")
+        report.row(
+            f"{shape}: the same without gradient checkpointing", tuned * shape.configs * 1000, "ms a step of all"
+        )
+        report.row(f"{shape}: joint steps", joint * 1000, "ms a step of all")
+        report.row(f"{shape}: faster by", one_by_one / joint, f"x (must {must:g}, aim {aim:g})")
+        _tell_rate(report, shape, "joint steps", joint, weights)
+        if compiled is not None:
+            report.row(f"{shape}: joint steps, compiled", compiled * 1000, "ms a step of all")
+            report.row(f"{shape}: faster by, compiled", one_by_one / compiled, f"x (must {must:g}, aim {aim:g})")
+            _tell_rate(report, shape, "compiled", compiled, weights)
     report.conditions = {
         "weights": weights,
-        "dtype": "bfloat16" if _ON_GPU else "float32",
+        "dtype": "bfloat16" if ON_GPU else "float32",
         "adapter": str(_LORA),
         "steps timed": steps - warm_up,
         "plain TRL": "trl's defaults; two trainers timed, before and after, times the number of configs",
@@ -293,7 +234,7 @@ def measure_speed(report: Report) -> None:
 
 def _tell_rate(report: Report, shape: Shape, what: str, seconds: float, weights: int) -> None:
     report.row(f"{shape}: {what}, tokens a second", shape.tokens / seconds, "1/s")
-    if _ON_GPU:
+    if ON_GPU:
         used = 4 * weights * shape.tokens / seconds / _PEAK_FLOPS
         report.row(f"{shape}: {what}, model flops used", used, "of the data sheet's peak")
 
@@ -301,8 +242,8 @@ def _tell_rate(report: Report, shape: Shape, what: str, seconds: float, weights:
 def measure_remainder(report: Report) -> None:
     """What a run costs beside the joint passes, and what its turns in exact mode cost against plain TRL."""
     steps, warm_up = 40, 10
-    base = base_model()
-    shape = Shape(8, 1, 512) if _ON_GPU else Shape(8, 1, 64)
+    base = llama()
+    shape = Shape(8, 1, 512) if ON_GPU else Shape(8, 1, 64)
     rows = rows_of(shape.length)
     counts: dict[int, tuple[float, int]] = {}
 
@@ -337,10 +278,10 @@ def measure_remainder(report: Report) -> None:
 
 def measure_memory(report: Report) -> None:
     """What lies on the GPU for each further config, parked and inside joint steps."""
-    if not _ON_GPU:
+    if not ON_GPU:
         report.row("measured on a GPU only", 0.0, "")
         return
-    base = base_model()
+    base = llama()
     rows = rows_of(256)
     parked: dict[int, int] = {}
     for count in (1, 2, 4, 8, 16, 32):
@@ -371,8 +312,8 @@ def measure_memory(report: Report) -> None:
 
 def measure_exactness(report: Report) -> None:
     """How far runs end from plain TRL: in turns, in joint steps, and in turns with another padding for comparison."""
-    base = base_model().float() if _ON_GPU else base_model()
-    shape, steps = Shape(4, 2, 256) if _ON_GPU else Shape(4, 2, 64), 12
+    base = llama().float() if ON_GPU else llama()
+    shape, steps = Shape(4, 2, 256) if ON_GPU else Shape(4, 2, 64), 12
     rows = rows_of(shape.length, 64)
     for dtype in ("float32", "bfloat16"):
         base = base.to(getattr(torch, dtype))
@@ -429,9 +370,9 @@ def measure_grid(report: Report) -> None:
 
     RF_BENCH_SECONDS ends it early, with the shapes that were measured by then.
     """
-    base = base_model()
+    base = llama()
     configs, batches, lengths = (
-        ((8, 32, 1, 4, 16), (1, 2, 4, 8), (256, 512, 1024)) if _ON_GPU else ((4, 1), (1, 2), (64,))
+        ((8, 32, 1, 4, 16), (1, 2, 4, 8), (256, 512, 1024)) if ON_GPU else ((4, 1), (1, 2), (64,))
     )
     steps, warm_up = 6, 3
     until = time.perf_counter() + float(os.environ.get("RF_BENCH_SECONDS", "inf"))
@@ -451,31 +392,3 @@ def measure_grid(report: Report) -> None:
                 seconds = joint_seconds(base, rows[length], shape, steps=steps, warm_up=warm_up)
                 report.row(f"{shape}", shape.tokens / seconds, "tokens a second")
     report.conditions = {"steps timed": steps - warm_up, "compiled": "no", "not measured": left_out}
-
-
-@contextmanager
-def _profiled(folder: str | None) -> Iterator[Callable[[int], None]]:
-    """Writes a profile of a few steps into a folder, if one is given."""
-    if folder is None:
-        yield lambda _step: None
-        return
-    import cProfile
-    import pstats
-
-    profile = cProfile.Profile()
-    count = 0
-
-    def on_step(step: int) -> None:
-        nonlocal count, profile
-        if step == 12:
-            profile = cProfile.Profile()
-            profile.enable()
-        if step == 16:
-            profile.disable()
-            count += 1
-            with (Path(folder) / f"profile{count}.txt").open("w") as file:
-                stats = pstats.Stats(profile, stream=file)
-                stats.sort_stats("cumulative").print_stats(70)
-                stats.sort_stats("tottime").print_stats(50)
-
-    yield on_step

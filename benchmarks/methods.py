@@ -17,33 +17,28 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from benchmarks.common import ON_GPU, engine_over, llama
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.core.events import RunAdded
 from rf_notebook.core.run import RunConfig
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.store.lease import this_process
-from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
 from rf_notebook.training import memory
-from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
 
-_ON_GPU = torch.cuda.is_available()
 _LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 _COMMON: dict[str, Any] = {
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2,
     "learning_rate": 1e-4,
     "logging_steps": 1,
-    "bf16": _ON_GPU,
+    "bf16": ON_GPU,
     "max_steps": 8,
     "seed": 7,
 }
@@ -61,30 +56,7 @@ _TRL = {"SFT": (SFTConfig, SFTTrainer), "DPO": (DPOConfig, DPOTrainer), "GRPO": 
 
 
 def _base() -> Any:
-    if not _ON_GPU:
-        return tiny_model(dtype=torch.float32)
-    with torch.random.fork_rng(devices=[0]), torch.device("cuda"):
-        torch.manual_seed(0)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=2048,
-                intermediate_size=5632,
-                num_hidden_layers=22,
-                num_attention_heads=32,
-                num_key_value_heads=4,
-                vocab_size=32000,
-                max_position_embeddings=2048,
-                pad_token_id=0,
-                eos_token_id=1,
-                bos_token_id=2,
-                attn_implementation="sdpa",
-            )
-        )
-        torch.set_default_dtype(before)
-    model.config._name_or_path = "bench"
-    return model
+    return llama() if ON_GPU else tiny_model(dtype=torch.float32)
 
 
 def _rows(count: int, words: int) -> datasets.Dataset:
@@ -174,21 +146,6 @@ class _Watched(KernelRunner):
         super().release(run_id)
 
 
-def _engine(
-    folder: Path, rows: datasets.Dataset, make: Any, *, num_chunks: int, base: Any | None = None
-) -> tuple[Engine, _Watched]:
-    objects = Objects()
-    base = _base() if base is None else base
-    runner = _Watched(
-        folder, ExperimentData(rows, None), objects, lambda _config: (base, tiny_tokenizer()), num_chunks=num_chunks
-    )
-    store = MemoryStore()
-    engine = Engine(store, runner, ExperimentState(), fence=store.acquire(this_process()))
-    runner.listener = engine.on_live
-    engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(make(objects), start=1)])
-    return engine, runner
-
-
 def measure_methods(report: Report) -> None:
     """Each method interleaved with the others against plain TRL alone; the hand-over between them."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -197,8 +154,13 @@ def measure_methods(report: Report) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         plain = {name: _plain(name, rows, folder / "plain") for name in _CONFIGS}
-        engine, runner = _engine(
-            folder / "ours", rows, lambda objects: [_run_config(name, objects) for name in _CONFIGS], num_chunks=8
+        engine, runner = engine_over(
+            folder / "ours",
+            _base(),
+            rows,
+            lambda objects: [_run_config(name, objects) for name in _CONFIGS],
+            num_chunks=8,
+            runner_class=_Watched,
         )
         turns = 0
         while not isinstance(engine.turn(), Idle):
@@ -210,8 +172,8 @@ def measure_methods(report: Report) -> None:
         runner.close()
     torch.use_deterministic_algorithms(False)
     report.conditions = {
-        "weights": 1_100_000_000 if _ON_GPU else 130_000,
-        "dtype": "bfloat16" if _ON_GPU else "float32",
+        "weights": 1_100_000_000 if ON_GPU else 130_000,
+        "dtype": "bfloat16" if ON_GPU else "float32",
         "steps": _COMMON["max_steps"],
         "turns": turns,
         "deterministic algorithms": True,
@@ -251,8 +213,9 @@ def measure_sharing(report: Report) -> None:
     peaks, bases, owns = {}, {}, {}
     for count in (1, 8):
         with tempfile.TemporaryDirectory() as folder:
-            engine, runner = _engine(
+            engine, runner = engine_over(
                 Path(folder),
+                _base(),
                 rows,
                 lambda objects, count=count: [
                     _run_config("SFT", objects, seed=seed, max_steps=4) for seed in range(count)
@@ -270,7 +233,7 @@ def measure_sharing(report: Report) -> None:
             runner.close()
             del engine, runner
             memory.collect()
-    if not _ON_GPU:
+    if not ON_GPU:
         report.row("measured on a GPU only", 0.0, "")
         return
     activations = peaks[1] - bases[1] - owns[1]
@@ -302,12 +265,13 @@ def measure_quantised(report: Report) -> None:
             memory.collect()
             base = load()
             resident = memory.allocated_bytes()
-            engine, runner = _engine(
+            engine, runner = engine_over(
                 folder / how,
+                base,
                 rows,
                 lambda objects: [_run_config(name, objects) for name in names],
                 num_chunks=4,
-                base=base,
+                runner_class=_Watched,
             )
             del base
             while len(runner._held) < len(names):

@@ -16,6 +16,8 @@ from typing import Any
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.common import quiet
+from benchmarks.exact import ARGUMENTS
 from benchmarks.report import Report
 from rf_notebook import Experiment, demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
@@ -24,14 +26,6 @@ ROWS = int(os.environ.get("RF_BENCH_ROWS", "512"))
 SEEDS = (1, 2, 3, 4, 5)
 CHUNKS = 8
 RATES, RANKS = [2e-4, 1e-3, 5e-3, 2e-2], [2, 16]
-ARGUMENTS: dict[str, Any] = {
-    "per_device_train_batch_size": 8,
-    "num_train_epochs": 1,
-    "max_length": 128,
-    "logging_steps": 5,
-    "gradient_checkpointing": False,
-    "bf16": False,
-}
 
 
 def _plain(
@@ -58,10 +52,7 @@ def _plain(
                 processing_class=tokenizer,
                 peft_config=LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"),
             )
-            for callback in list(trainer.callback_handler.callbacks):
-                if type(callback).__name__ == "PrinterCallback":
-                    trainer.remove_callback(callback)
-            trainer.train()
+            quiet(trainer).train()
             losses[rate, rank] = trainer.evaluate()["eval_loss"]
     return time.perf_counter() - started, min(losses, key=lambda key: losses[key])
 

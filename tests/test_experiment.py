@@ -346,6 +346,7 @@ def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
     monkeypatch.setattr(experiment._thread.engine, "turn", broken)
     experiment._thread.engine.mailbox.wake()
     until(lambda: not experiment._thread.is_alive)
+    until(lambda: not experiment._thread._keeper.is_alive())
     with pytest.raises(RuntimeError, match="the sky fell"):
         experiment.wait()
     with pytest.raises(RuntimeError, match="the sky fell"):

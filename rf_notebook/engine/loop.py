@@ -377,7 +377,8 @@ class Engine:
             live = self.state.live.setdefault(record.run_id, LiveRun(record.progress))
             live.fused_with = tuple(run_id for run_id in ids if run_id != record.run_id)
         self.publisher.changed()
-        for run_id in self._runner.train_together([self._request(record, steps) for record in group]):
+        over = self._runner.train_together([self._request(record, steps) for record in group])
+        for run_id in over:
             self._train(self.state.record(run_id))
 
     def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
@@ -406,6 +407,9 @@ class Engine:
 
     def _train(self, record: RunRecord, steps: int | None = None) -> None:
         run_id = record.run_id
+        live = self.state.live.get(run_id)
+        if live is not None:
+            live.fused_with = ()
         request = self._request(record, steps)
         self._in_chunk.add(run_id)
         try:

@@ -129,6 +129,7 @@ class EngineThread:
             mailbox.wait(RENEW_EVERY_SECONDS)
 
     def _close(self) -> None:
+        self._ending.set()  # also of the thread that keeps the lease
         reason: Exception
         if isinstance(self.error, RFNotebookError):
             reason = self.error

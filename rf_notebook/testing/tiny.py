@@ -66,11 +66,14 @@ def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: to
 
 
 def create_tiny(model_config: dict[str, Any]) -> tuple[Any, Any]:
-    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit)."""
+    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit).
+
+    The model is in evaluation mode, as transformers gives one that it loads.
+    """
     kwargs = dict(model_config.get("model_kwargs") or {})
     quantised = kwargs.pop("quantised", None)
     model = tiny_model(**kwargs)
-    return model if quantised is None else _quantised(model, quantised), tiny_tokenizer()
+    return (model if quantised is None else _quantised(model, quantised)).eval(), tiny_tokenizer()
 
 
 def _quantised(model: Any, how: str) -> Any:

@@ -34,10 +34,10 @@ from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.failures import failure_of
-from rf_notebook.training.fused.eligibility import fusibility_of
+from rf_notebook.training.fused.eligibility import fusibility_of, hindrance
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
-from rf_notebook.training.fused.member import Member, hindrance
+from rf_notebook.training.fused.member import Member
 from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
@@ -82,7 +82,7 @@ class _Held:
     fused_with: tuple[int, ...] = ()
     """Those with which the run trained in joint steps since the last commit."""
     hindrance: str | None = None
-    """Why it cannot take part in joint steps, now that its trainer is known."""
+    """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None before it was asked."""
 
     @property
     def steps_left(self) -> int:
@@ -179,7 +179,7 @@ class KernelRunner:
         if key not in self._fusibility:
             self._fusibility[key] = fusibility_of(config)
         held = self._held.get(run_id)
-        if held is not None and held.hindrance is not None and self._fusibility[key].key is not None:
+        if held is not None and held.hindrance and self._fusibility[key].key is not None:
             return Fusibility(None, held.hindrance)
         return self._fusibility[key]
 
@@ -187,17 +187,11 @@ class KernelRunner:
         """See ChunkRunner."""
         memory.reset_peak()
         with PROCESS:
-            over = [request.run_id for request in requests if not self._is_ready(request)]
-            joint = [request for request in requests if request.run_id not in over]
-            joint = [request for request in joint if self._held[request.run_id].hindrance is None]
-            if len(joint) < 2:
-                return tuple(request.run_id for request in requests)
-            self._advance_together(joint)
-        for request in joint:
-            held = self._held[request.run_id]
-            if held.reached is not None or held.run.status is not ParkedStatus.PARKED:
-                over.append(request.run_id)
-        return tuple(over)
+            ready = [request for request in requests if self._is_ready(request)]
+            joint = [request for request in ready if not self._hindrance(self._held[request.run_id])]
+            if len(joint) > 1:
+                self._advance_together(joint)
+        return tuple(r.run_id for r in requests if r not in ready or not self._is_ready(r))
 
     def holds(self, run_id: int) -> bool:
         """See ChunkRunner."""
@@ -319,11 +313,9 @@ class KernelRunner:
     # ---- a turn
 
     def _advance(self, request: ChunkRequest, held: _Held) -> ChunkResult:
-        plan = held.plan
-        assert plan is not None
         if held.uncommitted is not None:
             return self._commit(held, request.run_id, request.fence, held.uncommitted)
-        boundary = held.reached or plan.next_boundary(held.run.step)
+        boundary = held.reached or _plan(held).next_boundary(held.run.step)
         started = time.perf_counter()
         self._bring_in(self._trainers.modules_of(held.config), [request.run_id], room=held.room)
         before = memory.allocated_bytes()
@@ -361,15 +353,22 @@ class KernelRunner:
             held = built
         return held.uncommitted is None and held.reached is None and held.run.status is ParkedStatus.PARKED
 
+    def _hindrance(self, held: _Held) -> str:
+        """Why a run cannot take part in joint steps; empty when it can."""
+        if held.hindrance is None:
+            held.hindrance = hindrance(held.run.trainer) or ""
+        model = self._joint_models.get(id(self._trainers.modules_of(held.config)[0]))
+        if model is not None and model.broken is not None:
+            held.hindrance = model.broken
+        return held.hindrance
+
     def _advance_together(self, requests: Sequence[ChunkRequest]) -> None:
         """A turn of several runs in joint steps."""
         started = time.perf_counter()
         runs = {request.run_id: self._held[request.run_id] for request in requests}
-        first = next(iter(runs.values()))
         modules = {id(m): m for held in runs.values() for m in self._trainers.modules_of(held.config)}
         self._bring_in(list(modules.values()), list(runs), room=sum(held.room for held in runs.values()))
-        base = self._trainers.modules_of(first.config)[0]
-        model = self._joint_model(base)
+        model = self._joint_model(next(iter(modules.values())))  # the base comes first, and they have one
         boundaries = {run_id: _plan(held).next_boundary(held.run.step) for run_id, held in runs.items()}
         members = {
             request.run_id: Member(
@@ -385,17 +384,21 @@ class KernelRunner:
             for r in requests
         }
         model.expect(max(held.steps_left * held.run.trainer.args.gradient_accumulation_steps for held in runs.values()))
+        before = {run_id: held.run.step for run_id, held in runs.items()}
         trained = time.perf_counter()
         FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
         for run_id, held in runs.items():
             held.overhead_seconds += (trained - started) / len(runs)
             held.train_seconds += (ended - trained) / len(runs)
-            held.fused_with = tuple(sorted({*held.fused_with, *(other for other in runs if other != run_id)}))
+            joined = [other for other, member in members.items() if member.joint_forwards]
+            if run_id in joined:
+                held.fused_with = tuple(sorted({*held.fused_with, *(other for other in joined if other != run_id)}))
+            elif held.run.step > before[run_id]:
+                held.hindrance = "its forwards are none that joint steps know"
             if held.run.status is ParkedStatus.PARKED and held.run.step >= boundaries[run_id]:
                 held.reached = boundaries[run_id]
-            if model.broken is not None:
-                held.hindrance = model.broken
+            self._hindrance(held)  # it may have come to one
 
     def _joint_model(self, base: Any) -> JointModel:
         if id(base) not in self._joint_models:
@@ -491,8 +494,7 @@ class KernelRunner:
             held.notes += (f"run {run_id} writes no samples: {failure_of(error, held.config).message}",)
 
     def _progress(self, held: _Held) -> Progress:
-        plan, step = held.plan, held.run.step
-        assert plan is not None
+        plan, step = _plan(held), held.run.step
         if held.run.status is ParkedStatus.FINISHED and step < plan.total_steps:
             chunks = plan.total_chunks  # the trainer ended early by itself
         else:
@@ -551,7 +553,6 @@ class KernelRunner:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
-        held.hindrance = None if config.peft is None else hindrance(run.trainer)
         held.overhead_seconds += time.perf_counter() - began
         self._held[run_id] = held
         self._residency.keep(_run_key(run_id), lambda: self._own_tensors(held), is_base=False)
@@ -612,8 +613,7 @@ class KernelRunner:
         held.run.gate.on_step = on_step
 
     def _live_progress(self, held: _Held, step: int) -> Progress:
-        plan = held.plan
-        assert plan is not None
+        plan = _plan(held)
         return Progress(
             steps=step,
             samples=plan.samples(step),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rf_notebook.automl.configs import TRAINING_CONFIGS, RFModelConfig, adapter_
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.ports import EventStore
+from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
@@ -41,7 +42,7 @@ class WatchedRunner(KernelRunner):
         super().release(run_id)
 
 
-def run_config(name: str, objects: Objects) -> Any:
+def run_config(name: str, objects: Objects) -> RunConfig:
     case = CASES[name]
     adapter = None
     if case.adapter is not None:
@@ -59,28 +60,33 @@ def run_config(name: str, objects: Objects) -> Any:
     return build_run_config(fields, case.method, objects, seed=0)
 
 
-def start(
+def engine_over(
     folder: Path,
-    names: list[str],
     data: tuple[Any, Any],
+    configs: Sequence[RunConfig],
+    objects: Objects,
     *,
     num_chunks: int,
     store: EventStore | None = None,
     runner: Callable[..., KernelRunner] = WatchedRunner,
     execution: Execution = Execution.EXACT,
 ) -> Engine:
-    """An engine with a run for each name, or with the runs that the store has."""
-    objects = Objects()
+    """An engine with a run for each config, or with the runs that the store has."""
     store = store or MemoryStore()
     known = store.read()
     fence = store.acquire(this_process(), take_over=True)
     made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
     engine = Engine(store, made, fold(known), fence=fence, execution=execution)
     made.listener = engine.on_live
-    configs = [run_config(name, objects) for name in names]
     if not known:
         engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
     return engine
+
+
+def start(folder: Path, names: list[str], data: tuple[Any, Any], **more: Any) -> Engine:
+    """An engine with a run for each case that is named."""
+    objects = Objects()
+    return engine_over(folder, data, [run_config(name, objects) for name in names], objects, **more)
 
 
 def turn_all(engine: Engine, *, turns: int | None = None) -> None:

@@ -10,18 +10,12 @@ from typing import Any
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.core.events import RunAdded
-from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import RunConfig
-from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.store.lease import this_process
-from rf_notebook.store.memory import MemoryStore
-from rf_notebook.testing.tiny import create_tiny, preference_rows
-from rf_notebook.training.datasets import ExperimentData
+from rf_notebook.testing.tiny import preference_rows
+from tests.exactness import harness
 from tests.exactness.cases import ON_CPU, checksum
-from tests.exactness.harness import WatchedRunner
 
 ROWS = (preference_rows(16, 1), None)
 _TARGETS: list[Any] = [["q_proj", "v_proj"], ["k_proj"], ["gate_proj", "up_proj", "down_proj"], "all-linear"]
@@ -83,25 +77,10 @@ def mixed_group(seed: int, objects: Objects, **training: Any) -> list[RunConfig]
 
 
 def engine_over(
-    folder: Path,
-    configs: Sequence[RunConfig],
-    objects: Objects,
-    execution: Execution,
-    *,
-    num_chunks: int = 2,
-    store: EventStore | None = None,
-    runner: type[WatchedRunner] = WatchedRunner,
+    folder: Path, configs: Sequence[RunConfig], objects: Objects, execution: Execution, **more: Any
 ) -> Engine:
-    """An engine with a run for each config, or with those that the store has."""
-    store = store or MemoryStore()
-    known = store.read()
-    fence = store.acquire(this_process(), take_over=True)
-    made = runner(folder, ExperimentData(*ROWS), objects, create_tiny, num_chunks=num_chunks)
-    engine = Engine(store, made, fold(known), fence=fence, execution=execution)
-    made.listener = engine.on_live
-    if not known:
-        engine.commit([RunAdded(run_id=i, config=one) for i, one in enumerate(configs, start=1)])
-    return engine
+    """An engine over runs of these configs, in two chunks."""
+    return harness.engine_over(folder, ROWS, configs, objects, execution=execution, **({"num_chunks": 2} | more))
 
 
 def joint_forwards(engine: Engine) -> tuple[int, int]:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import tiny_model
 from rf_notebook.training.base_models import load_from_hub, tree_clone
 from rf_notebook.training.residency import storage_of, tensors_of
 from tests.exactness.cases import CASES, data
 from tests.exactness.harness import start, turn_all
 from tests.exactness.test_equals_plain_trl import assert_equal
+from tests.fused.world import figures
 
 KINDS = ["load_in_4bit", "load_in_8bit"]
 
@@ -64,3 +66,29 @@ def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
     for run_id, name in enumerate(names, start=1):
         assert engine.state.record(run_id).state == "completed", engine.state.record(run_id).failure
         assert_equal(name, plain[name], engine._runner.results[run_id])
+
+
+@pytest.mark.parametrize("names", [["sft_4bit", "dpo_4bit"], ["sft_8bit", "sft_8bit"]], ids=["4bit", "8bit"])
+def test_runs_over_a_quantised_base_train_in_joint_steps_and_equal_runs_alone(tmp_path, names):
+    engines = {}
+    for execution in (Execution.EXACT, Execution.FUSED):
+        engine = start(tmp_path / execution, names, data("quantised"), num_chunks=2, execution=execution)
+        turn_all(engine)
+        engines[execution] = engine
+    alone, joint = engines[Execution.EXACT], engines[Execution.FUSED]
+    (model,) = joint._runner._joint_models.values()
+    assert model.counts.forwards > 0
+    assert model.counts.requests > model.counts.forwards
+    for run_id, name in enumerate(names, start=1):
+        record = joint.state.record(run_id)
+        assert record.state == "completed", record.failure
+        assert record.fused_with == (3 - run_id,)
+        pairs = list(zip(figures(alone, run_id), figures(joint, run_id), strict=True))
+        assert len(pairs) > 2
+        for (step, expected), (_, found) in pairs:
+            assert found == pytest.approx(expected, rel=1e-6), (name, step)
+        weights = alone._runner.results[run_id]["weights"]
+        assert weights.keys() == joint._runner.results[run_id]["weights"].keys()
+        assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+        for path, expected in weights.items():
+            assert torch.equal(joint._runner.results[run_id]["weights"][path], expected), (name, path)

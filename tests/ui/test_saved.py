@@ -83,6 +83,7 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook
     assert "run 1" in page.locator(".rfl-hover").inner_text()
     before = rows(page)
     page.locator(".rfl-saved th button", has_text="run").first.click()
+    page.locator(".rfl-saved th[aria-sort='descending']").wait_for()
     assert rows(page) == list(reversed(before))
     page.locator(".rfl-saved select").select_option(label="loss")
     page.locator(".rfl-chart[aria-label^='loss of']").wait_for()

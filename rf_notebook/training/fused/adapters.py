@@ -13,9 +13,13 @@ from math import prod
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from rf_notebook.training.fused.request import Autocast
+
+#: peft's classes of layers that bitsandbytes quantised.
+QUANTISED = ("Linear4bit", "Linear8bitLt")
 #: Elements to which a weight's place in a row is rounded up: 32 bytes of bfloat16, what matrix units like.
 _ALIGNMENT = 16
 
@@ -24,7 +28,7 @@ _ALIGNMENT = 16
 class LoraWeights:
     """What one run adds to one linear layer."""
 
-    layer: LoraLinear
+    layer: LoraLayer
     adapter: str
 
     @property
@@ -47,6 +51,21 @@ class LoraWeights:
         """The share of inputs that training leaves out."""
         module = self.layer.lora_dropout[self.adapter]
         return float(module.p) if isinstance(module, nn.Dropout) else 0.0
+
+    def input_dtype(self, autocast: Autocast) -> torch.dtype | None:
+        """The type that peft gives to inputs before dropout; None when it lets them be."""
+        is_quantised = type(self.layer).__name__ in QUANTISED
+        lets_be = is_quantised and autocast.is_enabled and autocast.device_type == "cuda"
+        return None if lets_be else self.down.dtype
+
+
+def adapter_weights(backbone: nn.Module, adapter: str) -> dict[str, LoraWeights]:
+    """The LoRA layers below a backbone, by path."""
+    return {
+        path: LoraWeights(module, adapter)
+        for path, module in backbone.named_modules()
+        if isinstance(module, LoraLayer) and adapter in module.lora_A
+    }
 
 
 @dataclass(slots=True)
@@ -173,8 +192,15 @@ class AdapterBlock:
         return self._scales[key]
 
     def shares(self, path: str) -> list[float]:
-        """What the inputs of a layer that each member's dropout keeps are raised by."""
-        return [1.0 / (1.0 - adapter.weights[path].dropout) for adapter in self._adapters]
+        """What the inputs of a layer that each member's dropout keeps are raised by, as torch rounds it."""
+        shares = [1.0 / (1.0 - adapter.weights[path].dropout) for adapter in self._adapters]
+        is_rounded = self.weights.device.type == "cpu"  # a GPU's kernel multiplies in float32
+        dtype = self.weights.dtype if is_rounded else torch.float32
+        return torch.tensor(shares, dtype=dtype).tolist()
+
+    def input_dtype(self, path: str, autocast: Autocast) -> torch.dtype | None:
+        """The type in which the inputs of a layer meet dropout; None for the type that they have."""
+        return self._adapters[0].weights[path].input_dtype(autocast)
 
     def _house(self, flat: Tensor, tensor_of: TensorOf) -> None:
         """Copy a tensor of each parameter to its place, and let it be a view of that place."""

@@ -1,13 +1,18 @@
-"""Can a config's run train in joint steps? What its config tells; ``member.hindrance`` knows the rest."""
+"""Can a run train in joint steps? What its config tells, and what its trainer tells once it is built."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+from peft.tuners.lora import LoraLayer
+from torch import nn
 
 from rf_notebook.core.ports import Fusibility
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, digest
 from rf_notebook.training.base_models import changes_base_weights
+from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
 
 #: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how to say so.
 _ADAPTERS = {
@@ -35,6 +40,8 @@ _TRAINING = {
     "deepspeed": "DeepSpeed owns its steps",
     "fsdp": "FSDP owns its steps",
 }
+#: peft's classes whose update is added to the output of a linear layer.
+_LAYERS = ("Linear", *QUANTISED)
 #: Arguments that set a switch of the whole process, on which runs of one group have to agree.
 _SWITCHES = ("tf32", "full_determinism")
 
@@ -68,3 +75,29 @@ def _reason(config: RunConfig) -> str | None:
 
 def _first(reasons: Mapping[str, str], given: Mapping[str, Json]) -> str | None:
     return next((why for name, why in reasons.items() if given.get(name)), None)
+
+
+def hindrance(trainer: Any) -> str | None:
+    """Why a trainer that is built cannot take part in joint steps; None when it can."""
+    model = trainer.model
+    causal: Any = model.get_base_model()
+    backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
+    if not isinstance(backbone, nn.Module):
+        return f"{type(causal).__name__} has no backbone below its head"
+    layers = [(path, module) for path, module in causal.named_modules() if isinstance(module, LoraLayer)]
+    inside = adapter_weights(backbone, model.active_adapter)
+    for path, layer in layers:
+        if type(layer).__name__ not in _LAYERS:
+            return f"its adapter changes {path}, a {type(layer).__name__}"
+        if layer.lora_variant or any(layer.lora_bias.values()):
+            return "its adapter is more than the product of two matrices"
+    trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
+    if trained != 2 * len(inside) or not inside:
+        return "it trains weights beside LoRA's A and B in the layers"
+    drops = [
+        path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
+    ]
+    attention_dropout: float = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
+    if drops or attention_dropout > 0:
+        return "the base model itself has dropout"
+    return None

@@ -16,6 +16,17 @@ from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.joint_cache import JointCache
+from rf_notebook.training.fused.layout import (
+    dropout_of,
+    mask_of,
+    mask_with_past,
+    padded,
+    padded_left,
+    passes_of,
+    positions_of,
+    rows_of,
+    tokens_of,
+)
 from rf_notebook.training.fused.linear import Part, StackedLinear
 from rf_notebook.training.fused.request import Forward
 
@@ -29,6 +40,11 @@ class Stacked:
     """By member: block and row in it."""
 
 
+#: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a line, meets zero in
+#: benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and for a few million on two CPU cores.
+_WORTH = {"cuda": 5500, "cpu": 160}
+
+
 @dataclass(slots=True)
 class Counts:
     """What a joint model has done; tests and benchmarks read it."""
@@ -36,9 +52,6 @@ class Counts:
     forwards: int = 0
     requests: int = 0
     """That were answered by them."""
-    backwards: int = 0
-    tokens: int = 0
-    """With padding."""
     generated: int = 0
     """Joint forwards of tokens or prompts of runs that generate."""
     generated_for: int = 0
@@ -91,6 +104,7 @@ class JointModel:
         """The modules that can compute their activations again in the backward."""
         self._too_many: float = math.inf
         """Tokens of several runs, with padding, that did not fit into memory together."""
+        self._worth = _WORTH["cuda" if next(self._tree.parameters()).is_cuda else "cpu"]
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
         self.counts = Counts()
 
@@ -130,15 +144,15 @@ class JointModel:
         while waiting:
             part = waiting.pop(0)
             try:
-                graph = self._continue(part, stacked) if part[0].cache is not None else self._forward(part, stacked)
+                made = self._continue(part, stacked) if part[0].cache is not None else self._forward(part, stacked)
             except torch.OutOfMemoryError as error:
                 waiting[:0] = self._parts(part, error)
-            except Exception as error:
+            except Exception as error:  # what torch's compiler raises has no class in common
                 if not self._compiled.give_up(error):
                     raise
                 waiting.insert(0, part)
             else:
-                graphs += [graph] if graph is not None and graph.outputs else []
+                graphs += made
         return graphs
 
     def backward(self, graph: Graph, stacked: Stacked) -> None:
@@ -156,55 +170,46 @@ class JointModel:
 
     # ---- one pass
 
-    def _forward(self, requests: Sequence[Forward], stacked: Stacked) -> Graph:
+    def _forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
+        """A pass of training, or of a reference; returns the graph to go backward through, if there is one."""
         first = requests[0]
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         length = max(request.length for request in ordered)
-        rows = _rows_of(ordered)
+        rows = rows_of(ordered)
         graph = self._graph(ordered, rows, length, stacked)
         shape = (tuple(request.rows for request in ordered), length)
         self._set_parts(graph.parts)
         self._let_recompute(first.needs_grad)
         self._compiled.choose(shape, needs_grad=first.needs_grad, recomputes=self._recomputes)
-        autocast = first.autocast
-        with (
-            torch.set_grad_enabled(first.needs_grad),
-            torch.autocast(autocast.device_type, dtype=autocast.dtype, enabled=autocast.is_enabled),
-        ):
+        with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
             hidden = self.backbone(
-                **self._inputs(ordered, length), attention_mask=_joint_mask(ordered, length), use_cache=False
+                **self._inputs(ordered, length), attention_mask=mask_of(ordered, length), use_cache=False
             ).last_hidden_state
             outputs = list(self._outputs(ordered, rows, length, hidden))
         if not any(request.leaves for request in ordered):  # else the pass is done again, and all have their rows
             for name, joint, owners in outputs:
                 for request, where in owners:
                     _give(request, name, joint, where)
-        if first.needs_grad:
-            graph.outputs = [one for one in outputs if one[1].requires_grad]
         self.counts.forwards += 1
         self.counts.requests += len(ordered)
-        self.counts.tokens += _tokens(ordered)
-        return graph
+        graph.outputs = [one for one in outputs if one[1].requires_grad]
+        return [graph] if graph.outputs else []
 
-    def _continue(self, requests: Sequence[Forward], stacked: Stacked) -> Graph | None:
+    def _continue(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts. Rows are padded on the left, as generation does."""
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
-        rows = _rows_of(ordered)
+        rows = rows_of(ordered)
         length = max(request.length for request in ordered)
         self._set_parts(self._graph(ordered, rows, length, stacked, pads_left=True).parts)
         self._let_recompute(False)
         self._compiled.choose(None, needs_grad=False, recomputes=False)
         cache = self._generation.joined(ordered)
         whole = cache.get_seq_length() + length
-        autocast = ordered[0].autocast
-        with (
-            torch.no_grad(),
-            torch.autocast(autocast.device_type, dtype=autocast.dtype, enabled=autocast.is_enabled),
-        ):
+        with torch.no_grad(), ordered[0].autocast.entered():
             hidden = self.backbone(
-                input_ids=torch.cat([_padded_left(r.input_ids, length, 0) for r in ordered]),
-                attention_mask=_mask_with_past(ordered, whole),
-                position_ids=torch.cat([_padded_left(_positions(r), length, 0) for r in ordered]),
+                input_ids=torch.cat([padded_left(r.input_ids, length, 0) for r in ordered]),
+                attention_mask=mask_with_past(ordered, whole),
+                position_ids=torch.cat([padded_left(positions_of(r), length, 0) for r in ordered]),
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state
@@ -213,7 +218,7 @@ class JointModel:
             request.result = {"last_hidden_state": hidden[where, length - request.length :]}
         self.counts.generated += 1
         self.counts.generated_for += len(ordered)
-        return None
+        return []
 
     def _backward(self, graph: Graph) -> None:
         self._set_parts(graph.parts)
@@ -235,14 +240,13 @@ class JointModel:
             for block, of_block in graph.leaves:
                 block.add_gradients([next(found) for _ in of_block])
         graph.let_go()
-        self.counts.backwards += 1
 
     def _inputs(self, requests: Sequence[Forward], length: int) -> dict[str, Tensor]:
         if any(request.embeddings is not None for request in requests):
             embed = self.backbone.get_input_embeddings()  # type: ignore[operator]
             given = [r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests]
-            return {"inputs_embeds": torch.cat([_padded(one, length, 0) for one in given])}
-        return {"input_ids": torch.cat([_padded(r.input_ids, length, 0) for r in requests])}
+            return {"inputs_embeds": torch.cat([padded(one, length, 0) for one in given])}
+        return {"input_ids": torch.cat([padded(r.input_ids, length, 0) for r in requests])}
 
     def _outputs(
         self, requests: Sequence[Forward], rows: Sequence[slice], length: int, hidden: Tensor
@@ -257,9 +261,9 @@ class JointModel:
                 continue
             is_all = len(owners) == len(requests)
             own = hidden if is_all else torch.cat([hidden[where] for _, where in owners])
-            labels = torch.cat([_padded(r.labels, length, -100) for r, _ in owners if r.labels is not None])
+            labels = torch.cat([padded(r.labels, length, -100) for r, _ in owners if r.labels is not None])
             scored = owners[0][0].member.score(own, labels)
-            places = list(zip((r for r, _ in owners), _rows_of([r for r, _ in owners]), strict=True))
+            places = list(zip((r for r, _ in owners), rows_of([r for r, _ in owners]), strict=True))
             for request, _ in owners:
                 request.result_class = type(scored)
             for name, value in scored.items():
@@ -290,8 +294,11 @@ class JointModel:
             graph.leaves.append((block, [leaf for pair in weights.values() for leaf in pair]))
             is_whole = members == list(range(block.weights.shape[0]))
             index = None if is_whole else torch.tensor(members, device=block.weights.device)
+            given = [request for request, _ in own]
             for path, (down, up) in weights.items():
                 scale = block.scale(path, down.dtype)
+                shares = block.shares(path)
+                kept, made_up = dropout_of(path, given, [shares[i] for i in members], length, pads_left=pads_left)
                 part = Part(
                     start=own[0][1].start,
                     stop=own[-1][1].stop,
@@ -299,8 +306,9 @@ class JointModel:
                     down=down if index is None else down[index],
                     up=up if index is None else up[index],
                     scale=scale if index is None else scale[index],
-                    kept=_kept(path, [r for r, _ in own], length, pads_left) if _drops(path, own) else None,
-                    made_up=_made_up(block.shares(path), own, members) if _drops(path, own) else None,
+                    kept=kept,
+                    made_up=made_up,
+                    dropped_in=block.input_dtype(path, given[0].autocast),
                 )
                 graph.parts.setdefault(path, []).append(part)
         return graph
@@ -314,7 +322,7 @@ class JointModel:
     def _parts(self, requests: Sequence[Forward], error: torch.OutOfMemoryError) -> list[Sequence[Forward]]:
         """How to try again after running out of memory: activations computed again, then fewer runs at a time."""
         if len(requests) > 1:
-            self._too_many = min(self._too_many, _tokens(requests))
+            self._too_many = min(self._too_many, tokens_of(requests))
         error.__traceback__ = None
         self._generation.let_go()
         memory.collect()
@@ -333,13 +341,17 @@ class JointModel:
         return [requests[:half], requests[half:]]
 
     def _fitting(self, requests: Sequence[Forward]) -> list[Sequence[Forward]]:
-        """The requests in parts that may fit, as far as earlier passes have shown."""
-        parts: list[list[Forward]] = [[]]
-        for request in requests:
-            if parts[-1] and _tokens([*parts[-1], request]) >= self._too_many:
-                parts.append([])
-            parts[-1].append(request)
-        return list(parts)
+        """The requests in parts of similar length that may fit, as far as earlier passes have shown."""
+        parts: list[Sequence[Forward]] = []
+        for together in [requests] if requests[0].cache is not None else passes_of(requests, self._worth):
+            part: list[Forward] = []
+            for request in together:
+                if part and tokens_of([*part, request]) >= self._too_many:
+                    parts.append(part)
+                    part = []
+                part.append(request)
+            parts.append(part)
+        return parts
 
     def _can_recompute(self) -> bool:
         return bool(getattr(self._tree, "supports_gradient_checkpointing", False))
@@ -375,75 +387,6 @@ def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
         order.append(path)
 
     return note
-
-
-def _tokens(requests: Sequence[Forward]) -> int:
-    return sum(request.rows for request in requests) * max(request.length for request in requests)
-
-
-def _rows_of(requests: Sequence[Forward]) -> list[slice]:
-    slices, done = [], 0
-    for request in requests:
-        slices.append(slice(done, done + request.rows))
-        done += request.rows
-    return slices
-
-
-def _padded(tensor: Tensor, length: int, value: int) -> Tensor:
-    """[b, l, ...] with ``length`` instead of l."""
-    missing = length - tensor.shape[1]
-    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing), value=value)
-
-
-def _padded_left(tensor: Tensor, length: int, value: int) -> Tensor:
-    """[b, l, ...] with ``length`` instead of l, the tokens at the end."""
-    missing = length - tensor.shape[1]
-    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (missing, 0), value=value)
-
-
-def _positions(request: Forward) -> Tensor:
-    assert request.position_ids is not None
-    return request.position_ids.expand(request.rows, -1)
-
-
-def _mask_with_past(requests: Sequence[Forward], whole: int) -> Tensor | None:
-    """[rows, whole]; None when nothing is padded."""
-    if all(r.attention_mask is None and r.past + r.length == whole for r in requests):
-        return None
-    masks = []
-    for request in requests:
-        mask = request.attention_mask
-        if mask is None:
-            mask = request.input_ids.new_ones(request.rows, request.past + request.length)
-        masks.append(_padded_left(mask, whole, 0))
-    return torch.cat(masks)
-
-
-def _joint_mask(requests: Sequence[Forward], length: int) -> Tensor | None:
-    if all(request.attention_mask is None for request in requests):
-        return None
-    masks = [r.attention_mask if r.attention_mask is not None else torch.ones_like(r.input_ids) for r in requests]
-    return torch.cat([_padded(mask, length, 0) for mask in masks])
-
-
-def _drops(path: str, own: Sequence[tuple[Forward, slice]]) -> bool:
-    return any(path in request.kept for request, _ in own)
-
-
-def _made_up(shares: Sequence[float], own: Sequence[tuple[Forward, slice]], members: Sequence[int]) -> Tensor:
-    factors = [shares[member] for (request, _), member in zip(own, members, strict=True) for _ in range(request.rows)]
-    return torch.tensor(factors, device=own[0][0].input_ids.device).view(-1, 1, 1)
-
-
-def _kept(path: str, requests: Sequence[Forward], length: int, pads_left: bool) -> Tensor:
-    like = next(request.kept[path] for request in requests if path in request.kept)
-    parts = []
-    for request in requests:
-        kept = request.kept.get(path)
-        if kept is None:
-            kept = torch.ones(request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device)
-        parts.append((_padded_left if pads_left else _padded)(kept, length, 0))
-    return torch.cat(parts)
 
 
 def _give(request: Forward, name: str, joint: Tensor, where: slice) -> None:

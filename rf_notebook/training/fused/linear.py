@@ -32,6 +32,8 @@ class Part(NamedTuple):
     """Where a member has dropout: which inputs stay, [rows, l, in]."""
     made_up: Tensor | None
     """By how much those that stay are raised to make up for the others, [rows, 1, 1] in float32."""
+    dropped_in: torch.dtype | None = None
+    """The type in which inputs are left out and raised; None for the type that they have."""
 
 
 class StackedLinear(nn.Module):
@@ -68,7 +70,8 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
     if part.kept is None or part.made_up is None:
         inputs = x.to(down.dtype)
     else:
-        inputs = (x.float() * part.kept * part.made_up).to(down.dtype)
+        typed = x if part.dropped_in is None else x.to(part.dropped_in)
+        inputs = (typed.float() * part.kept * part.made_up).to(typed.dtype).to(down.dtype)
     if len(set(part.rows)) == 1:
         return _batched(inputs, y, down, up, scale)
     if _groups(inputs, down, up):

@@ -1,7 +1,8 @@
 """How does an ordinary trainer take part in joint steps without knowing?
 
-While a group advances, three functions of the run's own objects are others: the forward of its language model and of
-the backbone below, which wait for the joint result, and the accelerator's backward, which stops at that result.
+While a group advances, a few functions of the run's own objects are others: the forward of its language model and of
+the backbone below, which wait for the joint result, the accelerator's backward, which stops at that result, and what
+walks over all modules or weights without need.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from rf_notebook.training.fused.adapters import Adapter, LoraWeights
+from rf_notebook.training.fused.adapters import Adapter, adapter_weights
+from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
-from rf_notebook.training.fused.updates import Updates, replace, updates_of
+from rf_notebook.training.fused.updates import Updates, updates_of
 from rf_notebook.training.parked import ParkedRun
 from rf_notebook.training.process_state import RandomState
 
@@ -67,23 +67,22 @@ class Member:
         """Hidden states that the backbone is to hand on as if they were its own."""
         self.graphs: list[Any] = []
         """Joint forwards whose backward waits for this run."""
-        self.alone = 0
-        """Forwards in training that could not be joint."""
+        self.joint_forwards = 0
+        """Of this run, that were answered by joint ones."""
 
     # ---- taking part
 
     def attach(self) -> None:
         """From now on the trainer's forwards and backwards are joint."""
-        accelerator = self.run.trainer.accelerator
         trainer = self.run.trainer
         trainer.is_joint, trainer.filters_losses = True, trainer.args.logging_nan_inf_filter
         trainer.args.logging_nan_inf_filter = False  # training_step does it without waiting for the device
         self._undo.append(self._leave)
         self._undo += [
-            replace(trainer.model, "train", self._train_mode(trainer.model.train)),
-            replace(self._causal, "forward", self._causal_forward(self._causal.forward)),
-            replace(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
-            replace(accelerator, "backward", self._backward(accelerator.backward)),
+            patch(trainer.model, "train", self._train_mode(trainer.model.train)),
+            patch(self._causal, "forward", self._causal_forward(self._causal.forward)),
+            patch(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
+            patch(trainer.accelerator, "backward", self._backward(trainer.accelerator.backward)),
         ]
 
     def update_in(
@@ -102,9 +101,9 @@ class Member:
         def zero(*_args: Any, **_kwargs: Any) -> None:
             gradients.zero_()  # the parameters' gradients stay views of the row
 
-        self._undo_updates = [replace(trainer.model, "zero_grad", zero)]
+        self._undo_updates = [patch(trainer.model, "zero_grad", zero)]
         if trainer.model_wrapped is not trainer.model:
-            self._undo_updates.append(replace(trainer.model_wrapped, "zero_grad", zero))
+            self._undo_updates.append(patch(trainer.model_wrapped, "zero_grad", zero))
         if self._updates is not None:
             self._undo_updates.append(self._updates.use(weights, gradients, moments, changed))
         else:
@@ -116,7 +115,7 @@ class Member:
                 changed()
                 return done
 
-            self._undo_updates.append(replace(trainer.optimizer, "step", stepped))
+            self._undo_updates.append(patch(trainer.optimizer, "step", stepped))
 
     def update_alone(self) -> None:
         """The trainer's own optimizer works on tensors of the run's own again."""
@@ -152,6 +151,7 @@ class Member:
             self._wait_for(request)
             if request.is_left_alone:
                 return self._alone(request, own, args, kwargs)
+            self.joint_forwards += 1
             assert request.result_class is not None
             return request.result_class(**request.result)
 
@@ -168,6 +168,7 @@ class Member:
             self._wait_for(request)
             if request.is_left_alone:
                 return self._alone(request, own, args, kwargs)
+            self.joint_forwards += 1
             if request.cache is not None:
                 return BaseModelOutputWithPast(
                     last_hidden_state=request.result["last_hidden_state"], past_key_values=request.cache
@@ -178,11 +179,15 @@ class Member:
 
     def _train_mode(self, own: Callable[..., Any]) -> Callable[..., Any]:
         """Training mode is set anew for every micro-step, module by module, though nothing has changed it."""
+        known: bool | None = None  # what the outermost module says need not hold for those below
 
         @functools.wraps(own)
         def train(mode: bool = True) -> Any:
-            model = self.run.trainer.model
-            return model if model.training == mode else own(mode)
+            nonlocal known
+            if known != mode:
+                known = mode
+                own(mode)
+            return self.run.trainer.model
 
         return train
 
@@ -220,7 +225,6 @@ class Member:
         is_known = not args and not unknown and caches == (cache is not None) and input_ids is not None
         is_disabled = self._layer.disable_adapters
         if not is_known or (not is_disabled and self._layer.active_adapters != [self._adapter_name]):
-            self.alone += 1
             return None
         assert input_ids is not None
         uses_adapter = not is_disabled
@@ -280,38 +284,3 @@ class Member:
             return None
         plain = {n: v for n, v in settings.items() if isinstance(v, str | int | float | bool | tuple | None)}
         return (head.weight.data_ptr(), *sorted((name, repr(value)) for name, value in plain.items()))
-
-
-def adapter_weights(backbone: nn.Module, adapter: str) -> dict[str, LoraWeights]:
-    """The plain LoRA layers below a backbone, by path."""
-    return {
-        path: LoraWeights(module, adapter)
-        for path, module in backbone.named_modules()
-        if isinstance(module, LoraLinear) and adapter in module.lora_A
-    }
-
-
-def hindrance(trainer: Any) -> str | None:
-    """Why a trainer that is built cannot take part in joint steps; None when it can."""
-    model = trainer.model
-    causal: Any = model.get_base_model()
-    backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
-    if not isinstance(backbone, nn.Module):
-        return f"{type(causal).__name__} has no backbone below its head"
-    layers = [(path, module) for path, module in causal.named_modules() if isinstance(module, LoraLayer)]
-    inside = adapter_weights(backbone, model.active_adapter)
-    for path, layer in layers:
-        if type(layer).__name__ not in ("Linear", "Linear4bit", "Linear8bitLt"):
-            return f"its adapter changes {path}, a {type(layer).__name__}"
-        if layer.lora_variant or any(layer.lora_bias.values()):
-            return "its adapter is more than the product of two matrices"
-    trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
-    if trained != 2 * len(inside) or not inside:
-        return "it trains weights beside LoRA's A and B in the layers"
-    drops = [
-        path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
-    ]
-    attention_dropout: float = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
-    if drops or attention_dropout > 0:
-        return "the base model itself has dropout"
-    return None

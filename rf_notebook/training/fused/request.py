@@ -23,6 +23,10 @@ class Autocast:
         """What holds at this moment."""
         return cls(device_type, torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type))
 
+    def entered(self) -> torch.autocast:
+        """The same, for what is done for this request."""
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.is_enabled)
+
     def compute_dtype(self, weights: torch.dtype) -> torch.dtype:
         """The type in which matrices of this type are multiplied."""
         return self.dtype if self.is_enabled else weights

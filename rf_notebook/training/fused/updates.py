@@ -14,19 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-
-def replace(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
-    """Let a method of one object be another function. Returns what undoes this."""
-    was = owner.__dict__.get(name)
-
-    def undo() -> None:
-        if was is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, was)
-
-    setattr(owner, name, function)
-    return undo
+from rf_notebook.training.fused.patches import patch
 
 
 def updates_of(trainer: Any) -> Updates | None:
@@ -65,20 +53,26 @@ class Updates:
     def use(
         self, weights: Tensor, gradients: Tensor, moments: Mapping[str, Tensor], changed: Callable[[], None]
     ) -> Callable[[], None]:
-        """Clip, update and zero the rows [p] from now on. Returns what undoes this."""
+        """Clip and update the rows [p] from now on. Returns what undoes this."""
         trainer, optimizer, settings = self._trainer, self._optimizer, self._settings
         states = [self.moments(parameter) for parameter in settings["params"]]
         step = states[0]["step"].clone()
         for state in states:
             state["step"] = step  # one for all, which is right for whoever saves the optimizer in between
 
+        def norm_now() -> Tensor:
+            if gradients.dtype is torch.float32:
+                return torch.linalg.vector_norm(gradients)
+            # In 16 bits norms are rounded: of each weight, then of those norms, as the trainer does.
+            return torch.nn.utils.get_total_norm([parameter.grad for parameter in settings["params"]])
+
         def clip(_model: Any) -> Tensor:
-            norm = torch.linalg.vector_norm(gradients)
+            norm = norm_now()
             gradients.mul_((trainer.args.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
             return norm
 
         def norm_of(_model: Any, grad_norm: Tensor | None = None) -> Tensor:
-            return torch.linalg.vector_norm(gradients) if grad_norm is None else grad_norm
+            return norm_now() if grad_norm is None else grad_norm
 
         @torch.no_grad()
         def update(*_args: Any, **_kwargs: Any) -> None:
@@ -106,12 +100,11 @@ class Updates:
         update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
         optimizer._opt_called = True  # type: ignore[attr-defined]
 
-        replaced: list[tuple[Any, str, Callable[..., Any]]] = [
-            (trainer, "_clip_grad_norm", clip),
-            (trainer, "_get_grad_norm", norm_of),
-            (optimizer, "step", update),
+        undos = [
+            patch(trainer, "_clip_grad_norm", clip),
+            patch(trainer, "_get_grad_norm", norm_of),
+            patch(optimizer, "step", update),
         ]
-        undos = [replace(owner, name, function) for owner, name, function in replaced]
 
         def undo() -> None:
             for one in undos:

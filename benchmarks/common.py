@@ -1,0 +1,88 @@
+"""What several benchmarks need: a base model, plain trl without its printing, an engine over run configs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.events import RunAdded
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.store.lease import this_process
+from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.tiny import tiny_tokenizer
+from rf_notebook.training.datasets import ExperimentData
+from rf_notebook.training.runner import KernelRunner
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+#: Of a Llama of 1.1 billion weights, and of one with a few million.
+LARGE = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32}
+SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}
+
+
+def synchronize() -> None:
+    """Wait for the GPU."""
+    if ON_GPU:
+        torch.cuda.synchronize()
+
+
+def llama() -> Any:
+    """1.1 billion random weights in bfloat16 on a GPU; a few million in float32 elsewhere."""
+    config = LlamaConfig(
+        **(LARGE if ON_GPU else SMALL),
+        num_key_value_heads=4,
+        vocab_size=32000 if ON_GPU else 512,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+        attn_implementation="sdpa",
+    )
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[0] if ON_GPU else []), torch.device(DEVICE):
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.bfloat16 if ON_GPU else torch.float32)
+        try:
+            model = LlamaForCausalLM(config)
+        finally:
+            torch.set_default_dtype(before)
+    model.config._name_or_path = "bench"
+    return model
+
+
+def quiet(trainer: Any) -> Any:
+    """The same trainer, which no longer prints what it logs."""
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ == "PrinterCallback":
+            trainer.remove_callback(callback)
+    return trainer
+
+
+def engine_over(
+    folder: Path,
+    base: Any,
+    rows: Any,
+    configs: Callable[[Objects], Sequence[RunConfig]],
+    *,
+    num_chunks: int,
+    execution: Execution = Execution.EXACT,
+    runner_class: type[KernelRunner] = KernelRunner,
+) -> tuple[Engine, Any]:
+    """An engine and its runner, which keeps files in a folder, over runs that have not begun."""
+    objects = Objects()
+    runner = runner_class(
+        folder, ExperimentData(rows, None), objects, lambda _config: (base, tiny_tokenizer()), num_chunks=num_chunks
+    )
+    store = MemoryStore()
+    engine = Engine(store, runner, ExperimentState(), fence=store.acquire(this_process()), execution=execution)
+    runner.listener = engine.on_live
+    engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs(objects), start=1)])
+    return engine, runner

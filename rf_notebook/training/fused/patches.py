@@ -1,0 +1,20 @@
+"""How do functions of one object become others for a while?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def patch(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+    """Let a method of one object, not of its class, be another function. Returns what undoes this."""
+    was = owner.__dict__.get(name)
+
+    def undo() -> None:
+        if was is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, was)
+
+    setattr(owner, name, function)
+    return undo
