@@ -7,24 +7,25 @@ import re
 import sys
 import threading
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rf_notebook import launch as launching
+from rf_notebook import once_more
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, UnknownRun
-from rf_notebook.core.events import Event, ExperimentContinued, Noted, OperationObeyed
+from rf_notebook.core.events import Event, ExperimentContinued, FunctionsRecorded, Noted, OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
+from rf_notebook.core.redaction import private
 from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import Json
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
@@ -34,7 +35,7 @@ from rf_notebook.host import Host
 from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
-from rf_notebook.replay import compare as comparing
+from rf_notebook.rehearsal import current_rehearsal
 from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
@@ -68,14 +69,14 @@ class Experiment:
 
     def __new__(cls, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> Experiment:
         """See the class: the living object of this name, or a new one."""
-        present = (
-            open_experiments.get(_folder_of(experiment_name, experiment_path).absolute()) if mode == "fit" else None
-        )
+        name, path = _staged(experiment_name, experiment_path)
+        present = open_experiments.get(_folder_of(name, path).absolute()) if mode == "fit" else None
         return present if present is not None and present._is_training else super().__new__(cls)
 
     def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:
         if self in open_experiments.values():
             return
+        experiment_name, experiment_path = _staged(experiment_name, experiment_path)
         if mode != "fit":
             raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
         if (
@@ -167,6 +168,7 @@ class Experiment:
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
         """
+        rehearsal = current_rehearsal()
         self._check_alone()
         with self._preparing(display) as show:
             launch = launching.prepare(
@@ -191,10 +193,13 @@ class Experiment:
             if self._is_training:
                 self._attach(launch, extend=extend)
                 return
+            script = None if rehearsal is None else rehearsal.script_for(launch)
             with self._applying:
-                self._begin(launch, extend=extend, take_over=take_over)
+                self._begin(launch, extend=extend, take_over=take_over, script=script)
             open_experiments[self._folder.absolute()] = self
             use(self)
+        if rehearsal is not None:
+            rehearsal.began(self)
         if display is not False and self._display is None and not sys.stdout.isatty():
             print(self._opening_line(), flush=True)  # noqa: T201 - a script's first line of progress
 
@@ -347,83 +352,39 @@ class Experiment:
             IllegalOperation: when this process did not launch the experiment: run its notebook's cells first.
             ConfigError: when an experiment of the new name is recorded.
         """
-        launch, record = self._launch, self._state
-        if launch is None:
-            raise IllegalOperation(
-                f"experiment {self.experiment_name!r} was not launched by this kernel, so its data and functions are not "
-                "here; run its notebook's cells first."
-            )
-        self._check_alone()
-        if not self._is_idle:
-            raise IllegalOperation(f"experiment {self.experiment_name!r} is training; wait() for it or end() it first.")
-        searched = [run.config for run in record.runs.values() if run.parent_id is None]
-        if any(record.runs[run_id].parent_id is not None for run_id in range(1, len(searched) + 1)):
-            raise IllegalOperation(
-                f"experiment {self.experiment_name!r} cannot be replayed: configs were added to it after it had clones."
-            )
-        other = Experiment(name or f"{self.experiment_name}-replay", experiment_path=self._folder.parent)
-        if other._state.started is not None:
-            raise ConfigError(f"experiment {other.experiment_name!r} is recorded already; give replay() another name.")
-        script = Script(
-            comparing.script_of(record),
-            lambda state: comparing.verdict(comparing.compare(record, state), self.experiment_name),
-        )
-        started = replace(launch.started, name=other.experiment_name, identity=uuid.uuid4().hex)
-        again = replace(launch, configs=tuple(searched), started=started)
-        with other._applying:
-            other._begin(again, extend=False, take_over=False, script=script)
-        open_experiments[other._folder.absolute()] = other
-        return use(other)
+        return once_more.replay(self, name)
 
     def compare(self, other: Experiment) -> pd.DataFrame:
         """Whether another experiment gave the same, figure by figure: a row per run, with the first difference."""
-        import pandas as pd
+        return once_more.compare(self, other)
 
-        self._refresh()
-        other._refresh()
-        rows = [
-            {"run_id": one.run_id, "equal": one.difference is None, "steps": one.steps, "difference": one.difference}
-            for one in comparing.compare(self._state, other._state)
-        ]
-        return pd.DataFrame(rows, columns=["run_id", "equal", "steps", "difference"])
+    def record(self) -> dict[str, Json]:
+        """The experiment as it travels: what defines it, what was done to it and what it gave, as JSON.
+
+        The schema is ``rf_notebook/replay/record.schema.json``. Secrets and the home folder are taken out.
+
+        Raises:
+            IllegalOperation: when nothing is recorded yet.
+        """
+        return once_more.record(self)
 
     def export_notebook(self, path: str | Path) -> Path:
-        """Write the experiment as a notebook: the cells that made it, its curves, and what was done to it.
+        """Write the experiment for somebody else: the cells that made it, its curves, what was done to it, its record.
 
-        The cells are those that this kernel had run when it launched the experiment; secrets in them are taken out.
+        The cells are those that the kernel had run when it launched the experiment; secrets in them are taken out.
 
         Args:
-            path: Of a new file that ends in .ipynb.
+            path: A new file: a notebook (``.ipynb``), a page (``.html``), a zip of everything (``.zip``), or, without
+                such an ending, a folder of everything.
 
         Returns:
             The path.
 
         Raises:
             IllegalOperation: when nothing is recorded yet.
+            ConfigError: when the path is there already.
         """
-        from rf_notebook.lab.provenance import spec_digest
-        from rf_notebook.replay.notebook import write_notebook
-        from rf_notebook.widgets.series import ExperimentSeries
-        from rf_notebook.widgets.static_output import static_bundle
-
-        self._refresh()
-        started = self._state.started
-        if started is None:
-            raise IllegalOperation(f"experiment {self.experiment_name!r} has recorded nothing yet; call run_fit first.")
-        series = ExperimentSeries()
-        series.update(self._state)
-        sources = self._sources
-        metadata = {
-            "version": 1,
-            "experiment": self.experiment_name,
-            "identity": started.identity,
-            "spec": spec_digest(self._state),
-            "launch": "" if sources is None else sources.launch,
-            "ran": [] if sources is None else list(sources.ran),
-        }
-        shown = static_bundle(self.experiment_name, self._state, series, None)
-        cells = () if sources is None else sources.cells
-        return write_notebook(Path(path), self.experiment_name, self._state, cells, shown, metadata)
+        return once_more.export(self, Path(path))
 
     # ---- results
 
@@ -709,7 +670,8 @@ class Experiment:
         self._objects.update(launch.objects)
         engine = self._engine
 
-        engine.mailbox.submit(lambda: engine.commit(engine.new_runs(new))).result()
+        events = _functions_recorded(launch.functions(), self._state)
+        engine.mailbox.submit(lambda: engine.commit([*events, *engine.new_runs(new)])).result()
 
     def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore, script: Script | None) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
@@ -760,9 +722,11 @@ class Experiment:
         )
         engine = thread.engine
         runner.listener = engine.on_live
-        first = self._state.started is None
-        opened: Event = launch.started if first else ExperimentContinued(versions=launch.started.versions)
-        engine.commit([opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
+        opened: list[Event] = [launch.started, launch.recorded(() if self._sources is None else self._sources.cells)]
+        if self._state.started is not None:
+            opened = [ExperimentContinued(versions=launch.started.versions)]
+        opened += _functions_recorded(launch.functions(), self._state)
+        engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
         assert self._state.started is not None
         mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
         remove_orphans(self._folder, _folders_in_use(self._state))
@@ -810,6 +774,11 @@ class Experiment:
 
     def _cloning(self, run_id: int, edits: Any, warm_start: bool) -> Operation:
         config, changed = apply_edits(self._state.record(run_id).config, edits, self._objects)
+        engine = self._engine
+        brought = {name: private(source) for name, source in self._objects.sources().items()}
+        events = _functions_recorded(brought, self._state)
+        if events:
+            engine.mailbox.submit(lambda: engine.commit(events))
         return CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start)
 
     def _ask(self, run: RunLike | Iterable[RunLike], make: Callable[[int], Operation]) -> Receipt[Any]:
@@ -868,8 +837,19 @@ class Experiment:
         return work()
 
 
+def _staged(name: str, path: str | Path | None) -> tuple[str, str | Path | None]:
+    """The name and the place that a cell asked for, or those of the replay for which it is run."""
+    rehearsal = current_rehearsal()
+    return (name, path) if rehearsal is None else rehearsal.place_of(name)
+
+
 def _folder_of(name: object, path: str | Path | None) -> Path:
     return Path(path if path is not None else FOLDER) / str(name)
+
+
+def _functions_recorded(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:
+    new = {name: source for name, source in sources.items() if state.functions.get(name) != source}
+    return [FunctionsRecorded(functions=new)] if new else []
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

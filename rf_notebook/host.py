@@ -16,6 +16,8 @@ from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.provenance import Sources
+from rf_notebook.replay.record import RECORD_MIME
+from rf_notebook.replay.recording import Known, record_of
 from rf_notebook.widgets.host import HostStatus
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Host:
         """
         self._experiment = experiment
         self._looked_at = 0.0
+        self._known_chunks: Known = {}
         self._measured_at = float("-inf")
         self._measured: tuple[str, int | None, int | None] = ("memory", None, None)
 
@@ -70,6 +73,11 @@ class Host:
     def export_notebook(self, path: str) -> Path:
         """See LabHost."""
         return self._experiment.export_notebook(path)
+
+    def also_saved(self) -> dict[str, Json]:
+        """See PanelHost: the record, from which the experiment is replayed."""
+        state = self._experiment._state
+        return {} if state.started is None else {RECORD_MIME: record_of(state, self._known_chunks)}
 
     def panel_model(self) -> str:
         """See LabHost."""

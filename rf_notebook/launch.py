@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import inspect
@@ -9,18 +10,19 @@ import logging
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.encoding import Objects, object_name
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import ExperimentStarted
+from rf_notebook.core.events import ExperimentStarted, LaunchRecorded
+from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from rf_notebook.training.datasets import ExperimentData
 
 _DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+#: Likewise, where they are installed.
+_MAY_BE_THERE = ("bitsandbytes",)
 _MOST_SAMPLES = 20
 
 
@@ -42,11 +46,43 @@ class Launch:
     objects: Objects
     data: ExperimentData
     started: ExperimentStarted
+    search: Json
+    """The configs as given."""
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
     warnings: tuple[str, ...]
     """What may not work, in sentences."""
+
+    def recorded(self, cells: Sequence[str]) -> LaunchRecorded:
+        """What the record keeps of it, without secrets.
+
+        Args:
+            cells: Texts of the cells that were run, this one last.
+        """
+        from rf_notebook.training.facts import environment
+
+        prompts = self.sample_prompts
+        options: dict[str, Json] = {
+            "create_model_fn": None if self.create_model is None else object_name(self.create_model),
+            "fail_on_nan": self.fail_on_nan,
+            "sample_prompts": prompts if isinstance(prompts, int) else list(prompts),
+        }
+        return LaunchRecorded(
+            cells=tuple(private(cell) for cell in cells),
+            search=private_json(self.search),
+            options=private_json(options),
+            data=private_json(self.data.origin()),
+            environment=environment(),
+        )
+
+    def functions(self) -> dict[str, str]:
+        """The source of the functions that configs refer to, and of the loader, by name; without secrets."""
+        known = Objects()
+        known.update(self.objects)
+        if self.create_model is not None:
+            known.put(object_name(self.create_model), self.create_model)
+        return {name: private(source) for name, source in known.sources().items()}
 
 
 def prepare(
@@ -122,6 +158,7 @@ def prepare(
         objects=objects,
         data=data,
         started=started,
+        search=[search.as_given(objects) for search in searches],
         create_model=create_model_fn,
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,
@@ -177,6 +214,9 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
+    for name in _MAY_BE_THERE:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 
@@ -309,8 +349,13 @@ def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -
             yield f"{name} was {before!r} and is {now!r}"
     for part, argument in (("train", "train_dataset"), ("eval", "eval_dataset")):
         before, now = recorded.data.get(part), given.data.get(part)
-        if before != now:
+        if _without_blocks(before) != _without_blocks(now):
             yield f"{argument} was {_data_words(before)} and is {_data_words(now)}"
+
+
+def _without_blocks(fingerprint: Json) -> Json:
+    """They only say where data differs."""
+    return None if fingerprint is None else {name: value for name, value in fingerprint.items() if name != "blocks"}
 
 
 def _data_words(fingerprint: Json) -> str:

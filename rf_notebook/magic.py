@@ -25,6 +25,8 @@ from rf_notebook.runs import Run, log_lines
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
 _PATIENCE_SECONDS = 30.0
+#: Endings of files that hold a record.
+_FILES = (".ipynb", ".zip", ".json")
 _POSITIONAL = ("param_config", "create_model_fn", "train_dataset", "eval_dataset")
 _HELP = {
     "demo": "start the offline demo: four configs on a small model",
@@ -40,10 +42,12 @@ _HELP = {
     "generate": "what the models of runs write to a prompt, side by side",
     "wait": "wait until no run wants to train; interrupting the cell ends the waiting, not the training",
     "log": "what happened to a run, line by line",
-    "export": "write a run's adapter to a folder",
+    "export": "write a run's adapter to a folder; with an experiment's name, a notebook, page, folder or zip of it",
     "open": "open a recorded experiment",
     "list": "the recorded experiments",
-    "replay": "train everything again under another name, operations at their steps, and compare",
+    "replay": "train everything again, operations at their steps, and compare: this experiment, or that of a FILE",
+    "verify": "check the experiment in a notebook, folder or zip, without training",
+    "diff": "in what two experiments differ, by name or by file",
     "end": "wait for the runs, then close; --now stops at the next step and keeps everything",
     "doctor": "look whether everything is there that an experiment needs",
     "help": "this text, or that of one sub-command",
@@ -91,6 +95,14 @@ class RapidFireMagics(Magics):
     @line_cell_magic
     def rapidfire(self, line: str, cell: str | None = None) -> Any:
         """%rapidfire SUB-COMMAND ...; %rapidfire help lists them."""
+        return self.do(line, cell)
+
+    def do(self, line: str, cell: str | None) -> Any:
+        """What the line says.
+
+        Raises:
+            UsageError: in one sentence.
+        """
         try:
             words = shlex.split(line)
         except ValueError as error:
@@ -210,17 +222,44 @@ class RapidFireMagics(Magics):
         return Text("\n".join(log_lines(experiment._state, run_id)) or f"run {run_id}: nothing yet")
 
     def _export(self, given: argparse.Namespace) -> Path:
+        if given.run != "best" and not given.run.isdigit():
+            return self._export_experiment(given)
         (run_id,) = self._run_ids([given.run], single=True)
         return self._experiment.export(run_id, given.path, merge=given.merge)
 
-    def _open(self, given: argparse.Namespace) -> Experiment:
-        if given.name not in recorded_experiments():
-            known = ", ".join(recorded_experiments()) or "none"
-            raise ConfigError(f"no experiment {given.name!r} is recorded here; there are: {known}.")
-        return use(Experiment(given.name))
+    def _export_experiment(self, given: argparse.Namespace) -> Path:
+        if given.merge:
+            raise ConfigError("--merge is for the adapter of a run; give a run, or leave it out.")
+        path = Path(given.path)
+        if given.html and path.suffix != ".html":
+            path = path.with_name(f"{path.name}.html")
+        return _recorded(given.run).export_notebook(path)
 
-    def _replay(self, given: argparse.Namespace) -> Experiment:
-        return self._experiment.replay(given.name)
+    def _open(self, given: argparse.Namespace) -> Experiment:
+        return use(_recorded(given.name))
+
+    def _replay(self, given: argparse.Namespace) -> Any:
+        if given.what is None or not _is_file(given.what):
+            if given.yes or given.until is not None or given.name is not None:
+                raise ConfigError("--yes, --until and --name are for the replay of a file.")
+            return self._experiment.replay(given.what)
+        from rf_notebook.shared import SharedExperiment
+
+        return SharedExperiment(given.what).replay(
+            given.name, yes=given.yes, until=given.until, accept_changes=given.accept_changes
+        )
+
+    def _verify(self, given: argparse.Namespace) -> Any:
+        from rf_notebook.shared import SharedExperiment
+
+        return SharedExperiment(given.file).verify()
+
+    def _diff(self, given: argparse.Namespace) -> Any:
+        from rf_notebook.shared import SharedExperiment, diff
+
+        return diff(
+            *(SharedExperiment(one) if _is_file(one) else _recorded(one) for one in (given.first, given.second))
+        )
 
     def _list(self, given: argparse.Namespace) -> Any:
         import pandas as pd
@@ -339,6 +378,30 @@ def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | N
     return list(dict.fromkeys(found))
 
 
+def run_in_namespace(namespace: dict[str, Any], line: str, cell: str | None) -> Any:
+    """``%rapidfire`` in a cell that is replayed, whose variables are not the notebook's."""
+    return RapidFireMagics(_Variables(namespace)).do(line, cell)
+
+
+class _Variables:
+    """As much of a shell as the magic needs."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.user_ns = namespace
+        self.configurables: list[Any] = []
+
+
+def _is_file(word: str) -> bool:
+    return Path(word).suffix in _FILES or "/" in word or (Path(word).is_dir() and word not in recorded_experiments())
+
+
+def _recorded(name: str) -> Experiment:
+    if name not in recorded_experiments():
+        known = ", ".join(recorded_experiments()) or "none"
+        raise ConfigError(f"no experiment {name!r} is recorded here; there are: {known}.")
+    return Experiment(name)
+
+
 def _can(verb: str | None, run: Run) -> bool:
     if verb is None:
         return run.state is not RunState.DELETED
@@ -405,13 +468,26 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add("log", run)
     add(
         "export",
-        run,
-        (("path",), {"metavar": "PATH"}),
+        (("run",), {"metavar": "RUN|NAME", "help": "an id or best; or the name of an experiment"}),
+        (("path",), {"metavar": "PATH", "help": "of an experiment: a new .ipynb, .html, .zip, or a folder"}),
         (("--merge",), {"action": "store_true", "help": "whole weights"}),
+        (("--html",), {"action": "store_true", "help": "of an experiment: one page that needs nothing else"}),
     )
     add("open", (("name",), {"metavar": "NAME"}))
     add("list")
-    add("replay", (("name",), {"nargs": "?", "metavar": "NAME", "help": "of the new experiment"}))
+    add(
+        "replay",
+        (("what",), {"nargs": "?", "metavar": "FILE|NAME", "help": "a file to replay, or this one's new name"}),
+        (
+            ("--yes",),
+            {"action": "store_true", "help": "run the code of the file; without it you see what would be run"},
+        ),
+        (("--name",), {"help": "of the new experiment"}),
+        (("--until",), {"metavar": "RUN@CHUNK", "help": "pause there and let me go on"}),
+        (("--accept-changes",), {"action": "store_true", "help": "also when the cells make something else now"}),
+    )
+    add("verify", (("file",), {"metavar": "FILE"}))
+    add("diff", (("first",), {"metavar": "A"}), (("second",), {"metavar": "B"}))
     add("end", (("--now",), {"action": "store_true"}))
     add("doctor")
     add("help", (("topic",), {"nargs": "?", "metavar": "SUB-COMMAND"}))

@@ -30,9 +30,31 @@ FLOORS = {
     "log": {"core"},
     "replay": {"core"},
     "registry": {"experiment"},  # by type only
-    "host": {"core", "automl", "engine", "lab", "widgets", "experiment"},  # by type only: two files of one thing
+    "host": {
+        "core",
+        "automl",
+        "engine",
+        "lab",
+        "replay",
+        "widgets",
+        "experiment",
+    },  # by type only: two files of one thing
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automl", "engine", "training"},
+    "rehearsal": {"core", "engine", "launch", "replay", "experiment"},  # the last by type only
+    "once_more": {"core", "engine", "lab", "registry", "replay", "widgets", "experiment"},  # likewise
+    "shared": {
+        "core",
+        "engine",
+        "experiment",
+        "launch",
+        "registry",
+        "rehearsal",
+        "replay",
+        "training",
+        "widgets",
+        "magic",
+    },
     "experiment": {
         "core",
         "automl",
@@ -42,8 +64,9 @@ FLOORS = {
         "host",
         "kernel_experiments",
         "lab",
+        "once_more",
         "registry",
-        "replay",
+        "rehearsal",
         "runs",
         "console",
         "store",
@@ -53,7 +76,7 @@ FLOORS = {
     },
     "demo": {"automl", "runs", "experiment"},
     "doctor": {"store", "tracking", "training", "widgets"},
-    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "registry", "runs", "widgets"},
+    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "registry", "runs", "shared", "widgets"},
     "__init__": {"core", "automl", "demo", "experiment", "magic", "runs"},
 }
 #: Libraries that only one place may import.
@@ -66,7 +89,7 @@ HOMES = {
     "datasets": {"training", "testing", "demo"},
     "mlflow": {"tracking"},
     "sqlite3": {"store"},
-    "pydantic": {"store"},
+    "pydantic": {"store", "replay"},
     "rich": {"console", "demo"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},

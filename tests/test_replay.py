@@ -105,7 +105,7 @@ def test_an_exported_notebook_is_valid_and_tells_what_was_done(new, tmp_path):
     assert len(text) < 300_000
     with pytest.raises(ConfigError, match="is there already"):
         first.export_notebook(path)
-    with pytest.raises(ConfigError, match=r"ends in \.ipynb"):
-        first.export_notebook(tmp_path / "first.html")
+    with pytest.raises(ConfigError, match=r"ends in \.txt; export writes"):
+        first.export_notebook(tmp_path / "first.txt")
     with pytest.raises(IllegalOperation, match="has recorded nothing yet"):
         new("empty").export_notebook(tmp_path / "empty.ipynb")

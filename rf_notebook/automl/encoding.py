@@ -22,6 +22,8 @@ from rf_notebook.core.redaction import is_secret_key, redact
 from rf_notebook.core.values import Json, digest
 
 _EMPTY_CELL = types.CellType()
+#: Characters of a function's source beyond which it is not recorded.
+_MOST_SOURCE = 50_000
 _TAGS = ("$object", "$secret", "$tuple", "$set")
 
 
@@ -52,6 +54,11 @@ class Objects:
     def update(self, other: Objects) -> None:
         """Take in what another one holds."""
         self._live.update(other._live)
+
+    def sources(self) -> dict[str, str]:
+        """The source of every function among them that has one, by name."""
+        found = {name: _source(value) for name, value in self._live.items() if inspect.isroutine(value)}
+        return {name: source for name, source in found.items() if source[:_MOST_SOURCE] == source}
 
     def __contains__(self, name: str) -> bool:
         return name in self._live

@@ -10,11 +10,12 @@ from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.encoding import Objects, encode
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig
+from rf_notebook.core.values import Json
 
 #: A grid of more configs is taken for a slip.
 MOST_CONFIGS = 1024
@@ -54,6 +55,12 @@ class Search(ABC):
         for fields in self._choices():
             configs.append(build_run_config(fields, self.trainer_type, objects, seed=seed, data_seed=data_seed))
         return configs
+
+    def as_given(self, objects: Objects) -> Json:
+        """The search before it is expanded, as JSON: ``{"$list": [...]}`` and ``{"$range": ...}`` are its choices."""
+        more = {name: getattr(self, name) for name in ("num_runs", "seed") if hasattr(self, name)}
+        configs = [_as_given(template, objects) for template in self.templates()]
+        return {"search": type(self).__name__, "trainer_type": self.trainer_type, "configs": configs, **more}
 
     @abstractmethod
     def _choices(self) -> Iterator[dict[str, Any]]:
@@ -154,6 +161,20 @@ class RFRandomSearch(Search):
     def copy(self) -> RFRandomSearch:
         """An independent search."""
         return RFRandomSearch(self._copied_configs(), self.trainer_type, self.num_runs, self.seed)
+
+
+def _as_given(value: Any, objects: Objects, key: str = "") -> Json:
+    if isinstance(value, List):
+        return {"$list": [_as_given(item, objects, key) for item in value.values]}
+    if isinstance(value, Range):
+        return {"$range": [value.start, value.end], "dtype": value.dtype, "log": value.log, "step": value.step}
+    if isinstance(value, RFModelConfig | ArgumentsConfig):
+        return {name: _as_given(item, objects, name) for name, item in value.given().items()}
+    if isinstance(value, Mapping):
+        return {str(name): _as_given(item, objects, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_given(item, objects, key) for item in value]
+    return encode(value, objects, key)
 
 
 def _every(value: Any) -> Iterator[Any]:

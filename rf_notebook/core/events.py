@@ -9,6 +9,7 @@ from rf_notebook.core.operations import Operation
 from rf_notebook.core.run import (
     Failure,
     Generation,
+    LoadedModel,
     MetricPoint,
     Progress,
     RunConfig,
@@ -34,6 +35,40 @@ class ExperimentStarted:
     data: Mapping[str, Json]
     """Digest, rows and columns of "train" and of "eval" (None without evaluation data)."""
     versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRecorded:
+    """What ``run_fit`` was first called from: with the functions, enough for somebody else to call it again.
+
+    Secrets and the home folder are taken out of every text.
+    """
+
+    cells: tuple[str, ...]
+    """Texts of the cells that had been run, the launching one last; empty in a script."""
+    search: Json
+    """The configs as given, before a search expanded them."""
+    options: Mapping[str, Json]
+    """Arguments of ``run_fit`` that change no figure: fail_on_nan and sample_prompts."""
+    data: Mapping[str, Json]
+    """Name, config and split of "train" and of "eval", where the data says so."""
+    environment: Mapping[str, Json]
+    """Python, platform, device, and the settings of torch that figures depend on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionsRecorded:
+    """Functions that configs refer to became known."""
+
+    functions: Mapping[str, str]
+    """Their source by the name in configs; the loader's by "create_model_fn"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModelLoaded:
+    """A base model came into memory."""
+
+    model: LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +196,9 @@ class Noted:
 
 Event = (
     ExperimentStarted
+    | LaunchRecorded
+    | FunctionsRecorded
+    | BaseModelLoaded
     | ExperimentContinued
     | ExperimentEnded
     | RunAdded

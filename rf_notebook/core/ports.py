@@ -8,7 +8,16 @@ from enum import StrEnum
 from typing import Protocol
 
 from rf_notebook.core.events import Event, Recorded
-from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
+from rf_notebook.core.run import (
+    Failure,
+    Generation,
+    LoadedModel,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    StoredFolder,
+    WarmStartReport,
+)
 from rf_notebook.core.values import Json
 
 
@@ -81,6 +90,8 @@ class ChunkResult:
     notes: tuple[str, ...] = ()
     fused_with: tuple[int, ...] = ()
     """The runs with which it trained in joint steps."""
+    loaded: tuple[LoadedModel, ...] = ()
+    """Base models that were loaded for it."""
 
 
 @dataclass(frozen=True, slots=True)

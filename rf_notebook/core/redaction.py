@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from rf_notebook.core.values import Json
 
 #: Stands where a secret stood.
 REDACTED = "[redacted]"
@@ -32,3 +36,22 @@ def redact(text: str) -> str:
     text = _BEARER.sub(rf"\g<word>{REDACTED}", text)
     text = _QUERY.sub(rf"\g<key>{REDACTED}", text)
     return _SECRET_TEXT.sub(REDACTED, text)
+
+
+def private(text: str) -> str:
+    """The text as it may leave this machine: without secrets, and with ``~`` for the home folder."""
+    home = str(Path.home())
+    if len(home) > 1:
+        text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
+    return redact(text)
+
+
+def private_json(value: Json) -> Json:
+    """The same for every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        return private(value)
+    if isinstance(value, list | tuple):
+        return [private_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {private(str(name)): private_json(item) for name, item in value.items()}
+    return value

@@ -120,6 +120,8 @@ class StoredFolder:
     steps: int
     samples: int
     bytes: int
+    weights: str = ""
+    """Digest of the trained weights in it: equal for runs that are equal, which ``sha256`` is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,16 @@ class SavedRun:
 
     folder: StoredFolder
     progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A base model as it was loaded."""
+
+    chosen_by: Mapping[str, Json]
+    """The part of the configs that chose it."""
+    facts: Mapping[str, Json]
+    """What tells it from another of its name: class, revision, dtype, parameters, digests of weights and tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

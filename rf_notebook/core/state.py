@@ -8,11 +8,14 @@ from typing import assert_never
 
 from rf_notebook.core.errors import UnknownRun
 from rf_notebook.core.events import (
+    BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
     ExperimentContinued,
     ExperimentEnded,
     ExperimentStarted,
+    FunctionsRecorded,
+    LaunchRecorded,
     Noted,
     OperationObeyed,
     Recorded,
@@ -26,6 +29,7 @@ from rf_notebook.core.events import (
 from rf_notebook.core.run import (
     READY,
     Failure,
+    LoadedModel,
     MetricPoint,
     Progress,
     RunConfig,
@@ -34,7 +38,7 @@ from rf_notebook.core.run import (
     StoredFolder,
     WarmStartReport,
 )
-from rf_notebook.core.values import Json
+from rf_notebook.core.values import Json, digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class RunRecord:
     """One tuple a commit, so that adding one costs nothing."""
     checkpoints: tuple[SavedRun, ...] = ()
     """Those in use, oldest first."""
+    saved: tuple[StoredFolder, ...] = ()
+    """Every checkpoint, also those that are gone by now, oldest first: one for each chunk and each stop."""
     failure: Failure | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
@@ -110,6 +116,11 @@ class ExperimentState:
     def __init__(self) -> None:
         self.started: ExperimentStarted | None = None
         self.ended: ExperimentEnded | None = None
+        self.launch: LaunchRecorded | None = None
+        self.functions: dict[str, str] = {}
+        """Their source, by the name in configs."""
+        self.base_models: dict[str, LoadedModel] = {}
+        """As they were loaded first, by the digest of what chose them."""
         self.runs: dict[int, RunRecord] = {}
         self.live: dict[int, LiveRun] = {}
         self.operations: list[Recorded] = []
@@ -142,6 +153,12 @@ class ExperimentState:
         match event:
             case ExperimentStarted():
                 self.started = event
+            case LaunchRecorded():
+                self.launch = self.launch or event
+            case FunctionsRecorded():
+                self.functions.update(event.functions)
+            case BaseModelLoaded():
+                self.base_models.setdefault(digest(event.model.chosen_by), event.model)
             case ExperimentContinued():
                 self.ended = None
             case ExperimentEnded():
@@ -174,6 +191,7 @@ class ExperimentState:
                     event.run_id,
                     progress=event.progress,
                     checkpoints=tuple(c for c in record.checkpoints if c.folder.path != event.damaged),
+                    saved=tuple(folder for folder in record.saved if folder.steps <= event.progress.steps),
                     points=(tuple(p for p in record.all_points() if p.step <= event.progress.steps),),
                 )
             case StateChanged():
@@ -202,6 +220,7 @@ class ExperimentState:
             state=RunState.RUNNING if record.state is RunState.QUEUED else record.state,
             points=(*record.points, event.points) if event.points else record.points,
             checkpoints=_with(record.checkpoints, event),
+            saved=_saved(record.saved, event.checkpoint),
             train_seconds=record.train_seconds + event.train_seconds,
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
@@ -220,6 +239,10 @@ def _with(checkpoints: tuple[SavedRun, ...], event: ChunkTrained) -> tuple[Saved
         return checkpoints
     others = tuple(c for c in checkpoints if c.folder.path != event.checkpoint.path)
     return (*others, SavedRun(folder=event.checkpoint, progress=event.progress))
+
+
+def _saved(before: tuple[StoredFolder, ...], new: StoredFolder | None) -> tuple[StoredFolder, ...]:
+    return before if new is None else (*(one for one in before if one.steps < new.steps), new)
 
 
 def fold(events: Iterable[Recorded]) -> ExperimentState:

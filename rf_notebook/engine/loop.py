@@ -12,6 +12,7 @@ from typing import TypeVar, assert_never
 
 from rf_notebook.core.errors import CheckpointDamaged, IllegalOperation, LeaseLost, RFNotebookError, StorageFull
 from rf_notebook.core.events import (
+    BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
     Event,
@@ -127,6 +128,7 @@ class Engine:
         self._runner.rearm()
         while (letter := self.mailbox.take()) is not None:
             self._answer(letter)
+        self._end_script()
         self._follow_script()
         waiting = [record for record in self.state.ready() if not self._waits_for_script(record)]
         chosen = next_turn(
@@ -205,6 +207,13 @@ class Engine:
         self._is_closed = True
 
     # ---- a replay
+
+    def _end_script(self) -> None:
+        """At the place where the user wanted to go on, a replay pauses."""
+        told = None if self._script is None else self._script.take_end(self.state)
+        if told is not None:
+            self.commit([Noted(text=told)])
+            self.pause(True)
 
     def _follow_script(self) -> None:
         while self._script is not None:
@@ -448,7 +457,8 @@ class Engine:
     def _trained(self, record: RunRecord, result: ChunkResult) -> list[Event]:
         """The events of a result, the checkpoints that it supersedes included."""
         run_id = record.run_id
-        events: list[Event] = [Noted(text=text, run_id=run_id) for text in result.notes]
+        events: list[Event] = [BaseModelLoaded(model=model) for model in result.loaded]
+        events += [Noted(text=text, run_id=run_id) for text in result.notes]
         if result.warm_start_report is not None:
             events.append(WarmStarted(run_id=run_id, report=result.warm_start_report))
         chunk = ChunkTrained(

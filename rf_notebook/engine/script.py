@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
+
+
+@dataclass(frozen=True, slots=True)
+class UntilChunk:
+    """Where a replay ends and the user goes on."""
+
+    run_id: int
+    chunk: int
+
+    def is_reached(self, state: ExperimentState) -> bool:
+        """Whether the run has trained that chunk."""
+        record = state.runs.get(self.run_id)
+        return record is not None and record.progress.chunks >= self.chunk
 
 
 class Script:
@@ -17,13 +31,21 @@ class Script:
     order is the recorded one, and with it the ids of clones and the adapters that warm starts take over.
     """
 
-    def __init__(self, operations: Iterable[OperationObeyed], verdict: Callable[[ExperimentState], str]) -> None:
+    def __init__(
+        self,
+        operations: Iterable[OperationObeyed],
+        verdict: Callable[[ExperimentState], str],
+        *,
+        until: UntilChunk | None = None,
+    ) -> None:
         """A script at its beginning.
 
         Args:
             operations: As recorded.
             verdict: What to tell when all runs are over, from the replay's state.
+            until: Where it ends early; the operations after that are left out.
         """
+        self._until = until
         self._coming = deque(operations)
         self._verdict: Callable[[ExperimentState], str] | None = verdict
 
@@ -47,6 +69,17 @@ class Script:
         """Where a run has to wait; None when nothing is to come for it, or only after it failed."""
         first = next((one for one in self._coming if one.operation.run_id == run_id), None)
         return None if first is None or first.run_state is RunState.FAILED else first.steps
+
+    def take_end(self, state: ExperimentState) -> str | None:
+        """Whether the place is reached where the user goes on: what to tell then, once."""
+        until = self._until
+        if until is None or not until.is_reached(state):
+            return None
+        left = len(self._coming)
+        self._until, self._verdict = None, None
+        self._coming.clear()
+        more = f"; {left} recorded operations after that are left out" if left else ""
+        return f"the replay has come to chunk {until.chunk} of run {until.run_id}{more}. It is paused and yours: operate, then resume()."
 
     def take_verdict(self, state: ExperimentState) -> str | None:
         """What to tell at the end, once."""

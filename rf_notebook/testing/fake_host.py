@@ -169,6 +169,10 @@ class FakeHost:
         self.asked.append(("pause", paused))
         return _done([])
 
+    def also_saved(self) -> Mapping[str, Json]:
+        """See PanelHost."""
+        return {}
+
     def export(self, run: int, path: str | Path) -> Path:
         """See PanelHost."""
         self.asked.append(("export", run, str(path)))

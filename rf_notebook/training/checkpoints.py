@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
 from rf_notebook.core.ports import CommitObserver, CommitPoint, unobserved
 from rf_notebook.core.run import StoredFolder
+from rf_notebook.core.values import digest
 
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
@@ -77,6 +78,7 @@ def write_folder(
         steps=steps,
         samples=samples,
         bytes=sum(size for size, _ in manifest.values()),
+        weights=_weights_digest(manifest),
     )
 
 
@@ -150,6 +152,12 @@ def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:
                 sha = hashlib.file_digest(stream, "sha256").hexdigest()
             manifest[file.relative_to(folder).as_posix()] = (file.stat().st_size, sha)
     return manifest
+
+
+def _weights_digest(manifest: Mapping[str, tuple[int, str]]) -> str:
+    """Of the weights alone; empty for a folder without any. Safetensors have one byte form for equal tensors."""
+    weights = {name: sha for name, (_, sha) in manifest.items() if name.endswith(".safetensors")}
+    return digest(weights) if weights else ""
 
 
 def _flush(path: Path) -> None:

@@ -20,6 +20,7 @@ from rf_notebook.training.quiet import no_progress_bars
 #: Up to this many rows every row goes into a data set's digest; beyond, the ends and an even sample.
 _DIGEST_ALL_ROWS = 50_000
 _DIGEST_SAMPLE_ROWS = 10_000
+_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class ExperimentData:
     def fingerprint(self) -> dict[str, Json]:
         """What tells this data from other data, as JSON."""
         return {"train": _fingerprint(self.train), "eval": _fingerprint(self.evaluation)}
+
+    def origin(self) -> dict[str, Json]:
+        """Where this data is from, as far as it says so, as JSON."""
+        return {"train": _origin(self.train), "eval": _origin(self.evaluation)}
 
 
 def as_dataset(given: Any, argument: str) -> Any:
@@ -91,6 +96,14 @@ def _only_split(splits: Any, argument: str) -> Any:
     )
 
 
+def _origin(dataset: Any | None) -> Json:
+    info = getattr(dataset, "info", None)
+    if info is None:
+        return None
+    split = getattr(dataset, "split", None)
+    return {"name": info.dataset_name, "config": info.config_name, "split": None if split is None else str(split)}
+
+
 def _fingerprint(dataset: Any | None) -> Json:
     if dataset is None:
         return None
@@ -107,7 +120,17 @@ def _fingerprint(dataset: Any | None) -> Json:
         batches = plain.select(indices).iter(batch_size=1000)
     for batch in batches:
         sha.update(json.dumps(batch, sort_keys=True, default=_stable_text).encode())
-    return {"rows": rows, "columns": list(dataset.column_names), "sha256": sha.hexdigest()}
+    found: dict[str, Json] = {"rows": rows, "columns": list(dataset.column_names), "sha256": sha.hexdigest()}
+    if rows <= _DIGEST_ALL_ROWS:
+        found["blocks"] = _blocks(plain, rows)
+    return found
+
+
+def _blocks(dataset: Any, rows: int) -> list[str]:
+    """Short digests of up to 64 blocks of equally many rows, by which it is found which rows are other ones."""
+    batches = dataset.iter(batch_size=-(-rows // _BLOCKS))
+    texts = (json.dumps(batch, sort_keys=True, default=_stable_text) for batch in batches)
+    return [hashlib.sha256(text.encode()).hexdigest()[:8] for text in texts]
 
 
 def _stable_text(value: object) -> str:

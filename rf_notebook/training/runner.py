@@ -27,12 +27,22 @@ from rf_notebook.core.ports import (
     TurnOutcome,
     unobserved,
 )
-from rf_notebook.core.run import Failure, Generation, MetricPoint, Progress, RunConfig, StoredFolder, WarmStartReport
-from rf_notebook.core.values import Json
+from rf_notebook.core.run import (
+    Failure,
+    Generation,
+    LoadedModel,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    StoredFolder,
+    WarmStartReport,
+)
+from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.chunks import Plan
 from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
+from rf_notebook.training.facts import model_facts
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.eligibility import fusibility_of, hindrance
 from rf_notebook.training.fused.group import FusedGroup
@@ -71,6 +81,8 @@ class _Held:
     """To the sample prompts, at the boundary just reached."""
     writes_no_samples: bool = False
     notes: tuple[str, ...] = ()
+    loaded: tuple[LoadedModel, ...] = ()
+    """Base models of which the next commit tells."""
     need: Need | None = None
     """What the memory plan says, once the trainer is there."""
     used_bytes: int = 0
@@ -152,6 +164,8 @@ class KernelRunner:
         self._held: dict[int, _Held] = {}
         self._joint_models: dict[int, JointModel] = {}
         """By the id of the base model below."""
+        self._known_models: set[str] = set()
+        """Digests of what chose the base models of which it was told what they are."""
         self._fusibility: dict[str, Fusibility] = {}
         """By the digest of a config."""
         self._residency = Residency(self._log)
@@ -204,6 +218,10 @@ class KernelRunner:
 
     def snapshot(self, request: SnapshotRequest) -> StoredFolder:
         """See ChunkRunner."""
+        if request.config.peft is None:
+            raise ConfigError(
+                f"run {request.run_id} trains all weights and has no adapter to start from; clone it without warm_start."
+            )
         held = self._held.get(request.run_id)
         if held is not None and held.run.trainer is not None and held.run.status is ParkedStatus.PARKED:
             adapter = take_snapshot(held.run.trainer.model)
@@ -437,10 +455,11 @@ class KernelRunner:
             generations=held.generations,
             notes=held.notes,
             fused_with=held.fused_with,
+            loaded=held.loaded,
         )
         held.reached, held.fused_with = None, ()
         held.points, held.report, held.train_seconds, held.overhead_seconds = [], None, 0.0, 0.0
-        held.generations, held.notes = (), ()
+        held.generations, held.notes, held.loaded = (), (), ()
         return result
 
     def _checkpoint(self, run_id: int, held: _Held, progress: Progress) -> StoredFolder:
@@ -551,6 +570,7 @@ class KernelRunner:
             return self._failure(held)
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
+        held.loaded = self._facts(config)
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
         held.overhead_seconds += time.perf_counter() - began
@@ -559,6 +579,15 @@ class KernelRunner:
         return held
 
     # ---- who is on the device
+
+    def _facts(self, config: RunConfig) -> tuple[LoadedModel, ...]:
+        """What the run's base model is, the first time."""
+        key = digest(config.model)
+        if key in self._known_models:
+            return ()
+        self._known_models.add(key)
+        base = base_of(self.models, self._objects, config)
+        return (LoadedModel(chosen_by=config.model, facts=model_facts(base.model, base.tokenizer)),)
 
     def _loaded(self, config: RunConfig) -> list[Any]:
         """The models that a run needs; when there is no room to load one, everything else leaves the device first."""
@@ -689,6 +718,7 @@ class KernelRunner:
             points=() if held is None else tuple(held.points),
             failure=failure,
             fused_with=() if held is None else held.fused_with,
+            loaded=() if held is None else held.loaded,
             train_seconds=0.0 if held is None else held.train_seconds,
             overhead_seconds=0.0 if held is None else held.overhead_seconds,
         )

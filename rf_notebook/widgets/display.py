@@ -126,7 +126,8 @@ class ExperimentDisplay:
             metric = self._panel.curves.metric.value if self._panel is not None else None
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
-            return static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)
+            bundle = static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)
+            return {**bundle, **self._host.also_saved()}
 
     def _at_milestone(self) -> None:
         """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""

@@ -55,6 +55,9 @@ class PanelHost(Protocol):
     def panel_status(self) -> HostStatus:
         """How it stands now."""
 
+    def also_saved(self) -> Mapping[str, Json]:
+        """What the saved output carries besides its pictures, by mime type."""
+
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """Until something changed since ``seen``, or the seconds are over; returns what to pass next."""
 

@@ -9,9 +9,12 @@ import pytest
 
 from rf_notebook.core.errors import LeaseLost, ReadOnlyExperiment, StorageFull, StoreError
 from rf_notebook.core.events import (
+    BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
     ExperimentEnded,
+    FunctionsRecorded,
+    LaunchRecorded,
     Noted,
     OperationObeyed,
     RunAdded,
@@ -26,6 +29,7 @@ from rf_notebook.core.ports import Holder
 from rf_notebook.core.run import (
     Failure,
     Generation,
+    LoadedModel,
     MetricPoint,
     Progress,
     RunConfig,
@@ -41,6 +45,15 @@ CONFIG = RunConfig(method="SFT", model={"model_name": "x"}, peft={"r": 8}, train
 FOLDER = StoredFolder(path="runs/1/4", sha256="0" * 64, steps=4, samples=8, bytes=10)
 POINT = MetricPoint(step=4, samples=8, epoch=0.1, chunk=1, metrics={"loss": 0.1, "best": -1e308})
 EVENTS = [
+    LaunchRecorded(
+        cells=("a = 1\n", "run()"),
+        search=[{"trainer_type": "SFT", "lr": {"$list": [0.1, 1e-5]}}],
+        options={"fail_on_nan": False},
+        data={"train": None},
+        environment={"threads": 2},
+    ),
+    FunctionsRecorded(functions={"f@0123": "def f(row):\n    return row\n"}),
+    BaseModelLoaded(model=LoadedModel(chosen_by={"model_name": "x"}, facts={"parameters": 3})),
     RunAdded(run_id=1, config=CONFIG),
     RunAdded(run_id=2, config=CONFIG, parent_id=1, edits={"peft_config.r": 4}, warm_start=FOLDER),
     SamplesWritten(run_id=2, steps=4, samples=8, generations=(Generation(prompt="p", text="t\u202e<b>"),)),
@@ -96,7 +109,7 @@ def test_events_come_back_as_they_were_and_in_order(store):
     assert [r.seq for r in store.append(EVENTS[:5], fence)] == [1, 2, 3, 4, 5]
     store.append(EVENTS[5:], fence)
     assert [recorded.event for recorded in store.read()] == EVENTS
-    assert [recorded.seq for recorded in store.read(after=9)] == [10, 11, 12, 13]
+    assert [recorded.seq for recorded in store.read(after=9)] == list(range(10, len(EVENTS) + 1))
     assert {recorded.at for recorded in store.read()} == {1000.0}
 
 

@@ -1,0 +1,191 @@
+"""A recorded experiment is being staged: its notebook's cells run, and where they launch it, the replay begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import private_json
+from rf_notebook.core.values import Json, canonical_json, flatten
+from rf_notebook.engine.script import Script, UntilChunk
+from rf_notebook.launch import Launch
+from rf_notebook.replay.against_record import (
+    script_of_record,
+    standard_for,
+    verdict_on_record,
+    without_object_digests,
+)
+from rf_notebook.replay.cells import CellOver, run_cell
+from rf_notebook.replay.record import Record, portable
+from rf_notebook.replay.verify import brought_by_clones, diff_lines
+
+if TYPE_CHECKING:
+    from rf_notebook.experiment import Experiment
+
+_MOST_TOLD = 6
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """The replay that cells are being run for."""
+
+    record: Record
+    name: str
+    """Of the experiment that trains it again."""
+    folder: Path
+    """In which that experiment's folder will lie."""
+    until: UntilChunk | None = None
+    accepts_changes: bool = False
+    namespace: dict[str, Any] = field(default_factory=dict)
+    """Of the cells."""
+    experiment: Experiment | None = None
+    """The replay, once the cells have launched it."""
+    left_out: list[str] = field(default_factory=list)
+    """Names of other experiments that the cells make, whose cells end there."""
+
+    def place_of(self, name: object) -> tuple[str, Path]:
+        """Where an experiment that a cell constructs lies: the recorded one in its new place.
+
+        Raises:
+            CellOver: for another one.
+        """
+        if self.experiment is not None or name != self.record.experiment:
+            self.left_out.append(str(name))
+            raise CellOver
+        return self.name, self.folder
+
+    def script_for(self, launch: Launch) -> Script:
+        """The operations to come, once it is found that the cells make what was recorded.
+
+        Raises:
+            ConfigError: naming what they make otherwise.
+        """
+        changes = list(self._changes(launch))
+        if changes and not self.accepts_changes:
+            listed = "; ".join(changes[:_MOST_TOLD])
+            more = f"; and {len(changes) - _MOST_TOLD} more" if len(changes) > _MOST_TOLD else ""
+            raise ConfigError(
+                f"the cells do not make what was recorded: {listed}{more}. Replay an unchanged notebook, or accept the changes."
+            )
+        self._add_functions(launch)
+        recorded = launch.recorded(())
+        standard = standard_for(self.record, launch.started.versions, recorded.environment)
+        return Script(
+            script_of_record(self.record),
+            lambda state: verdict_on_record(self.record, state, standard),
+            until=self.until,
+        )
+
+    def _add_functions(self, launch: Launch) -> None:
+        """Give the launch the functions that later clones brought: what the cells define, or else what was recorded.
+
+        Raises:
+            ConfigError: naming one that there is not.
+        """
+        for name, source in brought_by_clones(self.record).items():
+            if name in launch.objects:
+                continue
+            plain = name.partition("@")[0]
+            if plain not in self.namespace and source is not None:
+                run_cell(source, "the recorded function", self.namespace)
+            if plain not in self.namespace:
+                raise ConfigError(f"a clone uses {plain!r:.80}, which the notebook's cells do not define.")
+            launch.objects.put(name, self.namespace[plain])
+
+    def began(self, experiment: Experiment) -> None:
+        """The replay trains; the rest of the cell is left out.
+
+        Raises:
+            CellOver: always.
+        """
+        self.experiment = experiment
+        raise CellOver
+
+    def _changes(self, launch: Launch) -> Iterator[str]:
+        spec, started = self.record.spec, launch.started
+        for name in ("num_chunks", "seed", "data_seed", "execution"):
+            before, now = getattr(spec, name), getattr(started, name)
+            if before != now:
+                yield f"{name} was {before!r} and is {now!r}"
+        yield from _function_changes(spec.functions, launch)
+        before_configs = [config.as_run_config().as_json() for config in spec.configs]
+        now_configs = [private_json(config.as_json()) for config in launch.configs]
+        if len(before_configs) != len(now_configs):
+            yield f"{len(before_configs)} configs were recorded and the cells make {len(now_configs)}"
+        for number, (then, now) in enumerate(zip(before_configs, now_configs, strict=False), start=1):
+            for key, was, value in _value_changes(then, now):
+                yield f"run {number}: {key} was {was} and is {value}"
+        for part in ("train", "eval"):
+            yield from _data_changes(part, spec.data.get(part), started.data.get(part))
+
+
+#: The rehearsal for which cells are run at this moment in this context.
+_current: ContextVar[Rehearsal | None] = ContextVar("rehearsal", default=None)
+
+
+def current_rehearsal() -> Rehearsal | None:
+    """The replay that cells are being run for; None in everyday use."""
+    return _current.get()
+
+
+@contextmanager
+def staged(rehearsal: Rehearsal) -> Iterator[None]:
+    """While cells run, the experiment that they construct is the replay."""
+    token = _current.set(rehearsal)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]:
+    """Functions are known by their plain names; a changed one is told with what changed."""
+    now = {name.partition("@")[0]: source for name, source in launch.functions().items()}
+    for name, before in recorded.items():
+        plain = name.partition("@")[0]
+        if plain in now and now[plain] != before:
+            lines = " | ".join(diff_lines(before, now[plain]))
+            yield f"function {plain} was changed ({lines[:300]})"
+
+
+def _value_changes(then: dict[str, Json], now: dict[str, Json]) -> Iterator[tuple[str, str, str]]:
+    before = flatten(without_object_digests(portable(then)))
+    after = flatten(without_object_digests(portable(now)))
+    for key in dict.fromkeys([*before, *after]):
+        was, value = canonical_json(before.get(key)), canonical_json(after.get(key))
+        if was != value:
+            yield key, was[:60], value[:60]
+
+
+def _data_changes(part: str, then: Json, now: Json) -> Iterator[str]:
+    argument = f"{part}_dataset"
+    if (then is None) != (now is None):
+        yield f"{argument} was {'not given' if then is None else 'given'} and is {'not given' if now is None else 'given'}"
+        return
+    if then is None or then.get("sha256") == now.get("sha256"):
+        return
+    if then.get("rows") != now.get("rows"):
+        yield f"{argument} had {then.get('rows')} rows and has {now.get('rows')}"
+        return
+    if then.get("columns") != now.get("columns"):
+        yield f"{argument} had the columns {then.get('columns')} and has {now.get('columns')}"
+        return
+    yield f"{argument} was changed{_where(then.get('blocks'), now.get('blocks'), int(now.get('rows') or 0))}"
+
+
+def _where(then: Sequence[str] | None, now: Sequence[str] | None, rows: int) -> str:
+    """Which rows are other ones, as far as the digests of blocks of rows tell."""
+    if not then or not now or len(then) != len(now):
+        return ""
+    size = -(-rows // len(now))
+    places = [
+        f"row {i * size + 1}" if size == 1 else f"rows {i * size + 1} to {min((i + 1) * size, rows)}"
+        for i, (a, b) in enumerate(zip(then, now, strict=True))
+        if a != b
+    ]
+    return f" in {', '.join(places[:5])}" + (" and more" if len(places) > 5 else "") if places else ""

@@ -1,0 +1,139 @@
+"""What would a replay do? Said before anything of a stranger's notebook is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rf_notebook.core.redaction import REDACTED
+from rf_notebook.core.values import Json
+from rf_notebook.replay.against_record import Standard
+from rf_notebook.replay.files import Shared
+from rf_notebook.replay.record import Record
+from rf_notebook.replay.verify import brought_by_clones, changed_cells, diff_lines, verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """A dry run: what would be trained, what differs here, and which code would be run."""
+
+    experiment: str
+    """That was recorded."""
+    target: Path
+    """The folder that a replay would make."""
+    trains: tuple[str, ...]
+    differs: tuple[str, ...]
+    cells: tuple[str, ...]
+    """The notebook's cells that would be run, in this order."""
+    functions: tuple[str, ...]
+    """Sources of recorded functions that would be run, because only clones use them."""
+    hinders: tuple[str, ...]
+    """Why it cannot be replayed."""
+
+    def __str__(self) -> str:
+        parts = [
+            f"Replay of {self.experiment!r} into {self.target}",
+            _section("It would train", self.trains),
+            _section("What differs", self.differs or ("nothing that can be told before the code is run",)),
+            *([_section("It cannot be replayed", self.hinders)] if self.hinders else []),
+            "Code that would be run\n"
+            + "\n".join(
+                f"  [{i}] " + code.replace("\n", "\n      ")
+                for i, code in enumerate((*self.cells, *self.functions), start=1)
+            ),
+        ]
+        return "\n\n".join(parts)
+
+
+def plan_replay(
+    shared: Shared, target: Path, standard: Standard, versions: Mapping[str, str], environment: Mapping[str, Json]
+) -> ReplayPlan:
+    """The dry run of a replay; nothing is executed, imported, fetched or written for it.
+
+    Args:
+        shared: From a file.
+        target: Where the replay would lie.
+        standard: How equal it would have to be.
+        versions: Of the packages here.
+        environment: Here.
+    """
+    record = shared.record
+    findings = verify(shared)
+    code = shared.cells or ()
+    hinders = [finding.text for finding in findings if not finding.is_right and _is_fatal(finding.text)]
+    if not code:
+        hinders.append("there is no notebook with it, so its data and functions cannot be made again")
+    elif not record.spec.cells:
+        hinders.append("it was made by a script, whose code is not recorded")
+    if target.exists():
+        hinders.append(f"{target.name!r} is there already; give the replay another name")
+    changes = [finding.text for finding in findings if not finding.is_right and not _is_fatal(finding.text)]
+    return ReplayPlan(
+        experiment=record.experiment,
+        target=target,
+        trains=tuple(_trains(record, standard)),
+        differs=(*_elsewhere(record, versions, environment), *changes, *_cells(shared)),
+        cells=tuple(code),
+        functions=tuple(source for source in brought_by_clones(record).values() if source is not None),
+        hinders=tuple(hinders),
+    )
+
+
+def _is_fatal(text: str) -> bool:
+    return text.startswith(("operation ", "the runs are numbered")) or text.endswith("gave results")
+
+
+def _trains(record: Record, standard: Standard) -> Sequence[str]:
+    spec, steps = record.spec, sum(result.steps for result in record.results)
+    methods = ", ".join(dict.fromkeys(config.method for config in spec.configs))
+    rows = (spec.data.get("train") or {}).get("rows")
+    how = (
+        "to be equal bit for bit"
+        if not standard.tolerance
+        else f"to be equal within {standard.tolerance:.1%} of every figure: {standard.reason}"
+    )
+    models = [
+        f"base model {model.facts.get('name') or model.chosen_by.get('model_name')}: {model.facts.get('parameters'):,} weights"
+        for model in record.spec.models
+        if isinstance(model.facts.get("parameters"), int)
+    ]
+    return [
+        f"{len(record.results)} runs ({methods}), {steps} steps in all, over {rows if rows else 'a stream of'} rows, {how}",
+        *models,
+        *(f"{_words(one.what, one.run, one.steps)}" for one in record.operations),
+    ]
+
+
+def _words(what: str, run: int, steps: int) -> str:
+    return f"{what} run {run} at its step {steps}"
+
+
+def _elsewhere(record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]) -> Sequence[str]:
+    told = [
+        f"{name} {then} was used, here is {versions.get(name, 'none')}"
+        for name, then in record.spec.versions.items()
+        if versions.get(name) != then
+    ]
+    told += [
+        f"{name} was {then!r}, here it is {environment.get(name)!r}"
+        for name, then in record.spec.environment.items()
+        if environment.get(name) != then
+    ]
+    return told
+
+
+def _cells(shared: Shared) -> Sequence[str]:
+    told = []
+    if any(REDACTED in cell for cell in shared.cells or ()):
+        told.append("a secret was taken out of a cell; the code may need it")
+    for name, source in shared.record.spec.functions.items():
+        for _, before, now in changed_cells(shared):
+            plain = name.partition("@")[0].rpartition(".")[2]
+            if f"def {plain}(" in before and source.rstrip() in before and f"def {plain}(" in now:
+                told.append(f"function {plain} was changed: " + " | ".join(diff_lines(before, now)))
+    return list(dict.fromkeys(told))
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return title + "\n" + "\n".join(f"  {line}" for line in lines)

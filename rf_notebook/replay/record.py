@@ -1,0 +1,249 @@
+"""What is the record of an experiment, as it travels? JSON that defines it, what was done to it, and what it gave.
+
+The schema is ``record.schema.json`` beside this file. A record comes from anywhere: nothing in it is run, and nothing is
+believed that ``verify`` did not check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import RunConfig, RunState
+from rf_notebook.core.values import Json, digest
+
+FORMAT = "rf_notebook experiment"
+#: Raise it when an older reader would misread a record.
+VERSION = 1
+#: Of the record in the output of a cell.
+RECORD_MIME = "application/vnd.rf-notebook.experiment+json"
+
+_MOST_RUNS = 4096
+#: Whole numbers up to which a browser, which writes notebooks too, keeps every digit.
+_EXACT_INTEGER = 2**53
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+RunId = Annotated[int, Field(ge=1, le=_MOST_RUNS)]
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=100_000)]
+#: A figure; "nan", "inf" and "-inf" are written as text, for JSON has no such numbers.
+Figure = float | Literal["nan", "inf", "-inf"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Config(_Part):
+    """The config of a run: see ``core.run.RunConfig``."""
+
+    method: Name
+    model: dict[str, Any]
+    peft: dict[str, Any] | None
+    training: dict[str, Any]
+    extras: dict[str, Any]
+
+    def as_run_config(self) -> RunConfig:
+        """The same, as the engine takes it."""
+        return RunConfig(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class Model(_Part):
+    """A base model as it was loaded."""
+
+    chosen_by: dict[str, Any]
+    """The part of the configs that chose it."""
+    facts: dict[str, Any]
+    """Class, name, revision, dtype, parameters, digests of weights and tokenizer."""
+
+
+class Spec(_Part):
+    """Everything that defines the experiment; operations are not part of it."""
+
+    search: Any
+    """The configs as given; ``{"$list": [...]}`` and ``{"$range": ...}`` are their choices."""
+    configs: Annotated[list[Config], Field(max_length=_MOST_RUNS)]
+    """Of runs 1, 2, 3, ...: the search expanded."""
+    num_chunks: Annotated[int, Field(ge=1)]
+    seed: Count
+    data_seed: Count | None
+    execution: Name
+    keep: Name
+    options: dict[str, Any]
+    """Arguments of ``run_fit`` that change no figure."""
+    data: dict[str, Any]
+    """Rows, columns and digest of "train" and "eval"."""
+    data_origin: dict[str, Any]
+    """Name, config and split of both, where the data said so."""
+    models: list[Model]
+    functions: dict[str, Text]
+    """The source of every function that a config refers to, and of the loader, by its name there."""
+    cells: list[Text]
+    """The code that made it: cells in the order in which they were run, the launching one last."""
+    versions: dict[str, str]
+    environment: dict[str, Any]
+    """Python, platform, device, and settings of torch that figures depend on."""
+
+
+class Operation(_Part):
+    """Something that was done to a run, and how far the run was."""
+
+    what: Literal["stop", "resume", "delete", "clone"]
+    run: RunId
+    steps: Count
+    samples: Count
+    run_state: RunState | None
+    origin: Annotated[str, Field(max_length=200)]
+    """Who asked: "python", "magic", "button" or a policy's name."""
+    at: float
+    """Seconds since 1970; for information, no replay looks at it."""
+    config: Config | None
+    """Of a clone."""
+    edits: dict[str, Any]
+    warm_start: bool
+
+
+class Chunk(_Part):
+    """What a run had at the end of a chunk, or where it was stopped."""
+
+    steps: Count
+    samples: Count
+    metrics: Digest
+    """Of everything that was logged since the chunk before."""
+    weights: Digest
+    """Of the trained weights; empty where they are not known."""
+    last: dict[str, Figure]
+    """The newest value of every metric that was logged in it."""
+
+
+class Result(_Part):
+    """What a run gave."""
+
+    run: RunId
+    parent: RunId | None
+    state: RunState
+    steps: Count
+    samples: Count
+    failure: Text | None
+    fused: bool
+    """Whether it trained in joint steps in its last turn."""
+    metrics: dict[str, Figure]
+    """The newest value of every metric."""
+    chunks: list[Chunk]
+
+
+class Curve(_Part):
+    """The values of a metric, thinned."""
+
+    samples: list[Count]
+    values: list[Figure]
+
+
+class Record(_Part):
+    """An experiment as it travels."""
+
+    format: Literal["rf_notebook experiment"]
+    version: Literal[1]
+    experiment: Annotated[str, Field(pattern=r"^\w[\w .+-]{0,99}$")]
+    identity: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+    spec: Spec
+    operations: Annotated[list[Operation], Field(max_length=100_000)]
+    results: Annotated[list[Result], Field(max_length=_MOST_RUNS)]
+    curves: dict[str, dict[str, Curve]]
+    """By metric, then by run."""
+    parts: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
+    """Short digests of its parts, so that what was changed can be named."""
+    digest: Digest
+    """Of all the rest."""
+
+    def as_json(self) -> dict[str, Json]:
+        """What is written."""
+        written: dict[str, Json] = portable(self.model_dump(mode="json"))
+        return written
+
+    def digest_now(self) -> str:
+        """What ``digest`` has to be."""
+        return record_digest(self.as_json())
+
+
+def parse_record(given: Json) -> Record:
+    """A record from JSON that comes from anywhere.
+
+    Raises:
+        ConfigError: when it is none, in one sentence.
+    """
+    if not isinstance(given, dict) or given.get("format") != FORMAT:
+        raise ConfigError("this holds no record of an rf_notebook experiment.")
+    version = given.get("version")
+    if version != VERSION:
+        raise ConfigError(
+            f"the record is of version {version!r:.20}, and this rf_notebook reads version {VERSION}; update rf_notebook."
+        )
+    try:
+        return Record.model_validate(portable(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise ConfigError(f"the record is damaged at {where}: {first['msg'][:150]}.") from None
+    except RecursionError:
+        raise ConfigError("the record is damaged: it is nested too deeply.") from None
+
+
+def record_digest(written: Mapping[str, Json]) -> str:
+    """Of a record, its own digest left out."""
+    return digest({name: value for name, value in written.items() if name != "digest"})
+
+
+def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
+    """A short digest of each part of a record, by what the part is called."""
+    spec = written["spec"]
+    shared = ("configs", "data", "functions", "cells", "versions", "environment", "models")
+    parts: dict[str, Json] = {
+        "the search's settings": {name: value for name, value in spec.items() if name not in shared},
+        "the recorded data": spec["data"],
+        "the recorded base models": spec["models"],
+        "the recorded versions": spec["versions"],
+        "the recorded environment": spec["environment"],
+        "the curves": written["curves"],
+        **{f"the config of run {i}": config for i, config in enumerate(spec["configs"], start=1)},
+        **{f"the source of {name:.150}": source for name, source in spec["functions"].items()},
+        **{f"recorded cell {i}": cell for i, cell in enumerate(spec["cells"], start=1)},
+        **{f"operation {i}": operation for i, operation in enumerate(written["operations"], start=1)},
+        **{f"the results of run {i}": result for i, result in enumerate(written["results"], start=1)},
+    }
+    return {name: digest(part)[:16] for name, part in parts.items()}
+
+
+def portable(value: Json) -> Json:
+    """JSON that is the same after a browser has read and written it: whole floats are whole numbers, no NaN."""
+    if isinstance(value, float):
+        return _portable_number(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    if isinstance(value, Mapping):
+        return {portable(str(name)): portable(item) for name, item in value.items()}
+    return value
+
+
+def _portable_number(value: float) -> Json:
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return int(value) if value.is_integer() and abs(value) < _EXACT_INTEGER else value
+
+
+def schema() -> dict[str, Json]:
+    """The JSON Schema of a record, as it is published."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{FORMAT}, version {VERSION}",
+        **Record.model_json_schema(),
+    }

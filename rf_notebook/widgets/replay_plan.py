@@ -1,0 +1,43 @@
+"""The plan of a replay, and the button that agrees to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+from IPython.display import display
+
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.widgets.document import element
+from rf_notebook.widgets.elements import Document, button, reachable_while_busy
+from rf_notebook.widgets.words import shortened
+
+
+def show_plan(text: str, *, can_start: bool, start: Callable[[], Any]) -> ipywidgets.Widget:
+    """Show the plan below the running cell.
+
+    Args:
+        text: What would happen, the code included.
+        can_start: Whether there is a button.
+        start: Called when it is clicked; shows the replay's panel by itself.
+    """
+    words = reachable_while_busy(Document())
+    words.show(element("div", element("pre", text)))
+    told = reachable_while_busy(Document())
+    agree = button("Run this code and replay", style="danger", tooltip="runs the code above, which its author wrote")
+    output = ipywidgets.Output()
+
+    def clicked(_button: Any) -> None:
+        agree.disabled = True
+        try:
+            with output:
+                start()
+        except RFNotebookError as error:
+            told.show(element("span", shortened(str(error), 1000), role="alert"))
+            agree.disabled = False
+
+    agree.on_click(clicked)
+    box = ipywidgets.VBox([words, agree, told, output] if can_start else [words])
+    display(box)
+    return box
