@@ -148,13 +148,18 @@ def _bytes_of(path: Path) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigError(f"{_shown(path)} is no plain file.")
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read(_MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         reason = "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{_shown(path)} cannot be read: {reason}.") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(f"{_shown(path)} is no plain file.")
-        return stream.read(_MOST_BYTES + 1)
 
 
 def _json(path: Path, data: bytes) -> Json:
@@ -165,7 +170,7 @@ def _json(path: Path, data: bytes) -> Json:
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > _MOST_VALUES:
         raise ConfigError(f"{_shown(path)} holds more than {_MOST_VALUES} values; it is no exported experiment.")
     try:
-        return json.loads(data)
+        return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{_shown(path)} is no JSON that can be read: {str(error)[:100]}.") from None
 
