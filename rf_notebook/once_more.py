@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
+from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.script import Script
 from rf_notebook.lab.provenance import source_digest, spec_digest
+from rf_notebook.planning.fusion import Execution
 from rf_notebook.registry import open_experiments, use
 from rf_notebook.replay import compare as comparing
+from rf_notebook.replay.against_record import standard_for, verdict_on_record
 from rf_notebook.replay.export import Export, write_export
+from rf_notebook.replay.record import parse_record
 from rf_notebook.replay.recording import record_of
 from rf_notebook.widgets.report import report_page
 from rf_notebook.widgets.series import ExperimentSeries
@@ -46,16 +51,24 @@ def replay(experiment: Experiment, name: str | None) -> Experiment:
     other = type(experiment)(name or f"{experiment.experiment_name}-replay", experiment_path=experiment.folder.parent)
     if other._state.started is not None:
         raise ConfigError(f"experiment {other.experiment_name!r} is recorded already; give replay() another name.")
-    script = Script(
-        comparing.script_of(record),
-        lambda state: comparing.verdict(comparing.compare(record, state), experiment.experiment_name),
-    )
+    script = Script(comparing.script_of(record), _verdict_on(experiment))
     started = replace(launch.started, name=other.experiment_name, identity=uuid.uuid4().hex)
     again = replace(launch, configs=tuple(searched), started=started)
     with other._applying:
         other._begin(again, extend=False, take_over=False, script=script)
     open_experiments[other.folder.absolute()] = other
     return use(other)
+
+
+def _verdict_on(original: Experiment) -> Callable[[ExperimentState], str]:
+    """Step by step and bit for bit; joint steps, which round as their groups are, chunk by chunk within a tolerance."""
+    before = original._state
+    assert before.started is not None
+    if before.started.execution != Execution.EXACT:
+        written = parse_record(record_of(before))
+        standard = standard_for(written, before.started.versions, written.spec.environment)
+        return lambda state: verdict_on_record(written, state, standard)
+    return lambda state: comparing.verdict(comparing.compare(before, state), original.experiment_name)
 
 
 def compare(experiment: Experiment, other: Experiment) -> pd.DataFrame:
@@ -87,14 +100,15 @@ def export(experiment: Experiment, path: Path) -> Path:
     state, name = experiment._state, experiment.experiment_name
     series = ExperimentSeries()
     series.update(state)
-    cells = written["spec"]["cells"]
-    metadata = {
+    cells = ["".join(lines) for lines in written["spec"]["cells"]]
+    metadata: dict[str, Json] = {
         "version": 1,
         "experiment": name,
         "identity": written["identity"],
         "spec": spec_digest(state),
         "launch": source_digest(cells[-1]) if cells else "",
         "ran": [source_digest(cell) for cell in cells],
+        "best": _best(experiment),
     }
     shown = static_bundle(name, state, series, None)
     made = Export(
@@ -102,7 +116,7 @@ def export(experiment: Experiment, path: Path) -> Path:
         record=written,
         shown=shown,
         metadata=metadata,
-        best=_best(experiment),
+        best=metadata["best"],
         page=lambda: report_page(name, written, state, series),
     )
     return write_export(path, made)

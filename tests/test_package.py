@@ -42,7 +42,7 @@ FLOORS = {
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automl", "engine", "training"},
     "rehearsal": {"core", "engine", "launch", "replay", "experiment"},  # the last by type only
-    "once_more": {"core", "engine", "lab", "registry", "replay", "widgets", "experiment"},  # likewise
+    "once_more": {"core", "engine", "lab", "planning", "registry", "replay", "widgets", "experiment"},  # likewise
     "shared": {
         "core",
         "engine",

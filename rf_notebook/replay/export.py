@@ -17,7 +17,7 @@ import nbformat
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json
 from rf_notebook.replay.files import NOTEBOOK, RECORD
-from rf_notebook.replay.record import RECORD_MIME
+from rf_notebook.replay.record import RECORD_MIME, joined
 
 _PAGE = "report.html"
 _REQUIREMENTS = "requirements.txt"
@@ -79,7 +79,7 @@ def notebook_of(made: Export, file_name: str) -> str:
     spec = made.record["spec"]
     cells = [nbformat.v4.new_code_cell(script_metadata(spec["versions"]))]
     cells.append(nbformat.v4.new_markdown_cell(_introduction(made)))
-    code = [nbformat.v4.new_code_cell(cell) for cell in spec["cells"]]
+    code = [nbformat.v4.new_code_cell(joined(lines)) for lines in spec["cells"]]
     if not code:
         code = [nbformat.v4.new_code_cell("# The experiment was made by a script, whose code is not recorded.\n")]
     code[-1]["outputs"] = [nbformat.v4.new_output("display_data", data={**made.shown, RECORD_MIME: made.record})]

@@ -7,10 +7,10 @@ believed that ``verify`` did not check.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig, RunState
@@ -31,6 +31,13 @@ RunId = Annotated[int, Field(ge=1, le=_MOST_RUNS)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=100_000)]
+#: Code: written line by line, so that notebooks which hold it are compared line by line.
+Source = Annotated[
+    str,
+    Field(max_length=100_000),
+    BeforeValidator(lambda given: joined(given) if isinstance(given, list) else given),
+    PlainSerializer(lambda text: text.splitlines(keepends=True), return_type=list[str]),
+]
 #: A figure; "nan", "inf" and "-inf" are written as text, for JSON has no such numbers.
 Figure = float | Literal["nan", "inf", "-inf"]
 
@@ -81,9 +88,9 @@ class Spec(_Part):
     data_origin: dict[str, Any]
     """Name, config and split of both, where the data said so."""
     models: list[Model]
-    functions: dict[str, Text]
+    functions: dict[str, Source]
     """The source of every function that a config refers to, and of the loader, by its name there."""
-    cells: list[Text]
+    cells: list[Source]
     """The code that made it: cells in the order in which they were run, the launching one last."""
     versions: dict[str, str]
     environment: dict[str, Any]
@@ -171,6 +178,11 @@ class Record(_Part):
         return record_digest(self.as_json())
 
 
+def joined(lines: Sequence[Json]) -> Json:
+    """A text from its lines; what is no list of texts, as it is."""
+    return "".join(lines) if all(isinstance(line, str) for line in lines) else lines
+
+
 def parse_record(given: Json) -> Record:
     """A record from JSON that comes from anywhere.
 
@@ -245,5 +257,5 @@ def schema() -> dict[str, Json]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"{FORMAT}, version {VERSION}",
-        **Record.model_json_schema(),
+        **Record.model_json_schema(mode="serialization"),
     }

@@ -48,8 +48,8 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
         "data": dict(started.data),
         "data_origin": {} if launch is None else dict(launch.data),
         "models": [asdict(model) for model in list(state.base_models.values())],
-        "functions": dict(state.functions),
-        "cells": [] if launch is None else list(launch.cells),
+        "functions": {name: source.splitlines(keepends=True) for name, source in state.functions.items()},
+        "cells": [] if launch is None else [cell.splitlines(keepends=True) for cell in launch.cells],
         "versions": dict(started.versions),
         "environment": {} if launch is None else dict(launch.environment),
     }

@@ -60,7 +60,7 @@ def report_page(name: str, record: Mapping[str, Json], state: ExperimentState, s
         element("h3", "Configs"),
         _configs(spec),
         element("h3", "Code"),
-        *(element("pre", cell) for cell in spec["cells"]),
+        *(element("pre", "".join(lines)) for lines in spec["cells"]),
     ]
     title = html.escape(f"Experiment {shortened(name, 200)}")
     return (
