@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from rf_notebook.experiment import Experiment
     from rf_notebook.runs import Run
+    from rf_notebook.shared import SharedExperiment
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "RFNotebookError": "core.errors",
     "ReadOnlyExperiment": "core.errors",
     "Run": "runs",
+    "SharedExperiment": "shared",
     "StorageFull": "core.errors",
     "StoreError": "core.errors",
     "UnknownRun": "core.errors",
@@ -49,6 +51,7 @@ __all__ = [
     "RFNotebookError",
     "ReadOnlyExperiment",
     "Run",
+    "SharedExperiment",
     "StorageFull",
     "StoreError",
     "UnknownRun",

@@ -168,7 +168,7 @@ class Experiment:
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
         """
-        rehearsal = current_rehearsal()
+        rehearsal, sources = current_rehearsal(), sources_now()
         self._check_alone()
         with self._preparing(display) as show:
             launch = launching.prepare(
@@ -186,6 +186,7 @@ class Experiment:
                 keep=keep,
                 fail_on_nan=fail_on_nan,
                 sample_prompts=sample_prompts,
+                cells=() if sources is None else sources.cells,
                 before_import=show,
             )
             for text in launch.warnings:
@@ -193,7 +194,10 @@ class Experiment:
             if self._is_training:
                 self._attach(launch, extend=extend)
                 return
-            script = None if rehearsal is None else rehearsal.script_for(launch)
+            script = None
+            if rehearsal is not None:
+                launch = rehearsal.as_recorded(launch)
+                script = rehearsal.script_for(launch)
             with self._applying:
                 self._begin(launch, extend=extend, take_over=take_over, script=script)
             open_experiments[self._folder.absolute()] = self
@@ -722,7 +726,7 @@ class Experiment:
         )
         engine = thread.engine
         runner.listener = engine.on_live
-        opened: list[Event] = [launch.started, launch.recorded(() if self._sources is None else self._sources.cells)]
+        opened: list[Event] = [launch.started, launch.recorded()]
         if self._state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += _functions_recorded(launch.functions(), self._state)

@@ -48,28 +48,29 @@ class Launch:
     started: ExperimentStarted
     search: Json
     """The configs as given."""
+    launched_as: str
+    """The name that the launching cell gave the experiment; a replay has another."""
+    cells: tuple[str, ...]
+    """Texts of the cells that were run, the launching one last; empty in a script."""
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
     warnings: tuple[str, ...]
     """What may not work, in sentences."""
 
-    def recorded(self, cells: Sequence[str]) -> LaunchRecorded:
-        """What the record keeps of it, without secrets.
-
-        Args:
-            cells: Texts of the cells that were run, this one last.
-        """
+    def recorded(self) -> LaunchRecorded:
+        """What the record keeps of it, without secrets."""
         from rf_notebook.training.facts import environment
 
         prompts = self.sample_prompts
         options: dict[str, Json] = {
+            "experiment_name": self.launched_as,
             "create_model_fn": None if self.create_model is None else object_name(self.create_model),
             "fail_on_nan": self.fail_on_nan,
             "sample_prompts": prompts if isinstance(prompts, int) else list(prompts),
         }
         return LaunchRecorded(
-            cells=tuple(private(cell) for cell in cells),
+            cells=tuple(private(cell) for cell in self.cells),
             search=private_json(self.search),
             options=private_json(options),
             data=private_json(self.data.origin()),
@@ -101,9 +102,12 @@ def prepare(
     keep: Any,
     fail_on_nan: bool,
     sample_prompts: Any,
+    cells: Sequence[str] = (),
     before_import: Callable[[], None] = lambda: None,
 ) -> Launch:
     """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
+
+    ``cells`` are the texts of the cells that were run, the launching one last.
 
     ``before_import`` is called when all that needs no library is found right: from here on it takes seconds.
 
@@ -159,6 +163,8 @@ def prepare(
         data=data,
         started=started,
         search=[search.as_given(objects) for search in searches],
+        launched_as=name,
+        cells=tuple(cells),
         create_model=create_model_fn,
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,

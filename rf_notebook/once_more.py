@@ -17,7 +17,7 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.registry import open_experiments, use
 from rf_notebook.replay import compare as comparing
 from rf_notebook.replay.against_record import standard_for, verdict_on_record
-from rf_notebook.replay.export import Export, write_export
+from rf_notebook.replay.export import Export, script_metadata, write_export
 from rf_notebook.replay.record import parse_record
 from rf_notebook.replay.recording import record_of
 from rf_notebook.widgets.report import report_page
@@ -107,7 +107,7 @@ def export(experiment: Experiment, path: Path) -> Path:
         "identity": written["identity"],
         "spec": spec_digest(state),
         "launch": source_digest(cells[-1]) if cells else "",
-        "ran": [source_digest(cell) for cell in cells],
+        "ran": [source_digest(cell) for cell in (script_metadata(written["spec"]["versions"]), *cells)],
         "best": _best(experiment),
     }
     shown = static_bundle(name, state, series, None)

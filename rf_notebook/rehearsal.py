@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Rehearsal:
     """Of the experiment that trains it again."""
     folder: Path
     """In which that experiment's folder will lie."""
+    cells: Sequence[str]
+    """That are run."""
     until: UntilChunk | None = None
     accepts_changes: bool = False
     namespace: dict[str, Any] = field(default_factory=dict)
@@ -54,10 +56,19 @@ class Rehearsal:
         Raises:
             CellOver: for another one.
         """
-        if self.experiment is not None or name != self.record.experiment:
+        if self.experiment is not None or name != self._launched_as:
             self.left_out.append(str(name))
             raise CellOver
         return self.name, self.folder
+
+    @property
+    def _launched_as(self) -> str:
+        """The name in the launching cell: a replay that was recorded itself has another."""
+        return str(self.record.spec.options.get("experiment_name", self.record.experiment))
+
+    def as_recorded(self, launch: Launch) -> Launch:
+        """The launch as if the recorded cells were this notebook's, so that the replay can be handed on."""
+        return replace(launch, launched_as=self._launched_as, cells=tuple(self.cells))
 
     def script_for(self, launch: Launch) -> Script:
         """The operations to come, once it is found that the cells make what was recorded.
@@ -73,7 +84,7 @@ class Rehearsal:
                 f"the cells do not make what was recorded: {listed}{more}. Replay an unchanged notebook, or accept the changes."
             )
         self._add_functions(launch)
-        recorded = launch.recorded(())
+        recorded = launch.recorded()
         standard = standard_for(self.record, launch.started.versions, recorded.environment)
         return Script(
             script_of_record(self.record),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,10 @@ from rf_notebook.widgets.front_end import front_end
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Longest that it takes to see that a replay ended without a verdict.
+_LOOK_SECONDS = 1.0
 
 
 class SharedExperiment:
@@ -106,6 +112,7 @@ class SharedExperiment:
             record=self.record,
             name=self._target(name),
             folder=planned.plan.target.parent,
+            cells=planned.plan.cells,
             until=_until(until, self.record),
             accepts_changes=accept_changes,
         )
@@ -188,7 +195,22 @@ class Planned:
             return
         from rf_notebook.widgets.replay_plan import show_plan
 
-        show_plan(str(self), can_start=not self.plan.hinders, start=self.start)
+        def start(tell: Callable[[str], None]) -> None:
+            replay = self.start()
+            threading.Thread(target=_tell_verdict, args=(replay, tell), name="rf-replay-verdict", daemon=True).start()
+
+        show_plan(str(self), can_start=not self.plan.hinders, start=start)
+
+
+def _tell_verdict(replay: Experiment, tell: Callable[[str], None]) -> None:
+    """Below the button that agreed, for the launching cell is over by then."""
+    seen = -1
+    while replay._is_training:
+        told = [message for message in replay.messages if message.startswith("the replay ")]
+        if told:
+            tell(told[-1])
+            return
+        seen = replay._host.wait_for_change(seen, _LOOK_SECONDS)
 
 
 def diff(first: SharedExperiment | Experiment, second: SharedExperiment | Experiment) -> pd.DataFrame:

@@ -77,7 +77,7 @@ FLOORS = {
     "demo": {"automl", "runs", "experiment"},
     "doctor": {"store", "tracking", "training", "widgets"},
     "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "registry", "runs", "shared", "widgets"},
-    "__init__": {"core", "automl", "demo", "experiment", "magic", "runs"},
+    "__init__": {"core", "automl", "demo", "experiment", "magic", "runs", "shared"},
 }
 #: Libraries that only one place may import.
 HOMES = {
@@ -169,6 +169,7 @@ def test_the_public_names():
         "RFNotebookError",
         "ReadOnlyExperiment",
         "Run",
+        "SharedExperiment",
         "StorageFull",
         "StoreError",
         "UnknownRun",

@@ -45,9 +45,10 @@ def standard_for(record: Record, versions: Mapping[str, str], environment: Mappi
     reasons = [
         f"{name} {spec.versions.get(name)}" for name in spec.versions if spec.versions[name] != versions.get(name)
     ]
-    for name in ("device", "threads"):
+    on_gpu = spec.environment.get("device_type") == "cuda"
+    for name in ("device",) if on_gpu else ("device", "cpu", "threads"):
         if spec.environment.get(name) != environment.get(name):
-            reasons.append(f"{spec.environment.get(name)} {'threads' if name == 'threads' else ''}".strip())
+            reasons.append(f"{spec.environment.get(name)}{' threads' if name == 'threads' else ''}")
     if spec.execution != "exact":
         reasons.append(f"execution={spec.execution!r}")
     if not reasons:

@@ -117,7 +117,9 @@ def _from_notebook(path: Path, cells: Sequence[Any]) -> Shared:
     for cell in cells:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
-        code.append(_text(cell.get("source")))
+        source = _text(cell.get("source"))
+        if _does_something(source):
+            code.append(source)
         for content in _records(cell.get("outputs")):
             found = (parse_record(content), tuple(code))  # the last one counts: cells are run again
     if found is None:
@@ -133,6 +135,11 @@ def _records(outputs: Any) -> list[Json]:
         return []
     data = [output.get("data") for output in outputs if isinstance(output, dict)]
     return [content[RECORD_MIME] for content in data if isinstance(content, dict) and RECORD_MIME in content]
+
+
+def _does_something(source: str) -> bool:
+    """Whether a cell has more than comments."""
+    return any(line.strip() and not line.strip().startswith("#") for line in source.splitlines())
 
 
 def _text(source: Any) -> str:

@@ -31,18 +31,18 @@ def verify(shared: Shared) -> list[Finding]:
     """
     record = shared.record
     checks = [
-        ("the record's digest", _digest(record)),
-        ("the functions' sources", _functions(record)),
-        ("the operations", _operations(record)),
-        ("the results", _results(record)),
-        ("the curves", _curves(record)),
-        ("the notebook's cells", _cells(shared)),
-        ("the file's parts", shared.remarks),
+        ("the record is as it was written", _digest(record)),
+        ("the source of every function is there", _functions(record)),
+        ("the operations fit the runs", _operations(record)),
+        ("the results fit the runs", _results(record)),
+        ("the curves end where the results do", _curves(record)),
+        ("the notebook's cells are those that were run", _cells(shared)),
+        ("the parts of the file agree", shared.remarks),
     ]
     findings = []
-    for what, problems in checks:
+    for right, problems in checks:
         told = list(problems)
-        findings += [Finding(False, text) for text in told] or [Finding(True, f"{what} hold together")]
+        findings += [Finding(False, text) for text in told] or [Finding(True, right)]
     return findings
 
 

@@ -48,6 +48,7 @@ def environment() -> dict[str, Json]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(0) if has_gpu else (platform.processor() or platform.machine()),
         "device_type": "cuda" if has_gpu else "cpu",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

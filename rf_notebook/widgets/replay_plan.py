@@ -14,13 +14,14 @@ from rf_notebook.widgets.elements import Document, button, reachable_while_busy
 from rf_notebook.widgets.words import shortened
 
 
-def show_plan(text: str, *, can_start: bool, start: Callable[[], Any]) -> ipywidgets.Widget:
+def show_plan(text: str, *, can_start: bool, start: Callable[[Callable[[str], None]], Any]) -> ipywidgets.Widget:
     """Show the plan below the running cell.
 
     Args:
         text: What would happen, the code included.
         can_start: Whether there is a button.
-        start: Called when it is clicked; shows the replay's panel by itself.
+        start: Called when it is clicked, with a function that takes what there is to tell later; shows the replay's
+            panel by itself.
     """
     words = reachable_while_busy(Document())
     words.show(element("div", element("pre", text)))
@@ -28,13 +29,16 @@ def show_plan(text: str, *, can_start: bool, start: Callable[[], Any]) -> ipywid
     agree = button("Run this code and replay", style="danger", tooltip="runs the code above, which its author wrote")
     output = ipywidgets.Output()
 
+    def tell(sentence: str) -> None:
+        told.show(element("span", shortened(sentence, 1000), role="alert"))
+
     def clicked(_button: Any) -> None:
         agree.disabled = True
         try:
             with output:
-                start()
+                start(tell)
         except RFNotebookError as error:
-            told.show(element("span", shortened(str(error), 1000), role="alert"))
+            tell(str(error))
             agree.disabled = False
 
     agree.on_click(clicked)

@@ -11,8 +11,10 @@ import nbformat
 import pytest
 
 from rf_notebook import ConfigError, Experiment, IllegalOperation
+from rf_notebook import experiment as experiment_module
 from rf_notebook.automl import List
 from rf_notebook.core.events import LaunchRecorded
+from rf_notebook.lab.provenance import Sources
 from rf_notebook.replay.record import RECORD_MIME, parse_record, portable, schema
 from rf_notebook.shared import SharedExperiment
 from tests.experiment_world import create_tiny, grid, prompt_rows
@@ -30,19 +32,7 @@ def experiment(tmp_path_factory):
     patch.setattr(Path, "home", lambda: home)
     made = Experiment("sixteen", experiment_path=home / "work")
     cells = (f"token = '{TOKEN}'\n", f"data = load('{home}/data/rows.json')\nexperiment.run_fit(search)\n")
-    started = made._start
-
-    def start(launch, new, store, script):
-        class Launch:
-            def __getattr__(self, name):
-                return getattr(launch, name)
-
-            def recorded(self, _cells):
-                return launch.recorded(cells)
-
-        started(Launch(), new, store, script)
-
-    patch.setattr(made, "_start", start)
+    patch.setattr(experiment_module, "sources_now", lambda: Sources(cells=cells))
     search = grid(learning_rate=List([1e-4 * i for i in range(1, 17)]))
     made.run_fit(search, create_tiny, prompt_rows(12, 1), prompt_rows(4, 2), num_chunks=3, seed=1, display=False)
     made.wait()
