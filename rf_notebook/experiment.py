@@ -714,7 +714,8 @@ class Experiment:
                 log=self._log.logger,
             )
 
-        self._launch, self._sources = launch, sources_now()
+        self._launch = launch
+        self._sources = sources_now() if script is None else None  # a replay's cells are not this notebook's
         thread = EngineThread(
             make_engine,
             runner,

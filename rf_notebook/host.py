@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How often an experiment that another kernel trains is looked at.
 _LOOK_SECONDS = 2.0
+#: While runs train, making the record takes at most one in so many seconds.
+_RECORD_SHARE = 100
 
 
 class Host:
@@ -39,6 +41,9 @@ class Host:
         self._experiment = experiment
         self._looked_at = 0.0
         self._known_chunks: Known = {}
+        self._record: dict[str, Json] = {}
+        self._record_until = float("-inf")
+        """Until when the record of an experiment in training does."""
         self._measured_at = float("-inf")
         self._measured: tuple[str, int | None, int | None] = ("memory", None, None)
 
@@ -77,7 +82,13 @@ class Host:
     def also_saved(self) -> dict[str, Json]:
         """See PanelHost: the record, from which the experiment is replayed."""
         state = self._experiment._state
-        return {} if state.started is None else {RECORD_MIME: record_of(state, self._known_chunks)}
+        if state.started is None:
+            return {}
+        began = time.monotonic()
+        if self._experiment._is_idle or began > self._record_until:
+            self._record = {RECORD_MIME: record_of(state, self._known_chunks)}
+            self._record_until = began + (time.monotonic() - began) * _RECORD_SHARE
+        return self._record
 
     def panel_model(self) -> str:
         """See LabHost."""

@@ -184,3 +184,64 @@ def test_loading_the_extension_twice_registers_it_once(shell):
     before = len(shell.Completer.custom_matchers)
     shell.run_line_magic("reload_ext", "rf_notebook")
     assert len(shell.Completer.custom_matchers) == before
+
+
+def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell, monkeypatch, tmp_path):
+    from rf_notebook import experiment as experiment_module
+    from rf_notebook.lab.provenance import Sources
+    from rf_notebook.shared import Planned
+
+    setup = (
+        "%load_ext rf_notebook\nfrom rf_notebook.testing.tiny import create_tiny, prompt_rows\n"
+        "rows, few = prompt_rows(24, 1), prompt_rows(6, 2)"
+    )
+    launching = f"%%rapidfire run grid\n{GRID}"
+    monkeypatch.setattr(experiment_module, "sources_now", lambda: Sources(cells=(setup, launching)))
+    shell.run_cell(setup)
+    experiment = shell.run_cell_magic("rapidfire", "run grid", GRID)
+    say(shell, "stop 2")
+    say(shell, "resume 2")
+    say(shell, "wait")
+    say(shell, "end")
+
+    path = say(shell, "export grid out/grid.ipynb")
+    assert path == Path("out/grid.ipynb")
+    assert say(shell, "export grid out/page --html") == Path("out/page.html")
+    assert "<svg" in Path("out/page.html").read_text()
+    assert say(shell, "verify out/grid.ipynb")
+    assert str(say(shell, "verify out/grid.ipynb")).count("✓") == 7
+    planned = say(shell, "replay out/grid.ipynb")
+    assert isinstance(planned, Planned)
+    assert "%%rapidfire run grid" in str(planned)
+    assert not Path("rf_experiments/grid-replay").exists()
+
+    again = say(shell, "replay out/grid.ipynb --yes --name once-more")
+    assert again.experiment_name == "once-more"
+    say(shell, "wait")
+    assert "is equal: 2 runs" in again.messages[-1]
+    say(shell, "end")
+    differences = say(shell, "diff grid once-more")
+    assert set(differences.part) <= {"operations"}  # who asked is told, and it is the replay that repeats it
+    assert say(shell, "diff out/grid.ipynb grid").empty
+    assert [run.steps for run in again.runs] == [run.steps for run in experiment.runs]
+
+    # A replay can be handed on, and replayed from what was handed on.
+    say(shell, "export once-more out/second.zip")
+    third = say(shell, "replay out/second.zip --yes --name third")
+    say(shell, "wait")
+    assert "is equal: 2 runs" in third.messages[-1]
+    say(shell, "end")
+
+    for line, sentence in [
+        ("export nothing x.ipynb", "no experiment 'nothing' is recorded here; there are: grid, once-more, third."),
+        ("export grid x.ipynb --merge", "--merge is for the adapter of a run"),
+        ("export grid out/grid.ipynb", "is there already; give another name"),
+        ("replay not-there.ipynb", "'not-there.ipynb' cannot be read: No such file or directory."),
+        ("replay out/grid.ipynb --name third --yes", "'third' is there already"),
+        ("replay another --yes", "--yes, --until and --name are for the replay of a file"),
+        ("verify out/page.html", "'page.html' is no JSON that can be read"),
+        ("diff grid nothing", "no experiment 'nothing' is recorded here"),
+    ]:
+        with pytest.raises(UsageError) as refused:
+            say(shell, line)
+        assert sentence in str(refused.value), line

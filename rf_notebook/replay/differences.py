@@ -29,8 +29,7 @@ def differences(first: Record, second: Record) -> list[Difference]:
     found: list[Difference] = []
     for i, (a, b) in enumerate(zip_longest(one.configs, other.configs), start=1):
         found += _of("configs", f"run {i}: ", _config(a), _config(b))
-    settings = ("num_chunks", "seed", "data_seed", "execution", "options")
-    found += _of("configs", "", *({name: getattr(spec, name) for name in settings} for spec in (one, other)))
+    found += _of("configs", "", _settings(first), _settings(second))
     found += _of("data", "", one.data, other.data)
     found += _of("base models", "", _models(first), _models(second))
     found += _of("functions", "", _functions(first), _functions(second))
@@ -59,6 +58,12 @@ def _shown(values: Mapping[str, Json], name: str) -> str:
 def _config(config: object) -> Mapping[str, Json]:
     as_run_config = getattr(config, "as_run_config", None)
     return {} if as_run_config is None else as_run_config().as_json()
+
+
+def _settings(record: Record) -> dict[str, Json]:
+    names = ("num_chunks", "seed", "data_seed", "execution")
+    options = {name: value for name, value in record.spec.options.items() if name != "experiment_name"}
+    return {**{name: getattr(record.spec, name) for name in names}, **options}
 
 
 def _models(record: Record) -> dict[str, Json]:

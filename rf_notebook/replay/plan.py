@@ -61,14 +61,14 @@ def plan_replay(
     record = shared.record
     findings = verify(shared)
     code = shared.cells or ()
-    hinders = [finding.text for finding in findings if not finding.is_right and _is_fatal(finding.text)]
+    hinders = [finding.text for finding in findings if finding.hinders]
     if not code:
         hinders.append("there is no notebook with it, so its data and functions cannot be made again")
     elif not record.spec.cells:
         hinders.append("it was made by a script, whose code is not recorded")
     if target.exists():
         hinders.append(f"{target.name!r} is there already; give the replay another name")
-    changes = [finding.text for finding in findings if not finding.is_right and not _is_fatal(finding.text)]
+    changes = [finding.text for finding in findings if not (finding.is_right or finding.hinders)]
     return ReplayPlan(
         experiment=record.experiment,
         target=target,
@@ -78,10 +78,6 @@ def plan_replay(
         functions=tuple(source for source in brought_by_clones(record).values() if source is not None),
         hinders=tuple(hinders),
     )
-
-
-def _is_fatal(text: str) -> bool:
-    return text.startswith(("operation ", "the runs are numbered")) or text.endswith("gave results")
 
 
 def _trains(record: Record, standard: Standard) -> Sequence[str]:

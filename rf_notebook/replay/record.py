@@ -22,6 +22,8 @@ VERSION = 1
 #: Of the record in the output of a cell.
 RECORD_MIME = "application/vnd.rf-notebook.experiment+json"
 
+#: Hexadecimal digits of a chunk's digests: 128 bits of a sha256.
+SHORT = 32
 _MOST_RUNS = 4096
 #: Whole numbers up to which a browser, which writes notebooks too, keeps every digit.
 _EXACT_INTEGER = 2**53
@@ -29,6 +31,7 @@ _EXACT_INTEGER = 2**53
 Count = Annotated[int, Field(ge=0, le=10**15)]
 RunId = Annotated[int, Field(ge=1, le=_MOST_RUNS)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+ShortDigest = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=100_000)]
 #: Code: written line by line, so that notebooks which hold it are compared line by line.
@@ -120,12 +123,12 @@ class Chunk(_Part):
 
     steps: Count
     samples: Count
-    metrics: Digest
+    metrics: ShortDigest
     """Of everything that was logged since the chunk before."""
-    weights: Digest
+    weights: ShortDigest
     """Of the trained weights; empty where they are not known."""
     last: dict[str, Figure]
-    """The newest value of every metric that was logged in it."""
+    """The newest values in it of the metrics that matter most."""
 
 
 class Result(_Part):

@@ -12,12 +12,12 @@ from rf_notebook.core.redaction import private_json
 from rf_notebook.core.run import MetricPoint, RunConfig, StoredFolder
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
-from rf_notebook.replay.record import FORMAT, VERSION, part_digests, portable, record_digest
+from rf_notebook.replay.record import FORMAT, SHORT, VERSION, part_digests, portable, record_digest
 
 #: Points of a curve, and significant digits of its values.
 _POINTS = 40
 _DIGITS = 6
-#: Whose curves are in the record: the first few that there are.
+#: Whose curves and values by chunk are in the record: the first few that there are. Digests cover all.
 _METRICS = ("eval_loss", "loss", "eval_reward", "reward")
 _MOST_METRICS = 3
 
@@ -94,13 +94,14 @@ def chunks_of(run: RunRecord, known: Known | None = None) -> list[dict[str, Json
 
 
 def _chunk(saved: StoredFolder, logged: Sequence[MetricPoint]) -> dict[str, Json]:
+    last = newest(logged)
     chunk: dict[str, Json] = portable(
         {
             "steps": saved.steps,
             "samples": saved.samples,
-            "metrics": digest(portable([[point.step, dict(point.metrics)] for point in logged])),
-            "weights": saved.weights,
-            "last": newest(logged),
+            "metrics": digest(portable([[point.step, dict(point.metrics)] for point in logged]))[:SHORT],
+            "weights": saved.weights[:SHORT],
+            "last": {name: last[name] for name in _chosen(last)},
         }
     )
     return chunk
@@ -150,8 +151,7 @@ def _result(run: RunRecord, known: Known | None) -> dict[str, Json]:
 
 def _curves(runs: Sequence[RunRecord]) -> dict[str, dict[str, Json]]:
     names = dict.fromkeys(name for run in runs for name in newest(run.all_points()))
-    usual = [name for name in _METRICS if name in names]
-    shown = list(dict.fromkeys([*usual, *names]))[:_MOST_METRICS]
+    shown = _chosen(names)
     curves: dict[str, dict[str, Json]] = {name: {} for name in shown}
     for run in runs:
         by_metric: dict[str, list[tuple[int, float]]] = {}
@@ -166,6 +166,11 @@ def _curves(runs: Sequence[RunRecord]) -> dict[str, dict[str, Json]]:
                 "values": [float(f"{value:.{_DIGITS}g}") for _, value in kept],
             }
     return curves
+
+
+def _chosen(names: Iterable[str]) -> list[str]:
+    known = list(names)
+    return list(dict.fromkeys([*(name for name in _METRICS if name in known), *known]))[:_MOST_METRICS]
 
 
 def _thinned(pairs: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

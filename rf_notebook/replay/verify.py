@@ -21,6 +21,8 @@ class Finding:
 
     is_right: bool
     text: str
+    hinders: bool = False
+    """Whether it makes a replay impossible, or what it would be compared with worthless."""
 
 
 def verify(shared: Shared) -> list[Finding]:
@@ -31,18 +33,18 @@ def verify(shared: Shared) -> list[Finding]:
     """
     record = shared.record
     checks = [
-        ("the record is as it was written", _digest(record)),
-        ("the source of every function is there", _functions(record)),
-        ("the operations fit the runs", _operations(record)),
-        ("the results fit the runs", _results(record)),
-        ("the curves end where the results do", _curves(record)),
-        ("the notebook's cells are those that were run", _cells(shared)),
-        ("the parts of the file agree", shared.remarks),
+        ("the record is as it was written", _digest(record), True),
+        ("the source of every function is there", _functions(record), False),
+        ("the operations fit the runs", _operations(record), True),
+        ("the results fit the runs", _results(record), True),
+        ("the curves end where the results do", _curves(record), False),
+        ("the notebook's cells are those that were run", _cells(shared), False),
+        ("the parts of the file agree", shared.remarks, False),
     ]
     findings = []
-    for right, problems in checks:
+    for right, problems, hinders in checks:
         told = list(problems)
-        findings += [Finding(False, text) for text in told] or [Finding(True, right)]
+        findings += [Finding(False, text, hinders) for text in told] or [Finding(True, right)]
     return findings
 
 

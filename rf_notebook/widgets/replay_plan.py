@@ -27,6 +27,7 @@ def show_plan(text: str, *, can_start: bool, start: Callable[[Callable[[str], No
     words.show(element("div", element("pre", text)))
     told = reachable_while_busy(Document())
     agree = button("Run this code and replay", style="danger", tooltip="runs the code above, which its author wrote")
+    agree.layout.width = "max-content"
     output = ipywidgets.Output()
 
     def tell(sentence: str) -> None:
