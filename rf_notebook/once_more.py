@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
+from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.script import Script
@@ -17,7 +18,8 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.registry import open_experiments, use
 from rf_notebook.replay import compare as comparing
 from rf_notebook.replay.against_record import standard_for, verdict_on_record
-from rf_notebook.replay.export import Export, script_metadata, write_export
+from rf_notebook.replay.export import Export, script_metadata, write_export, write_record
+from rf_notebook.replay.files import RECORD
 from rf_notebook.replay.record import parse_record
 from rf_notebook.replay.recording import record_of
 from rf_notebook.widgets.report import report_page
@@ -110,16 +112,26 @@ def export(experiment: Experiment, path: Path) -> Path:
         "ran": [source_digest(cell) for cell in (script_metadata(written["spec"]["versions"]), *cells)],
         "best": _best(experiment),
     }
-    shown = static_bundle(name, state, series, None)
+    shown = private_json(static_bundle(name, state, series, None))
     made = Export(
         name=name,
         record=written,
         shown=shown,
         metadata=metadata,
         best=metadata["best"],
-        page=lambda: report_page(name, written, state, series),
+        page=lambda: private(report_page(name, written, state, series)),
     )
     return write_export(path, made)
+
+
+def keep_record(experiment: Experiment) -> None:
+    """Write the record into the experiment's folder; what hinders that hinders nothing else."""
+    if experiment._state.started is None:
+        return
+    try:
+        write_record(experiment.folder, record_of(experiment._state))
+    except OSError as error:
+        experiment._log.logger.warning("%s was not written: %s", RECORD, error)
 
 
 def _best(experiment: Experiment) -> dict[str, Json] | None:

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from rf_notebook import ConfigError, Experiment, IllegalOperation
-from tests.experiment_world import fit, two
+from rf_notebook.automl import RFGridSearch
+from tests.experiment_world import fit, model, two
 from tests.test_experiment import until
 
 pytestmark = pytest.mark.slow
@@ -109,3 +110,27 @@ def test_an_exported_notebook_is_valid_and_tells_what_was_done(new, tmp_path):
         first.export_notebook(tmp_path / "first.txt")
     with pytest.raises(IllegalOperation, match="has recorded nothing yet"):
         new("empty").export_notebook(tmp_path / "empty.ipynb")
+
+
+def test_a_replay_of_joint_steps_is_equal_within_a_tolerance_that_is_told(new):
+    first = fit(new(), two(), execution="fused")
+    first.wait()
+    first.end()
+    again = first.replay("again")
+    again.wait()
+    assert again.messages[-1] == (
+        "the replay of 'first' is equal: 2 runs, 6 chunks, 0 operations, within 0.1% of every figure "
+        "(recorded with execution='fused')."
+    )
+
+
+def test_a_warm_start_from_a_run_without_an_adapter_is_refused_in_a_sentence(new):
+    whole = model(num_train_epochs=4)
+    whole.peft_config = None
+    experiment = fit(new(), RFGridSearch(whole, "SFT"))
+    until(lambda: experiment.run(1).steps >= 1)
+    with pytest.raises(
+        ConfigError, match="run 1 trains all weights and has no adapter to start from; clone it without"
+    ):
+        experiment.clone(1, {"learning_rate": 1e-4}, warm_start=True).result()
+    assert len(experiment.runs) == 1

@@ -69,6 +69,15 @@ def write_export(path: Path, made: Export) -> Path:
     return path
 
 
+def write_record(folder: Path, record: Mapping[str, Json]) -> None:
+    """Write an experiment's record, or write it anew.
+
+    Raises:
+        OSError: when it cannot be written; what was there stays.
+    """
+    _write(folder / RECORD, _record_text(record).encode())
+
+
 def notebook_of(made: Export, file_name: str) -> str:
     """The notebook as text.
 
@@ -117,10 +126,14 @@ def _parts(made: Export) -> dict[str, str]:
     versions = made.record["spec"]["versions"]
     return {
         NOTEBOOK: notebook_of(made, NOTEBOOK),
-        RECORD: json.dumps(made.record, indent=1, sort_keys=True) + "\n",
+        RECORD: _record_text(made.record),
         _PAGE: made.page(),
         _REQUIREMENTS: "\n".join(requirements(versions)) + "\n",
     }
+
+
+def _record_text(record: Mapping[str, Json]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
 def _zip(parts: Mapping[str, str]) -> bytes:
@@ -138,7 +151,7 @@ def _write(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
         Path(temporary).chmod(0o644)
-        Path(temporary).rename(path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -41,6 +41,11 @@ class Shared:
     remarks: tuple[str, ...]
     """What does not fit together in the file."""
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """What a replay would run: the notebook's cells, or, without a notebook, those of the record."""
+        return tuple(self.record.spec.cells) if self.cells is None else self.cells
+
 
 def read_shared(path: str | Path) -> Shared:
     """The experiment in a notebook, a record.json, a folder or a zip.

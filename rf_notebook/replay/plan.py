@@ -60,11 +60,8 @@ def plan_replay(
     """
     record = shared.record
     findings = verify(shared)
-    code = shared.cells or ()
     hinders = [finding.text for finding in findings if finding.hinders]
-    if not code:
-        hinders.append("there is no notebook with it, so its data and functions cannot be made again")
-    elif not record.spec.cells:
+    if not record.spec.cells:
         hinders.append("it was made by a script, whose code is not recorded")
     if target.exists():
         hinders.append(f"{target.name!r} is there already; give the replay another name")
@@ -74,7 +71,7 @@ def plan_replay(
         target=target,
         trains=tuple(_trains(record, standard)),
         differs=(*_elsewhere(record, versions, environment), *changes, *_cells(shared)),
-        cells=tuple(code),
+        cells=shared.code,
         functions=tuple(source for source in brought_by_clones(record).values() if source is not None),
         hinders=tuple(hinders),
     )
@@ -121,7 +118,7 @@ def _elsewhere(record: Record, versions: Mapping[str, str], environment: Mapping
 
 def _cells(shared: Shared) -> Sequence[str]:
     told = []
-    if any(REDACTED in cell for cell in shared.cells or ()):
+    if any(REDACTED in cell for cell in shared.code):
         told.append("a secret was taken out of a cell; the code may need it")
     for name, source in shared.record.spec.functions.items():
         for _, before, now in changed_cells(shared):

@@ -210,3 +210,16 @@ def test_the_difference_of_two_notebooks_is_told_part_by_part(recorded):
     assert first.diff(first).empty
     others = first.diff(SharedExperiment(recorded / "dpo.ipynb"))
     assert {"configs", "data"} <= set(others.part)
+
+
+def test_the_experiments_own_folder_holds_its_record_and_can_be_replayed_from_it(recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(recorded / "rf_experiments" / "clones" / "record.json", tmp_path)
+    shared = SharedExperiment("record.json")
+    assert shared.verify()
+    assert shared.record.as_json() == record_in(nbformat.read(recorded / "clones.ipynb", as_version=4))
+    again = shared.replay(yes=True)
+    again.wait()
+    again.end()
+    assert shared.compare(again).equal.all()
+    assert SharedExperiment(again.folder).diff(shared).part.isin(["operations"]).all()

@@ -62,3 +62,18 @@ def test_a_notebook_that_was_saved_in_jupyterlab_holds_a_record_that_fits(notebo
     assert [one.text for one in SharedExperiment(opened.path).verify() if not one.is_right] == [
         "operation 1 was changed after it was recorded"
     ]
+
+
+def test_an_exported_notebook_shows_its_curves_without_the_extension(plain_lab, page, screenshot, tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "plain"]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    folder = plain_lab.root / "without"
+    folder.mkdir()
+    shutil.copy(tmp_path / "plain.ipynb", folder)
+    Notebook(plain_lab, page, "without/plain.ipynb").open(kernel=False)
+    picture = page.locator(".jp-OutputArea-output img").first
+    picture.wait_for(timeout=30_000)
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("(image) => image.complete && image.naturalWidth > 300")
+    assert page.locator(".jp-OutputArea-output", has_text="application/vnd").count() == 0
+    screenshot("63-received-without-the-extension")
