@@ -22,7 +22,7 @@ from rf_notebook.replay.against_record import (
 )
 from rf_notebook.replay.cells import CellOver, run_cell
 from rf_notebook.replay.record import Record, portable
-from rf_notebook.replay.verify import brought_by_clones, diff_lines
+from rf_notebook.replay.verify import brought_by_clones, diff_lines, is_definition
 
 if TYPE_CHECKING:
     from rf_notebook.experiment import Experiment
@@ -102,8 +102,8 @@ class Rehearsal:
             if name in launch.objects:
                 continue
             plain = name.partition("@")[0]
-            if plain not in self.namespace and source is not None:
-                run_cell(source, "the recorded function", self.namespace)
+            if plain not in self.namespace and source is not None and is_definition(plain, source):
+                run_cell(source, f"function {plain}", self.namespace)
             if plain not in self.namespace:
                 raise ConfigError(f"a clone uses {plain!r:.80}, which the notebook's cells do not define.")
             launch.objects.put(name, self.namespace[plain])
@@ -155,12 +155,14 @@ def staged(rehearsal: Rehearsal) -> Iterator[None]:
 
 
 def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]:
-    """Functions are known by their plain names; a changed one is told with what changed."""
-    now = {name.partition("@")[0]: source for name, source in launch.functions().items()}
+    """Functions are known by their plain names, and lambdas have one in common; a changed one is told with its change."""
+    now: dict[str, list[str]] = {}
+    for name, source in launch.functions().items():
+        now.setdefault(name.partition("@")[0], []).append(source)
     for name, before in recorded.items():
         plain = name.partition("@")[0]
-        if plain in now and now[plain] != before:
-            lines = " | ".join(diff_lines(before, now[plain]))
+        if plain in now and before not in now[plain]:
+            lines = " | ".join(diff_lines(before, now[plain][0]))
             yield f"function {plain} was changed ({lines[:300]})"
 
 

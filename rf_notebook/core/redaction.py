@@ -55,3 +55,14 @@ def private_json(value: Json) -> Json:
     if isinstance(value, Mapping):
         return {private(str(name)): private_json(item) for name, item in value.items()}
     return value
+
+
+def at_home(value: Json) -> Json:
+    """The inverse for this machine: texts that begin with ``~/`` begin with its home folder."""
+    if isinstance(value, str):
+        return str(Path(value).expanduser()) if value.startswith("~/") else value
+    if isinstance(value, list | tuple):
+        return [at_home(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: at_home(item) for name, item in value.items()}
+    return value

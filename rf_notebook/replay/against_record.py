@@ -206,7 +206,7 @@ def _operation(recorded: RecordedOperation) -> Operation:
             assert recorded.config is not None  # looked at by verify
             return CloneRun(
                 run_id=recorded.run,
-                config=recorded.config.as_run_config(),
+                config=recorded.config.here(),
                 edits=recorded.edits,
                 warm_start=recorded.warm_start,
             )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rf_notebook.core.redaction import REDACTED
-from rf_notebook.core.values import Json
+from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.replay.against_record import Standard
 from rf_notebook.replay.files import Shared
 from rf_notebook.replay.record import Record
-from rf_notebook.replay.verify import brought_by_clones, changed_cells, diff_lines, verify
+from rf_notebook.replay.verify import brought_by_clones, changed_cells, diff_lines, is_definition, verify
+
+#: Unicode's categories of control, format, surrogate and private signs, and of separators of lines and paragraphs.
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class ReplayPlan:
                 for i, code in enumerate((*self.cells, *self.functions), start=1)
             ),
         ]
-        return "\n\n".join(parts)
+        return visible("\n\n".join(parts))
 
 
 def plan_replay(
@@ -72,7 +76,11 @@ def plan_replay(
         trains=tuple(_trains(record, standard)),
         differs=(*_elsewhere(record, versions, environment), *changes, *_cells(shared)),
         cells=shared.code,
-        functions=tuple(source for source in brought_by_clones(record).values() if source is not None),
+        functions=tuple(
+            source
+            for name, source in brought_by_clones(record).items()
+            if source is not None and is_definition(name.partition("@")[0], source)
+        ),
         hinders=tuple(hinders),
     )
 
@@ -94,12 +102,30 @@ def _trains(record: Record, standard: Standard) -> Sequence[str]:
     return [
         f"{len(record.results)} runs ({methods}), {steps} steps in all, over {rows if rows else 'a stream of'} rows, {how}",
         *models,
-        *(f"{_words(one.what, one.run, one.steps)}" for one in record.operations),
+        *_operations(record),
     ]
 
 
-def _words(what: str, run: int, steps: int) -> str:
-    return f"{what} run {run} at its step {steps}"
+def _operations(record: Record) -> Iterator[str]:
+    """With what a clone's config really changes, whatever its edits say: a model from elsewhere has to be seen here."""
+    configs = dict(enumerate(record.spec.configs, start=1))
+    for one in record.operations:
+        line = f"{one.what} run {one.run} at its step {one.steps}"
+        if one.config is not None and one.run in configs:
+            parent, child = (flatten(config.as_run_config().as_json()) for config in (configs[one.run], one.config))
+            changed = [key for key in dict.fromkeys([*parent, *child]) if parent.get(key) != child.get(key)]
+            edits = ", ".join(f"{key}={canonical_json(child.get(key))}" for key in changed)
+            number = len(configs) + 1
+            line += f" as run {number}{', warm' if one.warm_start else ''}{': ' + edits if edits else ''}"
+            configs[number] = one.config
+        yield line
+
+
+def visible(text: str) -> str:
+    """Text in which nothing hides: signs that are not seen, or that turn the direction of writing, as escapes."""
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1] for sign in text
+    )
 
 
 def _elsewhere(record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]) -> Sequence[str]:

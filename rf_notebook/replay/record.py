@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import at_home
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.core.values import Json, digest
 
@@ -61,6 +62,10 @@ class Config(_Part):
     def as_run_config(self) -> RunConfig:
         """The same, as the engine takes it."""
         return RunConfig(**{name: getattr(self, name) for name in type(self).model_fields})
+
+    def here(self) -> RunConfig:
+        """The same for this machine, whose home folder is another one."""
+        return RunConfig(**{name: at_home(getattr(self, name)) for name in type(self).model_fields})
 
 
 class Model(_Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,19 @@ def brought_by_clones(record: Record) -> dict[str, str | None]:
     launched = set(objects_in([config.model_dump() for config in record.spec.configs]))
     later = objects_in([one.config.model_dump() for one in record.operations if one.config is not None])
     return {name: record.spec.functions.get(name) for name in later if name not in launched}
+
+
+def is_definition(name: str, source: str) -> bool:
+    """Whether a source defines a function or class of this name and nothing else."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return (
+        len(body) == 1
+        and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and body[0].name == name
+    )
 
 
 def _digest(record: Record) -> Iterable[str]:

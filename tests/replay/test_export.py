@@ -16,6 +16,7 @@ from rf_notebook.automl import List
 from rf_notebook.core.events import LaunchRecorded
 from rf_notebook.lab.provenance import Sources
 from rf_notebook.replay.record import RECORD_MIME, parse_record, portable, schema
+from rf_notebook.replay.verify import is_definition
 from rf_notebook.shared import SharedExperiment
 from tests.experiment_world import create_tiny, grid, prompt_rows
 
@@ -141,3 +142,33 @@ def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
     page = report_page(evil, written, made._state, series)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
+
+
+def test_nothing_hides_in_a_plan(experiment, tmp_path):
+    made, _ = experiment
+    written = made.record()
+    config = dict(
+        written["spec"]["configs"][0], model={**written["spec"]["configs"][0]["model"], "model_name": "evil/model"}
+    )
+    clone = {"what": "clone", "run": 1, "steps": 1, "samples": 2, "run_state": None, "origin": "python", "at": 0}
+    written["operations"] = [{**clone, "config": config, "edits": {}, "warm_start": False}]
+    written["spec"]["cells"] = [["a = 1  # \u202e\u2066 }\n", "\x1b[2Krun()\r"]]
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(written))
+    text = str(SharedExperiment(file).plan())
+    assert 'clone run 1 at its step 1 as run 17: model_name="evil/model"' in text
+    assert "a = 1  # \\u202e\\u2066 }" in text
+    assert "\\x1b[2Krun()\\r" in text
+    assert not set("\u202e\u2066\x1b\r") & set(text)
+
+
+def test_only_definitions_are_run_for_clones():
+    assert is_definition("reward", "@decorated\ndef reward(completions, **columns):\n    return [1.0]\n")
+    for name, source in [
+        ("reward", "import os\ndef reward(c): return [1.0]"),
+        ("reward", "experiment.clone(1, {'reward_funcs': [lambda c: 1]})"),
+        ("<lambda>", "f = lambda row: row"),
+        ("reward", "def other(c): return [1.0]"),
+        ("reward", "def reward(:"),
+    ]:
+        assert not is_definition(name, source)
