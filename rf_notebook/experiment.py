@@ -26,6 +26,7 @@ from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.redaction import private
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
+from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
@@ -36,7 +37,7 @@ from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
-from rf_notebook.runs import Run, best_runs, direction, results_frame, runs_frame
+from rf_notebook.runs import Run, best_runs, decisions_of, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects
 
+    from rf_notebook.automation import Policy
     from rf_notebook.training.base_models import BaseModels
     from rf_notebook.widgets.display import ExperimentDisplay
 
@@ -134,6 +136,7 @@ class Experiment:
         keep: str = "best",
         fail_on_nan: bool = False,
         sample_prompts: int | list[str] = 0,
+        policy: Policy | None = None,
         take_over: bool = False,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
@@ -161,6 +164,8 @@ class Experiment:
             fail_on_nan: Whether a run whose loss is no number fails.
             sample_prompts: What every run answers at each chunk boundary, to be read side by side: texts, or how many
                 rows of the evaluation data to ask. It takes the time of generating 64 tokens each.
+            policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay has its decisions in
+                the record and takes none.
             take_over: Take the experiment from another kernel that is training it.
 
         Raises:
@@ -169,6 +174,7 @@ class Experiment:
             IllegalOperation: when another experiment trains in this kernel.
         """
         rehearsal, sources = current_rehearsal(), sources_now()
+        autopilot = None if policy is None or rehearsal is not None else self._autopilot(policy)
         self._check_alone()
         with self._preparing(display) as show:
             launch = launching.prepare(
@@ -192,14 +198,14 @@ class Experiment:
             for text in launch.warnings:
                 warnings.warn(text, stacklevel=2)
             if self._is_training:
-                self._attach(launch, extend=extend)
+                self._attach(launch, extend=extend, autopilot=autopilot)
                 return
             script = None
             if rehearsal is not None:
                 launch = rehearsal.as_recorded(launch)
                 script = rehearsal.script_for(launch)
             with self._applying:
-                self._begin(launch, extend=extend, take_over=take_over, script=script)
+                self._begin(launch, extend=extend, take_over=take_over, script=script, autopilot=autopilot)
             open_experiments[self._folder.absolute()] = self
             use(self)
         if rehearsal is not None:
@@ -336,6 +342,82 @@ class Experiment:
                 "gradient_checkpointing=True."
             )
         return self.clone(run, dict(record.failure.retry))
+
+    # ---- automation
+
+    def automate(self, policy: Policy | None) -> Receipt[None]:
+        """Let a policy decide at chunk boundaries from now on; None takes the wheel back.
+
+        Its decisions are operations like a user's: recorded with its name and a reason, replayed at their steps, and
+        undone by ``undo`` or ``resume``. Runs that are pinned, or that somebody resumed, are left alone. A policy that
+        raises is set aside with a message.
+
+        Args:
+            policy: ``Halving()``, ``MedianStop()``, ``StopRules(...)``, several as ``Policies([...])``, or an object of
+                yours with a ``name`` and ``decide(view)``, which gives ``Stop``, ``Resume`` and ``Clone``.
+
+        Raises:
+            ConfigError: when it is no policy.
+        """
+        return self._automate(None if policy is None else self._autopilot(policy))
+
+    def pin(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
+        """Let policies leave a run, or several, alone."""
+        return self._pin(run, True)
+
+    def unpin(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
+        """The inverse of ``pin``."""
+        return self._pin(run, False)
+
+    def undo(self, run: RunLike) -> Receipt[Any]:
+        """Take back what a policy did last to a run: one that it stopped is resumed, a clone that it made is stopped.
+
+        Raises:
+            IllegalOperation: when no policy did anything to the run.
+        """
+        self._refresh()
+        run_id = self._id_of(run)
+        done = [one for one in decisions_of(self._state) if run_id in (one.run_id, one.made)]
+        if not done:
+            raise IllegalOperation(f"cannot undo anything of run {run_id}: no policy did anything to it.")
+        return self.stop(run_id) if done[-1].made == run_id else self.resume(run_id)
+
+    @property
+    def decisions(self) -> pd.DataFrame:
+        """What policies did and why: a row per decision."""
+        import pandas as pd
+
+        self._refresh()
+        rows = [
+            {
+                "policy": one.policy,
+                "what": one.what,
+                "run_id": one.run_id,
+                "made": one.made,
+                "samples": one.samples,
+                "reason": one.reason,
+            }
+            for one in decisions_of(self._state)
+        ]
+        return pd.DataFrame(rows, columns=["policy", "what", "run_id", "made", "samples", "reason"])
+
+    def _autopilot(self, policy: Policy) -> Autopilot:
+        return Autopilot(policy, lambda config, edits: apply_edits(config, dict(edits), self._objects))
+
+    def _automate(self, autopilot: Autopilot | None) -> Receipt[None]:
+        engine = self._engine
+        return Receipt([engine.mailbox.submit(lambda: engine.automate(autopilot))], lambda _done: None)
+
+    def _pin(self, run: RunLike | Iterable[RunLike], pinned: bool) -> Receipt[Any]:
+        given: list[RunLike] = [run] if isinstance(run, int | Run) else list(run)
+        self._refresh()
+        engine, ids = self._engine, [self._id_of(one) for one in given]
+
+        def work() -> None:
+            for run_id in ids:
+                engine.pin(run_id, pinned)
+
+        return Receipt([engine.mailbox.submit(work)], lambda _done: None)
 
     # ---- once more
 
@@ -651,7 +733,15 @@ class Experiment:
                     f"experiment {other.experiment_name!r} is training in this kernel; wait() for it or end() it first."
                 )
 
-    def _begin(self, launch: launching.Launch, *, extend: bool, take_over: bool, script: Script | None = None) -> None:
+    def _begin(
+        self,
+        launch: launching.Launch,
+        *,
+        extend: bool,
+        take_over: bool,
+        script: Script | None = None,
+        autopilot: Autopilot | None = None,
+    ) -> None:
         self._refresh()
         launching.check_starts(launching.additions(self._state, launch, extend=extend))
         store = self._open_store()
@@ -659,14 +749,16 @@ class Experiment:
         try:
             self._refresh()
             new = launching.additions(self._state, launch, extend=extend)
-            self._start(launch, new, store, script)
+            self._start(launch, new, store, script, autopilot)
         except BaseException:
             store.release(self._fence)
             self._fence = None
             raise
 
-    def _attach(self, launch: launching.Launch, *, extend: bool) -> None:
+    def _attach(self, launch: launching.Launch, *, extend: bool, autopilot: Autopilot | None) -> None:
         """The launching cell was run again while the experiment trains."""
+        if autopilot is not None:
+            self._automate(autopilot).result()
         new = launching.additions(self._state, launch, extend=extend)
         if not new:
             return
@@ -677,7 +769,14 @@ class Experiment:
         events = _functions_recorded(launch.functions(), self._state)
         engine.mailbox.submit(lambda: engine.commit([*events, *engine.new_runs(new)])).result()
 
-    def _start(self, launch: launching.Launch, new: list[Any], store: SqliteStore, script: Script | None) -> None:
+    def _start(
+        self,
+        launch: launching.Launch,
+        new: list[Any],
+        store: SqliteStore,
+        script: Script | None,
+        autopilot: Autopilot | None,
+    ) -> None:
         from rf_notebook.training.checkpoints import remove_orphans
         from rf_notebook.training.openmp import release_workers
         from rf_notebook.training.quiet import library_messages_to
@@ -732,6 +831,7 @@ class Experiment:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += _functions_recorded(launch.functions(), self._state)
         engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
+        engine.automate(autopilot)
         assert self._state.started is not None
         mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
         remove_orphans(self._folder, _folders_in_use(self._state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,11 @@ _HELP = {
     "delete": "remove runs, their memory and their checkpoints",
     "clone": "a new run: a run's config with edits; several values make several clones",
     "retry": "a run that ran out of memory once more, with half its batch and twice its accumulation",
+    "automate": "let a policy decide at chunk boundaries: halving, median, rules, a variable; off takes the wheel back",
+    "pin": "policies leave runs alone",
+    "unpin": "the inverse of pin",
+    "undo": "take back what a policy did last to a run",
+    "decisions": "what policies did and why",
     "generate": "what the models of runs write to a prompt, side by side",
     "wait": "wait until no run wants to train; interrupting the cell ends the waiting, not the training",
     "log": "what happened to a run, line by line",
@@ -205,6 +211,43 @@ class RapidFireMagics(Magics):
         (run_id,) = self._run_ids([given.run], single=True)
         return self._experiment.retry(run_id).result(_PATIENCE_SECONDS)
 
+    def _automate(self, given: argparse.Namespace) -> None:
+        self._experiment.automate(self._policy(given.policy, given.settings)).result(_PATIENCE_SECONDS)
+
+    def _policy(self, word: str, settings: Sequence[str]) -> Any:
+        from rf_notebook.automation import Halving, MedianStop, StopRules
+
+        if word == "off":
+            return None
+        built_in = {"halving": Halving, "median": MedianStop, "rules": StopRules}
+        if word not in built_in:
+            if settings:
+                raise ConfigError(
+                    f"settings are for {', '.join(built_in)}; {word!r} is a variable that holds a policy."
+                )
+            return self._variable(word)
+        known = tuple(inspect.signature(built_in[word]).parameters)
+        typed = {}
+        for one in settings:
+            key, is_named, value = one.partition("=")
+            if not is_named or key not in known:
+                raise unknown_argument(built_in[word].__name__, key, known)
+            (typed[key],) = parse_values(value)
+        return built_in[word](**typed)
+
+    def _pin(self, given: argparse.Namespace) -> None:
+        self._experiment.pin(self._run_ids(given.runs)).result(_PATIENCE_SECONDS)
+
+    def _unpin(self, given: argparse.Namespace) -> None:
+        self._experiment.unpin(self._run_ids(given.runs)).result(_PATIENCE_SECONDS)
+
+    def _undo(self, given: argparse.Namespace) -> Any:
+        (run_id,) = self._run_ids([given.run], single=True)
+        return self._experiment.undo(run_id).result(_PATIENCE_SECONDS)
+
+    def _decisions(self, given: argparse.Namespace) -> Any:
+        return self._experiment.decisions
+
     def _generate(self, given: argparse.Namespace) -> Any:
         return self._experiment.generate(self._run_ids([given.runs]), given.prompts, max_new_tokens=given.tokens)
 
@@ -330,6 +373,8 @@ class RapidFireMagics(Magics):
         offered: list[str] = []
         if command == "help":
             offered = list(_HELP)
+        elif command == "automate" and len(words) == 1:
+            offered = ["halving", "median", "rules", "off"]
         elif command == "open":
             offered = recorded_experiments()
         elif command == "run" and len(words) >= 2:
@@ -339,7 +384,8 @@ class RapidFireMagics(Magics):
             keys = [key for record in list(experiment._state.runs.values())[:1] for key in config_keys(record.config)]
             offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
         elif (
-            command in ("stop", "resume", "delete", "clone", "retry", "generate", "log", "export")
+            command
+            in ("stop", "resume", "delete", "clone", "retry", "pin", "unpin", "undo", "generate", "log", "export")
             and experiment is not None
         ):
             offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]
@@ -458,6 +504,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         (("--warm-start",), {"action": "store_true", "help": "start from the parent's adapter as it is now"}),
     )
     add("retry", run)
+    add(
+        "automate",
+        (("policy",), {"metavar": "POLICY", "help": "halving, median, rules, off, or a variable that holds a policy"}),
+        (("settings",), {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"}),
+    )
+    add("pin", runs)
+    add("unpin", runs)
+    add("undo", run)
+    add("decisions")
     add(
         "generate",
         (("runs",), {"metavar": "RUN", "help": "3, 3,5, 2-4, best or all"}),

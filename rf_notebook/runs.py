@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.core.operations import verb
+from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.redaction import REDACTED
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, WarmStartReport
 from rf_notebook.core.state import ExperimentState, RunRecord
@@ -257,6 +258,35 @@ def varying_knobs(state: ExperimentState) -> list[str]:
     flats = [flatten(record.config.as_json()) for record in list(state.runs.values())]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     return [key for key in keys if len({repr(flat.get(key)) for flat in flats}) > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """Something that a policy did."""
+
+    policy: str
+    what: str
+    run_id: int
+    made: int | None
+    """The clone, where it made one."""
+    samples: int
+    """Of the run, when it was done."""
+    reason: str
+
+
+def decisions_of(state: ExperimentState) -> list[PolicyDecision]:
+    """What policies did, oldest first; an operation of a policy has a reason."""
+    made = iter(sorted(run_id for run_id, record in list(state.runs.items()) if record.parent_id is not None))
+    decisions = []
+    for recorded in list(state.operations):
+        event = recorded.event
+        if not isinstance(event, OperationObeyed):
+            continue
+        child = next(made, None) if isinstance(event.operation, CloneRun) else None
+        if event.reason:
+            what, run_id = verb(event.operation), event.operation.run_id
+            decisions.append(PolicyDecision(event.origin, what, run_id, child, event.samples, event.reason))
+    return decisions
 
 
 def _shown(value: Json) -> Json:

@@ -21,7 +21,8 @@ FLOORS = {
     "store": {"core"},
     "tracking": {"core"},
     "training": {"core", "planning", "automl"},
-    "engine": {"core", "planning", "store"},
+    "automation": {"core", "runs"},
+    "engine": {"core", "automation", "planning", "store"},
     "testing": {"core", "planning", "automl", "engine", "lab", "training", "widgets"},
     "runs": {"core", "planning"},
     "console": {"core", "runs"},
@@ -57,6 +58,7 @@ FLOORS = {
     },
     "experiment": {
         "core",
+        "automation",
         "automl",
         "engine",
         "launch",
@@ -76,7 +78,19 @@ FLOORS = {
     },
     "demo": {"automl", "runs", "experiment"},
     "doctor": {"store", "tracking", "training", "widgets"},
-    "magic": {"core", "automl", "demo", "doctor", "experiment", "host", "registry", "runs", "shared", "widgets"},
+    "magic": {
+        "core",
+        "automation",
+        "automl",
+        "demo",
+        "doctor",
+        "experiment",
+        "host",
+        "registry",
+        "runs",
+        "shared",
+        "widgets",
+    },
     "__init__": {"core", "automl", "demo", "experiment", "magic", "runs", "shared"},
 }
 #: Libraries that only one place may import.

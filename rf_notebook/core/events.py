@@ -184,6 +184,23 @@ class OperationObeyed:
     """Who asked: "python", "magic", "button" or a policy's name."""
     run_state: RunState | None = None
     """In which the run was; None in records of earlier versions."""
+    reason: str = ""
+    """Why, when a policy asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """Another policy decides from now on, or none."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPinned:
+    """Policies leave a run alone from now on, or no longer."""
+
+    run_id: int
+    pinned: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +227,8 @@ Event = (
     | RunFailed
     | CheckpointsRemoved
     | OperationObeyed
+    | PolicyChanged
+    | RunPinned
     | Noted
 )
 

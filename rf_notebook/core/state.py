@@ -18,9 +18,11 @@ from rf_notebook.core.events import (
     LaunchRecorded,
     Noted,
     OperationObeyed,
+    PolicyChanged,
     Recorded,
     RunAdded,
     RunFailed,
+    RunPinned,
     RunRolledBack,
     SamplesWritten,
     StateChanged,
@@ -124,6 +126,10 @@ class ExperimentState:
         self.runs: dict[int, RunRecord] = {}
         self.live: dict[int, LiveRun] = {}
         self.operations: list[Recorded] = []
+        self.policy: str | None = None
+        """The name of the one that decides."""
+        self.pinned: frozenset[int] = frozenset()
+        """Runs that policies leave alone."""
         self.turns: list[TrainedTurn] = []
         self.written: dict[int, SamplesWritten] = {}
         """The newest answers of each run to the sample prompts."""
@@ -206,6 +212,10 @@ class ExperimentState:
                 self._update(event.run_id, checkpoints=kept)
             case OperationObeyed():
                 self.operations.append(recorded)
+            case PolicyChanged():
+                self.policy = event.name
+            case RunPinned():
+                self.pinned = self.pinned | {event.run_id} if event.pinned else self.pinned - {event.run_id}
             case Noted():
                 self.notes.append(recorded)
             case _:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
@@ -19,8 +20,10 @@ from rf_notebook.core.events import (
     ExperimentEnded,
     Noted,
     OperationObeyed,
+    PolicyChanged,
     RunAdded,
     RunFailed,
+    RunPinned,
     RunRolledBack,
     SamplesWritten,
     StateChanged,
@@ -38,9 +41,11 @@ from rf_notebook.core.ports import (
     TurnOutcome,
     unobserved,
 )
+from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json
+from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.publisher import Publisher
@@ -112,6 +117,7 @@ class Engine:
         """Why nothing moves at the moment: a full disk."""
         self.paused = False
         """Whether runs get no turns at the moment; changed by a letter, so that a run parks first."""
+        self._autopilot: Autopilot | None = None
         self._is_closed = False
         """Whether the end is committed: what were trained after it would be lost."""
         self._in_chunk: set[int] = set()
@@ -130,6 +136,7 @@ class Engine:
             self._answer(letter)
         self._end_script()
         self._follow_script()
+        self._follow_policy()
         waiting = [record for record in self.state.ready() if not self._waits_for_script(record)]
         chosen = next_turn(
             Candidate(
@@ -221,7 +228,7 @@ class Engine:
             if due is None:
                 return
             try:
-                self._obey(due.operation, due.origin)
+                self._obey(due.operation, due.origin, due.reason)
             except RFNotebookError as error:
                 text = f"the replay could not {verb(due.operation)} run {due.operation.run_id} at step {due.steps}: {error}"
                 self.commit([Noted(text=text)])
@@ -235,6 +242,41 @@ class Engine:
         if verdict is not None:
             self._log.info("%s", verdict)
             self.commit([Noted(text=verdict)])
+
+    # ---- a policy
+
+    def automate(self, autopilot: Autopilot | None) -> None:
+        """Let a policy decide from now on, or none; called between two steps."""
+        self._autopilot = autopilot
+        name = None if autopilot is None else autopilot.name
+        if name != self.state.policy:
+            self.commit([PolicyChanged(name=name)])
+
+    def pin(self, run_id: int, pinned: bool) -> None:
+        """Let policies leave a run alone, or no longer; called between two steps."""
+        self.commit([RunPinned(run_id=self.state.record(run_id).run_id, pinned=pinned)])
+
+    def _follow_policy(self) -> None:
+        """Ask the policy when a chunk was trained; one that raises is set aside, and the experiment goes on."""
+        pilot = self._autopilot
+        is_replay = self._script is not None and not self._script.is_over
+        if pilot is None or self.paused or self._is_closed or is_replay or not pilot.is_due(self.state):
+            return
+        try:
+            decisions = pilot.decide(self.state)
+        except Exception as error:  # noqa: BLE001 - the user's code
+            self._log.warning("the policy %s raised: %s", pilot.name, traceback.format_exc())
+            text = (
+                f"the policy {pilot.name} was set aside: it raised {type(error).__name__}: {redact(str(error))[:300]}"
+            )
+            self.automate(None)
+            self.commit([Noted(text=text)])
+            return
+        for operation, reason in decisions:
+            try:
+                self._obey(operation, pilot.name, reason)
+            except RFNotebookError as error:
+                self.commit([Noted(text=f"the policy {pilot.name} was refused: {error}", run_id=operation.run_id)])
 
     # ---- operations
 
@@ -257,7 +299,7 @@ class Engine:
             letter.future.set_exception(error)
         self.publisher.changed()  # so that whoever asked is told at once, also of a refusal
 
-    def _obey(self, operation: Operation, origin: str) -> int:
+    def _obey(self, operation: Operation, origin: str, reason: str = "") -> int:
         """Returns the id of the run that the operation was about, or made."""
         record = self.state.record(operation.run_id)
         progress = self._live_progress(record)
@@ -268,6 +310,7 @@ class Engine:
             samples=progress.samples,
             origin=origin,
             run_state=record.state,
+            reason=reason,
         )
         match operation:
             case StopRun():

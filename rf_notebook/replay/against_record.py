@@ -67,6 +67,7 @@ def script_of_record(record: Record) -> list[OperationObeyed]:
             samples=one.samples,
             origin=one.origin,
             run_state=one.run_state,
+            reason=one.reason,
         )
         for one in record.operations
     ]

@@ -196,7 +196,7 @@ def operation_lines(record: Mapping[str, Json]) -> list[str]:
             child += 1
             edits = ", ".join(f"{key}={value}" for key, value in one["edits"].items())
             line += f" as run {child}{' with ' + edits if edits else ''}{', warm' if one['warm_start'] else ''}"
-        lines.append(line)
+        lines.append(f"{line}, by {one['origin']}: {one['reason']}" if one["reason"] else line)
     return lines
 
 

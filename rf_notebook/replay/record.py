@@ -121,6 +121,8 @@ class Operation(_Part):
     """Of a clone."""
     edits: dict[str, Any]
     warm_start: bool
+    reason: Text
+    """Why, when a policy asked."""
 
 
 class Chunk(_Part):

@@ -132,6 +132,7 @@ def _operation(recorded: Recorded) -> dict[str, Json]:
         "config": None if clone is None else _config(clone.config),
         "edits": {} if clone is None else dict(clone.edits),
         "warm_start": clone is not None and clone.warm_start,
+        "reason": event.reason,
     }
 
 

@@ -61,4 +61,7 @@ def _decode_operation(body: dict[str, Any]) -> OperationObeyed:
     parsed = TypeAdapter(cls).validate_python(operation)
     rest = {key: body[key] for key in ("steps", "samples", "origin")}
     state = body.get("run_state")
-    return OperationObeyed(operation=parsed, run_state=None if state is None else RunState(state), **rest)
+    reason = str(body.get("reason", ""))
+    return OperationObeyed(
+        operation=parsed, run_state=None if state is None else RunState(state), reason=reason, **rest
+    )

@@ -1,0 +1,206 @@
+"""What does a policy see at a chunk boundary, and what may it ask for? Values only: a policy reads and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rf_notebook.core.events import OperationObeyed
+from rf_notebook.core.operations import ResumeRun
+from rf_notebook.core.run import READY, RunState
+from rf_notebook.core.state import ExperimentState, RunRecord
+from rf_notebook.core.values import Json
+from rf_notebook.runs import direction, scale_of
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Take a run out of the rotation; nothing of it is lost."""
+
+    run: int
+    reason: str
+    """A sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Put a stopped run back."""
+
+    run: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """Add a run with the config of another and edits, by dotted key."""
+
+    run: int
+    reason: str
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: bool = False
+
+
+Decision = Stop | Resume | Clone
+
+
+class RunView:
+    """One run as a policy sees it."""
+
+    def __init__(self, record: RunRecord, *, is_pinned: bool) -> None:
+        self._record = record
+        self.is_pinned = is_pinned
+        """Whether the user wants it left alone."""
+
+    @property
+    def id(self) -> int:
+        """1, 2, 3, ..."""
+        return self._record.run_id
+
+    @property
+    def parent(self) -> int | None:
+        """The run that it was cloned from."""
+        return self._record.parent_id
+
+    @property
+    def state(self) -> RunState:
+        """Where it stands."""
+        return self._record.state
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it takes turns."""
+        return self._record.state in READY
+
+    @property
+    def config(self) -> dict[str, Json]:
+        """Its choices, in the shape that users edit: keys of RFModelConfig."""
+        return self._record.config.as_json()
+
+    @property
+    def chunks(self) -> int:
+        """That it has trained."""
+        return self._record.progress.chunks
+
+    @property
+    def total_chunks(self) -> int:
+        """Of its plan; 0 until it trained for the first time."""
+        return self._record.progress.total_chunks
+
+    @property
+    def samples(self) -> int:
+        """Rows that it has trained on."""
+        return self._record.progress.samples
+
+    @property
+    def chunk_samples(self) -> float:
+        """Of one of its chunks; 0 until it trained for the first time."""
+        progress = self._record.progress
+        return progress.total_samples / progress.total_chunks if progress.total_chunks else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Device time that it has taken."""
+        return self._record.train_seconds + self._record.overhead_seconds
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Samples and value, wherever the metric was logged."""
+        return [(p.samples, p.metrics[metric]) for p in self._record.all_points() if metric in p.metrics]
+
+    def value(self, metric: str, samples: int | None = None) -> float | None:
+        """The newest value of a metric, or the newest at or before so many samples; None when there is none."""
+        for points in reversed(self._record.points):
+            for point in reversed(points):
+                if metric in point.metrics and (samples is None or point.samples <= samples):
+                    return point.metrics[metric]
+        return None
+
+    def scale(self, metric: str) -> str:
+        """Runs with equal ones can be compared by the metric."""
+        return scale_of(self._record.config, metric)
+
+
+class View:
+    """The experiment as a policy sees it."""
+
+    def __init__(self, state: ExperimentState) -> None:
+        self.runs: dict[int, RunView] = {
+            run_id: RunView(record, is_pinned=run_id in state.pinned) for run_id, record in state.runs.items()
+        }
+        self._operations = [r.event for r in state.operations if isinstance(r.event, OperationObeyed)]
+
+    @property
+    def live(self) -> list[RunView]:
+        """Those that take turns and that a policy may touch."""
+        return [run for run in self.runs.values() if run.is_live and not run.is_pinned]
+
+    @property
+    def samples(self) -> int:
+        """Trained by all runs together."""
+        return sum(run.samples for run in self.runs.values())
+
+    @property
+    def seconds(self) -> float:
+        """Device time of all runs together."""
+        return sum(run.seconds for run in self.runs.values())
+
+    @property
+    def given_back(self) -> set[int]:
+        """Runs that somebody resumed: what a policy did to them was undone, and is not done again."""
+        return {event.operation.run_id for event in self._operations if isinstance(event.operation, ResumeRun)}
+
+
+class Policy(Protocol):
+    """Decides at chunk boundaries.
+
+    ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed goes on with the
+    same decisions.
+    """
+
+    @property
+    def name(self) -> str:
+        """A word or two, for the record and the panel."""
+
+    def decide(self, view: View) -> Sequence[Decision]:
+        """What to do now; called whenever a run has trained a chunk, before the next run's turn."""
+
+
+class Policies:
+    """Several policies as one; the first that wants something of a run has it."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self.policies = list(policies)
+
+    @property
+    def name(self) -> str:
+        """All names."""
+        return " + ".join(policy.name for policy in self.policies)
+
+    def decide(self, view: View) -> Sequence[Decision]:
+        """See Policy."""
+        found: dict[int, list[Decision]] = {}
+        for policy in self.policies:
+            wanted: dict[int, list[Decision]] = {}
+            for decision in policy.decide(view):
+                wanted.setdefault(decision.run, []).append(decision)
+            for run_id, decisions in wanted.items():
+                found.setdefault(run_id, decisions)
+        return [decision for decisions in found.values() for decision in decisions]
+
+
+def ranked(runs: Iterable[RunView], metric: str, mode: str | None, samples: int) -> list[list[tuple[float, RunView]]]:
+    """Runs that can be compared after so many samples, the best first, one list for each scale; without figures last.
+
+    Args:
+        runs: To be compared.
+        metric: By which.
+        mode: "min" or "max"; follows from the metric's name when None.
+        samples: Every run is judged by its newest value at or before them.
+    """
+    sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
+    scales: dict[str, list[tuple[float, RunView]]] = {}
+    for run in runs:
+        value = run.value(metric, samples)
+        worth = float("inf") if value is None or value != value else sign * value
+        scales.setdefault(run.scale(metric), []).append((worth, run))
+    return [sorted(pairs, key=lambda pair: (pair[0], pair[1].id)) for pairs in scales.values()]

@@ -1,0 +1,230 @@
+"""Policies over the fake runner: what they decide, that it is legal, recorded, undone and ends."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rf_notebook.automation import Clone, Halving, MedianStop, Policies, Resume, Stop, StopRules
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.events import OperationObeyed
+from rf_notebook.core.operations import ResumeRun
+from rf_notebook.core.run import RunState
+from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.runs import decisions_of
+from rf_notebook.testing.fake_runner import fake_config
+from tests.engine.world import World
+
+
+def apply(config, edits):
+    assert not edits
+    return config, {}
+
+
+def runs(count, batch_size=2):
+    return [fake_config(learning_rate=0.02 * (i + 1), batch_size=batch_size, seed=i) for i in range(count)]
+
+
+def automated(folder, policy, configs, **runner):
+    world = World(folder, configs, **runner)
+    world.engine.automate(Autopilot(policy, apply))
+    return world
+
+
+def states(world):
+    return {run_id: str(record.state) for run_id, record in world.state.runs.items()}
+
+
+def notes(world):
+    return [recorded.event.text for recorded in world.state.notes]
+
+
+def final_order(world, metric="loss"):
+    """Ids by their newest value, the best first."""
+    return sorted(world.state.runs, key=lambda run_id: world.losses(run_id)[-1][1])
+
+
+def test_halving_stops_the_worse_half_at_each_barrier(tmp_path):
+    world = automated(tmp_path, Halving("loss"), runs(8), num_chunks=8)
+    world.finish()
+    stopped = decisions_of(world.state)
+    chunks = [world.state.record(one.run_id).progress.chunks for one in stopped]
+    assert chunks == [1, 1, 1, 1, 2, 2, 4]
+    (winner,) = [run_id for run_id, state in states(world).items() if state == "completed"]
+    at = {run_id: dict(world.losses(run_id)) for run_id in world.state.runs}
+    first = [one.run_id for one in stopped[:4]]
+    step = max(at[first[0]])
+    assert all(at[run_id][step] >= at[winner][step] for run_id in first)
+    assert all("loss" in one.reason and "go on." in one.reason for one in stopped)
+    assert all(one.policy == "halving" for one in stopped)
+
+
+def test_runs_of_other_methods_are_halved_apart(tmp_path):
+    from dataclasses import replace
+
+    mixed = [*runs(4), *(replace(one, method="DPO") for one in runs(4))]
+    world = automated(tmp_path, Halving("loss"), mixed)
+    world.finish()
+    done = [run_id for run_id, state in states(world).items() if state == "completed"]
+    assert len([run_id for run_id in done if run_id <= 4]) == len([run_id for run_id in done if run_id > 4]) == 1
+
+
+def test_a_pinned_run_and_one_that_was_given_back_go_to_their_end(tmp_path):
+    world = automated(tmp_path, Halving("loss"), runs(8))
+    world.engine.pin(8, True)
+    while not decisions_of(world.state):
+        world.turn()
+    back = decisions_of(world.state)[0].run_id
+    world.ask(ResumeRun(run_id=back))
+    world.finish()
+    assert states(world)[8] == states(world)[back] == "completed"
+    assert 8 not in {one.run_id for one in decisions_of(world.state)}
+
+
+def test_a_policy_that_raises_is_set_aside_and_everything_trains_on(tmp_path):
+    class Broken:
+        name = "broken"
+
+        def decide(self, view):
+            raise ZeroDivisionError("no luck")
+
+    world = automated(tmp_path, Broken(), runs(3))
+    world.finish()
+    assert set(states(world).values()) == {"completed"}
+    assert notes(world) == ["the policy broken was set aside: it raised ZeroDivisionError: no luck"]
+    assert world.state.policy is None
+
+
+def test_what_is_no_decision_and_what_is_not_allowed_are_told(tmp_path):
+    class Odd:
+        name = "odd"
+
+        def __init__(self, *decisions):
+            self.decisions = decisions
+
+        def decide(self, view):
+            return self.decisions if max(run.chunks for run in view.runs.values()) == 1 else ()
+
+    world = automated(tmp_path / "a", Odd(Resume(1, "because."), Stop(2, "because.")), runs(3))
+    world.finish()
+    assert notes(world)[0].startswith("the policy odd was refused: cannot resume run 1: it is running")
+    assert states(world) == {1: "completed", 2: "stopped", 3: "completed"}
+    world = automated(tmp_path / "b", Odd("stop"), runs(2))
+    world.finish()
+    assert "was set aside" in notes(world)[0]
+
+
+def test_a_clone_by_a_policy_is_an_ordinary_clone(tmp_path):
+    class Once:
+        name = "once"
+
+        def decide(self, view):
+            first = view.runs[1]
+            return [Clone(1, "it leads.", warm_start=True)] if first.chunks == 1 and len(view.runs) == 2 else []
+
+    world = automated(tmp_path, Once(), runs(2))
+    world.finish()
+    assert states(world) == {1: "completed", 2: "completed", 3: "completed"}
+    assert world.state.record(3).parent_id == 1
+    (made,) = decisions_of(world.state)
+    assert (made.policy, made.what, made.run_id, made.made, made.reason) == ("once", "clone", 1, 3, "it leads.")
+
+
+def test_a_killed_experiment_goes_on_with_the_same_decisions(tmp_path):
+    whole = automated(tmp_path / "whole", Halving("loss"), runs(8))
+    whole.finish()
+    world = automated(tmp_path / "killed", Halving("loss"), runs(8))
+    for _ in range(40):
+        world.turn(2)
+        world.restart()
+        world.engine.automate(Autopilot(Halving("loss"), apply))
+    world.finish()
+    assert decisions_of(world.state) == decisions_of(whole.state)
+    assert states(world) == states(whole)
+
+
+def test_the_median_rule_leaves_the_better_half_alone(tmp_path):
+    world = automated(tmp_path, MedianStop("loss"), runs(6))
+    world.finish()
+    order = final_order(world)
+    assert states(world)[order[0]] == "completed"
+    assert "stopped" in states(world).values()
+    assert all("the median of what" in one.reason for one in decisions_of(world.state))
+
+
+def test_a_budget_of_samples_is_never_exceeded(tmp_path):
+    free = World(tmp_path / "free", runs(4))
+    free.finish()
+    whole = sum(record.progress.samples for record in free.state.runs.values())
+    for share in (0.3, 0.5, 0.9):
+        budget = int(whole * share)
+        world = automated(tmp_path / str(share), StopRules("loss", max_samples=budget), runs(4))
+        world.finish()
+        used = sum(record.progress.samples for record in world.state.runs.values())
+        assert used <= budget
+        assert used > budget / 2
+        assert any("budget" in one.reason for one in decisions_of(world.state))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Halving(eta=1), "eta must be a whole number of at least 2"),
+        (lambda: Halving(mode="least"), "mode is 'min' or 'max'"),
+        (lambda: MedianStop(after=0), "after must be a whole number of at least 1"),
+        (lambda: StopRules(patience=-1), "patience must be a number above 0"),
+        (lambda: StopRules(max_cost=3), "max_cost and cost_per_hour together"),
+        (lambda: StopRules(diverges=0.5), "diverges must be above 1"),
+        (lambda: Autopilot(object(), apply), "object is no policy; give an object with a name and decide"),
+        (
+            lambda: Autopilot(type("P", (), {"name": "python", "decide": lambda self, view: []})(), apply),
+            "cannot be named",
+        ),
+    ],
+)
+def test_bad_settings_are_one_sentence(make, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make()
+
+
+POLICIES = st.sampled_from(
+    [
+        lambda: Halving("loss"),
+        lambda: Halving("loss", eta=3, first=2, keep=2),
+        lambda: MedianStop("loss", others=1),
+        lambda: StopRules("loss", patience=1, diverges=1.01, max_samples=60),
+        lambda: Policies([StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]),
+    ]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    make=POLICIES,
+    count=st.integers(1, 9),
+    pinned=st.sets(st.integers(1, 9)),
+    batch=st.integers(1, 4),
+    kills=st.integers(0, 3),
+)
+def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, count, pinned, batch, kills):
+    with tempfile.TemporaryDirectory() as folder:
+        world = automated(Path(folder), make(), runs(count, batch))
+        for run_id in pinned & set(world.state.runs):
+            world.engine.pin(run_id, True)
+        for _ in range(kills):
+            world.turn(3)
+            world.restart()
+            world.engine.automate(Autopilot(make(), apply))
+        turns = 0
+        while not isinstance(world.turn(), Idle):
+            turns += 1
+            assert turns < 2000
+        assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
+        events = [recorded.event for recorded in world.state.operations]
+        assert all(isinstance(event, OperationObeyed) and event.operation.run_id not in pinned for event in events)
+        assert all(record.state in (RunState.COMPLETED, RunState.STOPPED) for record in world.state.runs.values())
