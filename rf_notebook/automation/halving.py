@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, sureness
 from rf_notebook.core.errors import ConfigError
 
 
@@ -21,17 +21,27 @@ class Halving:
         eta: One in so many goes on at each barrier.
         first: Chunks before the first barrier; the next ones come after ``first * eta``, ``first * eta**2``, ...
         keep: So many runs go on to their end.
+        sure: Between 0.5 and 1: stop a run only when a paired bootstrap over what both logged is so sure that the last
+            of those that go on is better; otherwise both go on, and the next boundary asks again.
     """
 
     def __init__(
-        self, metric: str = "eval_loss", mode: str | None = None, eta: int = 2, first: int = 1, keep: int = 1
+        self,
+        metric: str = "eval_loss",
+        mode: str | None = None,
+        eta: int = 2,
+        first: int = 1,
+        keep: int = 1,
+        sure: float | None = None,
     ) -> None:
         for name, value, least in (("eta", eta, 2), ("first", first, 1), ("keep", keep, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"Halving({name}={value!r}): {name} must be a whole number of at least {least}.")
         if mode not in (None, "min", "max"):
             raise ConfigError(f"Halving(mode={mode!r}): mode is 'min' or 'max'.")
-        self.metric, self.mode, self.eta, self.first, self.keep = metric, mode, eta, first, keep
+        if sure is not None and not 0.5 <= sure <= 1:
+            raise ConfigError(f"Halving(sure={sure!r}): sure must be between 0.5 and 1.")
+        self.metric, self.mode, self.eta, self.first, self.keep, self.sure = metric, mode, eta, first, keep, sure
 
     @property
     def name(self) -> str:
@@ -57,11 +67,14 @@ class Halving:
                 return
             samples = min(run.samples for run in live)
             (order,) = ranked(live, self.metric, self.mode, samples)
+            last = order[stays - 1][1]
             for place, (_, run) in enumerate(order[stays:], start=stays + 1):
-                yield Stop(run.id, self._reason(run, place, len(order), stays, samples))
+                how_sure = sureness(last, run, self.metric, self.mode, samples)
+                if self.sure is None or how_sure >= self.sure or run.value(self.metric, samples) is None:
+                    yield Stop(run.id, self._reason(run, place, len(order), stays, samples, how_sure))
             return
 
-    def _reason(self, run: RunView, place: int, runs: int, stays: int, samples: int) -> str:
+    def _reason(self, run: RunView, place: int, runs: int, stays: int, samples: int, how_sure: float) -> str:
         value = run.value(self.metric, samples)
         figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
-        return f"{figure} after {samples} samples is number {place} of {runs}; {stays} go on."
+        return f"{figure} after {samples} samples is number {place} of {runs} ({how_sure:.0%} sure); {stays} go on."

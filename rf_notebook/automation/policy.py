@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json
 from rf_notebook.runs import direction, scale_of
+
+#: Of the paired bootstrap.
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,30 @@ class Policies:
             for run_id, decisions in wanted.items():
                 found.setdefault(run_id, decisions)
         return [decision for decisions in found.values() for decision in decisions]
+
+
+def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, samples: int) -> float:
+    """How sure it is that one run is better than another, between 0 and 1: a paired bootstrap.
+
+    Both have seen the same samples wherever both logged the metric, so their differences there are resampled; the
+    share of the resampled means that favour the first is the answer. With one common point it is 1 or 0.
+
+    Args:
+        better: That seems to be better.
+        worse: That seems to be worse.
+        metric: By which.
+        mode: "min" or "max"; follows from the metric's name when None.
+        samples: Up to which they are compared.
+    """
+    sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
+    first, second = dict(better.curve(metric)), dict(worse.curve(metric))
+    differences = [sign * (second[at] - first[at]) for at in sorted(first.keys() & second.keys()) if at <= samples]
+    differences = [one for one in differences if one == one]
+    if not differences:
+        return 0.0
+    rng = random.Random(0)
+    wins = sum(sum(rng.choices(differences, k=len(differences))) > 0 for _ in range(_RESAMPLES))
+    return wins / _RESAMPLES
 
 
 def ranked(runs: Iterable[RunView], metric: str, mode: str | None, samples: int) -> list[list[tuple[float, RunView]]]:

@@ -197,6 +197,8 @@ def operation_words(event: OperationObeyed) -> str:
             edits = ", ".join(f"{knob_name(key)} {config_value(value)}" for key, value in operation.edits.items())
             words = "cloned" + (f" with {edits}" if edits else "") + (", warm" if operation.warm_start else "")
     who = {"button": "by a click", "magic": "by %rapidfire", "python": "from Python"}.get(event.origin, event.origin)
+    if event.reason:
+        return f"run {operation.run_id} {words} at step {event.steps} by the policy {event.origin}: {event.reason}"
     return f"run {operation.run_id} {words} at step {event.steps}, {who}"
 
 

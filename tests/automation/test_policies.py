@@ -9,11 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_notebook.automation import Clone, Halving, MedianStop, Policies, Resume, Stop, StopRules
+from rf_notebook.automation import (
+    AsyncHalving,
+    Clone,
+    Halving,
+    KeepPareto,
+    MedianStop,
+    Policies,
+    Resume,
+    Stop,
+    StopRules,
+)
+from rf_notebook.automation.policy import RunView, View, sureness
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import ResumeRun
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import MetricPoint, Progress, RunState
+from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.runs import decisions_of
@@ -171,11 +183,73 @@ def test_a_budget_of_samples_is_never_exceeded(tmp_path):
         assert any("budget" in one.reason for one in decisions_of(world.state))
 
 
+def test_asynchronous_halving_keeps_the_best(tmp_path):
+    world = automated(tmp_path, AsyncHalving("loss"), runs(8), num_chunks=8)
+    world.finish()
+    done = [run_id for run_id, state in states(world).items() if state == "completed"]
+    assert 1 <= len(done) <= 2
+    view = View(world.state)
+    first_rung = round(view.runs[1].chunk_samples)
+    after_one = {run_id: run.value("loss", first_rung) for run_id, run in view.runs.items()}
+    assert all(sum(value < after_one[run_id] for value in after_one.values()) < 4 for run_id in done)
+    chunks = [world.state.record(one.run_id).progress.chunks for one in decisions_of(world.state)]
+    assert set(chunks) <= {1, 2, 4}
+    assert chunks.count(1) >= 3
+    assert all("of the" in one.reason and "runs that came so far." in one.reason for one in decisions_of(world.state))
+
+
+def record_of(run_id, losses, rates):
+    points = [
+        MetricPoint(step=i, samples=2 * i, epoch=0.0, chunk=i, metrics={"loss": loss, "rate": rate})
+        for i, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=1)
+    ]
+    progress = Progress(
+        steps=len(points), samples=2 * len(points), chunks=len(points), total_chunks=8, total_samples=16
+    )
+    config = fake_config(learning_rate=0.1, batch_size=2, seed=0)
+    return RunRecord(
+        run_id=run_id, config=config, parent_id=None, edits={}, warm_start=None,
+        state=RunState.RUNNING, progress=progress, points=(tuple(points),),
+    )  # fmt: skip
+
+
+def test_only_who_is_beaten_in_every_metric_is_off_the_front():
+    state = ExperimentState()
+    for run_id, loss, rate in [(1, 1.0, 5.0), (2, 2.0, 9.0), (3, 1.5, 4.0), (4, 2.5, 8.0)]:
+        state.runs[run_id] = record_of(run_id, [loss], [rate])
+    (third, fourth) = KeepPareto({"loss": "min", "rate": "max"}).decide(View(state))
+    assert (third.run, fourth.run) == (3, 4)
+    assert third.reason == "run 1 beats it in all metrics after 2 samples: loss 1, rate 5."
+
+
+def test_sureness_is_that_of_paired_differences():
+    def view(losses):
+        return RunView(record_of(1, losses, losses), is_pinned=False)
+
+    steady = view([3.0, 2.9, 2.8, 2.7, 2.6])
+    a_bit_worse = view([3.1, 3.0, 2.9, 2.8, 2.7])  # by the same each time, which is sure however much both move
+    now_and_then = view([3.2, 2.7, 2.9, 2.5, 2.7])
+    assert sureness(steady, a_bit_worse, "loss", None, 100) == 1.0
+    assert sureness(a_bit_worse, steady, "loss", None, 100) == 0.0
+    assert 0.2 < sureness(steady, now_and_then, "loss", None, 100) < 0.8
+    assert sureness(steady, view([]), "loss", None, 100) == 0.0
+    assert sureness(steady, a_bit_worse, "loss", "max", 100) == 0.0
+
+
+def test_halving_that_wants_to_be_sure_waits(tmp_path):
+    world = automated(tmp_path, Halving("loss", sure=1.0), runs(8), num_chunks=8)
+    world.finish()
+    assert all("(100% sure)" in one.reason for one in decisions_of(world.state))
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (lambda: Halving(eta=1), "eta must be a whole number of at least 2"),
         (lambda: Halving(mode="least"), "mode is 'min' or 'max'"),
+        (lambda: Halving(sure=0.2), "sure must be between 0.5 and 1"),
+        (lambda: AsyncHalving(first=0), "first must be a whole number of at least 1"),
+        (lambda: KeepPareto({"loss": "min"}), "give 'min' or 'max' for two metrics or more"),
         (lambda: MedianStop(after=0), "after must be a whole number of at least 1"),
         (lambda: StopRules(patience=-1), "patience must be a number above 0"),
         (lambda: StopRules(max_cost=3), "max_cost and cost_per_hour together"),
@@ -197,6 +271,10 @@ POLICIES = st.sampled_from(
         lambda: Halving("loss"),
         lambda: Halving("loss", eta=3, first=2, keep=2),
         lambda: MedianStop("loss", others=1),
+        lambda: AsyncHalving("loss"),
+        lambda: AsyncHalving("loss", eta=3),
+        lambda: KeepPareto({"loss": "min", "learning_rate": "max"}),
+        lambda: Halving("loss", sure=0.9),
         lambda: StopRules("loss", patience=1, diverges=1.01, max_samples=60),
         lambda: Policies([StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]),
     ]
