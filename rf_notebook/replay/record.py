@@ -6,6 +6,7 @@ believed that ``verify`` did not check.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -269,3 +270,7 @@ def schema() -> dict[str, Json]:
         "title": f"{FORMAT}, version {VERSION}",
         **Record.model_json_schema(mode="serialization"),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=1, sort_keys=True))  # noqa: T201 - what record.schema.json is written from

@@ -70,7 +70,9 @@ def test_a_tutorial_runs_as_committed(path, tmp_path):
         return  # trains nothing where there is no network
     assert {"text/html", "image/png", "text/plain"} <= set(bundles[-1])
     states = {run["state"] for run in bundles[-1][PANEL_MIME]["runs"]}
-    assert states == {"completed"}, "the saved notebook shows the end"
+    allowed = {"completed", "stopped"} if path.name.startswith("4") else {"completed"}  # policies stop runs
+    assert "completed" in states, "the saved notebook shows the end"
+    assert states <= allowed
 
 
 def test_there_are_tutorials():
