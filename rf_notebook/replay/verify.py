@@ -168,11 +168,11 @@ def _chunks(result: Result) -> Iterable[str]:
         yield f"the chunks of run {result.run} do not follow one another"
     if steps and steps[-1] > result.steps:
         yield f"run {result.run} trained {result.steps} steps, but has a chunk of {steps[-1]}"
-    last: dict[str, Json] = {name: value for chunk in result.chunks for name, value in chunk.last.items()}
-    if result.state is RunState.COMPLETED:
-        for name, value in result.metrics.items():
-            if name in last and last[name] != value:
-                yield f"the last {name[:60]} of run {result.run} is {value} in its results and {last[name]} in its chunks"
+    if result.state is RunState.COMPLETED and result.chunks:
+        for name, value in result.chunks[-1].last.items():
+            final = result.metrics.get(name)
+            if final != value:
+                yield f"the last {name[:60]} of run {result.run} is {final} in its results and {value} in its last chunk"
 
 
 def _curves(record: Record) -> Iterable[str]:
