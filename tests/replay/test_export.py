@@ -150,7 +150,16 @@ def test_nothing_hides_in_a_plan(experiment, tmp_path):
     config = dict(
         written["spec"]["configs"][0], model={**written["spec"]["configs"][0]["model"], "model_name": "evil/model"}
     )
-    clone = {"what": "clone", "run": 1, "steps": 1, "samples": 2, "run_state": None, "origin": "python", "at": 0}
+    clone = {
+        "what": "clone",
+        "run": 1,
+        "steps": 1,
+        "samples": 2,
+        "run_state": None,
+        "origin": "python",
+        "at": 0,
+        "reason": "",
+    }
     written["operations"] = [{**clone, "config": config, "edits": {}, "warm_start": False}]
     written["spec"]["cells"] = [["a = 1  # \u202e\u2066 }\n", "\x1b[2Krun()\r"]]
     file = tmp_path / "record.json"
