@@ -231,7 +231,13 @@ def test_a_saved_notebook_shows_its_curves_without_a_kernel_trust_or_the_extensi
     assert "widgets" not in saved["metadata"]
     outputs = saved["cells"][2]["outputs"]
     bundle = outputs[-1]["data"]
-    assert set(bundle) == {"application/vnd.rf-notebook.panel+json", "text/html", "image/png", "text/plain"}
+    assert set(bundle) == {
+        "application/vnd.rf-notebook.panel+json",
+        "application/vnd.rf-notebook.experiment+json",
+        "text/html",
+        "image/png",
+        "text/plain",
+    }
     assert len(str(bundle)) < 300_000
     lab.stop_kernels()
 
