@@ -110,6 +110,7 @@ def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
         "experiment.sqlite",
         "mlflow.db",
         "mlflow_artifacts",
+        "record.json",
         "runs",
     ]
 
