@@ -859,11 +859,11 @@ class Experiment:
             thread.end()
         if mirror is not None and not mirror.close(_MIRROR_CLOSE_SECONDS):
             self._log.logger.warning("MLflow is behind; the rest is written when the experiment is continued")
-        once_more.keep_record(self)
         if self._fence is not None:
             store.release(self._fence)
         self._thread, self._mirror, self._fence = None, None, None
         open_experiments.pop(self._folder.absolute(), None)
+        once_more.keep_record(self)
         self._log.close()
         if thread.error is not None:
             raise thread.error

@@ -18,7 +18,7 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.registry import open_experiments, use
 from rf_notebook.replay import compare as comparing
 from rf_notebook.replay.against_record import standard_for, verdict_on_record
-from rf_notebook.replay.export import Export, script_metadata, write_export, write_record
+from rf_notebook.replay.export import Export, operation_lines, script_metadata, write_export, write_record
 from rf_notebook.replay.files import RECORD
 from rf_notebook.replay.record import parse_record
 from rf_notebook.replay.recording import record_of
@@ -119,7 +119,7 @@ def export(experiment: Experiment, path: Path) -> Path:
         shown=shown,
         metadata=metadata,
         best=metadata["best"],
-        page=lambda: private(report_page(name, written, state, series)),
+        page=lambda: private(report_page(name, written, operation_lines(written), state, series)),
     )
     return write_export(path, made)
 

@@ -11,7 +11,7 @@ from rf_notebook import launch as launching
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.engine.script import UntilChunk
 from rf_notebook.experiment import Experiment
-from rf_notebook.registry import FOLDER, open_experiments
+from rf_notebook.registry import FOLDER
 from rf_notebook.rehearsal import Rehearsal, staged
 from rf_notebook.replay.against_record import compare_with_record, standard_for
 from rf_notebook.replay.cells import run_cells
@@ -68,7 +68,6 @@ class SharedExperiment:
     ) -> Planned:
         """What ``replay`` would train, what differs here, and which code it would run; see there."""
         _until(until, self.record)
-        self._check_name(name)
         here, versions = self._environment(), launching.versions()
         target = Path(experiment_path if experiment_path is not None else FOLDER) / self._target(name)
         standard = standard_for(self.record, versions, here)
@@ -144,12 +143,6 @@ class SharedExperiment:
 
     def _target(self, name: str | None) -> str:
         return name or f"{self.name}-replay"[:100]
-
-    def _check_name(self, name: str | None) -> None:
-        wanted = self._target(name)
-        open_here = [one.experiment_name for one in open_experiments.values()]
-        if wanted in open_here:
-            raise ConfigError(f"experiment {wanted!r} is training in this kernel; give the replay another name.")
 
     @staticmethod
     def _environment() -> dict[str, Any]:

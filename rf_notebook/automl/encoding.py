@@ -7,6 +7,7 @@ function's source, so that the same function handed in again by a new kernel is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -57,8 +58,12 @@ class Objects:
 
     def sources(self) -> dict[str, str]:
         """The source of every function among them that has one, by name."""
-        found = {name: _source(value) for name, value in self._live.items() if inspect.isroutine(value)}
-        return {name: source for name, source in found.items() if source[:_MOST_SOURCE] == source}
+        found = {}
+        for name, value in self._live.items():
+            if inspect.isroutine(value):
+                with contextlib.suppress(OSError, TypeError):
+                    found[name] = _written(value)
+        return {name: source for name, source in found.items() if len(source) <= _MOST_SOURCE}
 
     def __contains__(self, name: str) -> bool:
         return name in self._live
@@ -130,9 +135,14 @@ def _source_digest(value: Any) -> str:
     return hashlib.sha256((_source(target) + _held(target)).encode()).hexdigest()
 
 
+def _written(target: Any) -> str:
+    """The source; raises OSError or TypeError where there is none."""
+    return textwrap.dedent(inspect.getsource(target))
+
+
 def _source(target: Any) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(target))
+        return _written(target)
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
         return repr((code.co_code, code.co_names)) if code is not None else getattr(target, "__qualname__", "")

@@ -49,7 +49,7 @@ class LaunchRecorded:
     search: Json
     """The configs as given, before a search expanded them."""
     options: Mapping[str, Json]
-    """Arguments of ``run_fit`` that change no figure: fail_on_nan and sample_prompts."""
+    """The name in the launching cell, the loader's name, and what changes no figure: fail_on_nan and sample_prompts."""
     data: Mapping[str, Json]
     """Name, config and split of "train" and of "eval", where the data says so."""
     environment: Mapping[str, Json]
@@ -58,10 +58,10 @@ class LaunchRecorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionsRecorded:
-    """Functions that configs refer to became known."""
+    """Functions that configs refer to, and the loader, became known."""
 
     functions: Mapping[str, str]
-    """Their source by the name in configs; the loader's by "create_model_fn"."""
+    """Their source by name, as it stands in configs and in ``LaunchRecorded.options``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

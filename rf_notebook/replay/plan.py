@@ -12,7 +12,7 @@ from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.replay.against_record import Standard
 from rf_notebook.replay.files import Shared
 from rf_notebook.replay.record import Record
-from rf_notebook.replay.verify import brought_by_clones, changed_cells, diff_lines, is_definition, verify
+from rf_notebook.replay.verify import brought_by_clones, is_definition, verify
 
 #: Unicode's categories of control, format, surrogate and private signs, and of separators of lines and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -74,7 +74,7 @@ def plan_replay(
         experiment=record.experiment,
         target=target,
         trains=tuple(_trains(record, standard)),
-        differs=(*_elsewhere(record, versions, environment), *changes, *_cells(shared)),
+        differs=(*_elsewhere(record, versions, environment), *changes, *_secrets(shared)),
         cells=shared.code,
         functions=tuple(
             source
@@ -142,16 +142,9 @@ def _elsewhere(record: Record, versions: Mapping[str, str], environment: Mapping
     return told
 
 
-def _cells(shared: Shared) -> Sequence[str]:
-    told = []
-    if any(REDACTED in cell for cell in shared.code):
-        told.append("a secret was taken out of a cell; the code may need it")
-    for name, source in shared.record.spec.functions.items():
-        for _, before, now in changed_cells(shared):
-            plain = name.partition("@")[0].rpartition(".")[2]
-            if f"def {plain}(" in before and source.rstrip() in before and f"def {plain}(" in now:
-                told.append(f"function {plain} was changed: " + " | ".join(diff_lines(before, now)))
-    return list(dict.fromkeys(told))
+def _secrets(shared: Shared) -> Sequence[str]:
+    taken_out = any(REDACTED in cell for cell in shared.code)
+    return ["a secret was taken out of a cell; the code may need it"] if taken_out else []
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

@@ -91,7 +91,7 @@ class Spec(_Part):
     execution: Name
     keep: Name
     options: dict[str, Any]
-    """Arguments of ``run_fit`` that change no figure."""
+    """The name in the launching cell, the loader's name, and what changes no figure."""
     data: dict[str, Any]
     """Rows, columns and digest of "train" and "eval"."""
     data_origin: dict[str, Any]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rf_notebook.core.run import RunState
-from rf_notebook.core.values import Json, digest
+from rf_notebook.core.values import Json
 from rf_notebook.replay.files import Shared
-from rf_notebook.replay.record import Operation, Record, Result, part_digests, portable, record_digest
+from rf_notebook.replay.record import Operation, Record, Result, part_digests, record_digest
 
 _DIFF_LINES = 20
 _MOST_TOLD = 20
@@ -192,8 +192,3 @@ def _cells(shared: Shared) -> Iterable[str]:
     for number, before, now in changed_cells(shared):
         lines = "; ".join(diff_lines(before, now)) if now else "it is not in the notebook"
         yield f"recorded cell {number} was changed: {lines[:400]}"
-
-
-def config_digest(config: Mapping[str, Json]) -> str:
-    """Of a config as the record has it."""
-    return digest(portable(config))

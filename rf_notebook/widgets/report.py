@@ -26,12 +26,19 @@ h3 { margin-top: 2rem; }
 """
 
 
-def report_page(name: str, record: Mapping[str, Json], state: ExperimentState, series: ExperimentSeries) -> str:
+def report_page(
+    name: str,
+    record: Mapping[str, Json],
+    operations: Sequence[str],
+    state: ExperimentState,
+    series: ExperimentSeries,
+) -> str:
     """The page as HTML, without scripts and without anything from elsewhere.
 
     Args:
         name: Of the experiment.
         record: As it travels.
+        operations: What was done to it, a line each.
         state: Of the experiment.
         series: Up to date.
     """
@@ -54,7 +61,7 @@ def report_page(name: str, record: Mapping[str, Json], state: ExperimentState, s
         element("h3", "Lineage"),
         _list(_lineage(record)),
         element("h3", "What was done while it trained"),
-        _list(_operations(record)),
+        _list(operations),
         element("h3", "What it was made from"),
         _table(_facts(spec)),
         element("h3", "Configs"),
@@ -85,13 +92,6 @@ def _lineage(record: Mapping[str, Json]) -> list[str]:
         words = ", ".join(f"{key} = {config_value(value)}" for key, value in edits.items()) or "no edits"
         lines.append(f"run {result['run']} from run {result['parent']}{warm}: {words}")
     return lines
-
-
-def _operations(record: Mapping[str, Json]) -> list[str]:
-    return [
-        f"{one['what']} run {one['run']} at its step {one['steps']} ({one['samples']} samples), by {one['origin']}"
-        for one in record["operations"]
-    ]
 
 
 def _facts(spec: Mapping[str, Json]) -> list[tuple[str, str]]:

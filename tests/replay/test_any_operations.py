@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_notebook.core.events import ExperimentStarted, RunAdded
+from rf_notebook.core.events import RunAdded
 from rf_notebook.engine.script import Script
 from rf_notebook.replay.against_record import (
     Standard,
@@ -23,18 +23,7 @@ from rf_notebook.replay.recording import record_of
 from rf_notebook.replay.verify import verify
 from tests.engine.test_script import KINDS, recorded_world
 from tests.engine.world import World, configs
-
-STARTED = ExperimentStarted(
-    name="any",
-    identity="ab12",
-    num_chunks=4,
-    seed=1,
-    data_seed=None,
-    execution="exact",
-    keep="best",
-    data={},
-    versions={},
-)
+from tests.replay.test_verify import STARTED
 
 
 @settings(max_examples=60, deadline=None)

@@ -139,7 +139,7 @@ def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
     written["operations"] = [{"what": evil, "run": 1, "steps": 1, "samples": 1, "origin": evil, "edits": {evil: evil}}]
     series = ExperimentSeries()
     series.update(made._state)
-    page = report_page(evil, written, made._state, series)
+    page = report_page(evil, written, [evil, evil], made._state, series)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
 
