@@ -13,6 +13,7 @@ BENCHMARKS = {
     "exact": exact.measure,
     "fused-speed": fused.measure_speed,
     "fused-remainder": fused.measure_remainder,
+    "fused-auto": fused.measure_auto,
     "fused-memory": fused.measure_memory,
     "fused-exactness": fused.measure_exactness,
     "fused-grid": fused.measure_grid,

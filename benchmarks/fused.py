@@ -137,9 +137,9 @@ def plain_seconds(base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: in
 
 @contextmanager
 def engine_of(
-    base: Any, rows: Any, shape: Shape, *, steps: int, execution: Execution, **more: Any
+    base: Any, rows: Any, shape: Shape, *, steps: int, execution: Execution, num_chunks: int = 1, **more: Any
 ) -> Iterator[tuple[Engine, KernelRunner]]:
-    """An engine with the configs of a shape, which differ in learning rate and seed, in one chunk."""
+    """An engine with the configs of a shape, which differ in learning rate and seed."""
 
     def configs(objects: Objects) -> list[RunConfig]:
         made = []
@@ -154,7 +154,7 @@ def engine_of(
         return made
 
     with tempfile.TemporaryDirectory() as folder:
-        engine, runner = engine_over(Path(folder), base, rows, configs, num_chunks=1, execution=execution)
+        engine, runner = engine_over(Path(folder), base, rows, configs, num_chunks=num_chunks, execution=execution)
         try:
             yield engine, runner
         finally:
@@ -276,6 +276,37 @@ def measure_remainder(report: Report) -> None:
     report.conditions = {"shape": str(shape), "steps timed": steps - warm_up}
 
 
+def measure_auto(report: Report) -> None:
+    """What execution="auto" makes of a group, against turns and joint steps by themselves: its second half is timed."""
+    steps = 48
+    base = llama()
+    shapes = [Shape(8, 1, 512), Shape(8, 8, 512)] if ON_GPU else [Shape(8, 1, 64), Shape(4, 4, 64), Shape(2, 8, 128)]
+    for shape in shapes:
+        rows = rows_of(shape.length, steps * shape.batch)  # one pass, so that it has two chunks
+        seconds: dict[Execution, list[float]] = {way: [] for way in (Execution.EXACT, Execution.FUSED, Execution.AUTO)}
+        for _ in range(3):
+            for way, found in seconds.items():
+                found.append(_second_half(base, rows, shape, steps, way))
+        middle = {way: statistics.median(found) for way, found in seconds.items()}
+        for way, one in middle.items():
+            report.row(f"{shape}: execution={str(way)!r}", one * 1000, "ms a step of all")
+        report.row(f"{shape}: auto against turns", middle[Execution.EXACT] / middle[Execution.AUTO], "x (must 0.95)")
+    report.conditions = {"steps timed": steps // 2, "each": "the median of three, taken in turns", "saving": "included"}
+
+
+def _second_half(base: Any, rows: Any, shape: Shape, steps: int, execution: Execution) -> float:
+    """Seconds of a step of all configs in the second of two chunks, saving included."""
+    with engine_of(base, rows, shape, steps=steps, execution=execution, num_chunks=2) as (engine, _runner):
+        while any(record.progress.chunks < 1 for record in engine.state.runs.values()):
+            engine.turn()
+        synchronize()
+        began = time.perf_counter()
+        while not isinstance(engine.turn(), Idle):
+            pass
+        synchronize()
+        return (time.perf_counter() - began) / (steps // 2)
+
+
 def measure_memory(report: Report) -> None:
     """What lies on the GPU for each further config, parked and inside joint steps."""
     if not ON_GPU:
@@ -311,31 +342,42 @@ def measure_memory(report: Report) -> None:
 
 
 def measure_exactness(report: Report) -> None:
-    """How far runs end from plain TRL: in turns, in joint steps, and in turns with another padding for comparison."""
+    """How far runs end from plain TRL in joint steps, and how far a changed batch shape alone takes them.
+
+    A joint step changes the shape of every matrix product, and with it the kernels and the order of their sums. So do
+    two changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
+    step has, and a batch that is done in two micro-steps.
+    """
     base = llama().float() if ON_GPU else llama()
     shape, steps = Shape(4, 2, 256) if ON_GPU else Shape(4, 2, 64), 12
     rows = rows_of(shape.length, 64)
+    changed: dict[str, dict[str, Any]] = {
+        "rows padded to as many tokens as a joint step has": {"pad_to_multiple_of": shape.length * shape.configs},
+        "its batch in two micro-steps": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+    }
     for dtype in ("float32", "bfloat16"):
         base = base.to(getattr(torch, dtype))
-        ways: dict[str, tuple[Execution, dict[str, Any]]] = {
-            "in turns": (Execution.EXACT, {}),
-            "in joint steps": (Execution.FUSED, {}),
-            "in turns, rows padded to as many tokens as a joint step has": (
-                Execution.EXACT,
-                {"pad_to_multiple_of": shape.length * shape.configs},
-            ),
-        }
-        ends = {}
-        for way, (execution, more) in ways.items():
-            ends[way] = _end(base, rows, shape, steps, execution, bf16=dtype == "bfloat16", **more)
-        plain = ends.pop("in turns")  # equal to plain TRL bit for bit: tests/exactness
+
+        def end(execution: Execution, **more: Any) -> tuple[list[list[float]], list[torch.Tensor]]:
+            return _end(base, rows, shape, steps, execution, bf16=dtype == "bfloat16", **more)  # noqa: B023
+
+        plain = end(Execution.EXACT)  # equal to plain TRL bit for bit: tests/exactness
+        ends = {"in joint steps": end(Execution.FUSED)}
+        ends |= {f"in turns, {what}": end(Execution.EXACT, **more) for what, more in changed.items()}
         for way, found in ends.items():
             losses = [
                 abs(x - y) / abs(x) for a, b in zip(plain[0], found[0], strict=True) for x, y in zip(a, b, strict=True)
             ]
-            weights = [(a - b).abs().max().item() for a, b in zip(plain[1], found[1], strict=True)]
+            apart = [(a - b).abs() for a, b in zip(plain[1], found[1], strict=True)]
+            moved = [(a.square().mean().sqrt(), b.square().mean().sqrt()) for a, b in zip(apart, plain[1], strict=True)]
             report.row(f"{dtype}, {way}: losses off by at most", max(losses), "of themselves")
-            report.row(f"{dtype}, {way}: final weights off by at most", max(weights), "")
+            report.row(f"{dtype}, {way}: losses off by, mean", statistics.mean(losses), "of themselves")
+            report.row(f"{dtype}, {way}: final weights off by at most", max(one.max().item() for one in apart), "")
+            report.row(
+                f"{dtype}, {way}: final weights off by, root mean square",
+                max((off / size).item() for off, size in moved),
+                "of theirs",
+            )
     report.conditions = {"shape": str(shape), "steps": steps, "learning rates": "1e-4 to 4e-4", "reference": "in turns"}
 
 
@@ -368,20 +410,25 @@ def _end(
 def measure_grid(report: Report) -> None:
     """Tokens a second over many shapes; what does not fit into memory at once is done in parts by itself.
 
-    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then.
+    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then; RF_BENCH_CONFIGS=16,32 measures these
+    numbers of configs only.
     """
     base = llama()
+    weights = sum(p.numel() for p in base.parameters())
     configs, batches, lengths = (
         ((8, 32, 1, 4, 16), (1, 2, 4, 8), (256, 512, 1024)) if ON_GPU else ((4, 1), (1, 2), (64,))
     )
+    chosen = os.environ.get("RF_BENCH_CONFIGS")
+    configs = configs if chosen is None else tuple(int(one) for one in chosen.split(","))
     steps, warm_up = 6, 3
     until = time.perf_counter() + float(os.environ.get("RF_BENCH_SECONDS", "inf"))
     rows = {length: rows_of(length, 512) for length in lengths}
     left_out = []
     for batch in batches:
         for length in lengths:
-            seconds = plain_seconds(base, rows[length], Shape(1, batch, length), steps=steps, warm_up=warm_up)
-            report.row(f"plain TRL, {batch} x {length}", batch * length / seconds, "tokens a second")
+            one = Shape(1, batch, length)
+            seconds = plain_seconds(base, rows[length], one, steps=steps, warm_up=warm_up)
+            _tell_rate(report, one, "plain TRL", seconds, weights)
     for count in configs:
         for batch in batches:
             for length in lengths:
@@ -390,5 +437,5 @@ def measure_grid(report: Report) -> None:
                     left_out.append(str(shape))
                     continue
                 seconds = joint_seconds(base, rows[length], shape, steps=steps, warm_up=warm_up)
-                report.row(f"{shape}", shape.tokens / seconds, "tokens a second")
+                _tell_rate(report, shape, "joint steps", seconds, weights)
     report.conditions = {"steps timed": steps - warm_up, "compiled": "no", "not measured": left_out}

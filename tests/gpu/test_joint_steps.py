@@ -1,0 +1,56 @@
+"""On a GPU: joint steps in every precision, against the same runs alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.automl.encoding import Objects
+from rf_notebook.core.run import RunConfig
+from rf_notebook.planning.fusion import Execution
+from tests.fused.test_equals_alone import losses, trained, weights_apart
+from tests.fused.world import config, joint_forwards
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU")
+
+
+def group(objects: Objects, **more: Any) -> list[RunConfig]:
+    training = {"use_cpu": False, "per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | more
+    adapters = [
+        {"r": r, "target_modules": "all-linear", "lora_dropout": drop} for r, drop in ((4, 0.0), (8, 0.1), (8, 0.0))
+    ]
+    methods = ["SFT", "SFT", "DPO"]
+    return [
+        config(method, objects, adapter=adapter, training=training | {"seed": seed})
+        for seed, (method, adapter) in enumerate(zip(methods, adapters, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_a_group_is_no_further_from_its_runs_alone_than_another_padding(tmp_path: Path, precision: str) -> None:
+    """Dropout of another padding draws other masks, so only runs without it are compared with that."""
+    objects = Objects()
+    mixed = {} if precision == "float32" else {precision: True}
+    alone, alone_results = trained(tmp_path / "alone", group(objects, **mixed), objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", group(objects, **mixed), objects, Execution.FUSED)
+    padded, padded_results = trained(
+        tmp_path / "padded", group(objects, pad_to_multiple_of=128, **mixed), objects, Execution.EXACT
+    )
+    forwards, answered = joint_forwards(joint)
+    assert answered > 2 * forwards > 0
+    for run_id in alone.state.runs:
+        assert len(joint.state.record(run_id).fused_with) == 2
+        before, now = losses(alone, run_id), losses(joint, run_id)
+        by_joining = max(abs(x - y) for x, y in zip(before, now, strict=True))
+        weights = weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+        if run_id == 2:
+            assert by_joining < 2e-2
+            continue
+        by_padding = max(abs(x - y) for x, y in zip(before, losses(padded, run_id), strict=True))
+        assert by_joining <= 2 * by_padding + 1e-6, (by_joining, by_padding)
+        apart = weights_apart(padded_results[run_id]["weights"], alone_results[run_id]["weights"])
+        print(precision, run_id, "losses", by_joining, by_padding, "weights", weights, apart)
+        assert weights <= 2 * apart + 5e-6, (weights, apart)
