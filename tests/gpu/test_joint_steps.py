@@ -40,7 +40,7 @@ def test_a_group_is_no_further_from_its_runs_alone_than_another_padding(tmp_path
         tmp_path / "padded", group(objects, pad_to_multiple_of=128, **mixed), objects, Execution.EXACT
     )
     forwards, answered = joint_forwards(joint)
-    assert answered > 2 * forwards > 0
+    assert answered >= 2 * forwards > 0, "three train together; only the DPO run has a reference"
     for run_id in alone.state.runs:
         assert len(joint.state.record(run_id).fused_with) == 2
         before, now = losses(alone, run_id), losses(joint, run_id)
