@@ -345,7 +345,7 @@ def measure_exactness(report: Report) -> None:
     """How far runs end from plain TRL in joint steps, and how far a changed batch shape alone takes them.
 
     A joint step changes the shape of every matrix product, and with it the kernels and the order of their sums. So do
-    two changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
+    three changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
     step has, and a batch that is done in two micro-steps.
     """
     base = llama().float() if ON_GPU else llama()
@@ -354,7 +354,9 @@ def measure_exactness(report: Report) -> None:
     changed: dict[str, dict[str, Any]] = {
         "rows padded to as many tokens as a joint step has": {"pad_to_multiple_of": shape.length * shape.configs},
         "its batch in two micro-steps": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+        "the rows of its batch in one row": {"padding_free": True, "max_length": None},
     }
+    in_float32: list[list[float]] = []
     for dtype in ("float32", "bfloat16"):
         base = base.to(getattr(torch, dtype))
 
@@ -362,12 +364,17 @@ def measure_exactness(report: Report) -> None:
             return _end(base, rows, shape, steps, execution, bf16=dtype == "bfloat16", **more)  # noqa: B023
 
         plain = end(Execution.EXACT)  # equal to plain TRL bit for bit: tests/exactness
+        in_float32 = in_float32 or plain[0]  # the same weights: they are numbers of bfloat16
         ends = {"in joint steps": end(Execution.FUSED)}
         ends |= {f"in turns, {what}": end(Execution.EXACT, **more) for what, more in changed.items()}
+        if dtype != "float32":
+            for way in ("in turns", "in joint steps"):
+                off = _apart(in_float32, plain[0] if way == "in turns" else ends[way][0])
+                report.row(
+                    f"{dtype}, {way}: losses off those in float32 by, mean", statistics.mean(off), "of themselves"
+                )
         for way, found in ends.items():
-            losses = [
-                abs(x - y) / abs(x) for a, b in zip(plain[0], found[0], strict=True) for x, y in zip(a, b, strict=True)
-            ]
+            losses = _apart(plain[0], found[0])
             apart = [(a - b).abs() for a, b in zip(plain[1], found[1], strict=True)]
             moved = [(a.square().mean().sqrt(), b.square().mean().sqrt()) for a, b in zip(apart, plain[1], strict=True)]
             report.row(f"{dtype}, {way}: losses off by at most", max(losses), "of themselves")
@@ -379,6 +386,12 @@ def measure_exactness(report: Report) -> None:
                 "of theirs",
             )
     report.conditions = {"shape": str(shape), "steps": steps, "learning rates": "1e-4 to 4e-4", "reference": "in turns"}
+
+
+def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float]:
+    """How far losses are off, of themselves."""
+    pairs = [pair for a, b in zip(reference, found, strict=True) for pair in zip(a, b, strict=True)]
+    return [abs(x - y) / abs(x) for x, y in pairs]
 
 
 def _end(
@@ -410,16 +423,15 @@ def _end(
 def measure_grid(report: Report) -> None:
     """Tokens a second over many shapes; what does not fit into memory at once is done in parts by itself.
 
-    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then; RF_BENCH_CONFIGS=16,32 measures these
-    numbers of configs only.
+    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then; RF_BENCH_ONLY="16 x,32 x 8" measures
+    only shapes that begin so.
     """
     base = llama()
     weights = sum(p.numel() for p in base.parameters())
     configs, batches, lengths = (
         ((8, 32, 1, 4, 16), (1, 2, 4, 8), (256, 512, 1024)) if ON_GPU else ((4, 1), (1, 2), (64,))
     )
-    chosen = os.environ.get("RF_BENCH_CONFIGS")
-    configs = configs if chosen is None else tuple(int(one) for one in chosen.split(","))
+    only = tuple(os.environ.get("RF_BENCH_ONLY", "").split(","))
     steps, warm_up = 6, 3
     until = time.perf_counter() + float(os.environ.get("RF_BENCH_SECONDS", "inf"))
     rows = {length: rows_of(length, 512) for length in lengths}
@@ -427,12 +439,16 @@ def measure_grid(report: Report) -> None:
     for batch in batches:
         for length in lengths:
             one = Shape(1, batch, length)
+            if not str(one).startswith(only):
+                continue
             seconds = plain_seconds(base, rows[length], one, steps=steps, warm_up=warm_up)
             _tell_rate(report, one, "plain TRL", seconds, weights)
     for count in configs:
         for batch in batches:
             for length in lengths:
                 shape = Shape(count, batch, length)
+                if not str(shape).startswith(only):
+                    continue
                 if time.perf_counter() > until:
                     left_out.append(str(shape))
                     continue
