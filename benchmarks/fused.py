@@ -346,46 +346,70 @@ def measure_exactness(report: Report) -> None:
 
     A joint step changes the shape of every matrix product, and with it the kernels and the order of their sums. So do
     three changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
-    step has, and a batch that is done in two micro-steps.
+    step has, a batch that is done in micro-steps of one row, and a batch that is laid out as one long row. "Whole sums":
+    without torch's permission to add up parts of a product in 16 bits. RF_BENCH_ONLY measures cases that begin so.
     """
     base = llama().float() if ON_GPU else llama()
-    shape, steps = Shape(4, 2, 256) if ON_GPU else Shape(4, 2, 64), 12
-    rows = rows_of(shape.length, 64)
-    changed: dict[str, dict[str, Any]] = {
-        "rows padded to as many tokens as a joint step has": {"pad_to_multiple_of": shape.length * shape.configs},
-        "its batch in two micro-steps": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
-        "the rows of its batch in one row": {"padding_free": True, "max_length": None},
-    }
+    length = 256 if ON_GPU else 64
+    small, large = Shape(4, 2, length), Shape(4, 8, length)
+    only = os.environ.get("RF_BENCH_ONLY", "")
     in_float32: list[list[float]] = []
-    for dtype in ("float32", "bfloat16"):
+    for dtype, shape, whole_sums in [
+        ("float32", small, False),
+        ("bfloat16", small, False),
+        ("bfloat16", small, True),
+        ("bfloat16", large, False),
+    ]:
+        case = f"{dtype}, {shape}" + (", whole sums" if whole_sums else "")
+        if not case.startswith(only):
+            continue
         base = base.to(getattr(torch, dtype))
-
-        def end(execution: Execution, **more: Any) -> tuple[list[list[float]], list[torch.Tensor]]:
-            return _end(base, rows, shape, steps, execution, bf16=dtype == "bfloat16", **more)  # noqa: B023
-
-        plain = end(Execution.EXACT)  # equal to plain TRL bit for bit: tests/exactness
-        in_float32 = in_float32 or plain[0]  # the same weights: they are numbers of bfloat16
-        ends = {"in joint steps": end(Execution.FUSED)}
-        ends |= {f"in turns, {what}": end(Execution.EXACT, **more) for what, more in changed.items()}
-        if dtype != "float32":
-            for way in ("in turns", "in joint steps"):
-                off = _apart(in_float32, plain[0] if way == "in turns" else ends[way][0])
-                report.row(
-                    f"{dtype}, {way}: losses off those in float32 by, mean", statistics.mean(off), "of themselves"
-                )
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = not whole_sums
+        plain, ends = _ends(base, shape, dtype)
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+        if dtype == "float32":
+            in_float32 = plain[0]  # of the same weights, which are numbers of bfloat16
+        elif shape == small and in_float32:
+            for way, found in (("in turns", plain), ("in joint steps", ends["in joint steps"])):
+                off = statistics.mean(_apart(in_float32, found[0]))
+                report.row(f"{case}, {way}: losses off those in float32 by, mean", off, "of themselves")
         for way, found in ends.items():
             losses = _apart(plain[0], found[0])
             apart = [(a - b).abs() for a, b in zip(plain[1], found[1], strict=True)]
             moved = [(a.square().mean().sqrt(), b.square().mean().sqrt()) for a, b in zip(apart, plain[1], strict=True)]
-            report.row(f"{dtype}, {way}: losses off by at most", max(losses), "of themselves")
-            report.row(f"{dtype}, {way}: losses off by, mean", statistics.mean(losses), "of themselves")
-            report.row(f"{dtype}, {way}: final weights off by at most", max(one.max().item() for one in apart), "")
+            report.row(f"{case}, {way}: losses off by at most", max(losses), "of themselves")
+            report.row(f"{case}, {way}: losses off by, mean", statistics.mean(losses), "of themselves")
+            report.row(f"{case}, {way}: final weights off by at most", max(one.max().item() for one in apart), "")
             report.row(
-                f"{dtype}, {way}: final weights off by, root mean square",
+                f"{case}, {way}: final weights off by, root mean square",
                 max((off / size).item() for off, size in moved),
                 "of theirs",
             )
-    report.conditions = {"shape": str(shape), "steps": steps, "learning rates": "1e-4 to 4e-4", "reference": "in turns"}
+    report.conditions = {"steps": _STEPS, "learning rates": "1e-4 to 4e-4", "reference": "in turns"}
+
+
+#: Losses of each run, step by step, and its final weights.
+_End = tuple[list[list[float]], list[torch.Tensor]]
+_STEPS = 12
+
+
+def _ends(base: Any, shape: Shape, dtype: str) -> tuple[_End, dict[str, _End]]:
+    """What runs in turns give, which equals plain TRL bit for bit (tests/exactness), and what changed steps give."""
+    rows = rows_of(shape.length, 64)
+    changed: dict[str, dict[str, Any]] = {
+        "rows padded to as many tokens as a joint step has": {"pad_to_multiple_of": shape.length * shape.configs},
+        "its batch in micro-steps of one row": {
+            "per_device_train_batch_size": 1,
+            "gradient_accumulation_steps": shape.batch,
+        },
+        "the rows of its batch in one row": {"padding_free": True, "max_length": None},
+    }
+    mixed = {"bf16": dtype == "bfloat16"}
+    plain = _end(base, rows, shape, Execution.EXACT, **mixed)
+    ends = {"in joint steps": _end(base, rows, shape, Execution.FUSED, **mixed)}
+    for what, more in changed.items():
+        ends[f"in turns, {what}"] = _end(base, rows, shape, Execution.EXACT, **mixed, **more)
+    return plain, ends
 
 
 def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float]:
@@ -394,12 +418,10 @@ def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float
     return [abs(x - y) / abs(x) for x, y in pairs]
 
 
-def _end(
-    base: Any, rows: Any, shape: Shape, steps: int, execution: Execution, **more: Any
-) -> tuple[list[list[float]], list[torch.Tensor]]:
+def _end(base: Any, rows: Any, shape: Shape, execution: Execution, **more: Any) -> _End:
     """The losses and the final weights of each run."""
     weights: dict[int, torch.Tensor] = {}
-    with engine_of(base, rows, shape, steps=steps, execution=execution, logging_steps=1, **more) as (engine, runner):
+    with engine_of(base, rows, shape, steps=_STEPS, execution=execution, logging_steps=1, **more) as (engine, runner):
         release = runner.release
 
         def released(run_id: int) -> None:
