@@ -6,7 +6,7 @@ import sys
 
 import datasets
 
-from benchmarks import exact, fused, methods, panel, parked, winner
+from benchmarks import automation, exact, fused, methods, panel, parked, ranking, winner
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -18,6 +18,10 @@ BENCHMARKS = {
     "fused-exactness": fused.measure_exactness,
     "fused-grid": fused.measure_grid,
     "winner": winner.measure,
+    "ranking": ranking.measure,
+    "halving": automation.measure_halving,
+    "optuna": automation.measure_optuna,
+    "schedules": automation.measure_schedules,
     "handover": parked.measure_handover,
     "start": parked.measure_start,
     "memory": parked.measure_memory,

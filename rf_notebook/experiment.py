@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rf_notebook import launch as launching
 from rf_notebook import once_more
+from rf_notebook.automation.policy import Policies
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, UnknownRun
 from rf_notebook.core.events import Event, ExperimentContinued, FunctionsRecorded, Noted, OperationObeyed
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects
 
     from rf_notebook.automation import Policy
+    from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.tracking.study_file import StudyFile
     from rf_notebook.training.base_models import BaseModels
     from rf_notebook.widgets.display import ExperimentDisplay
 
@@ -97,6 +101,7 @@ class Experiment:
         self._store: SqliteStore | None = None
         self._thread: EngineThread | None = None
         self._mirror: MlflowMirror | None = None
+        self._study_file: StudyFile | None = None
         self._fence: int | None = None
         self._objects = Objects()
         self._models: BaseModels | None = None
@@ -145,7 +150,7 @@ class Experiment:
         experiment trains it shows the panel again; so running a notebook's cells again is always right.
 
         Args:
-            param_config: An RFGridSearch or RFRandomSearch.
+            param_config: An RFGridSearch, RFRandomSearch or RFOptuna, or a list of them.
             create_model_fn: Called with a dict (model_name, model_type, model_kwargs, tokenizer, tokenizer_kwargs) once
                 for each distinct base model; returns (model, tokenizer). The hub's auto classes when omitted.
             train_dataset: A datasets.Dataset, a list of dicts or a pandas frame; a stream with max_steps.
@@ -175,6 +180,7 @@ class Experiment:
         """
         rehearsal, sources = current_rehearsal(), sources_now()
         autopilot = None if policy is None or rehearsal is not None else self._autopilot(policy)
+        studies: list[OptunaPolicy] = []
         self._check_alone()
         with self._preparing(display) as show:
             launch = launching.prepare(
@@ -197,6 +203,11 @@ class Experiment:
             )
             for text in launch.warnings:
                 warnings.warn(text, stacklevel=2)
+            if rehearsal is None:
+                studies = _studies(launch)
+            if studies:
+                policies = [*studies] if autopilot is None else [autopilot.policy, *studies]
+                autopilot = self._autopilot(policies[0] if len(policies) == 1 else Policies(policies))
             if self._is_training:
                 self._attach(launch, extend=extend, autopilot=autopilot)
                 return
@@ -206,6 +217,7 @@ class Experiment:
                 script = rehearsal.script_for(launch)
             with self._applying:
                 self._begin(launch, extend=extend, take_over=take_over, script=script, autopilot=autopilot)
+                self._keep_studies(studies)
             open_experiments[self._folder.absolute()] = self
             use(self)
         if rehearsal is not None:
@@ -354,7 +366,8 @@ class Experiment:
 
         Args:
             policy: ``Halving()``, ``MedianStop()``, ``StopRules(...)``, several as ``Policies([...])``, or an object of
-                yours with a ``name`` and ``decide(view)``, which gives ``Stop``, ``Resume`` and ``Clone``.
+                yours with a ``name`` and ``decide(view)``, which gives ``Stop``, ``Resume`` and ``Clone``. Callbacks in
+                the style of RapidFire AI (``register_runs``, ``on_chunk_complete``, ``finalize``) work, too.
 
         Raises:
             ConfigError: when it is no policy.
@@ -402,7 +415,21 @@ class Experiment:
         return pd.DataFrame(rows, columns=["policy", "what", "run_id", "made", "samples", "reason"])
 
     def _autopilot(self, policy: Policy) -> Autopilot:
-        return Autopilot(policy, lambda config, edits: apply_edits(config, dict(edits), self._objects))
+        return Autopilot(policy, lambda config, edits: apply_edits(config, edits, self._objects))
+
+    def _keep_studies(self, studies: list[OptunaPolicy]) -> None:
+        """Let Optuna's tools read the studies of searches, from a file that follows them."""
+        if not studies:
+            return
+        from rf_notebook.tracking.study_file import StudyFile
+
+        names = [
+            self.experiment_name if len(studies) == 1 else f"{self.experiment_name} {n}" for n in range(len(studies))
+        ]
+        sources = {name: (lambda one=one: one.study) for name, one in zip(names, studies, strict=True)}
+        self._study_file = StudyFile(self._folder / "optuna.db", sources, log=self._log.logger)
+        self._engine.publisher.subscribe(self._study_file.notify)
+        self._study_file.start()
 
     def _automate(self, autopilot: Autopilot | None) -> Receipt[None]:
         engine = self._engine
@@ -859,9 +886,11 @@ class Experiment:
             thread.end()
         if mirror is not None and not mirror.close(_MIRROR_CLOSE_SECONDS):
             self._log.logger.warning("MLflow is behind; the rest is written when the experiment is continued")
+        if self._study_file is not None and not self._study_file.close(_MIRROR_CLOSE_SECONDS):
+            self._log.logger.warning("optuna.db is behind; it is written anew when the experiment is continued")
         if self._fence is not None:
             store.release(self._fence)
-        self._thread, self._mirror, self._fence = None, None, None
+        self._thread, self._mirror, self._study_file, self._fence = None, None, None, None
         open_experiments.pop(self._folder.absolute(), None)
         once_more.keep_record(self)
         self._log.close()
@@ -951,6 +980,22 @@ def _staged(name: str, path: str | Path | None) -> tuple[str, str | Path | None]
 
 def _folder_of(name: object, path: str | Path | None) -> Path:
     return Path(path if path is not None else FOLDER) / str(name)
+
+
+def _studies(launch: launching.Launch) -> list[OptunaPolicy]:
+    """Who runs the searches that learn while they train."""
+    searches = [search for search in launch.searches if isinstance(search, RFOptuna)]
+    if not searches:
+        return []
+    from rf_notebook.automation.optuna_policy import OptunaPolicy
+
+    started = launch.started
+    return [
+        OptunaPolicy(
+            search, launch.objects, seed=started.seed, data_seed=started.data_seed, chunks_a_pass=started.num_chunks
+        )
+        for search in searches
+    ]
 
 
 def _functions_recorded(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:

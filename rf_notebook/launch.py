@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
 from rf_notebook.automl.encoding import Objects, object_name
+from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
@@ -42,6 +43,7 @@ _MOST_SAMPLES = 20
 class Launch:
     """A ``run_fit`` that was found to be possible."""
 
+    searches: tuple[Search, ...]
     configs: tuple[RunConfig, ...]
     objects: Objects
     data: ExperimentData
@@ -134,6 +136,8 @@ def prepare(
     configs = tuple(
         config for search in searches for config in search.run_configs(objects, seed=seed, data_seed=data_seed)
     )
+    for search in searches:
+        _check_objective(search, has_eval=eval_dataset is not None)
     for number, config in enumerate(configs, start=1):
         _check_config(number, config, has_loader=create_model_fn is not None, has_eval=eval_dataset is not None)
 
@@ -158,6 +162,7 @@ def prepare(
         versions=versions(),
     )
     return Launch(
+        searches=tuple(searches),
         configs=configs,
         objects=objects,
         data=data,
@@ -300,12 +305,21 @@ def _searches(given: Any) -> list[Search]:
         if not isinstance(one, Search):
             raise ConfigError(
                 f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or "
-                "RFRandomSearch(...), or a list of them for several methods side by side."
+                "RFRandomSearch(...) or RFOptuna(...), or a list of them for several methods side by side."
             )
         searches.append(one)
     if not searches:
         raise ConfigError("run_fit(param_config=[]) has no configs; give at least one RFGridSearch or RFModelConfig.")
     return searches
+
+
+def _check_objective(search: Search, *, has_eval: bool) -> None:
+    metrics = [metric for metric, _ in search.objectives] if isinstance(search, RFOptuna) else []
+    for metric in metrics:
+        if metric.startswith("eval_") and not has_eval:
+            raise ConfigError(
+                f"RFOptuna's objective is {metric!r} but run_fit has no eval_dataset; give one, or another objective."
+            )
 
 
 def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval: bool) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, sureness
 from rf_notebook.core.errors import ConfigError
 
+_WAYS = ("samples", "fraction", "schedule")
+
 
 class Halving:
     """Stops all but the best at chunk barriers; stopped runs are frozen, not deleted.
@@ -21,6 +23,9 @@ class Halving:
         eta: One in so many goes on at each barrier.
         first: Chunks before the first barrier; the next ones come after ``first * eta``, ``first * eta**2``, ...
         keep: So many runs go on to their end.
+        compare: "samples": all at equal samples. "fraction": all at an equal share of their own plans, for plans of
+            different lengths (a rung is counted in chunks of the longest). "schedule": at equal samples, but runs of
+            each kind of learning rate schedule by themselves, for one that decays looks worse than it is until it has.
         sure: Between 0.5 and 1: stop a run only when a paired bootstrap over what both logged is so sure that the last
             of those that go on is better; otherwise both go on, and the next boundary asks again.
     """
@@ -32,6 +37,7 @@ class Halving:
         eta: int = 2,
         first: int = 1,
         keep: int = 1,
+        compare: str = "samples",
         sure: float | None = None,
     ) -> None:
         for name, value, least in (("eta", eta, 2), ("first", first, 1), ("keep", keep, 1)):
@@ -39,9 +45,12 @@ class Halving:
                 raise ConfigError(f"Halving({name}={value!r}): {name} must be a whole number of at least {least}.")
         if mode not in (None, "min", "max"):
             raise ConfigError(f"Halving(mode={mode!r}): mode is 'min' or 'max'.")
+        if compare not in _WAYS:
+            raise ConfigError(f"Halving(compare={compare!r}): there is no such way; use {', '.join(map(repr, _WAYS))}.")
         if sure is not None and not 0.5 <= sure <= 1:
             raise ConfigError(f"Halving(sure={sure!r}): sure must be between 0.5 and 1.")
-        self.metric, self.mode, self.eta, self.first, self.keep, self.sure = metric, mode, eta, first, keep, sure
+        self.metric, self.mode, self.eta, self.first, self.keep = metric, mode, eta, first, keep
+        self.compare, self.sure = compare, sure
 
     @property
     def name(self) -> str:
@@ -50,28 +59,62 @@ class Halving:
 
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        taking_part = [run for run in view.runs.values() if not run.is_pinned and run.id not in view.given_back]
-        scales: dict[str, list[RunView]] = {}
-        for run in taking_part:
-            scales.setdefault(run.scale(self.metric), []).append(run)
-        return [decision for runs in scales.values() for decision in self._halve(runs)]
+        return [decision for runs in self._apart(view) for decision in self._halve(runs)]
 
-    def _halve(self, runs: Sequence[RunView]) -> Iterable[Decision]:
+    def waits_for(self, view: View) -> str:
+        """See Policy."""
+        for runs in self._apart(view):
+            for stays, barrier, live in self._rungs(runs):
+                late = [run.id for run in live if self._chunks(run, runs) < barrier]
+                words = f"{stays} of {len(live)} go on after chunk {barrier}"
+                return f"{words}; still to come there: {', '.join(f'run {i}' for i in late)}" if late else words
+        return "nothing more; those that are left go on to their end"
+
+    def _apart(self, view: View) -> list[list[RunView]]:
+        """Runs that can be compared, group by group."""
+        scales: dict[tuple[str, str], list[RunView]] = {}
+        for run in view.runs.values():
+            if not run.is_pinned and run.id not in view.given_back:
+                schedule = run.schedule if self.compare == "schedule" else ""
+                scales.setdefault((run.scale(self.metric), schedule), []).append(run)
+        return list(scales.values())
+
+    def _rungs(self, runs: Sequence[RunView]) -> Iterable[tuple[int, int, list[RunView]]]:
+        """How many go on, after which chunk, and who is judged there, for the rungs that are still to come."""
         live = [run for run in runs if run.is_live]
+        longest = max((run.total_chunks for run in live), default=0)
         for rung in range(math.ceil(math.log(max(len(runs), 2), self.eta)) + 1):
             stays = max(self.keep, math.ceil(len(runs) / self.eta ** (rung + 1)))
             barrier = self.first * self.eta**rung
-            if len(live) <= stays or any(run.total_chunks and run.total_chunks <= barrier for run in live):
-                continue
-            if any(run.chunks < barrier for run in live):
+            if len(live) > stays and not (longest and self._is_too_late(barrier, live, longest)):
+                yield stays, barrier, live
+
+    def _is_too_late(self, barrier: int, live: Sequence[RunView], longest: int) -> bool:
+        if self.compare == "fraction":
+            return barrier >= longest
+        return any(run.total_chunks and run.total_chunks <= barrier for run in live)
+
+    def _chunks(self, run: RunView, runs: Sequence[RunView]) -> float:
+        """That a run has trained; of the longest plan, when shares of plans are compared."""
+        if self.compare != "fraction" or not run.total_chunks:
+            return run.chunks
+        return run.chunks / run.total_chunks * max(other.total_chunks for other in runs)
+
+    def _halve(self, runs: Sequence[RunView]) -> Iterable[Decision]:
+        for stays, barrier, live in self._rungs(runs):
+            if any(self._chunks(run, runs) < barrier for run in live):
                 return
-            samples = min(run.samples for run in live)
-            (order,) = ranked(live, self.metric, self.mode, samples)
+            if self.compare == "fraction":
+                longest = max(run.total_chunks for run in runs)
+                at = {run.id: math.ceil(barrier / longest * run.total_samples) for run in live}
+            else:
+                at = dict.fromkeys((run.id for run in live), min(run.samples for run in live))
+            (order,) = ranked(live, self.metric, self.mode, at)
             last = order[stays - 1][1]
             for place, (_, run) in enumerate(order[stays:], start=stays + 1):
-                how_sure = sureness(last, run, self.metric, self.mode, samples)
-                if self.sure is None or how_sure >= self.sure or run.value(self.metric, samples) is None:
-                    yield Stop(run.id, self._reason(run, place, len(order), stays, samples, how_sure))
+                how_sure = sureness(last, run, self.metric, self.mode, at[run.id])
+                if self.sure is None or how_sure >= self.sure or run.value(self.metric, at[run.id]) is None:
+                    yield Stop(run.id, self._reason(run, place, len(order), stays, at[run.id], how_sure))
             return
 
     def _reason(self, run: RunView, place: int, runs: int, stays: int, samples: int, how_sure: float) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rf_notebook.core.events import OperationObeyed
-from rf_notebook.core.operations import ResumeRun
-from rf_notebook.core.run import READY, RunState
+from rf_notebook.core.operations import CloneRun, verb
+from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json
 from rf_notebook.runs import direction, scale_of
@@ -37,24 +37,51 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """Add a run with the config of another and edits, by dotted key."""
+    """Add a run with the config of another and edits."""
 
     run: int
     reason: str
-    edits: Mapping[str, Any] = field(default_factory=dict)
+    edits: Any = field(default_factory=dict)
+    """A dict by dotted key, or whatever else ``Experiment.clone`` takes; a RunConfig is the whole config."""
     warm_start: bool = False
 
 
 Decision = Stop | Resume | Clone
 
 
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A run came to the end of a chunk."""
+
+    run: int
+    chunks: int
+    """That it had trained then."""
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """An operation was obeyed, of a user's or of a policy's."""
+
+    what: str
+    """stop, resume, clone or delete."""
+    run: int
+    made: int | None
+    """The run that a clone made."""
+    samples: int
+    """That the run had trained then."""
+    by_policy: bool
+
+
 class RunView:
     """One run as a policy sees it."""
 
-    def __init__(self, record: RunRecord, *, is_pinned: bool) -> None:
+    def __init__(self, record: RunRecord, *, is_pinned: bool, inherited: int = 0) -> None:
         self._record = record
         self.is_pinned = is_pinned
         """Whether the user wants it left alone."""
+        self.inherited = inherited
+        """Rows that its line had trained on before it: those behind the adapter that it started from."""
 
     @property
     def id(self) -> int:
@@ -97,6 +124,22 @@ class RunView:
         return self._record.progress.samples
 
     @property
+    def total_samples(self) -> int:
+        """Of its plan; 0 until it trained for the first time."""
+        return self._record.progress.total_samples
+
+    @property
+    def schedule(self) -> str:
+        """How its learning rate goes: trl's lr_scheduler_type and its arguments."""
+        training = self._record.config.training
+        return f"{training.get('lr_scheduler_type', 'linear')} {training.get('lr_scheduler_kwargs') or ''}".strip()
+
+    @property
+    def run_config(self) -> RunConfig:
+        """Its choices, as the engine keeps them."""
+        return self._record.config
+
+    @property
     def chunk_samples(self) -> float:
         """Of one of its chunks; 0 until it trained for the first time."""
         progress = self._record.progress
@@ -106,6 +149,10 @@ class RunView:
     def seconds(self) -> float:
         """Device time that it has taken."""
         return self._record.train_seconds + self._record.overhead_seconds
+
+    def points(self) -> Iterable[MetricPoint]:
+        """Everything that was logged, oldest first."""
+        return self._record.all_points()
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Samples and value, wherever the metric was logged."""
@@ -128,10 +175,16 @@ class View:
     """The experiment as a policy sees it."""
 
     def __init__(self, state: ExperimentState) -> None:
+        self.history: list[Boundary | Obeyed] = _history(state)
+        """What happened, oldest first."""
+        inherited: dict[int, int] = {}
+        for event in self.history:
+            if isinstance(event, Obeyed) and event.made is not None and state.runs[event.made].warm_start is not None:
+                inherited[event.made] = event.samples + inherited.get(event.run, 0)
         self.runs: dict[int, RunView] = {
-            run_id: RunView(record, is_pinned=run_id in state.pinned) for run_id, record in state.runs.items()
+            run_id: RunView(record, is_pinned=run_id in state.pinned, inherited=inherited.get(run_id, 0))
+            for run_id, record in state.runs.items()
         }
-        self._operations = [r.event for r in state.operations if isinstance(r.event, OperationObeyed)]
 
     @property
     def live(self) -> list[RunView]:
@@ -151,14 +204,32 @@ class View:
     @property
     def given_back(self) -> set[int]:
         """Runs that somebody resumed: what a policy did to them was undone, and is not done again."""
-        return {event.operation.run_id for event in self._operations if isinstance(event.operation, ResumeRun)}
+        return {event.run for event in self.history if isinstance(event, Obeyed) and event.what == "resume"}
+
+
+def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
+    found: list[tuple[int, Boundary | Obeyed]] = []
+    reached: dict[int, int] = {}
+    for turn in state.turns:
+        now = turn.progress
+        if now.chunks > reached.get(turn.run_id, 0):  # a part of a chunk, or one trained again, is no boundary
+            reached[turn.run_id] = now.chunks
+            found.append((turn.seq, Boundary(turn.run_id, now.chunks, now.samples)))
+    made = iter(sorted(run_id for run_id, record in state.runs.items() if record.parent_id is not None))
+    for recorded in state.operations:
+        event = recorded.event
+        if isinstance(event, OperationObeyed):
+            child = next(made, None) if isinstance(event.operation, CloneRun) else None
+            what, run_id = verb(event.operation), event.operation.run_id
+            found.append((recorded.seq, Obeyed(what, run_id, child, event.samples, bool(event.reason))))
+    return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
 
 class Policy(Protocol):
     """Decides at chunk boundaries.
 
     ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed goes on with the
-    same decisions.
+    same decisions. A policy may have a method ``waits_for(view)``, too, which says in a sentence what it waits for.
     """
 
     @property
@@ -216,19 +287,21 @@ def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, sam
     return wins / _RESAMPLES
 
 
-def ranked(runs: Iterable[RunView], metric: str, mode: str | None, samples: int) -> list[list[tuple[float, RunView]]]:
+def ranked(
+    runs: Iterable[RunView], metric: str, mode: str | None, samples: int | Mapping[int, int]
+) -> list[list[tuple[float, RunView]]]:
     """Runs that can be compared after so many samples, the best first, one list for each scale; without figures last.
 
     Args:
         runs: To be compared.
         metric: By which.
         mode: "min" or "max"; follows from the metric's name when None.
-        samples: Every run is judged by its newest value at or before them.
+        samples: Every run is judged by its newest value at or before them; for each run its own, where they differ.
     """
     sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
     scales: dict[str, list[tuple[float, RunView]]] = {}
     for run in runs:
-        value = run.value(metric, samples)
+        value = run.value(metric, samples if isinstance(samples, int) else samples[run.id])
         worth = float("inf") if value is None or value != value else sign * value
         scales.setdefault(run.scale(metric), []).append((worth, run))
     return [sorted(pairs, key=lambda pair: (pair[0], pair[1].id)) for pairs in scales.values()]

@@ -16,6 +16,7 @@ from rf_notebook.automl.configs import (
     RFSFTConfig,
     RFVeraConfig,
 )
+from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch
 from rf_notebook.automl.search_space import List, Range
 
@@ -31,6 +32,7 @@ __all__ = [
     "RFLoraConfig",
     "RFModelConfig",
     "RFOFTConfig",
+    "RFOptuna",
     "RFPrefixTuningConfig",
     "RFPromptEncoderConfig",
     "RFPromptTuningConfig",

@@ -72,11 +72,14 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
         edits: A dict with dotted keys (``{"training_args.learning_rate": 5e-5}``), a nested dict, a dict with bare
             argument names where they are unambiguous, or a config: an RFModelConfig replaces everything, an
             RFSFTConfig or RFLoraConfig the arguments it sets. An RFDPOConfig makes the clone of an SFT run a DPO run.
+            A RunConfig is the edited config itself.
         objects: Holds and takes what JSON cannot hold.
 
     Raises:
         ConfigError: for keys that do not exist, values that cannot be, Lists and Ranges.
     """
+    if isinstance(edits, RunConfig):
+        return edits, _changed(config, edits)
     fields = _fields_of(config, objects)
     if isinstance(edits, RFModelConfig):
         fields = edits.given()
@@ -99,9 +102,12 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
         raise ConfigError(f"a clone takes one config of training_args, not a {type(training).__name__}.")
     seed = config.training["seed"]
     edited = build_run_config(fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
+    return edited, _changed(config, edited)
+
+
+def _changed(config: RunConfig, edited: RunConfig) -> dict[str, Json]:
     before, after = flatten(config.as_json()), flatten(edited.as_json())
-    changed = {key: after.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
-    return edited, changed
+    return {key: after.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
 
 
 def _fields_of(config: RunConfig, objects: Objects) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _every(value: Any) -> Iterator[Any]:
     elif isinstance(value, Mapping):
         for combination in itertools.product(*(_Again(item) for item in value.values())):
             yield dict(zip(value.keys(), combination, strict=True))
-    elif isinstance(value, list | tuple) and _has_choices(value):
+    elif isinstance(value, list | tuple) and has_choices(value):
         for combination in itertools.product(*(_Again(item) for item in value)):
             yield type(value)(combination)
     else:
@@ -217,14 +217,17 @@ def _draw(value: Any, rng: random.Random) -> Any:
         return type(value)(**_draw(value.given(), rng))
     if isinstance(value, Mapping):
         return {name: _draw(item, rng) for name, item in value.items()}
-    if isinstance(value, list | tuple) and _has_choices(value):
+    if isinstance(value, list | tuple) and has_choices(value):
         return type(value)(_draw(item, rng) for item in value)
     return value
 
 
-def _has_choices(value: Any) -> bool:
-    if isinstance(value, List | Range | ArgumentsConfig):
+def has_choices(value: Any) -> bool:
+    """Whether several concrete values may follow from one."""
+    if isinstance(value, List | Range):
         return True
+    if isinstance(value, ArgumentsConfig):
+        return has_choices(value.given())
     if isinstance(value, Mapping):
-        return any(_has_choices(item) for item in value.values())
-    return isinstance(value, list | tuple) and any(_has_choices(item) for item in value)
+        return any(has_choices(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(has_choices(item) for item in value)

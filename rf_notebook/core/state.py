@@ -89,9 +89,13 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedTurn:
-    """When a run had the device; wall times, for information only."""
+    """When a run had the device, and how far it came; wall times are for information only."""
 
+    seq: int
+    """Of its event in the log."""
     run_id: int
+    progress: Progress
+    """At its end."""
     ended_at: float
     """Seconds since 1970."""
     train_seconds: float
@@ -183,7 +187,9 @@ class ExperimentState:
                 self.advance(event)
                 self.turns.append(
                     TrainedTurn(
+                        seq=recorded.seq,
                         run_id=event.run_id,
+                        progress=event.progress,
                         ended_at=recorded.at,
                         train_seconds=event.train_seconds,
                         overhead_seconds=event.overhead_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rf_notebook.automation.callback import as_policy
 from rf_notebook.automation.policy import Clone, Decision, Policy, Resume, Stop, View
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.operations import CloneRun, Operation, ResumeRun, StopRun
@@ -13,7 +14,7 @@ from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 
 #: Makes a clone's config: the parent's config and edits become the config and what really differs.
-ApplyEdits = Callable[[RunConfig, Mapping[str, Any]], tuple[RunConfig, Mapping[str, Json]]]
+ApplyEdits = Callable[[RunConfig, Any], tuple[RunConfig, Mapping[str, Json]]]
 #: Names by which users are recorded.
 _TAKEN = ("python", "magic", "button", "replay")
 _OVER = (RunState.COMPLETED, RunState.FAILED)
@@ -22,12 +23,17 @@ _OVER = (RunState.COMPLETED, RunState.FAILED)
 class Autopilot:
     """A policy at work."""
 
-    def __init__(self, policy: Policy, apply_edits: ApplyEdits) -> None:
+    def __init__(self, policy: Any, apply_edits: ApplyEdits) -> None:
         """Ask nothing yet.
+
+        Args:
+            policy: One, or a callback in the style of RapidFire AI.
+            apply_edits: See ApplyEdits.
 
         Raises:
             ConfigError: when it is no policy.
         """
+        policy = as_policy(policy)
         name = getattr(policy, "name", None)
         if not callable(getattr(policy, "decide", None)) or not isinstance(name, str) or not 0 < len(name) <= 100:
             raise ConfigError(
@@ -35,7 +41,9 @@ class Autopilot:
             )
         if name in _TAKEN:
             raise ConfigError(f"a policy cannot be named {name!r}; that is how operations of users are recorded.")
-        self.policy = policy
+        self.policy: Policy = policy
+        self.waits_for = ""
+        """What the policy waits for, in words, as it said last."""
         self.name = name
         self._apply_edits = apply_edits
         self._seen: object = None
@@ -58,11 +66,11 @@ class Autopilot:
         Raises:
             Exception: what the policy raises, and ConfigError for what it may not ask for.
         """
-        return [
-            (self._operation(decision, state), decision.reason)
-            for decision in self.policy.decide(View(state))
-            if decision.run not in state.pinned
-        ]
+        view = View(state)
+        decided = self.policy.decide(view)
+        tell = getattr(self.policy, "waits_for", None)
+        self.waits_for = str(tell(view))[:300] if callable(tell) else ""
+        return [(self._operation(one, state), one.reason) for one in decided if one.run not in state.pinned]
 
     def _operation(self, decision: Decision, state: ExperimentState) -> Operation:
         match decision:

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 #: Every thread of ours has a name that begins so.
 THREAD_PREFIX = "rf-"
-_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub", "optuna")
 
 
 def is_our_thread() -> bool:
