@@ -44,9 +44,9 @@ def measure_halving(report: Report) -> None:
             (winner,) = (run for run in made.runs if run.state == "completed")
             config = winner.config
             found = ranking.name_of(
-                config["peft_config"]["r"],
                 config["peft_config"]["target_modules"],
                 config["training_args"]["learning_rate"],
+                config["training_args"]["per_device_train_batch_size"],
             )
             expected = min(known[seed], key=lambda name: known[seed][name])
             shares.append(_samples(made) / (len(made.runs) * ranking.ROWS))
@@ -67,7 +67,9 @@ def _space(seed: int) -> RFModelConfig:
             lora_alpha=List([8, 16, 32]),
             target_modules=List([["q_proj", "v_proj"], ["gate_proj", "up_proj", "down_proj"], "all-linear"]),
         ),
-        training_args=RFSFTConfig(learning_rate=Range(1e-5, 5e-2, log=True), seed=seed, **ranking.ARGUMENTS),
+        training_args=RFSFTConfig(
+            learning_rate=Range(1e-5, 5e-2, log=True), per_device_train_batch_size=8, seed=seed, **ranking.ARGUMENTS
+        ),
     )
 
 
@@ -115,6 +117,7 @@ def measure_schedules(report: Report) -> None:
         ends: dict[str, list[list[float]]] = {}
         for name, schedule in _SCHEDULES.items():
             arguments = {**ranking.ARGUMENTS, **schedule, "learning_rate": List(rates), "seed": seed}
+            arguments["per_device_train_batch_size"] = 8
             search = RFModelConfig(
                 model_name="bench",
                 peft_config=RFLoraConfig(r=8, lora_alpha=16, target_modules="all-linear"),

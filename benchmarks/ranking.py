@@ -23,10 +23,9 @@ from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, 
 
 ROWS = int(os.environ.get("RF_BENCH_ROWS", "512"))
 SEEDS = tuple(range(1, 1 + int(os.environ.get("RF_BENCH_SEEDS", "10"))))
-RATES, RANKS, TARGETS = [2e-4, 1e-3, 5e-3, 2e-2], [2, 16], [["q_proj", "v_proj"], "all-linear"]
+RATES, BATCHES, TARGETS = [2e-4, 7e-4, 2e-3, 5e-3], [8, 16], [["q_proj", "v_proj"], "all-linear"]
 #: As trl spells them; a constant rate, so that a run's early figures say how it will end.
 ARGUMENTS: dict[str, Any] = {
-    "per_device_train_batch_size": 8,
     "num_train_epochs": 1,
     "max_length": 128,
     "logging_steps": 4,
@@ -34,13 +33,13 @@ ARGUMENTS: dict[str, Any] = {
     "gradient_checkpointing": False,
     "bf16": False,
 }
-CONFIGS = list(itertools.product(RANKS, TARGETS, RATES))
+CONFIGS = list(itertools.product(TARGETS, RATES, BATCHES))
 
 
-def name_of(rank: int, targets: Any, rate: float) -> str:
+def name_of(targets: Any, rate: float, batch: int) -> str:
     """A config in a few words."""
     where = targets if isinstance(targets, str) else "+".join(one.removesuffix("_proj") for one in targets)
-    return f"lr={rate:g} r={rank} {where}"
+    return f"lr={rate:g} batch={batch} {where}"
 
 
 def data() -> tuple[Any, Any]:
@@ -55,15 +54,17 @@ def search(seed: int) -> RFGridSearch:
     """The same configs, in the same order, for rf_notebook."""
     config = RFModelConfig(
         model_name="bench",
-        peft_config=RFLoraConfig(r=List(RANKS), lora_alpha=16, target_modules=List(TARGETS)),
-        training_args=RFSFTConfig(learning_rate=List(RATES), seed=seed, **ARGUMENTS),
+        peft_config=RFLoraConfig(r=16, lora_alpha=16, target_modules=List(TARGETS)),
+        training_args=RFSFTConfig(
+            learning_rate=List(RATES), per_device_train_batch_size=List(BATCHES), seed=seed, **ARGUMENTS
+        ),
     )
     return RFGridSearch(config, "SFT")
 
 
 def plain_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, config: Any) -> float:
     """The loss on the held-out rows after full training in plain TRL."""
-    rank, targets, rate = config
+    targets, rate, batch = config
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=copy.deepcopy(base),
@@ -73,13 +74,14 @@ def plain_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, c
                 disable_tqdm=True,
                 save_strategy="no",
                 learning_rate=rate,
+                per_device_train_batch_size=batch,
                 seed=seed,
                 **ARGUMENTS,
             ),
             train_dataset=rows,
             eval_dataset=held_out,
             processing_class=tokenizer,
-            peft_config=LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules=targets),
+            peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=16, target_modules=targets),
         )
         quiet(trainer).train()
         return float(trainer.evaluate()["eval_loss"])
@@ -98,7 +100,14 @@ def measure(report: Report) -> None:
             report.row(f"seed {seed}, place {place}: {name}", losses[name], "eval_loss")
     for name, count in firsts.items():
         report.row(f"first: {name}", float(count), f"of {len(SEEDS)} seeds")
-    report.conditions = {"rows": ROWS, "held out": 64, "rates": RATES, "ranks": RANKS, "targets": TARGETS, **ARGUMENTS}
+    report.conditions = {
+        "rows": ROWS,
+        "held out": 64,
+        "rates": RATES,
+        "batches": BATCHES,
+        "targets": TARGETS,
+        **ARGUMENTS,
+    }
 
 
 def known_losses() -> dict[int, dict[str, float]]:

@@ -209,6 +209,7 @@ def test_the_public_names():
         "RFLoraConfig",
         "RFModelConfig",
         "RFOFTConfig",
+        "RFOptuna",
         "RFPrefixTuningConfig",
         "RFPromptEncoderConfig",
         "RFPromptTuningConfig",

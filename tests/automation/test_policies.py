@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rf_notebook.automation import (
     AsyncHalving,
     Clone,
+    Evolve,
     Halving,
     KeepPareto,
     MedianStop,
@@ -20,7 +22,9 @@ from rf_notebook.automation import (
     Stop,
     StopRules,
 )
-from rf_notebook.automation.policy import RunView, View, sureness
+from rf_notebook.automation.policy import Boundary, Obeyed, RunView, View, sureness
+from rf_notebook.automl import List, Range
+from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import ResumeRun
@@ -34,8 +38,12 @@ from tests.engine.world import World
 
 
 def apply(config, edits):
-    assert not edits
-    return config, {}
+    """Edits of the learning rate, as far as the fake's configs go."""
+    if not edits:
+        return config, {}
+    assert set(edits) == {"learning_rate"}
+    changed = {"training_args.learning_rate": edits["learning_rate"]}
+    return replace(config, training={**config.training, **edits}), changed
 
 
 def runs(count, batch_size=2):
@@ -77,8 +85,6 @@ def test_halving_stops_the_worse_half_at_each_barrier(tmp_path):
 
 
 def test_runs_of_other_methods_are_halved_apart(tmp_path):
-    from dataclasses import replace
-
     mixed = [*runs(4), *(replace(one, method="DPO") for one in runs(4))]
     world = automated(tmp_path, Halving("loss"), mixed)
     world.finish()
@@ -147,17 +153,152 @@ def test_a_clone_by_a_policy_is_an_ordinary_clone(tmp_path):
     assert (made.policy, made.what, made.run_id, made.made, made.reason) == ("once", "clone", 1, 3, "it leads.")
 
 
-def test_a_killed_experiment_goes_on_with_the_same_decisions(tmp_path):
-    whole = automated(tmp_path / "whole", Halving("loss"), runs(8))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Halving("loss"),
+        lambda: AsyncHalving("loss"),
+        lambda: MedianStop("loss"),
+        lambda: Evolve({"learning_rate": Range(0.001, 0.5)}, "loss"),
+        lambda: Pruner("loss"),
+    ],
+)
+def test_a_killed_experiment_goes_on_with_the_same_decisions(tmp_path, make):
+    whole = automated(tmp_path / "whole", make(), runs(8)[::-1])
     whole.finish()
-    world = automated(tmp_path / "killed", Halving("loss"), runs(8))
+    world = automated(tmp_path / "killed", make(), runs(8)[::-1])
     for _ in range(40):
         world.turn(2)
         world.restart()
-        world.engine.automate(Autopilot(Halving("loss"), apply))
+        world.engine.automate(Autopilot(make(), apply))
     world.finish()
+    assert decisions_of(whole.state)
     assert decisions_of(world.state) == decisions_of(whole.state)
     assert states(world) == states(whole)
+
+
+class Pruner:
+    """In RapidFire's style: prunes what is worse than the mean of what it was told so far, and replaces it twice."""
+
+    def __init__(self, metric):
+        self.metric, self.configs, self.seen, self.final = metric, {}, {}, None
+
+    def register_runs(self, run_id_to_config):
+        self.configs.update(run_id_to_config)
+
+    def on_shard_complete(self, run_id, shard_id, metrics):
+        (_, value) = metrics[self.metric][-1]
+        before = self.seen.setdefault(shard_id, [])
+        before.append(value)
+        if len(before) > 3 and value > sum(before) / len(before):
+            config = {"learning_rate": 0.3} if len(self.configs) < 10 else None
+            return RunDecision("prune", config)
+        return RunDecision("continue")
+
+    def finalize(self, final_metrics):
+        assert self.final is None
+        self.final = final_metrics
+
+
+def test_a_callback_in_the_reference_s_style_prunes_and_replaces(tmp_path):
+    callback = Pruner("loss")
+    world = automated(tmp_path, callback, runs(8)[::-1])
+    world.finish()
+    made = [one for one in decisions_of(world.state) if one.what == "clone"]
+    assert len(made) == 2
+    assert all(one.policy == "Pruner" for one in decisions_of(world.state))
+    assert made[0].reason == f"Pruner replaced run {made[0].run_id}."
+    assert world.state.record(made[0].made).config.training["learning_rate"] == 0.3
+    assert callback.configs.keys() == callback.final.keys() == world.state.runs.keys()
+    assert callback.configs[1]["training_args"]["learning_rate"] == pytest.approx(0.16)
+    assert callback.final[1]["loss"] == world.losses(1)
+
+
+def test_a_callback_with_the_newer_name_works_and_odd_answers_are_told(tmp_path):
+    class Newer:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def on_chunk_complete(self, run_id, chunk_id, metrics):
+            return self.answer if (run_id, chunk_id) == (2, 0) else RunDecision("continue")
+
+    world = automated(tmp_path / "a", Newer(RunDecision("prune")), runs(3))
+    world.finish()
+    assert states(world) == {1: "completed", 2: "stopped", 3: "completed"}
+    world = automated(tmp_path / "b", Newer("prune"), runs(3))
+    world.finish()
+    assert "on_chunk_complete gave 'prune'; give RunDecision('continue')" in notes(world)[0]
+
+
+def test_the_worst_give_way_to_changed_copies_of_the_best(tmp_path):
+    world = automated(tmp_path, Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.25), runs(8), num_chunks=8)
+    world.finish()
+    decided = decisions_of(world.state)
+    clones = [one for one in decided if one.what == "clone"]
+    assert len(clones) >= 4
+    assert clones[0].reason.startswith("generation 1: run ")
+    first = world.state.record(clones[0].made)
+    assert first.warm_start is not None
+    ratio = (
+        first.config.training["learning_rate"] / world.state.record(first.parent_id).config.training["learning_rate"]
+    )
+    assert ratio in (pytest.approx(1.25), pytest.approx(0.8))
+    view = View(world.state)
+    whole = max(run.total_samples for run in view.runs.values())
+    assert max(run.inherited + run.samples for run in view.runs.values()) < whole + view.runs[1].chunk_samples
+    for one in decided:
+        if one.what == "stop" and "among the worst" in one.reason:
+            assert view.runs[one.run_id].state == "stopped"
+
+
+def test_knobs_of_lists_go_to_neighbours():
+    policy = Evolve({"peft_config.r": List([2, 4, 8])}, "loss")
+    parent = RunView(record_of(1, [1.0], [1.0]), is_pinned=False)
+    import random
+
+    found = {policy._changed(parent, random.Random(i))["peft_config.r"] for i in range(20)}
+    assert found == {4, 8}, "r is 8, the last one"
+
+
+def test_shares_of_plans_of_different_lengths_are_compared(tmp_path):
+    short = [fake_config(learning_rate=rate, batch_size=2, epochs=1, seed=7) for rate in (0.02, 0.05)]
+    long = [fake_config(learning_rate=rate, batch_size=2, epochs=4, seed=7) for rate in (0.03, 0.04)]
+    world = automated(tmp_path, Halving("loss", compare="fraction", first=2), [*short, *long])
+    world.finish()
+    assert decisions_of(world.state)
+    for one in decisions_of(world.state):
+        run = View(world.state).runs[one.run_id]
+        at = int(one.reason.split(" after ")[1].split(" samples")[0])
+        assert at <= run.samples
+        assert at / run.total_samples in (2 / 16, 4 / 16, 8 / 16)
+
+
+def test_runs_of_each_schedule_are_halved_by_themselves(tmp_path):
+    def scheduled(name):
+        return [replace(one, training={**one.training, "lr_scheduler_type": name}) for one in runs(4)]
+
+    world = automated(tmp_path, Halving("loss", compare="schedule"), [*scheduled("cosine"), *scheduled("constant")])
+    world.finish()
+    done = [run_id for run_id, state in states(world).items() if state == "completed"]
+    assert len([run_id for run_id in done if run_id <= 4]) == len([run_id for run_id in done if run_id > 4]) == 1
+
+
+def test_halving_says_what_it_waits_for(tmp_path):
+    pilot = Autopilot(Halving("loss"), apply)
+    world = World(tmp_path, runs(4), num_chunks=8)
+    world.engine.automate(pilot)
+    world.turn(3)
+    assert pilot.waits_for == "2 of 4 go on after chunk 1; still to come there: run 3, run 4"
+    world.turn(3)
+    assert pilot.waits_for.startswith("1 of 2 go on after chunk 2")
+
+
+def test_the_history_is_in_its_order(tmp_path):
+    world = automated(tmp_path, Halving("loss"), runs(2))
+    world.finish()
+    history = View(world.state).history
+    assert history[:3] == [Boundary(1, 1, 16), Boundary(2, 1, 16), Obeyed("stop", history[2].run, None, 16, True)]
+    assert history[-1].chunks == 4
 
 
 def test_the_median_rule_leaves_the_better_half_alone(tmp_path):
@@ -248,6 +389,11 @@ def test_halving_that_wants_to_be_sure_waits(tmp_path):
         (lambda: Halving(eta=1), "eta must be a whole number of at least 2"),
         (lambda: Halving(mode="least"), "mode is 'min' or 'max'"),
         (lambda: Halving(sure=0.2), "sure must be between 0.5 and 1"),
+        (lambda: Halving(compare="steps"), "there is no such way; use 'samples', 'fraction', 'schedule'"),
+        (lambda: Evolve({}), "give a Range or a List by the name of a knob"),
+        (lambda: Evolve({"r": [1, 2]}), "give a Range or a List by the name of a knob"),
+        (lambda: Evolve({"r": List([1])}, share=0.9), "share must be above 0 and at most 0.5"),
+        (lambda: Evolve({"r": List([1])}, every=0), "every must be a whole number of at least 1"),
         (lambda: AsyncHalving(first=0), "first must be a whole number of at least 1"),
         (lambda: KeepPareto({"loss": "min"}), "give 'min' or 'max' for two metrics or more"),
         (lambda: MedianStop(after=0), "after must be a whole number of at least 1"),
@@ -275,6 +421,10 @@ POLICIES = st.sampled_from(
         lambda: AsyncHalving("loss", eta=3),
         lambda: KeepPareto({"loss": "min", "learning_rate": "max"}),
         lambda: Halving("loss", sure=0.9),
+        lambda: Halving("loss", compare="fraction"),
+        lambda: Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.5),
+        lambda: Evolve({"learning_rate": List([0.1, 0.2])}, "loss", every=2),
+        lambda: Pruner("loss"),
         lambda: StopRules("loss", patience=1, diverges=1.01, max_samples=60),
         lambda: Policies([StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]),
     ]
@@ -292,7 +442,8 @@ POLICIES = st.sampled_from(
 def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, count, pinned, batch, kills):
     with tempfile.TemporaryDirectory() as folder:
         world = automated(Path(folder), make(), runs(count, batch))
-        for run_id in pinned & set(world.state.runs):
+        pinned &= set(world.state.runs)
+        for run_id in pinned:
             world.engine.pin(run_id, True)
         for _ in range(kills):
             world.turn(3)
