@@ -129,6 +129,7 @@ class Host:
             paused=engine.paused,
             held_up=engine.held_up,
             error=None if thread.error is None else str(thread.error),
+            waits_for=engine.waits_for,
             device=device,
             memory_bytes=used,
             memory_total_bytes=total,
@@ -166,6 +167,18 @@ class Host:
     def set_paused(self, paused: bool) -> Receipt[Any]:
         """See PanelHost."""
         return self._experiment._set_paused(paused)
+
+    def undo(self, run_id: int) -> Receipt[Any]:
+        """See PanelHost."""
+        return self._experiment.undo(run_id)
+
+    def pin(self, run_id: int, pinned: bool) -> Receipt[Any]:
+        """See PanelHost."""
+        return self._experiment._pin(run_id, pinned)
+
+    def take_wheel(self) -> Receipt[Any]:
+        """See PanelHost."""
+        return self._experiment.automate(None)
 
     def export(self, run: int, path: str | Path) -> Path:
         """See PanelHost."""

@@ -289,6 +289,32 @@ def decisions_of(state: ExperimentState) -> list[PolicyDecision]:
     return decisions
 
 
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What policies spared, against training every run to the end of its plan."""
+
+    samples: int
+    seconds: float
+    """Of the device, at the pace at which each of the runs trained."""
+    of_samples: int
+    """That all runs would have trained in full."""
+
+
+def savings_of(state: ExperimentState) -> Savings:
+    """Of the runs that a policy stopped and that still stand still."""
+    records = [record for record in list(state.runs.values()) if record.state is not RunState.DELETED]
+    known = max((record.progress.total_samples for record in records), default=0)
+    stopped = {one.run_id for one in decisions_of(state) if one.what == "stop"}
+    samples, seconds = 0, 0.0
+    for record in records:
+        if record.state is RunState.STOPPED and record.run_id in stopped:
+            left = (record.progress.total_samples or known) - record.progress.samples
+            spent = record.train_seconds + record.overhead_seconds
+            samples += left
+            seconds += left * spent / record.progress.samples if record.progress.samples else 0.0
+    return Savings(samples, seconds, sum(record.progress.total_samples or known for record in records))
+
+
 def _shown(value: Json) -> Json:
     if isinstance(value, dict) and "$secret" in value:
         return REDACTED

@@ -252,6 +252,11 @@ class Engine:
         if name != self.state.policy:
             self.commit([PolicyChanged(name=name)])
 
+    @property
+    def waits_for(self) -> str:
+        """What the policy at work waits for, in words; "" when none is, or it does not say."""
+        return "" if self._autopilot is None else self._autopilot.waits_for
+
     def pin(self, run_id: int, pinned: bool) -> None:
         """Let policies leave a run alone, or no longer; called between two steps."""
         self.commit([RunPinned(run_id=self.state.record(run_id).run_id, pinned=pinned)])

@@ -14,7 +14,7 @@ from typing import Any
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, StateChanged
+from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, RunPinned, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.values import Json
@@ -167,6 +167,23 @@ class FakeHost:
     def set_paused(self, paused: bool) -> Receipt[Any]:
         """See PanelHost."""
         self.asked.append(("pause", paused))
+        return _done([])
+
+    def undo(self, run_id: int) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append(("undo", run_id))
+        return _done([run_id])
+
+    def pin(self, run_id: int, pinned: bool) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append(("pin", run_id, pinned))
+        event = RunPinned(run_id=run_id, pinned=pinned)
+        self.panel_state.apply(Recorded(seq=self.panel_state.last_seq + 1, at=time.time(), event=event))
+        return _done([])
+
+    def take_wheel(self) -> Receipt[Any]:
+        """See PanelHost."""
+        self.asked.append(("take wheel",))
         return _done([])
 
     def also_saved(self) -> Mapping[str, Json]:

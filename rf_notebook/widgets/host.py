@@ -28,6 +28,8 @@ class HostStatus:
     held_up: str | None = None
     error: str | None = None
     """Why the engine ended by itself."""
+    waits_for: str = ""
+    """What the policy at work waits for, in words."""
     device: str = "CPU"
     memory_bytes: int | None = None
     memory_total_bytes: int | None = None
@@ -72,6 +74,15 @@ class PanelHost(Protocol):
 
     def set_paused(self, paused: bool) -> Receipt[Any]:
         """Pause or go on."""
+
+    def undo(self, run_id: int) -> Receipt[Any]:
+        """Take back what a policy did last to a run. Raises RFNotebookError when none did anything."""
+
+    def pin(self, run_id: int, pinned: bool) -> Receipt[Any]:
+        """Let policies leave a run alone, or no longer."""
+
+    def take_wheel(self) -> Receipt[Any]:
+        """Let no policy decide any more."""
 
     def export(self, run: int, path: str | Path) -> Path:
         """Write a run's adapter; takes a while."""

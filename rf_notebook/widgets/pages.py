@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.run import READY, Generation, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.runs import etas
+from rf_notebook.runs import PolicyDecision, decisions_of, etas, savings_of
 from rf_notebook.widgets.curves import operation_words
 from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.host import HostStatus, Refusal
@@ -19,6 +19,7 @@ from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, 
 
 _MOST_MESSAGES = 200
 _MOST_TURNS = 400
+_MOST_DECISIONS = 200
 _SENTENCE = 400
 
 
@@ -256,6 +257,86 @@ def samples(state: ExperimentState, selected: Collection[int]) -> Node:
 def _written(generation: Generation) -> Node:
     rewards = ", ".join(f"{name} {value:.3g}" for name, value in generation.rewards.items())
     return element("p", generation.text, element("span", f" {rewards}", class_="rf-dim") if rewards else None)
+
+
+# ---- automation
+
+
+def automation(state: ExperimentState, status: HostStatus) -> Node:
+    """The policy at work and what it waits for, what it spared, what it did and why; undo and pin."""
+    decided = decisions_of(state)
+    parts: list[Node] = [_policy_line(state, status)]
+    if decided:
+        parts.append(_savings_line(state))
+    alive = [r for r in list(state.runs.values()) if r.state in READY or r.run_id in state.pinned]
+    if alive and (state.policy or state.pinned):
+        parts.append(element("p", "Pinned runs are left alone: ", *(_pin(r.run_id, state) for r in alive)))
+    if decided:
+        newest = {run_id: place for place, one in enumerate(decided) for run_id in (one.run_id, one.made) if run_id}
+        rows = [_decision(place, one, state, newest) for place, one in enumerate(decided)][::-1]
+        heads = [element("th", words, scope="col") for words in ("decision", "after", "why", "")]
+        parts.append(
+            element("table", element("thead", element("tr", *heads)), element("tbody", *rows[:_MOST_DECISIONS]))
+        )
+    return element("div", *parts, class_="rf-automation")
+
+
+def _policy_line(state: ExperimentState, status: HostStatus) -> Node:
+    if state.policy is None:
+        words = "No policy decides. Give run_fit policy=Halving(), or run %rapidfire automate halving."
+        return element("p", words, class_="rf-dim")
+    waits = f", which waits for {shortened(status.waits_for, _SENTENCE)}" if status.waits_for and status.open else ""
+    wheel = element("button", "Take the wheel", class_="rf-link", data_action="wheel") if status.open else None
+    return element(
+        "p",
+        element("span", "● ", class_="rf-running"),
+        element("b", shortened(state.policy, 100)),
+        f" decides at chunk boundaries{waits}. ",
+        wheel,
+    )
+
+
+def _savings_line(state: ExperimentState) -> Node:
+    saved = savings_of(state)
+    share = saved.samples / saved.of_samples if saved.of_samples else 0.0
+    return element(
+        "p",
+        "Spared so far: ",
+        element("b", f"{saved.samples:,} samples"),
+        f" ({share:.0%} of training every run in full) and about ",
+        element("b", f"{saved.seconds / 60:.1f} device-minutes"),
+        ".",
+    )
+
+
+def _pin(run_id: int, state: ExperimentState) -> Node:
+    pinned = run_id in state.pinned
+    return element(
+        "button",
+        dot(run_id),
+        f"{'unpin' if pinned else 'pin'} run {run_id}",
+        class_="rf-link",
+        data_action=f"{'unpin' if pinned else 'pin'} {run_id}",
+    )
+
+
+def _decision(place: int, one: PolicyDecision, state: ExperimentState, newest: Mapping[int, int]) -> Node:
+    about = one.made or one.run_id
+    record = state.runs.get(about)
+    words = f"{one.what} run {one.run_id}" + (f" → run {one.made}" if one.made else "")
+    undoable = record is not None and newest.get(about) == place
+    if undoable and record is not None:
+        undoable = record.state is RunState.STOPPED if one.what == "stop" else record.state in READY
+    undo = element("button", "Undo", class_="rf-link", data_action=f"undo {about}") if undoable else None
+    return element(
+        "tr",
+        element("td", dot(about), words),
+        element("td", f"{one.samples:,} samples"),
+        element(
+            "td", element("span", f"{shortened(one.policy, 60)}: ", class_="rf-dim"), shortened(one.reason, _SENTENCE)
+        ),
+        element("td", undo),
+    )
 
 
 # ---- messages and the log

@@ -42,7 +42,7 @@ from rf_notebook.widgets.runs_view import RunsView, filtered, runs_view, sorted_
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import shortened
 
-PAGES = ("Curves", "Compare", "Lineage", "Schedule", "Samples", "Log", "Messages")
+PAGES = ("Curves", "Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages")
 _SENTENCE = 500
 
 
@@ -261,6 +261,8 @@ class Panel:
                 self.compare.show(view, selected)
             case "Lineage":
                 self.documents["Lineage"].show(pages.lineage(state, view.metric, view))
+            case "Automation":
+                self.documents["Automation"].show(pages.automation(state, self._host.panel_status()))
             case "Schedule":
                 self.documents["Schedule"].show(pages.schedule(state))
             case "Samples":
@@ -288,8 +290,10 @@ class Panel:
         self.table.selected = sorted(chosen)
 
     def _act(self, action: str) -> None:
-        """An action of a document: "select 3", "clone 3"."""
+        """An action of a document: "select 3", "clone 3", "undo 3", "pin 3", "unpin 3", "wheel"."""
         verb, _, number = action.partition(" ")
+        if action == "wheel":
+            self._ask_host("take the wheel", self._host.take_wheel)
         if not number.isdigit() or int(number) not in self._host.panel_state.runs:
             return
         if verb == "select":
@@ -297,6 +301,16 @@ class Panel:
         elif verb == "clone":
             self.table.selected = [int(number)]
             self._clicked("clone")
+        elif verb == "undo":
+            self._ask_host(f"undo run {number}", lambda: self._host.undo(int(number)))
+        elif verb in ("pin", "unpin"):
+            self._ask_host(f"{verb} run {number}", lambda: self._host.pin(int(number), verb == "pin"))
+
+    def _ask_host(self, words: str, ask: Callable[[], Receipt[Any]]) -> None:
+        try:
+            self._follow(ask(), words)
+        except RFNotebookError as error:
+            self._refuse(str(error))
 
     def _clicked(self, verb: str) -> None:
         with self._lock:
@@ -327,12 +341,7 @@ class Panel:
                 self.clone_form.open(chosen[0], warm=verb == "warm start")
 
     def _operate(self, verb: str, run_ids: list[int]) -> None:
-        try:
-            receipt = self._host.operate(verb, run_ids, "button")
-        except RFNotebookError as error:
-            self._refuse(str(error))
-            return
-        self._follow(receipt, verb)
+        self._ask_host(verb, lambda: self._host.operate(verb, run_ids, "button"))
 
     def _export(self, run_id: int, path: str) -> None:
         """In a thread of its own: writing takes a while."""
@@ -349,10 +358,7 @@ class Panel:
 
     def _toggle_pause(self) -> None:
         paused = self._host.panel_status().paused
-        try:
-            self._follow(self._host.set_paused(not paused), "resume all" if paused else "pause all")
-        except RFNotebookError as error:
-            self._refuse(str(error))
+        self._ask_host("resume all" if paused else "pause all", lambda: self._host.set_paused(not paused))
 
     def _ask_end(self) -> None:
         self.question.ask(

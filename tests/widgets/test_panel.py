@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rf_notebook.core.events import Recorded, RunFailed
-from rf_notebook.core.run import Failure
+from rf_notebook.core.errors import IllegalOperation
+from rf_notebook.core.events import OperationObeyed, PolicyChanged, Recorded, RunAdded, RunFailed, StateChanged
+from rf_notebook.core.operations import CloneRun, StopRun
+from rf_notebook.core.run import Failure, RunState
+from rf_notebook.runs import savings_of
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points
 from rf_notebook.widgets.document import text_of
+from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.panel import PAGES, Panel
 from rf_notebook.widgets.pump import Pump
 from tests.widgets.hostile import hostile_state
@@ -152,3 +156,58 @@ def test_a_zoom_is_fetched_in_detail_and_another_axis_leaves_it():
     panel.curves.x_axis.widget.value = "step"
     assert panel.curves.chart.zoom == []
     assert "range" not in panel.curves.chart.frame["layout"]["xaxis"]
+
+
+def automated():
+    """Two runs of four stopped by a policy, one of them cloned."""
+    state = many_runs(4, 50)
+    events = [PolicyChanged(name="halving")]
+    for run_id, what in ((1, StopRun), (2, StopRun)):
+        events.append(obeyed(state, what(run_id=run_id), f"run {run_id} is <b>weak</b>"))
+        events.append(StateChanged(run_id=run_id, state=RunState.STOPPED))
+    config = state.record(3).config
+    events.append(obeyed(state, CloneRun(run_id=3, config=config, edits={}), "run 3 leads"))
+    events.append(RunAdded(run_id=5, config=config, parent_id=3))
+    for event in events:
+        state.apply(Recorded(seq=state.last_seq + 1, at=0.0, event=event))
+    return state
+
+
+def obeyed(state, operation, reason):
+    record = state.record(operation.run_id)
+    return OperationObeyed(
+        operation=operation, steps=record.progress.steps, samples=record.progress.samples, origin="halving",
+        run_state=record.state, reason=reason,
+    )  # fmt: skip
+
+
+def test_the_automation_page_tells_who_decides_what_was_spared_and_why():
+    status = HostStatus(open=True, waits_for="chunk 4 of run 3")
+    panel = Panel(FakeHost(automated(), status=status))
+    panel.tabs["Automation"].click()
+    text = text_of(panel.documents["Automation"].root)
+    assert "halving" in text
+    assert "waits for chunk 4 of run 3" in text
+    assert "run 1 is <b>weak</b>" in text, "text stays text"
+    saved = savings_of(panel._host.panel_state)
+    assert saved.samples > 0
+    assert saved.seconds > 0
+    assert f"{saved.samples:,} samples" in text
+    assert text.count("Undo") == 3
+    assert "pin run 3" in text
+
+
+def test_undo_pin_and_taking_the_wheel_by_click():
+    panel = Panel(FakeHost(automated()))
+    panel.tabs["Automation"].click()
+    for action in ("undo 2", "pin 3", "unpin 3", "wheel", "undo 99", "pin x"):
+        panel._act(action)
+    assert panel._host.asked == [("undo", 2), ("pin", 3, True), ("pin", 3, False), ("take wheel",)]
+    panel._host.undo = lambda run_id: (_ for _ in ()).throw(IllegalOperation("no policy did anything to it."))
+    panel._act("undo 3")
+    assert "no policy did anything to it." in text_of(panel.toast.root)
+
+
+def test_without_a_policy_the_page_says_how_to_get_one(panel):
+    panel.tabs["Automation"].click()
+    assert "%rapidfire automate halving" in text_of(panel.documents["Automation"].root)
