@@ -40,7 +40,7 @@ _HELP = {
     "delete": "remove runs, their memory and their checkpoints",
     "clone": "a new run: a run's config with edits; several values make several clones",
     "retry": "a run that ran out of memory once more, with half its batch and twice its accumulation",
-    "automate": "let a policy decide at chunk boundaries: halving, median, rules, a variable; off takes the wheel back",
+    "automate": "let a policy decide at chunk boundaries: halving, async, median, rules, a variable; off takes the wheel back",
     "pin": "policies leave runs alone",
     "unpin": "the inverse of pin",
     "undo": "take back what a policy did last to a run",
@@ -215,11 +215,11 @@ class RapidFireMagics(Magics):
         self._experiment.automate(self._policy(given.policy, given.settings)).result(_PATIENCE_SECONDS)
 
     def _policy(self, word: str, settings: Sequence[str]) -> Any:
-        from rf_notebook.automation import Halving, MedianStop, StopRules
+        from rf_notebook.automation import AsyncHalving, Halving, MedianStop, StopRules
 
         if word == "off":
             return None
-        built_in = {"halving": Halving, "median": MedianStop, "rules": StopRules}
+        built_in = {"halving": Halving, "async": AsyncHalving, "median": MedianStop, "rules": StopRules}
         if word not in built_in:
             if settings:
                 raise ConfigError(
@@ -374,7 +374,7 @@ class RapidFireMagics(Magics):
         if command == "help":
             offered = list(_HELP)
         elif command == "automate" and len(words) == 1:
-            offered = ["halving", "median", "rules", "off"]
+            offered = ["halving", "async", "median", "rules", "off"]
         elif command == "open":
             offered = recorded_experiments()
         elif command == "run" and len(words) >= 2:
@@ -506,7 +506,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add("retry", run)
     add(
         "automate",
-        (("policy",), {"metavar": "POLICY", "help": "halving, median, rules, off, or a variable that holds a policy"}),
+        (
+            ("policy",),
+            {"metavar": "POLICY", "help": "halving, async, median, rules, off, or a variable that holds a policy"},
+        ),
         (("settings",), {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"}),
     )
     add("pin", runs)

@@ -7,9 +7,11 @@ from IPython.core.error import UsageError
 
 from rf_notebook import ConfigError, Experiment, IllegalOperation
 from rf_notebook.automation import Halving, Stop
-from rf_notebook.automl import List
+from rf_notebook.automl import List, Range, RFOptuna
+from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.shared import SharedExperiment
-from tests.experiment_world import fit, grid
+from rf_notebook.testing.tiny import create_tiny, prompt_rows
+from tests.experiment_world import fit, grid, model
 from tests.test_experiment import until
 from tests.test_magic import say, shell  # noqa: F401 - a fixture
 
@@ -78,6 +80,71 @@ def test_the_user_has_the_last_word(new):
     assert [str(run.state) for run in experiment.runs][2:] == ["completed", "completed"]
     assert str(experiment.run(1).state) == "completed"
     assert set(experiment.decisions.run_id) <= {1, 2}
+
+
+def searched(**more):
+    config = model(
+        lora={"r": List([2, 4, 8]), "target_modules": List([["q_proj", "v_proj"], "all-linear"])},
+        learning_rate=Range(1e-5, 1e-2, log=True),
+    )
+    return RFOptuna(config, "SFT", **{"n_initial": 4, "budget": 8, **more})
+
+
+def test_optuna_s_search_trains_is_stored_replays_and_is_the_same_when_the_cells_run_again(new, tmp_path):
+    import optuna
+
+    with pytest.raises(ConfigError, match="objective is 'eval_loss' but run_fit has no eval_dataset"):
+        new("refused").run_fit(searched(), create_tiny, prompt_rows(24, 1), num_chunks=3)
+    search = searched()
+    experiment = fit(new(), search)
+    experiment.wait()
+    assert fit(experiment, searched()) is experiment, "run again while it trains"
+    experiment.wait()
+    experiment.end()
+    assert len(experiment.runs) == 8
+    decisions = experiment.decisions
+    assert decisions.policy.unique().tolist() == ["optuna"]
+    assert decisions.what.tolist().count("clone") == 4
+    stored = optuna.load_study(study_name="first", storage=f"sqlite:///{experiment.folder / 'optuna.db'}")
+    assert len(stored.trials) == 8
+    assert stored.best_trial.user_attrs["run"] == experiment.best("eval_loss", among=[
+        run for run in experiment.runs if run.state == "completed"
+    ]).id  # fmt: skip
+    assert search.study.best_value == stored.best_value
+
+    again = Experiment("first", experiment_path=tmp_path)
+    fit(again, searched())
+    again.wait()
+    assert len(again.runs) == 8, "the budget is used up"
+
+    broken_off = fit(new("second"), searched())
+    until(lambda: len(broken_off.decisions) > 2)
+    broken_off.cancel_current()
+    fit(broken_off, searched()).wait()
+    assert broken_off.decisions.equals(decisions)
+    broken_off.end()
+
+    replayed = again.replay("again")
+    replayed.wait()
+    assert "is equal: 8 runs" in replayed.messages[-1]
+    assert replayed.decisions.equals(decisions)
+    replayed.end()
+    again.end()
+
+
+def test_a_policy_and_a_search_decide_together_and_a_callback_is_a_policy(new):
+    class Callback:
+        def register_runs(self, run_id_to_config):
+            self.known = run_id_to_config
+
+        def on_shard_complete(self, run_id, shard_id, metrics):
+            return RunDecision("prune" if (run_id, shard_id) == (1, 0) else "continue")
+
+    experiment = fit(new(), searched(n_initial=2, budget=2, pruner=None), policy=Callback())
+    experiment.wait()
+    assert [str(run.state) for run in experiment.runs] == ["stopped", "completed"]
+    assert experiment.decisions.policy.tolist() == ["Callback + optuna"]
+    experiment.end()
 
 
 def test_by_lines(shell):  # noqa: F811

@@ -34,7 +34,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
 
 
 @pytest.mark.parametrize(
-    "cells", [reference_style.SFT, reference_style.DPO, reference_style.GRPO], ids=["SFT", "DPO", "GRPO"]
+    "cells",
+    [reference_style.SFT, reference_style.DPO, reference_style.GRPO, reference_style.OPTUNA],
+    ids=["SFT", "DPO", "GRPO", "OPTUNA"],
 )
 def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path, cells):
     from rf_notebook import demo

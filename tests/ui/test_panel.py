@@ -98,7 +98,7 @@ def test_clicks_change_the_experiment_and_curves_grow(notebook, screenshot):
     assert points_drawn(opened) > before > 0
     do_everything(opened)
     screenshot("2-after-clicks")
-    for name in ("Compare", "Lineage", "Schedule", "Samples", "Log", "Messages"):
+    for name in ("Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages"):
         opened.panel.locator(".rf-tabs button", has_text=name).click()
         opened.wait_python(f"experiment.panel().panel.page == {name!r}")
         opened.page.wait_for_timeout(900)

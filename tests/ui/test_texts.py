@@ -55,7 +55,7 @@ def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
     opened.run_cell(1)
     opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
     panel = opened.panel
-    for name in ("Compare", "Lineage", "Schedule", "Samples", "Log", "Messages", "Curves"):
+    for name in ("Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages", "Curves"):
         panel.locator(".rf-tabs button", has_text=name).click()
         opened.page.wait_for_timeout(700)
         screenshot(f"14-hostile-{name.lower()}")
