@@ -21,7 +21,7 @@ from benchmarks.report import RESULTS, Report
 from rf_notebook import demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 
-ROWS = int(os.environ.get("RF_BENCH_ROWS", "512"))
+ROWS = int(os.environ.get("RF_BENCH_ROWS", "256"))
 SEEDS = tuple(range(1, 1 + int(os.environ.get("RF_BENCH_SEEDS", "10"))))
 RATES, BATCHES, TARGETS = [2e-4, 7e-4, 2e-3, 5e-3], [8, 16], [["q_proj", "v_proj"], "all-linear"]
 #: As trl spells them; a constant rate, so that a run's early figures say how it will end.
@@ -46,7 +46,7 @@ def data() -> tuple[Any, Any]:
     """Rows to train on and held-out rows, formatted."""
     columns = ["instruction", "response", "intent"]
     rows = demo.train_dataset(ROWS).map(demo.format_row, remove_columns=columns)
-    held_out = demo.eval_dataset(64).map(demo.format_row, remove_columns=columns)
+    held_out = demo.eval_dataset(32).map(demo.format_row, remove_columns=columns)
     return rows, held_out
 
 
@@ -102,7 +102,7 @@ def measure(report: Report) -> None:
         report.row(f"first: {name}", float(count), f"of {len(SEEDS)} seeds")
     report.conditions = {
         "rows": ROWS,
-        "held out": 64,
+        "held out": 32,
         "rates": RATES,
         "batches": BATCHES,
         "targets": TARGETS,

@@ -8,7 +8,7 @@ training_args:
   learning_rate: {range: [1e-5, 1e-3], log: true}  # for search: random
   per_device_train_batch_size: 4
 trainer_type: SFT
-search: {random: 8, seed: 42}           # a grid when omitted
+search: {random: 8, seed: 42}           # a grid when omitted; {optuna: 40, n_initial: 8} tries 40 that Optuna suggests
 formatting_func: my_format              # the name of a variable of the notebook
 train_dataset: train
 num_chunks: 8
@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
+from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch, Search
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean, unknown_argument
@@ -35,6 +36,8 @@ _VARIABLES = ("formatting_func", "compute_metrics", "reward_funcs")
 RUN_VARIABLES = ("create_model_fn", "train_dataset", "eval_dataset")
 RUN_VALUES = ("num_chunks", "num_shards", "seed", "data_seed", "execution", "keep", "fail_on_nan", "sample_prompts")
 _OWN = ("trainer_type", "search")
+#: Arguments of RFOptuna beside its budget.
+_OPTUNA = ("n_initial", "objective", "sampler", "pruner", "seed", "granularity")
 _MOST_CHARACTERS = 100_000
 
 
@@ -168,7 +171,12 @@ def _search(given: Any, config: RFModelConfig, trainer_type: str) -> Search:
         return RFGridSearch(config, trainer_type)
     if isinstance(given, dict) and "random" in given and set(given) <= {"random", "seed"}:
         return RFRandomSearch(config, trainer_type, num_runs=given["random"], seed=given.get("seed", 42))
-    raise ConfigError(f"search: {given!r:.60} does not exist; write 'search: grid' or 'search: {{random: 8}}'.")
+    if isinstance(given, dict) and "optuna" in given and set(given) <= {"optuna", *_OPTUNA}:
+        more = {key: value for key, value in given.items() if key != "optuna"}
+        return RFOptuna(config, trainer_type, budget=given["optuna"], **more)
+    raise ConfigError(
+        f"search: {given!r:.60} does not exist; write 'search: grid', 'search: {{random: 8}}' or 'search: {{optuna: 40}}'."
+    )
 
 
 def _variable(key: str, name: Any, variables: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_notebook.automl import List, Range, RFGridSearch, RFRandomSearch
+from rf_notebook.automl import List, Range, RFGridSearch, RFOptuna, RFRandomSearch
 from rf_notebook.automl.yaml_grid import parse_grid
 from rf_notebook.core.errors import ConfigError
 
@@ -88,3 +88,12 @@ def test_any_text_is_a_grid_or_one_sentence(text):
         parse_grid(text, VARIABLES)
     except ConfigError:
         return
+
+
+def test_a_search_that_learns():
+    text = GRID + "search: {optuna: 12, n_initial: 3, objective: 'minimize:loss', seed: 7}\n"
+    search = parse_grid(text, VARIABLES).search
+    assert isinstance(search, RFOptuna)
+    assert (search.budget, search.n_initial, search.objectives, search.seed) == (12, 3, [("loss", "minimize")], 7)
+    with pytest.raises(ConfigError, match="search: .* does not exist; write .*optuna"):
+        parse_grid(GRID + "search: {optuna: 12, runs: 3}\n", VARIABLES)
