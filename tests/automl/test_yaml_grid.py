@@ -95,5 +95,5 @@ def test_a_search_that_learns():
     search = parse_grid(text, VARIABLES).search
     assert isinstance(search, RFOptuna)
     assert (search.budget, search.n_initial, search.objectives, search.seed) == (12, 3, [("loss", "minimize")], 7)
-    with pytest.raises(ConfigError, match="search: .* does not exist; write .*optuna"):
+    with pytest.raises(ConfigError, match=r"search: .* does not exist; write .*optuna"):
         parse_grid(GRID + "search: {optuna: 12, runs: 3}\n", VARIABLES)
