@@ -270,7 +270,8 @@ def automation(state: ExperimentState, status: HostStatus) -> Node:
         parts.append(_savings_line(state))
     alive = [r for r in list(state.runs.values()) if r.state in READY or r.run_id in state.pinned]
     if alive and (state.policy or state.pinned):
-        parts.append(element("p", "Pinned runs are left alone: ", *(_pin(r.run_id, state) for r in alive)))
+        pins = [node for record in alive for node in (_pin(record.run_id, state), "  ")]
+        parts.append(element("p", "Pinned runs are left alone:  ", *pins))
     if decided:
         newest = {run_id: place for place, one in enumerate(decided) for run_id in (one.run_id, one.made) if run_id}
         rows = [_decision(place, one, state, newest) for place, one in enumerate(decided)][::-1]
@@ -285,7 +286,7 @@ def _policy_line(state: ExperimentState, status: HostStatus) -> Node:
     if state.policy is None:
         words = "No policy decides. Give run_fit policy=Halving(), or run %rapidfire automate halving."
         return element("p", words, class_="rf-dim")
-    waits = f", which waits for {shortened(status.waits_for, _SENTENCE)}" if status.waits_for and status.open else ""
+    waits = f"; it waits for {shortened(status.waits_for, _SENTENCE)}" if status.waits_for and status.open else ""
     wheel = element("button", "Take the wheel", class_="rf-link", data_action="wheel") if status.open else None
     return element(
         "p",

@@ -108,6 +108,7 @@ def test_trials_are_the_configs_of_their_runs(tmp_path):
         {"sampler": optuna.samplers.NSGAIISampler(seed=3, population_size=4)},
         {"pruner": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)},
         {"pruner": optuna.pruners.PercentilePruner(50.0, n_startup_trials=2)},
+        {"pruner": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=4, reduction_factor=2)},
         {"pruner": None},
         {"objective": "minimize:loss, minimize:loss"},
         {"granularity": "epoch"},
