@@ -345,28 +345,22 @@ def measure_exactness(report: Report) -> None:
     """How far runs end from plain TRL in joint steps, and how far a changed batch shape alone takes them.
 
     A joint step changes the shape of every matrix product, and with it the kernels and the order of their sums. So do
-    three changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
-    step has, a batch that is done in micro-steps of one row, and a batch that is laid out as one long row. "Whole sums":
-    without torch's permission to add up parts of a product in 16 bits. RF_BENCH_ONLY measures cases that begin so.
+    four changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
+    step has, a batch that is done in micro-steps of one row, a batch that is laid out as one long row, and a batch as
+    large as the joint step's, in which each row is repeated. Rows come in their order.
+    RF_BENCH_ONLY measures cases that begin so.
     """
     base = llama().float() if ON_GPU else llama()
     length = 256 if ON_GPU else 64
     small, large = Shape(4, 2, length), Shape(4, 8, length)
     only = os.environ.get("RF_BENCH_ONLY", "")
     in_float32: list[list[float]] = []
-    for dtype, shape, whole_sums in [
-        ("float32", small, False),
-        ("bfloat16", small, False),
-        ("bfloat16", small, True),
-        ("bfloat16", large, False),
-    ]:
-        case = f"{dtype}, {shape}" + (", whole sums" if whole_sums else "")
+    for dtype, shape in [("float32", small), ("bfloat16", small), ("bfloat16", large)]:
+        case = f"{dtype}, {shape}"
         if not case.startswith(only):
             continue
         base = base.to(getattr(torch, dtype))
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = not whole_sums
         plain, ends = _ends(base, shape, dtype)
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
         if dtype == "float32":
             in_float32 = plain[0]  # of the same weights, which are numbers of bfloat16
         elif shape == small and in_float32:
@@ -404,12 +398,21 @@ def _ends(base: Any, shape: Shape, dtype: str) -> tuple[_End, dict[str, _End]]:
         },
         "the rows of its batch in one row": {"padding_free": True, "max_length": None},
     }
-    mixed = {"bf16": dtype == "bfloat16"}
+    mixed = {"bf16": dtype == "bfloat16", "train_sampling_strategy": "sequential"}
     plain = _end(base, rows, shape, Execution.EXACT, **mixed)
     ends = {"in joint steps": _end(base, rows, shape, Execution.FUSED, **mixed)}
     for what, more in changed.items():
         ends[f"in turns, {what}"] = _end(base, rows, shape, Execution.EXACT, **mixed, **more)
+    as_large = {"per_device_train_batch_size": shape.batch * shape.configs}
+    repeated = _end(base, _repeated(rows, shape), shape, Execution.EXACT, **mixed, **as_large)
+    ends["in turns, each row repeated in a batch as large as a joint step"] = repeated
     return plain, ends
+
+
+def _repeated(rows: datasets.Dataset, shape: Shape) -> datasets.Dataset:
+    """Each batch so many times in succession that it has as many rows as a joint step has: the mean is the same."""
+    batches = [range(start, min(start + shape.batch, len(rows))) for start in range(0, len(rows), shape.batch)]
+    return rows.select([place for batch in batches for _ in range(shape.configs) for place in batch])
 
 
 def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float]:

@@ -66,7 +66,7 @@ class Halving:
         for runs in self._apart(view):
             for stays, barrier, live in self._rungs(runs):
                 late = [run.id for run in live if self._chunks(run, runs) < barrier]
-                words = f"{stays} of {len(live)} go on after chunk {barrier}"
+                words = f"chunk {barrier}, after which {stays} of {len(live)} go on"
                 return f"{words}; still to come there: {', '.join(f'run {i}' for i in late)}" if late else words
         return "nothing more; those that are left go on to their end"
 

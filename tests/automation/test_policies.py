@@ -288,9 +288,9 @@ def test_halving_says_what_it_waits_for(tmp_path):
     world = World(tmp_path, runs(4), num_chunks=8)
     world.engine.automate(pilot)
     world.turn(3)
-    assert pilot.waits_for == "2 of 4 go on after chunk 1; still to come there: run 3, run 4"
+    assert pilot.waits_for == "chunk 1, after which 2 of 4 go on; still to come there: run 3, run 4"
     world.turn(3)
-    assert pilot.waits_for.startswith("1 of 2 go on after chunk 2")
+    assert pilot.waits_for.startswith("chunk 2, after which 1 of 2 go on")
 
 
 def test_the_history_is_in_its_order(tmp_path):
