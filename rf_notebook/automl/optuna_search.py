@@ -132,13 +132,16 @@ class RFOptuna(Search):
 
     def new_study(self) -> optuna.Study:
         """An empty one in memory."""
+        return self._empty_study(self.make_sampler())
+
+    def _empty_study(self, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
         optuna = _optuna()
         storage = optuna.storages.InMemoryStorage()
         directions = [optuna.study.StudyDirection[direction.upper()] for _, direction in self.objectives]
         pruner = optuna.pruners.NopPruner() if isinstance(self.pruner, str | None) else copy.deepcopy(self.pruner)
         with _silent("optuna.storages._in_memory"):
             storage.create_new_study(directions, "search")
-            return optuna.Study("search", storage, sampler=self.make_sampler(), pruner=pruner)
+            return optuna.Study("search", storage, sampler=sampler, pruner=pruner)
 
     def make_sampler(self) -> optuna.samplers.BaseSampler:
         """A sampler that has suggested nothing yet.
@@ -172,12 +175,38 @@ class RFOptuna(Search):
         """
         optuna = _optuna()
         for _ in range(_ATTEMPTS):
-            trial = study.ask()
+            trial = self._ask(study)
             config = self.config_of(_Suggested(trial), objects, seed=seed, data_seed=data_seed)
             if config.digest() not in seen:
                 return trial, config
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return None
+
+    def _ask(self, study: optuna.Study) -> optuna.trial.Trial:
+        """The next trial. TPE also learns from runs that still train.
+
+        Optuna's own TPE looks at trials that ended. Here nearly all that is known is about runs that still train, and
+        those are the good ones; so it is shown them as trials that were pruned where they stand.
+        """
+        optuna = _optuna()
+        if not isinstance(study.sampler, optuna.samplers.TPESampler) or len(self.objectives) > 1:
+            return study.ask()
+        states = optuna.trial.TrialState
+        shown = self._empty_study(study.sampler)
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state is states.RUNNING and trial.intermediate_values:
+                trial = optuna.trial.create_trial(
+                    state=states.PRUNED,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    intermediate_values=trial.intermediate_values,
+                )
+            if trial.state in (states.COMPLETE, states.PRUNED):
+                shown.add_trial(trial)
+        suggested = shown.ask()
+        self.fields_of(_Suggested(suggested))
+        study.enqueue_trial(suggested.params)
+        return study.ask()
 
     def enqueue(
         self, study: optuna.Study, config: RunConfig, objects: Objects, *, seed: int, data_seed: int | None
