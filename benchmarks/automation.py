@@ -59,6 +59,10 @@ def measure_halving(report: Report) -> None:
     report.conditions = {"rows": ranking.ROWS, "chunks": CHUNKS, "policy": "Halving()", **ranking.ARGUMENTS}
 
 
+#: trl's default schedule.
+_DECAYING = {**ranking.ARGUMENTS, "lr_scheduler_type": "linear"}
+
+
 def _space(seed: int) -> RFModelConfig:
     return RFModelConfig(
         model_name="bench",
@@ -68,7 +72,7 @@ def _space(seed: int) -> RFModelConfig:
             target_modules=List([["q_proj", "v_proj"], ["gate_proj", "up_proj", "down_proj"], "all-linear"]),
         ),
         training_args=RFSFTConfig(
-            learning_rate=Range(1e-5, 5e-2, log=True), per_device_train_batch_size=8, seed=seed, **ranking.ARGUMENTS
+            learning_rate=Range(1e-5, 5e-2, log=True), per_device_train_batch_size=8, seed=seed, **_DECAYING
         ),
     )
 
@@ -97,7 +101,7 @@ def measure_optuna(report: Report) -> None:
             report.row(f"seed {seed}: random search, {runs} runs, {_samples(theirs)} samples", found[1], "eval_loss")
     report.row("RFOptuna better", float(wins), f"of {len(ranking.SEEDS)} seeds (must 7 of 10)")
     report.row("its loss against that of random search, mean", sum(ratios) / len(ratios), "x")
-    report.conditions = {"rows": ranking.ROWS, "chunks": 8, "n_initial": 16, "budget": 40, **ranking.ARGUMENTS}
+    report.conditions = {"rows": ranking.ROWS, "chunks": 8, "n_initial": 16, "budget": 40, **_DECAYING}
 
 
 #: Schedules that are compared: how early figures rank runs as they end.
