@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.events import RunAdded
@@ -64,6 +68,21 @@ def quiet(trainer: Any) -> Any:
         if type(callback).__name__ == "PrinterCallback":
             trainer.remove_callback(callback)
     return trainer
+
+
+def plain_eval_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, lora: LoraConfig, **arguments: Any) -> float:
+    """The loss on the held-out rows after full training in plain TRL, on a copy of the base."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=copy.deepcopy(base),
+            args=SFTConfig(output_dir=folder, report_to="none", disable_tqdm=True, save_strategy="no", **arguments),
+            train_dataset=rows,
+            eval_dataset=held_out,
+            processing_class=tokenizer,
+            peft_config=lora,
+        )
+        quiet(trainer).train()
+        return float(trainer.evaluate()["eval_loss"])
 
 
 def engine_over(

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
 
-from benchmarks.common import quiet
+from benchmarks.common import plain_eval_loss
 from benchmarks.report import RESULTS, Report
 from rf_notebook import demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
@@ -65,26 +62,9 @@ def search(seed: int) -> RFGridSearch:
 def plain_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, config: Any) -> float:
     """The loss on the held-out rows after full training in plain TRL."""
     targets, rate, batch = config
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SFTTrainer(
-            model=copy.deepcopy(base),
-            args=SFTConfig(
-                output_dir=folder,
-                report_to="none",
-                disable_tqdm=True,
-                save_strategy="no",
-                learning_rate=rate,
-                per_device_train_batch_size=batch,
-                seed=seed,
-                **ARGUMENTS,
-            ),
-            train_dataset=rows,
-            eval_dataset=held_out,
-            processing_class=tokenizer,
-            peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=16, target_modules=targets),
-        )
-        quiet(trainer).train()
-        return float(trainer.evaluate()["eval_loss"])
+    lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=16, target_modules=targets)
+    more = {"learning_rate": rate, "per_device_train_batch_size": batch, "seed": seed, **ARGUMENTS}
+    return plain_eval_loss(base, tokenizer, rows, held_out, lora, **more)
 
 
 def measure(report: Report) -> None:

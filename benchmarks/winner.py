@@ -6,7 +6,6 @@ is stopped. A hit is a winner that plain TRL finds, too, after training all eigh
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 import time
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
 
-from benchmarks.common import quiet
+from benchmarks.common import plain_eval_loss
 from benchmarks.exact import ARGUMENTS
 from benchmarks.report import Report
 from rf_notebook import Experiment, demo
@@ -28,32 +26,15 @@ CHUNKS = 8
 RATES, RANKS = [2e-4, 1e-3, 5e-3, 2e-2], [2, 16]
 
 
-def _plain(
-    base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, folder: str
-) -> tuple[float, tuple[float, int]]:
+def _plain(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int) -> tuple[float, tuple[float, int]]:
     """Seconds for all eight, and rate and rank of the one with the lowest loss on the held-out rows."""
     losses: dict[tuple[float, int], float] = {}
     started = time.perf_counter()
     for rank in RANKS:
         for rate in RATES:
-            trainer = SFTTrainer(
-                model=copy.deepcopy(base),
-                args=SFTConfig(
-                    output_dir=folder,
-                    report_to="none",
-                    disable_tqdm=True,
-                    save_strategy="no",
-                    learning_rate=rate,
-                    seed=seed,
-                    **ARGUMENTS,
-                ),
-                train_dataset=rows,
-                eval_dataset=held_out,
-                processing_class=tokenizer,
-                peft_config=LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"),
-            )
-            quiet(trainer).train()
-            losses[rate, rank] = trainer.evaluate()["eval_loss"]
+            lora = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear")
+            more = {"learning_rate": rate, "seed": seed, **ARGUMENTS}
+            losses[rate, rank] = plain_eval_loss(base, tokenizer, rows, held_out, lora, **more)
     return time.perf_counter() - started, min(losses, key=lambda key: losses[key])
 
 
@@ -112,7 +93,7 @@ def measure(report: Report) -> None:
     hits = {"exact": 0, "fused": 0}
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            took, expected = _plain(base, tokenizer, rows, held_out, seed, folder)
+            took, expected = _plain(base, tokenizer, rows, held_out, seed)
             seconds["plain"].append(took)
             for execution in hits:
                 took, found = _halved(base, tokenizer, rows, held_out, seed, Path(folder), execution)

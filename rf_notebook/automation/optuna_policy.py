@@ -138,6 +138,8 @@ class OptunaPolicy:
             return
         digest = run.run_config.digest()
         trial = self._configs.pop(digest, None)
+        if trial is None and self._search.parameters_of(run.run_config, self._objects, **self._seeds) is None:
+            return
         if trial is None and is_ours:  # asked for before a kill, and asked for again
             asked = self._search.ask(self._study, self._objects, seen, **self._seeds)
             if asked is not None and asked[1].digest() == digest:

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from rf_notebook.automation import Policies
 from rf_notebook.automation.optuna_policy import OptunaPolicy
 from rf_notebook.automl import List, Range, RFGridSearch, RFLoraConfig, RFModelConfig, RFOptuna, RFSFTConfig
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.events import RunAdded
 from rf_notebook.core.operations import CloneRun, ResumeRun, StopRun
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
@@ -189,6 +191,26 @@ def test_templates_and_configs_inside_of_lists_are_parameters_of_their_own(tmp_p
         found = world.search.parameters_of(record.config, world.objects, seed=1, data_seed=None)
         (trial,) = [t for t in world.search.study.trials if t.user_attrs.get("run") == record.run_id]
         assert found == trial.params
+
+
+def test_clones_of_other_searches_are_none_of_its_business(tmp_path):
+    """Two searches side by side, as two methods have them: neither asks its study for what the other suggested."""
+    world = Study(tmp_path, lambda: search(n_initial=3, budget=3))
+    other = OptunaPolicy(
+        search(configs=template(warmup_steps=5), n_initial=3, budget=6),
+        world.objects,
+        seed=1,
+        data_seed=None,
+        chunks_a_pass=4,
+    )
+    more = other._search.run_configs(world.objects, seed=1)
+    world.engine.commit([RunAdded(run_id=4 + i, config=config) for i, config in enumerate(more)])
+    both = Policies([world.policy, other])
+    world.engine.automate(Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects)))
+    world.finish()
+    assert len(world.policy.study.trials) == 3
+    assert len(other.study.trials) == 6
+    assert len(world.state.runs) == 9
 
 
 def test_a_space_that_is_used_up_ends_the_search(tmp_path):
