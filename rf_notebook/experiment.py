@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rf_notebook import launch as launching
 from rf_notebook import once_more
-from rf_notebook.automation.policy import Policies
+from rf_notebook.automation.policies import Policies
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.automl.optuna_search import RFOptuna
@@ -101,6 +101,7 @@ class Experiment:
         self._store: SqliteStore | None = None
         self._thread: EngineThread | None = None
         self._mirror: MlflowMirror | None = None
+        self._studies: list[OptunaPolicy] = []
         self._study_file: StudyFile | None = None
         self._fence: int | None = None
         self._objects = Objects()
@@ -210,6 +211,7 @@ class Experiment:
                 autopilot = self._autopilot(policies[0] if len(policies) == 1 else Policies(policies))
             if self._is_training:
                 self._attach(launch, extend=extend, autopilot=autopilot)
+                self._keep_studies(studies)
                 return
             script = None
             if rehearsal is not None:
@@ -421,13 +423,17 @@ class Experiment:
         """Let Optuna's tools read the studies of searches, from a file that follows them."""
         if not studies:
             return
+        self._studies = studies  # new ones when the cell is run again, which the same file follows
+        if self._study_file is not None:
+            return
         from rf_notebook.tracking.study_file import StudyFile
 
-        names = [
-            self.experiment_name if len(studies) == 1 else f"{self.experiment_name} {n}" for n in range(len(studies))
-        ]
-        sources = {name: (lambda one=one: one.study) for name, one in zip(names, studies, strict=True)}
-        self._study_file = StudyFile(self._folder / "optuna.db", sources, log=self._log.logger)
+        def now() -> dict[str, Any]:
+            numbered = enumerate(self._studies, start=1)
+            name = self.experiment_name
+            return {name if len(self._studies) == 1 else f"{name} {n}": one.study for n, one in numbered}
+
+        self._study_file = StudyFile(self._folder / "optuna.db", now, log=self._log.logger)
         self._engine.publisher.subscribe(self._study_file.notify)
         self._study_file.start()
 
@@ -984,17 +990,14 @@ def _folder_of(name: object, path: str | Path | None) -> Path:
 
 def _studies(launch: launching.Launch) -> list[OptunaPolicy]:
     """Who runs the searches that learn while they train."""
-    searches = [search for search in launch.searches if isinstance(search, RFOptuna)]
-    if not searches:
-        return []
     from rf_notebook.automation.optuna_policy import OptunaPolicy
 
     started = launch.started
+    seed, data_seed, chunks = started.seed, started.data_seed, started.num_chunks
     return [
-        OptunaPolicy(
-            search, launch.objects, seed=started.seed, data_seed=started.data_seed, chunks_a_pass=started.num_chunks
-        )
-        for search in searches
+        OptunaPolicy(search, launch.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks)
+        for search in launch.searches
+        if isinstance(search, RFOptuna)
     ]
 
 

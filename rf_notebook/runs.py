@@ -274,19 +274,22 @@ class PolicyDecision:
     reason: str
 
 
-def decisions_of(state: ExperimentState) -> list[PolicyDecision]:
-    """What policies did, oldest first; an operation of a policy has a reason."""
+def obeyed_of(state: ExperimentState) -> Iterator[tuple[int, OperationObeyed, int | None]]:
+    """Every operation that was obeyed, oldest first: its number in the log, itself, and the run that a clone made."""
     made = iter(sorted(run_id for run_id, record in list(state.runs.items()) if record.parent_id is not None))
-    decisions = []
     for recorded in list(state.operations):
         event = recorded.event
-        if not isinstance(event, OperationObeyed):
-            continue
-        child = next(made, None) if isinstance(event.operation, CloneRun) else None
-        if event.reason:
-            what, run_id = verb(event.operation), event.operation.run_id
-            decisions.append(PolicyDecision(event.origin, what, run_id, child, event.samples, event.reason))
-    return decisions
+        if isinstance(event, OperationObeyed):
+            yield recorded.seq, event, next(made, None) if isinstance(event.operation, CloneRun) else None
+
+
+def decisions_of(state: ExperimentState) -> list[PolicyDecision]:
+    """What policies did, oldest first; an operation of a policy has a reason."""
+    return [
+        PolicyDecision(event.origin, verb(event.operation), event.operation.run_id, child, event.samples, event.reason)
+        for _, event, child in obeyed_of(state)
+        if event.reason
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from rf_notebook.automation.evolve import Evolve
 from rf_notebook.automation.halving import Halving
 from rf_notebook.automation.median import MedianStop
 from rf_notebook.automation.pareto import KeepPareto
+from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import (
     Boundary,
     Clone,
     Decision,
     Obeyed,
-    Policies,
     Policy,
     Resume,
     RunView,

@@ -80,10 +80,8 @@ class Evolve:
         replaced = max(1, int(len(population) * self.share))
         live = [run for run in runs if run.is_live and run.id not in ended]
         generation = sum(run.id in made for run in runs) // replaced + 1
-        if len(live) <= replaced or not all(run.chunk_samples for run in live if not run.inherited):
-            return
         known = next((run for run in live if run.chunk_samples), None)
-        if known is None:
+        if len(live) <= replaced or known is None:
             return
         barrier = round(generation * self.every * known.chunk_samples)
         if barrier >= known.total_samples or any(_line(run) < barrier for run in live):

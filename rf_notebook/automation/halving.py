@@ -82,31 +82,30 @@ class Halving:
     def _rungs(self, runs: Sequence[RunView]) -> Iterable[tuple[int, int, list[RunView]]]:
         """How many go on, after which chunk, and who is judged there, for the rungs that are still to come."""
         live = [run for run in runs if run.is_live]
-        longest = max((run.total_chunks for run in live), default=0)
         for rung in range(math.ceil(math.log(max(len(runs), 2), self.eta)) + 1):
             stays = max(self.keep, math.ceil(len(runs) / self.eta ** (rung + 1)))
             barrier = self.first * self.eta**rung
-            if len(live) > stays and not (longest and self._is_too_late(barrier, live, longest)):
+            if len(live) > stays and not self._is_too_late(barrier, live, runs):
                 yield stays, barrier, live
 
-    def _is_too_late(self, barrier: int, live: Sequence[RunView], longest: int) -> bool:
+    def _is_too_late(self, barrier: int, live: Sequence[RunView], runs: Sequence[RunView]) -> bool:
         if self.compare == "fraction":
-            return barrier >= longest
+            return 0 < _longest(runs) <= barrier
         return any(run.total_chunks and run.total_chunks <= barrier for run in live)
 
     def _chunks(self, run: RunView, runs: Sequence[RunView]) -> float:
         """That a run has trained; of the longest plan, when shares of plans are compared."""
         if self.compare != "fraction" or not run.total_chunks:
             return run.chunks
-        return run.chunks / run.total_chunks * max(other.total_chunks for other in runs)
+        return run.chunks / run.total_chunks * _longest(runs)
 
     def _halve(self, runs: Sequence[RunView]) -> Iterable[Decision]:
         for stays, barrier, live in self._rungs(runs):
             if any(self._chunks(run, runs) < barrier for run in live):
                 return
             if self.compare == "fraction":
-                longest = max(run.total_chunks for run in runs)
-                at = {run.id: math.ceil(barrier / longest * run.total_samples) for run in live}
+                share = barrier / _longest(runs)
+                at = {run.id: math.ceil(share * run.total_samples) for run in live}
             else:
                 at = dict.fromkeys((run.id for run in live), min(run.samples for run in live))
             (order,) = ranked(live, self.metric, self.mode, at)
@@ -121,3 +120,8 @@ class Halving:
         value = run.value(self.metric, samples)
         figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
         return f"{figure} after {samples} samples is number {place} of {runs} ({how_sure:.0%} sure); {stays} go on."
+
+
+def _longest(runs: Sequence[RunView]) -> int:
+    """Chunks of the longest plan."""
+    return max(run.total_chunks for run in runs)

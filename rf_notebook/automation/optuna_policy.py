@@ -170,7 +170,9 @@ class OptunaPolicy:
             trial.report(values[0], step=at.chunks)
             if not isinstance(self._search.pruner, str | None):
                 self._verdicts[run.id] = trial.should_prune()
-        if is_over:
+        if is_over and any(map(math.isnan, values)):
+            self._tell(run.id, self._state.FAIL)
+        elif is_over:
             self._told.add(run.id)
             self._study.tell(trial, values)
 
@@ -189,13 +191,17 @@ class OptunaPolicy:
         pruner, now = self._search.pruner, self._values(run, run.samples)
         if pruner is None or now is None or not run.chunks or run.chunks % self._every:
             return None
+        if any(map(math.isnan, now)):
+            return f"an objective is no number after {run.samples} samples."
         others = [view.runs[other] for other in self._trials if other != run.id]
         if any(other.is_live and other.samples < run.samples for other in others):
             return None  # they have their turns first
         came = [
             (other, values)
             for other in others
-            if other.samples >= run.samples and (values := self._values(other, run.samples)) is not None
+            if other.samples >= run.samples
+            and (values := self._values(other, run.samples)) is not None
+            and not any(map(math.isnan, values))
         ]
         if len(now) > 1:
             beaten_by = next((other for other, values in came if self._beats(values, now)), None)
@@ -212,7 +218,7 @@ class OptunaPolicy:
             return None
         median = statistics.median(values[0] for _, values in came)
         is_worse = now[0] > median if direction == "minimize" else now[0] < median
-        if not is_worse and not math.isnan(now[0]):
+        if not is_worse:
             return None
         return (
             f"{metric} {now[0]:.4g} after {run.samples} samples is worse than {median:.4g}, the median of "
@@ -237,15 +243,15 @@ class OptunaPolicy:
             reason = f"trial {number} of {self._search.budget}: {chosen}."
             yield Clone(next(places), reason, config)
 
-    def _digests(self, view: View, without: int | None = None) -> set[str]:
+    def _digests(self, view: View, before: int | None = None) -> set[str]:
         """Of all configs that there are, or were before a run was made."""
-        known = [run for run in view.runs.values() if without is None or run.id < without]
+        known = [run for run in view.runs.values() if before is None or run.id < before]
         return {run.run_config.digest() for run in known}
 
     def _values(self, run: RunView, samples: int) -> list[float] | None:
-        """Of the objectives after so many samples; None when one was not logged, or is no number."""
+        """Of the objectives after so many samples; None when one was not logged."""
         found = [run.value(metric, samples) for metric, _ in self._search.objectives]
-        values = [value for value in found if value is not None and not math.isnan(value)]
+        values = [value for value in found if value is not None]
         return values if len(values) == len(found) else None
 
     def _beats(self, values: Sequence[float], now: Sequence[float]) -> bool:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rf_notebook.core.events import OperationObeyed
-from rf_notebook.core.operations import CloneRun, verb
+from rf_notebook.core.operations import verb
 from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json
-from rf_notebook.runs import direction, scale_of
+from rf_notebook.runs import direction, obeyed_of, scale_of
 
 #: Of the paired bootstrap.
 _RESAMPLES = 1000
@@ -215,13 +214,9 @@ def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
         if now.chunks > reached.get(turn.run_id, 0):  # a part of a chunk, or one trained again, is no boundary
             reached[turn.run_id] = now.chunks
             found.append((turn.seq, Boundary(turn.run_id, now.chunks, now.samples)))
-    made = iter(sorted(run_id for run_id, record in state.runs.items() if record.parent_id is not None))
-    for recorded in state.operations:
-        event = recorded.event
-        if isinstance(event, OperationObeyed):
-            child = next(made, None) if isinstance(event.operation, CloneRun) else None
-            what, run_id = verb(event.operation), event.operation.run_id
-            found.append((recorded.seq, Obeyed(what, run_id, child, event.samples, bool(event.reason))))
+    for seq, event, child in obeyed_of(state):
+        what, run_id = verb(event.operation), event.operation.run_id
+        found.append((seq, Obeyed(what, run_id, child, event.samples, bool(event.reason))))
     return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -229,7 +224,8 @@ class Policy(Protocol):
     """Decides at chunk boundaries.
 
     ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed goes on with the
-    same decisions. A policy may have a method ``waits_for(view)``, too, which says in a sentence what it waits for.
+    same decisions. A policy may have two further methods: ``waits_for(view)`` says in words what it waits for, and
+    ``is_spent(view)`` that a budget is used up, so that no other policy may start anything.
     """
 
     @property
@@ -238,29 +234,6 @@ class Policy(Protocol):
 
     def decide(self, view: View) -> Sequence[Decision]:
         """What to do now; called whenever a run has trained a chunk, before the next run's turn."""
-
-
-class Policies:
-    """Several policies as one; the first that wants something of a run has it."""
-
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        self.policies = list(policies)
-
-    @property
-    def name(self) -> str:
-        """All names."""
-        return " + ".join(policy.name for policy in self.policies)
-
-    def decide(self, view: View) -> Sequence[Decision]:
-        """See Policy."""
-        found: dict[int, list[Decision]] = {}
-        for policy in self.policies:
-            wanted: dict[int, list[Decision]] = {}
-            for decision in policy.decide(view):
-                wanted.setdefault(decision.run, []).append(decision)
-            for run_id, decisions in wanted.items():
-                found.setdefault(run_id, decisions)
-        return [decision for decisions in found.values() for decision in decisions]
 
 
 def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, samples: int) -> float:

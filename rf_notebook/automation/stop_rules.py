@@ -84,6 +84,10 @@ class StopRules:
                 decisions.append(Stop(run.id, used_up or own or ""))
         return decisions
 
+    def is_spent(self, view: View) -> bool:
+        """See Policy."""
+        return self._budget(view) is not None
+
     def _budget(self, view: View) -> str | None:
         next_chunk = max((run.chunk_samples for run in view.runs.values()), default=0.0)
         if self.max_samples is not None and view.samples + next_chunk > self.max_samples:

@@ -22,27 +22,23 @@ class RunDecision:
     """Edits of the pruned run's config, which make the run that takes its place."""
 
 
-class ChunkCallback(Protocol):
-    """Called in this order: ``register_runs``, ``on_chunk_complete`` for every chunk, ``finalize``."""
-
+class _Callback(Protocol):
     def register_runs(self, run_id_to_config: dict[int, dict[str, Any]]) -> None:
         """These runs are new."""
+
+    def finalize(self, final_metrics: dict[int, Metrics]) -> None:
+        """No run is left that trains."""
+
+
+class ChunkCallback(_Callback, Protocol):
+    """Called in this order: ``register_runs``, ``on_chunk_complete`` for every chunk, ``finalize``."""
 
     def on_chunk_complete(self, run_id: int, chunk_id: int, metrics: Metrics) -> RunDecision:
         """A run has trained a chunk, counted from 0."""
 
-    def finalize(self, final_metrics: dict[int, Metrics]) -> None:
-        """No run is left that trains."""
 
-
-class FitShardCallback(Protocol):
+class FitShardCallback(_Callback, Protocol):
     """The same with the older name of a chunk."""
-
-    def register_runs(self, run_id_to_config: dict[int, dict[str, Any]]) -> None:
-        """These runs are new."""
 
     def on_shard_complete(self, run_id: int, shard_id: int, metrics: Metrics) -> RunDecision:
         """A run has trained a chunk, counted from 0."""
-
-    def finalize(self, final_metrics: dict[int, Metrics]) -> None:
-        """No run is left that trains."""

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import optuna
     import plotly.graph_objects
 
-#: Optuna's class and what it is called with besides a seed, by the name that a user gives.
-_SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "tpe": ("TPESampler", {}),
-    "random": ("RandomSampler", {}),
-    "cmaes": ("CmaEsSampler", {}),
-    "gp": ("GPSampler", {}),
-    "nsgaii": ("NSGAIISampler", {}),
+#: Optuna's class by the name that a user gives.
+_SAMPLERS = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "cmaes": "CmaEsSampler",
+    "gp": "GPSampler",
+    "nsgaii": "NSGAIISampler",
 }
 _PRUNERS = ("median",)
 _GRANULARITIES = {"chunk": "chunk", "shard": "chunk", "epoch": "epoch"}
@@ -152,9 +152,8 @@ class RFOptuna(Search):
         if not isinstance(self.sampler, str):
             made: optuna.samplers.BaseSampler = copy.deepcopy(self.sampler)
             return made
-        name, arguments = _SAMPLERS[self.sampler]
         try:
-            return getattr(_optuna().samplers, name)(seed=self.seed, **arguments)
+            return getattr(_optuna().samplers, _SAMPLERS[self.sampler])(seed=self.seed)
         except ImportError as error:
             raise ConfigError(
                 f"RFOptuna(sampler={self.sampler!r}) needs a package that is missing ({error.name}); install it, or use "

@@ -17,15 +17,15 @@ _LOOK_SECONDS = 2.0
 class StudyFile:
     """Follows studies that change in memory. ``notify`` may be called by any thread and costs nothing."""
 
-    def __init__(self, path: Path, studies: Mapping[str, Callable[[], Any]], *, log: logging.Logger) -> None:
+    def __init__(self, path: Path, studies: Callable[[], Mapping[str, Any]], *, log: logging.Logger) -> None:
         """Nothing is written before ``start``.
 
         Args:
             path: Of the file.
-            studies: By name: gives the study as it is now.
+            studies: Gives the studies as they are now, by name.
             log: The experiment's.
         """
-        self._path, self._sources, self._log = path, studies, log
+        self._path, self._studies, self._log = path, studies, log
         self._changed, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"rf-optuna-{path.parent.name}", daemon=True)
         self._storage: Any = None
@@ -75,8 +75,7 @@ class StudyFile:
             self._path.unlink(missing_ok=True)
             self._written.clear()
             self._storage = RDBStorage(f"sqlite:///{self._path}")
-        for name, source in self._sources.items():
-            study = source()
+        for name, study in self._studies().items():
             known = self._written.get(name)
             if known is None or known.study is not study:
                 if known is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from rf_notebook.automation import Policies
+from rf_notebook.automation import Policies, Stop, StopRules, View
 from rf_notebook.automation.optuna_policy import OptunaPolicy
 from rf_notebook.automl import List, Range, RFGridSearch, RFLoraConfig, RFModelConfig, RFOptuna, RFSFTConfig
 from rf_notebook.automl.concrete import apply_edits
@@ -24,7 +25,7 @@ from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.runs import decisions_of
 from rf_notebook.tracking.study_file import StudyFile
-from tests.automation.test_policies import notes, states
+from tests.automation.test_policies import notes, states, turn_to_the_end
 from tests.engine.world import World
 
 
@@ -213,6 +214,30 @@ def test_clones_of_other_searches_are_none_of_its_business(tmp_path):
     assert len(world.state.runs) == 9
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_when_a_budget_is_spent_nothing_is_suggested_any_more(tmp_path, share):
+    whole = Study(tmp_path / "whole")
+    whole.finish()
+    budget = int(share * sum(record.progress.samples for record in whole.state.runs.values()))
+    world = Study(tmp_path / "budget")
+    both = Policies([StopRules("loss", max_samples=budget), world.policy])
+    world.engine.automate(Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects)))
+    world.finish()
+    assert budget / 2 < sum(record.progress.samples for record in world.state.runs.values()) <= budget
+    assert any("budget" in one.reason for one in decisions_of(world.state))
+
+
+def test_a_run_without_numbers_is_stopped_and_no_measure_for_others(tmp_path):
+    world = Study(tmp_path, lambda: search(n_initial=4, budget=4))
+    world.turn(4)
+    record = world.state.runs[2]
+    nan = tuple(replace(point, metrics={"loss": float("nan")}) for point in record.all_points())
+    world.state.runs[2] = replace(record, points=(nan,))
+    stopped = {one.run: one.reason for one in world.policy.decide(View(world.state)) if isinstance(one, Stop)}
+    assert stopped[2] == "an objective is no number after 16 samples."
+    assert all("nan" not in reason for reason in stopped.values())
+
+
 def test_a_space_that_is_used_up_ends_the_search(tmp_path):
     def make():
         few = template()
@@ -237,7 +262,7 @@ def test_the_study_is_copied_to_a_file_that_optuna_opens(tmp_path):
 
     path = tmp_path / "optuna.db"
     world = Study(tmp_path / "world")
-    file = StudyFile(path, {"mine": lambda: world.policy.study}, log=logging.getLogger("test"))
+    file = StudyFile(path, lambda: {"mine": world.policy.study}, log=logging.getLogger("test"))
     file.start()
     while not isinstance(world.turn(), Idle):
         file.notify(())
@@ -247,7 +272,7 @@ def test_the_study_is_copied_to_a_file_that_optuna_opens(tmp_path):
     assert written == world.trials()
     world.restart()
     world.finish()
-    again = StudyFile(path, {"mine": lambda: world.policy.study}, log=logging.getLogger("test"))
+    again = StudyFile(path, lambda: {"mine": world.policy.study}, log=logging.getLogger("test"))
     again.start()
     assert again.close(30), "written anew by the next kernel"
     assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{path}").trials) == len(written)
@@ -258,7 +283,7 @@ def test_a_file_that_cannot_be_written_takes_nothing_along(tmp_path, caplog):
 
     (tmp_path / "optuna.db").mkdir()
     world = Study(tmp_path / "world")
-    file = StudyFile(tmp_path / "optuna.db", {"mine": lambda: world.policy.study}, log=logging.getLogger("test"))
+    file = StudyFile(tmp_path / "optuna.db", lambda: {"mine": world.policy.study}, log=logging.getLogger("test"))
     file.start()
     world.finish()
     assert not file.close(30)
@@ -343,10 +368,7 @@ def test_never_an_illegal_operation_never_a_pinned_run_never_beyond_the_budget(
         for _ in range(kills):
             world.turn(3)
             world.restart()
-        turns = 0
-        while not isinstance(world.turn(), Idle):
-            turns += 1
-            assert turns < 2000
+        turn_to_the_end(world)
         assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
         assert len(world.state.runs) <= max(n_initial, budget)
         assert not {one.run_id for one in decisions_of(world.state) if one.what == "stop"} & pinned

@@ -64,6 +64,13 @@ def notes(world):
     return [recorded.event.text for recorded in world.state.notes]
 
 
+def turn_to_the_end(world):
+    turns = 0
+    while not isinstance(world.turn(), Idle):
+        turns += 1
+        assert turns < 2000
+
+
 def final_order(world, metric="loss"):
     """Ids by their newest value, the best first."""
     return sorted(world.state.runs, key=lambda run_id: world.losses(run_id)[-1][1])
@@ -291,6 +298,8 @@ def test_halving_says_what_it_waits_for(tmp_path):
     assert pilot.waits_for == "chunk 1, after which 2 of 4 go on; still to come there: run 3, run 4"
     world.turn(3)
     assert pilot.waits_for.startswith("chunk 2, after which 1 of 2 go on")
+    view = View(world.state)
+    assert Policies([StopRules(), Halving("loss")]).waits_for(view) == Halving("loss").waits_for(view)
 
 
 def test_the_history_is_in_its_order(tmp_path):
@@ -322,6 +331,15 @@ def test_a_budget_of_samples_is_never_exceeded(tmp_path):
         assert used <= budget
         assert used > budget / 2
         assert any("budget" in one.reason for one in decisions_of(world.state))
+
+
+def test_when_a_budget_is_spent_no_other_policy_starts_anything(tmp_path):
+    both = Policies(
+        [StopRules("loss", max_samples=150), Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.5)]
+    )
+    world = automated(tmp_path, both, runs(4))
+    world.finish()
+    assert 75 < sum(record.progress.samples for record in world.state.runs.values()) <= 150
 
 
 def test_asynchronous_halving_keeps_the_best(tmp_path):
@@ -449,10 +467,7 @@ def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, c
             world.turn(3)
             world.restart()
             world.engine.automate(Autopilot(make(), apply))
-        turns = 0
-        while not isinstance(world.turn(), Idle):
-            turns += 1
-            assert turns < 2000
+        turn_to_the_end(world)
         assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
         events = [recorded.event for recorded in world.state.operations]
         assert all(isinstance(event, OperationObeyed) and event.operation.run_id not in pinned for event in events)
