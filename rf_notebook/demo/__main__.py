@@ -21,7 +21,7 @@ def main() -> None:
     print(f"rf_notebook demo: four configs on one small base model, in {folder}\n", flush=True)
     started = time.monotonic()
     experiment = start("demo", folder)
-    _until(experiment, lambda: all(run.progress >= 0.25 for run in experiment.runs))
+    _until(experiment, lambda: all("eval_loss" in run.metrics for run in experiment.runs))
     ranked = sorted(experiment.runs, key=lambda run: run.metrics["eval_loss"])
     best, worst = ranked[0], ranked[-1]
     print(f"\n> after one chunk run {best.id} leads and run {worst.id} is last: stop the last", flush=True)
