@@ -78,9 +78,12 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook
     )
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
+    table = page.locator(".rfl-saved table")
+    place = table.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.locator(".rfl-hover", has_text="sample").wait_for()
     assert "run 1" in page.locator(".rfl-hover").inner_text()
+    assert table.bounding_box() == place, "the table moves away under a pointer on its way to it"
     before = rows(page)
     page.locator(".rfl-saved th button", has_text="run").first.click()
     page.locator(".rfl-saved th[aria-sort='descending']").wait_for()

@@ -49,18 +49,10 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
         </label>
       )}
       {curves !== undefined && curves.runs.length > 0 && (
-        <Chart metric={curves.metric} curves={curves.runs} onHover={setHover} />
-      )}
-      {hover !== null && (
-        <p className="rfl-hover" role="status">
-          {`sample ${number(hover.samples)}: `}
-          {hover.runs.map(({ run, value }) => (
-            <span key={run}>
-              <span className="rfl-dot" style={{ background: colour(run) }} />
-              {`run ${String(run)} ${number(value)}  `}
-            </span>
-          ))}
-        </p>
+        <>
+          <Chart metric={curves.metric} curves={curves.runs} onHover={setHover} />
+          <HoverLine hover={hover} />
+        </>
       )}
       <div className="rfl-scroller">
         <table>
@@ -104,6 +96,21 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
         record ends.
       </p>
     </>
+  );
+}
+
+/** What lies below the pointer. The line keeps its place while nothing does, so that the table below stays where it is. */
+function HoverLine({ hover }: { hover: Hover | null }): React.ReactElement {
+  return (
+    <p className="rfl-hover" role="status">
+      {hover !== null && `sample ${number(hover.samples)}: `}
+      {hover?.runs.map(({ run, value }) => (
+        <span key={run}>
+          <span className="rfl-dot" style={{ background: colour(run) }} />
+          {`run ${String(run)} ${number(value)}  `}
+        </span>
+      ))}
+    </p>
   );
 }
 
