@@ -130,6 +130,14 @@ export function ordered(shown: Experiment, by: 'run' | 'metric'): readonly Run[]
   });
 }
 
+/** Runs in the order in which they are seen, new ones behind. */
+export function inPlace(runs: readonly Run[], seen: readonly number[]): readonly Run[] {
+  const place = new Map(seen.map((id, index) => [id, index]));
+  return [...runs].sort(
+    (one, other) => (place.get(one.id) ?? seen.length) - (place.get(other.id) ?? seen.length)
+  );
+}
+
 function sources(raw: Json | undefined): Sources | null {
   if (!isObject(raw)) {
     return null;

@@ -1,5 +1,6 @@
 import { Signal } from '@lumino/signaling';
 import { beforeEach, expect, it } from 'vitest';
+import { inPlace } from './experiments';
 import { Link } from './link';
 import type { JsonObject } from './protocol';
 import { Sidebar, type Links } from './sidebar';
@@ -137,6 +138,13 @@ it('orders by run, or the best first with the valueless last', () => {
   expect(model.runs.map(({ id }) => id)).toEqual([1, 2, 3]);
   model.order = 'metric';
   expect(model.runs.map(({ id }) => id)).toEqual([3, 1, 2]);
+});
+
+it('leaves runs in the order in which they are seen', () => {
+  tell(links.add('k'), 'one', [run(1, 3, []), run(2, 2, []), run(3, 1, []), run(4, 0, [])]);
+  model.setNotebooks([{ path: 'a.ipynb', kernel: 'k' }], { path: 'a.ipynb', kernel: 'k' });
+  model.order = 'metric';
+  expect(inPlace(model.runs, [1, 3, 9, 2]).map(({ id }) => id)).toEqual([1, 3, 2, 4]);
 });
 
 it("tells the kernel's refusal where it was asked", async () => {

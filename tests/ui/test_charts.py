@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -51,6 +53,63 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     page.locator(".rf-panel input[placeholder^=filter]").fill("run > 4")
     opened.wait_python("sorted(row['run'] for row in shown.panel.table.rows) == [5, 6]")
     page.wait_for_function("() => document.querySelectorAll('.rf-panel .rf-table tbody tr').length === 2")
+
+
+#: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the last.
+OVERTAKING = """
+from rf_notebook.lab.link import connect
+from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
+from rf_notebook.widgets.display import ExperimentDisplay
+from dataclasses import replace
+host = FakeHost(many_runs(4, 20))
+connect(lambda: FakeExperiments(host))
+shown = ExperimentDisplay(host)
+step = 20
+def overtake(order):
+    global step
+    step += 1
+    for place, run_id in enumerate(order):
+        (point,) = points(run_id, 1, first=step)
+        host.add_live(run_id, [replace(point, metrics={"loss": 1.0 + place})])
+    return order
+shown
+"""
+ROWS = "(rows) => rows.map((row) => Number(row.dataset.run))"
+
+
+def test_runs_keep_their_places_while_the_pointer_is_among_them(notebook, page):
+    """A click must reach the run that it was meant for, however the others overtake it meanwhile."""
+    opened = notebook(OVERTAKING)
+    opened.run_cell(1)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    page.evaluate("() => window.jupyterapp.commands.execute('rf-notebook:show')")
+    page.locator(".rfl-toolbar select").select_option("metric")
+
+    def order_is(in_panel, in_sidebar, *, leader):
+        page.locator(f".rf-panel tr[data-run='{leader}']", has_text="★").wait_for()
+        page.locator(f".rfl-run[data-run='{leader}']", has_text="★").wait_for()
+        found, until = None, time.monotonic() + 20
+        while found != (in_panel, in_sidebar) and time.monotonic() < until:
+            page.wait_for_timeout(100)
+            found = tuple(page.locator(rows).evaluate_all(ROWS) for rows in (".rf-panel tbody tr", ".rfl-run"))
+        assert found == (in_panel, in_sidebar)
+
+    opened.python("overtake([1, 2, 3, 4])")
+    order_is([1, 2, 3, 4], [1, 2, 3, 4], leader=1)
+    opened.row(3).hover()
+    opened.python("overtake([4, 3, 2, 1])")
+    order_is([1, 2, 3, 4], [4, 3, 2, 1], leader=4)
+    page.locator(".rfl-run[data-run='3']").hover()
+    order_is([4, 3, 2, 1], [4, 3, 2, 1], leader=4)
+    opened.python("overtake([2, 1, 4, 3])")
+    order_is([2, 1, 4, 3], [4, 3, 2, 1], leader=2)
+    page.mouse.down()
+    opened.python("overtake([3, 1, 4, 2])")
+    order_is([3, 1, 4, 2], [4, 3, 2, 1], leader=3)
+    page.mouse.up()
+    page.wait_for_selector(".rfl-run[data-run='3'][aria-selected='true']")
+    page.locator(".rfl-toolbar").hover()
+    order_is([3, 1, 4, 2], [3, 1, 4, 2], leader=3)
 
 
 def test_thirty_two_runs_can_be_read(notebook, page, screenshot):

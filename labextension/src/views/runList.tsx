@@ -9,7 +9,7 @@ import {
   stopIcon
 } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import type { Run } from '../experiments';
+import { inPlace, type Run } from '../experiments';
 import { colour } from '../palette';
 import { ICONS, number, percent } from '../words';
 import { Sparkline, scaleOf } from './sparkline';
@@ -130,11 +130,27 @@ interface ListProps {
   readonly actions: RunActions;
 }
 
+/** While the pointer is among the runs they keep their places, so that none slips away under a click. */
 export function RunList({ runs, metric, selected, actions }: ListProps): React.ReactElement {
+  const [isOver, setIsOver] = React.useState(false);
+  const seen = React.useRef<readonly number[]>([]);
+  const shown = isOver ? inPlace(runs, seen.current) : runs;
+  seen.current = shown.map((run) => run.id);
   const { low, high } = scaleOf(runs.map((run) => run.spark));
   return (
-    <ul className="rfl-runs" role="listbox" aria-multiselectable="true" aria-label="Runs">
-      {runs.map((run) => (
+    <ul
+      className="rfl-runs"
+      role="listbox"
+      aria-multiselectable="true"
+      aria-label="Runs"
+      onPointerEnter={() => {
+        setIsOver(true);
+      }}
+      onPointerLeave={() => {
+        setIsOver(false);
+      }}
+    >
+      {shown.map((run) => (
         <Row
           key={run.id}
           run={run}

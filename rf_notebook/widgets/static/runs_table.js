@@ -46,7 +46,7 @@ export default {
     };
 
     const select = (run, event) => {
-      const order = model.get("rows").map((row) => row.run);
+      const order = [...body.rows].map((tr) => Number(tr.dataset.run));
       const chosen = new Set(model.get("selected"));
       if (event.shiftKey && anchor !== null && order.includes(anchor)) {
         const [from, to] = [order.indexOf(anchor), order.indexOf(run)].sort((a, b) => a - b);
@@ -119,8 +119,17 @@ export default {
       });
     };
 
+    /** The rows in their order; while the pointer is among them in the one that is seen, so that none slips away under a click. */
+    const inOrder = () => {
+      const rows = model.get("rows");
+      if (!body.matches(":hover")) return rows;
+      const places = new Map([...body.rows].map((tr, place) => [Number(tr.dataset.run), place]));
+      const place = (row) => places.get(row.run) ?? places.size;
+      return [...rows].sort((one, other) => place(one) - place(other));
+    };
+
     const drawBody = () => {
-      const [rows, columns] = [model.get("rows"), model.get("columns")];
+      const [rows, columns] = [inOrder(), model.get("columns")];
       const selected = new Set(model.get("selected"));
       const hidden = new Set(model.get("hidden"));
       const existing = new Map([...body.rows].map((tr) => [Number(tr.dataset.run), tr]));
@@ -153,6 +162,7 @@ export default {
       focused = Number(tr.dataset.run);
       select(focused, event);
     });
+    body.addEventListener("pointerleave", () => drawBody());
     body.addEventListener("keydown", (event) => {
       const tr = event.target.closest("tr[data-run]");
       if (!tr || event.target !== tr) return;
