@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 
@@ -104,15 +105,21 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
             assert (step, now) == (at, pytest.approx(before, rel=1e-5, abs=1e-6))
 
 
-def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_path: Path) -> None:
+def no_further_than_another_padding(tmp_path: Path, methods: list[str], training: dict[str, Any]) -> Any:
+    """Compare a group with its runs alone, and those with another padding; returns the joint engine.
+
+    The furthest weight is often one whose first gradient is nothing but rounding: Adam's first steps are as large as
+    the learning rate whatever the gradient, and any other order of sums may take such a weight the other way. So the
+    weights are no further than twice what another padding takes them, not within an absolute bound.
+    """
     objects = Objects()
 
     def configs(**more: Any) -> list[RunConfig]:
-        training = {"bf16": True, "per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | more
+        given = {"per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | training | more
         adapters = [{"r": r, "target_modules": "all-linear"} for r in (4, 8, 8, 16)]
         return [
-            config("SFT", objects, adapter=adapter, training=training | {"seed": seed})
-            for seed, adapter in enumerate(adapters)
+            config(method, objects, adapter=adapter, training=given | {"seed": seed})
+            for seed, (method, adapter) in enumerate(zip(methods, adapters, strict=True))
         ]
 
     alone, alone_results = trained(tmp_path / "alone", configs(), objects, Execution.EXACT)
@@ -128,6 +135,33 @@ def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_p
         by_joining = weights_apart(joint_results[run_id]["weights"], weights)
         by_padding = weights_apart(padded_results[run_id]["weights"], weights)
         assert by_joining <= 2 * by_padding, (by_joining, by_padding)
+    return joint
+
+
+def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_path: Path) -> None:
+    no_further_than_another_padding(tmp_path, ["SFT"] * 4, {"bf16": True})
+
+
+def test_groups_in_float16_are_no_further_from_alone_than_another_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accelerate casts to float16 on GPUs alone; here its accelerators are made to on the CPU, with torch's scaler."""
+    made, updates = accelerate.Accelerator.__init__, []
+
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        assert self.state.mixed_precision == "fp16"
+        self.native_amp, self.scaler = True, torch.amp.GradScaler("cpu")
+        update = self.scaler.update
+        self.scaler.update = lambda: (updates.append(self.scaler.get_scale()), update())
+
+    monkeypatch.setattr(accelerate.Accelerator, "__init__", make)
+    joint = no_further_than_another_padding(tmp_path, ["SFT", "SFT", "SFT", "DPO"], {"fp16": True})
+    steps = sum(record.progress.steps for record in joint.state.runs.values())
+    assert len(updates) == 3 * steps
+    assert min(updates) > 1, "gradients were scaled"
+    forwards, answered = joint_forwards(joint)
+    assert answered > 2 * forwards > 0, "four train together; only the DPO run has a reference"
 
 
 @pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")

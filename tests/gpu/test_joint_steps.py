@@ -11,7 +11,7 @@ import torch
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
-from tests.fused.test_equals_alone import losses, trained, weights_apart
+from tests.fused.test_equals_alone import losses, trained
 from tests.fused.world import config, joint_forwards
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU")
@@ -33,12 +33,17 @@ def group(objects: Objects, **more: Any) -> list[RunConfig]:
     ]
 
 
-_NOT_UNDERSTOOD = "on an H200 the DPO run's weights end 10 x further than micro-steps take them; its losses are equal"
+def half_of_weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> float:
+    """How far half of the weights are apart at most.
+
+    The furthest says nothing here: it is one whose first gradient is rounding alone, which Adam's first step takes up
+    or down by the whole learning rate. Which of such weights another shape turns, and whether one, is chance.
+    """
+    assert ours.keys() == alone.keys()
+    return torch.cat([(ours[name] - alone[name]).abs().flatten() for name in alone]).median().item()
 
 
-@pytest.mark.parametrize(
-    "precision", ["float32", "bf16", pytest.param("fp16", marks=pytest.mark.xfail(reason=_NOT_UNDERSTOOD, strict=True))]
-)
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(tmp_path: Path, precision: str) -> None:
     """Dropout in another shape draws other masks, so only runs without it are compared with that."""
     objects = Objects()
@@ -60,7 +65,7 @@ def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(tmp_
             return max(abs(x - y) for x, y in zip(before, losses(engine, run_id), strict=True))  # noqa: B023
 
         def apart(results: Any) -> float:
-            return weights_apart(results[run_id]["weights"], alone_results[run_id]["weights"])  # noqa: B023
+            return half_of_weights_apart(results[run_id]["weights"], alone_results[run_id]["weights"])  # noqa: B023
 
         print(
             precision,
@@ -72,4 +77,4 @@ def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(tmp_
         )
         if run_id != WITH_DROPOUT:
             assert off(joint) <= 2 * max(off(engine) for engine, _ in others) + 1e-6
-            assert apart(joint_results) <= 2 * max(apart(results) for _, results in others) + 5e-6
+            assert apart(joint_results) <= 2 * max(apart(results) for _, results in others) + 1e-7
