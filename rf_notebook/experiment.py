@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,17 +18,15 @@ from rf_notebook import once_more
 from rf_notebook.automation.policies import Policies
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.console import Progress, table_text
-from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, UnknownRun
-from rf_notebook.core.events import Event, ExperimentContinued, FunctionsRecorded, Noted, OperationObeyed
+from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
+from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.redaction import private
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.script import Script
@@ -42,7 +39,7 @@ from rf_notebook.rehearsal import current_rehearsal
 from rf_notebook.runs import Run, best_runs, decisions_of, direction, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
-from rf_notebook.tracking.mlflow_mirror import MlflowMirror
+from rf_notebook.training_session import TrainingSession, new_functions
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
 
     from rf_notebook.automation import Policy
     from rf_notebook.automation.optuna_policy import OptunaPolicy
-    from rf_notebook.tracking.study_file import StudyFile
     from rf_notebook.training.base_models import BaseModels
     from rf_notebook.widgets.display import ExperimentDisplay
 
@@ -59,7 +55,6 @@ ValueT = TypeVar("ValueT")
 RunLike = int | Run
 
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
-_MIRROR_CLOSE_SECONDS = 20.0
 
 
 class Experiment:
@@ -99,10 +94,7 @@ class Experiment:
         self._state = ExperimentState()
         self._progress = Progress(self._state)
         self._store: SqliteStore | None = None
-        self._thread: EngineThread | None = None
-        self._mirror: MlflowMirror | None = None
-        self._studies: list[OptunaPolicy] = []
-        self._study_file: StudyFile | None = None
+        self._session: TrainingSession | None = None
         self._fence: int | None = None
         self._objects = Objects()
         self._models: BaseModels | None = None
@@ -205,21 +197,21 @@ class Experiment:
             for text in launch.warnings:
                 warnings.warn(text, stacklevel=2)
             if rehearsal is None:
-                studies = _studies(launch)
+                studies = launch.studies()
             if studies:
                 policies = [*studies] if autopilot is None else [autopilot.policy, *studies]
                 autopilot = self._autopilot(policies[0] if len(policies) == 1 else Policies(policies))
             if self._is_training:
-                self._attach(launch, extend=extend, autopilot=autopilot)
-                self._keep_studies(studies)
+                self._attach(launch, extend=extend, autopilot=autopilot, studies=studies)
                 return
             script = None
             if rehearsal is not None:
                 launch = rehearsal.as_recorded(launch)
                 script = rehearsal.script_for(launch)
             with self._applying:
-                self._begin(launch, extend=extend, take_over=take_over, script=script, autopilot=autopilot)
-                self._keep_studies(studies)
+                self._begin(
+                    launch, extend=extend, take_over=take_over, script=script, autopilot=autopilot, studies=studies
+                )
             open_experiments[self._folder.absolute()] = self
             use(self)
         if rehearsal is not None:
@@ -418,24 +410,6 @@ class Experiment:
 
     def _autopilot(self, policy: Policy) -> Autopilot:
         return Autopilot(policy, lambda config, edits: apply_edits(config, edits, self._objects))
-
-    def _keep_studies(self, studies: list[OptunaPolicy]) -> None:
-        """Let Optuna's tools read the studies of searches, from a file that follows them."""
-        if not studies:
-            return
-        self._studies = studies  # new ones when the cell is run again, which the same file follows
-        if self._study_file is not None:
-            return
-        from rf_notebook.tracking.study_file import StudyFile
-
-        def now() -> dict[str, Any]:
-            numbered = enumerate(self._studies, start=1)
-            name = self.experiment_name
-            return {name if len(self._studies) == 1 else f"{name} {n}": one.study for n, one in numbered}
-
-        self._study_file = StudyFile(self._folder / "optuna.db", now, log=self._log.logger)
-        self._engine.publisher.subscribe(self._study_file.notify)
-        self._study_file.start()
 
     def _automate(self, autopilot: Autopilot | None) -> Receipt[None]:
         engine = self._engine
@@ -734,6 +708,10 @@ class Experiment:
     # ---- wiring
 
     @property
+    def _thread(self) -> EngineThread | None:
+        return None if self._session is None else self._session.thread
+
+    @property
     def _is_training(self) -> bool:
         return self._thread is not None and self._thread.is_alive
 
@@ -774,6 +752,7 @@ class Experiment:
         take_over: bool,
         script: Script | None = None,
         autopilot: Autopilot | None = None,
+        studies: Sequence[OptunaPolicy] = (),
     ) -> None:
         self._refresh()
         launching.check_starts(launching.additions(self._state, launch, extend=extend))
@@ -782,14 +761,41 @@ class Experiment:
         try:
             self._refresh()
             new = launching.additions(self._state, launch, extend=extend)
-            self._start(launch, new, store, script, autopilot)
+            self._objects, self._create_model, self._launch = launch.objects, launch.create_model, launch
+            self._sources = sources_now() if script is None else None  # a replay's cells are not this notebook's
+            self._log.open()
+            session = TrainingSession(
+                self._folder,
+                self.experiment_name,
+                launch,
+                new,
+                self._state,
+                store,
+                fence=self._fence,
+                script=script,
+                autopilot=autopilot,
+                observer=self._observer,
+                log=self._log,
+            )
         except BaseException:
             store.release(self._fence)
             self._fence = None
             raise
+        self._models, self._session = session.models, session
+        session.keep_studies(studies)
+        session.start()
 
-    def _attach(self, launch: launching.Launch, *, extend: bool, autopilot: Autopilot | None) -> None:
+    def _attach(
+        self,
+        launch: launching.Launch,
+        *,
+        extend: bool,
+        autopilot: Autopilot | None,
+        studies: Sequence[OptunaPolicy],
+    ) -> None:
         """The launching cell was run again while the experiment trains."""
+        assert self._session is not None
+        self._session.keep_studies(studies)
         if autopilot is not None:
             self._automate(autopilot).result()
         new = launching.additions(self._state, launch, extend=extend)
@@ -797,83 +803,7 @@ class Experiment:
             return
         launching.check_starts(new)
         self._objects.update(launch.objects)
-        engine = self._engine
-
-        events = _functions_recorded(launch.functions(), self._state)
-        engine.mailbox.submit(lambda: engine.commit([*events, *engine.new_runs(new)])).result()
-
-    def _start(
-        self,
-        launch: launching.Launch,
-        new: list[Any],
-        store: SqliteStore,
-        script: Script | None,
-        autopilot: Autopilot | None,
-    ) -> None:
-        from rf_notebook.training.checkpoints import remove_orphans
-        from rf_notebook.training.openmp import release_workers
-        from rf_notebook.training.quiet import library_messages_to
-        from rf_notebook.training.runner import KernelRunner
-
-        assert self._fence is not None
-        self._log.open()
-        fence = self._fence
-        self._objects, self._create_model = launch.objects, launch.create_model
-        runner = KernelRunner(
-            self._folder,
-            launch.data,
-            launch.objects,
-            launch.create_model,
-            num_chunks=launch.started.num_chunks,
-            fail_on_nan=launch.fail_on_nan,
-            sample_prompts=launch.sample_prompts,
-            observer=self._observer,
-            log=self._log.logger,
-        )
-        self._models = runner.models
-
-        def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
-            return Engine(
-                store,
-                runner,
-                self._state,
-                fence=fence,
-                execution=launch.started.execution,
-                keep=Keep(launch.started.keep),
-                observer=self._observer,
-                wait_for_room=wait_for_room,
-                script=script,
-                log=self._log.logger,
-            )
-
-        self._launch = launch
-        self._sources = sources_now() if script is None else None  # a replay's cells are not this notebook's
-        thread = EngineThread(
-            make_engine,
-            runner,
-            store,
-            fence=fence,
-            name=self.experiment_name,
-            surroundings=lambda: library_messages_to(self._log.logger),
-            log=self._log.logger,
-        )
-        engine = thread.engine
-        runner.listener = engine.on_live
-        opened: list[Event] = [launch.started, launch.recorded()]
-        if self._state.started is not None:
-            opened = [ExperimentContinued(versions=launch.started.versions)]
-        opened += _functions_recorded(launch.functions(), self._state)
-        engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
-        engine.automate(autopilot)
-        assert self._state.started is not None
-        mirror = MlflowMirror(self._folder, self.experiment_name, self._state.started.identity, log=self._log.logger)
-        remove_orphans(self._folder, _folders_in_use(self._state))
-        engine.publisher.subscribe(mirror.notify)
-        engine.publisher.subscribe(self._log.take)
-        mirror.start(store.read())
-        self._thread, self._mirror = thread, mirror
-        release_workers()
-        thread.start()
+        self._session.add(launch, new, self._state)
 
     def _opening_line(self) -> str:
         started = self._state.started
@@ -882,26 +812,18 @@ class Experiment:
         return f"experiment {self.experiment_name!r}: {waiting} of {len(self._state.runs)} runs to train, in {self._folder}"
 
     def _close(self, *, cancelled: bool) -> None:
-        thread, mirror, store = self._thread, self._mirror, self._store
-        assert thread is not None
+        session, store = self._session, self._store
+        assert session is not None
         assert store is not None
-        if thread.is_alive:
-            engine = thread.engine
-            ended = engine.mailbox.submit(lambda: engine.close_experiment(cancelled=cancelled))
-            _quietly_wait(ended)
-            thread.end()
-        if mirror is not None and not mirror.close(_MIRROR_CLOSE_SECONDS):
-            self._log.logger.warning("MLflow is behind; the rest is written when the experiment is continued")
-        if self._study_file is not None and not self._study_file.close(_MIRROR_CLOSE_SECONDS):
-            self._log.logger.warning("optuna.db is behind; it is written anew when the experiment is continued")
+        session.close(cancelled=cancelled)
         if self._fence is not None:
             store.release(self._fence)
-        self._thread, self._mirror, self._study_file, self._fence = None, None, None, None
+        self._session, self._fence = None, None
         open_experiments.pop(self._folder.absolute(), None)
         once_more.keep_record(self)
         self._log.close()
-        if thread.error is not None:
-            raise thread.error
+        if session.thread.error is not None:
+            raise session.thread.error
 
     def _raise_engine_error(self) -> None:
         if self._thread is not None and self._thread.error is not None:
@@ -917,7 +839,7 @@ class Experiment:
         config, changed = apply_edits(self._state.record(run_id).config, edits, self._objects)
         engine = self._engine
         brought = {name: private(source) for name, source in self._objects.sources().items()}
-        events = _functions_recorded(brought, self._state)
+        events = new_functions(brought, self._state)
         if events:
             engine.mailbox.submit(lambda: engine.commit(events))
         return CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start)
@@ -986,37 +908,3 @@ def _staged(name: str, path: str | Path | None) -> tuple[str, str | Path | None]
 
 def _folder_of(name: object, path: str | Path | None) -> Path:
     return Path(path if path is not None else FOLDER) / str(name)
-
-
-def _studies(launch: launching.Launch) -> list[OptunaPolicy]:
-    """Who runs the searches that learn while they train."""
-    from rf_notebook.automation.optuna_policy import OptunaPolicy
-
-    started = launch.started
-    seed, data_seed, chunks = started.seed, started.data_seed, started.num_chunks
-    return [
-        OptunaPolicy(search, launch.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks)
-        for search in launch.searches
-        if isinstance(search, RFOptuna)
-    ]
-
-
-def _functions_recorded(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:
-    new = {name: source for name, source in sources.items() if state.functions.get(name) != source}
-    return [FunctionsRecorded(functions=new)] if new else []
-
-
-def _folders_in_use(state: ExperimentState) -> set[str]:
-    used = set()
-    for record in state.runs.values():
-        used |= {saved.folder.path for saved in record.checkpoints}
-        if record.warm_start is not None:
-            used.add(record.warm_start.path)
-    return used
-
-
-def _quietly_wait(future: Future[Any]) -> None:
-    try:
-        future.result()
-    except RFNotebookError:
-        return  # shown by whoever asks for the engine's error

@@ -31,6 +31,7 @@ from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
 
 if TYPE_CHECKING:
+    from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.training.datasets import ExperimentData
 
 _DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -86,6 +87,17 @@ class Launch:
         if self.create_model is not None:
             known.put(object_name(self.create_model), self.create_model)
         return {name: private(source) for name, source in known.sources().items()}
+
+    def studies(self) -> list[OptunaPolicy]:
+        """Who runs the searches that learn while they train."""
+        from rf_notebook.automation.optuna_policy import OptunaPolicy
+
+        seed, data_seed, chunks = self.started.seed, self.started.data_seed, self.started.num_chunks
+        return [
+            OptunaPolicy(search, self.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks)
+            for search in self.searches
+            if isinstance(search, RFOptuna)
+        ]
 
 
 def prepare(

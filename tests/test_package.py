@@ -41,7 +41,8 @@ FLOORS = {
         "experiment",
     },  # by type only: two files of one thing
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
-    "launch": {"core", "planning", "automl", "engine", "training"},
+    "launch": {"core", "planning", "automation", "automl", "engine", "training"},
+    "training_session": {"core", "automation", "engine", "launch", "log", "store", "tracking", "training"},
     "rehearsal": {"core", "engine", "launch", "replay", "experiment"},  # the last by type only
     "once_more": {"core", "engine", "lab", "planning", "registry", "replay", "widgets", "experiment"},  # likewise
     "shared": {
@@ -72,8 +73,8 @@ FLOORS = {
         "runs",
         "console",
         "store",
-        "tracking",
         "training",
+        "training_session",
         "widgets",
     },
     "demo": {"automl", "runs", "experiment"},

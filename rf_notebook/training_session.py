@@ -1,0 +1,184 @@
+"""What is open while an experiment trains in this process: the engine's thread, and what follows its record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.events import Event, ExperimentContinued, FunctionsRecorded, Noted
+from rf_notebook.core.ports import CommitObserver
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.engine.keep import Keep
+from rf_notebook.engine.loop import Engine
+from rf_notebook.engine.script import Script
+from rf_notebook.engine.thread import EngineThread
+from rf_notebook.launch import Launch
+from rf_notebook.log import ExperimentLog
+from rf_notebook.store.sqlite import SqliteStore
+from rf_notebook.tracking.mlflow_mirror import MlflowMirror
+
+if TYPE_CHECKING:
+    from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.tracking.study_file import StudyFile
+
+_CLOSE_SECONDS = 20.0
+"""For whoever follows the record to write the rest."""
+
+
+class TrainingSession:
+    """From one ``run_fit`` to the end of the experiment, or of the kernel."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        launch: Launch,
+        new: Iterable[RunConfig],
+        state: ExperimentState,
+        store: SqliteStore,
+        *,
+        fence: int,
+        script: Script | None,
+        autopilot: Autopilot | None,
+        observer: CommitObserver,
+        log: ExperimentLog,
+    ) -> None:
+        """The launch and its runs are recorded; nothing trains before ``start``.
+
+        Args:
+            folder: Of the experiment.
+            name: Of the experiment.
+            launch: Found to be possible.
+            new: Configs of the launch that are not recorded yet.
+            state: Of the experiment, up to date.
+            store: Its record.
+            fence: Of the lease that this process holds on it.
+            script: Operations to obey at their steps, in a replay.
+            autopilot: The policy at work, if any.
+            observer: Told of every commit.
+            log: The experiment's, open.
+        """
+        from rf_notebook.training.checkpoints import remove_orphans
+        from rf_notebook.training.quiet import library_messages_to
+        from rf_notebook.training.runner import KernelRunner
+
+        self._folder, self._name, self._log = folder, name, log.logger
+        self._studies: Sequence[OptunaPolicy] = ()
+        self._study_file: StudyFile | None = None
+        runner = KernelRunner(
+            folder,
+            launch.data,
+            launch.objects,
+            launch.create_model,
+            num_chunks=launch.started.num_chunks,
+            fail_on_nan=launch.fail_on_nan,
+            sample_prompts=launch.sample_prompts,
+            observer=observer,
+            log=self._log,
+        )
+        self.models = runner.models
+
+        def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
+            return Engine(
+                store,
+                runner,
+                state,
+                fence=fence,
+                execution=launch.started.execution,
+                keep=Keep(launch.started.keep),
+                observer=observer,
+                wait_for_room=wait_for_room,
+                script=script,
+                log=self._log,
+            )
+
+        self.thread = EngineThread(
+            make_engine,
+            runner,
+            store,
+            fence=fence,
+            name=name,
+            surroundings=lambda: library_messages_to(self._log),
+            log=self._log,
+        )
+        engine = self.thread.engine
+        runner.listener = engine.on_live
+        opened: list[Event] = [launch.started, launch.recorded()]
+        if state.started is not None:
+            opened = [ExperimentContinued(versions=launch.started.versions)]
+        opened += new_functions(launch.functions(), state)
+        engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
+        engine.automate(autopilot)
+        assert state.started is not None
+        remove_orphans(folder, _folders_in_use(state))
+        self._mirror = MlflowMirror(folder, name, state.started.identity, log=self._log)
+        engine.publisher.subscribe(self._mirror.notify)
+        engine.publisher.subscribe(log.take)
+        self._mirror.start(store.read())
+
+    def start(self) -> None:
+        """Begin to train."""
+        from rf_notebook.training.openmp import release_workers
+
+        release_workers()
+        self.thread.start()
+
+    def add(self, launch: Launch, new: Iterable[RunConfig], state: ExperimentState) -> None:
+        """Record configs of a launch beside those that train, and wait until that is done."""
+        engine = self.thread.engine
+        events = new_functions(launch.functions(), state)
+        engine.mailbox.submit(lambda: engine.commit([*events, *engine.new_runs(new)])).result()
+
+    def keep_studies(self, studies: Sequence[OptunaPolicy]) -> None:
+        """Let Optuna's tools read the studies of searches, from a file that follows them.
+
+        Args:
+            studies: New ones when the cell is run again, which the same file follows.
+        """
+        if not studies:
+            return
+        self._studies = studies
+        if self._study_file is not None:
+            return
+        from rf_notebook.tracking.study_file import StudyFile
+
+        def now() -> dict[str, Any]:
+            numbered = enumerate(self._studies, start=1)
+            return {self._name if len(self._studies) == 1 else f"{self._name} {n}": one.study for n, one in numbered}
+
+        self._study_file = StudyFile(self._folder / "optuna.db", now, log=self._log)
+        self.thread.engine.publisher.subscribe(self._study_file.notify)
+        self._study_file.start()
+
+    def close(self, *, cancelled: bool) -> None:
+        """End the training, and give whoever follows the record time to write the rest."""
+        if self.thread.is_alive:
+            engine = self.thread.engine
+            ended = engine.mailbox.submit(lambda: engine.close_experiment(cancelled=cancelled))
+            with contextlib.suppress(RFNotebookError):  # shown by whoever asks for the thread's error
+                ended.result()
+            self.thread.end()
+        if not self._mirror.close(_CLOSE_SECONDS):
+            self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
+        if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
+            self._log.warning("optuna.db is behind; it is written anew when the experiment is continued")
+
+
+def new_functions(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:
+    """What records the functions that are not recorded as they are now."""
+    new = {name: source for name, source in sources.items() if state.functions.get(name) != source}
+    return [FunctionsRecorded(functions=new)] if new else []
+
+
+def _folders_in_use(state: ExperimentState) -> set[str]:
+    used = set()
+    for record in state.runs.values():
+        used |= {saved.folder.path for saved in record.checkpoints}
+        if record.warm_start is not None:
+            used.add(record.warm_start.path)
+    return used
