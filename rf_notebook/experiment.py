@@ -713,11 +713,13 @@ class Experiment:
 
     @property
     def _is_training(self) -> bool:
-        return self._thread is not None and self._thread.is_alive
+        thread = self._thread
+        return thread is not None and thread.is_alive
 
     @property
     def _is_idle(self) -> bool:
-        return self._thread is None or self._thread.engine.mailbox.idle.is_set()
+        thread = self._thread
+        return thread is None or thread.engine.mailbox.idle.is_set()
 
     def _is_trained_elsewhere(self) -> bool:
         holder = None if self._store is None else self._store.living_holder()
@@ -757,6 +759,8 @@ class Experiment:
         self._refresh()
         launching.check_starts(launching.additions(self._state, launch, extend=extend))
         store = self._open_store()
+        if self._session is not None:  # its thread died of an error
+            self._end_session(cancelled=False)
         self._fence = store.acquire(this_process(), take_over=take_over)
         try:
             self._refresh()
@@ -812,6 +816,15 @@ class Experiment:
         return f"experiment {self.experiment_name!r}: {waiting} of {len(self._state.runs)} runs to train, in {self._folder}"
 
     def _close(self, *, cancelled: bool) -> None:
+        error = self._end_session(cancelled=cancelled)
+        open_experiments.pop(self._folder.absolute(), None)
+        once_more.keep_record(self)
+        self._log.close()
+        if error is not None:
+            raise error
+
+    def _end_session(self, *, cancelled: bool) -> BaseException | None:
+        """Returns what the engine's thread died of, if it did."""
         session, store = self._session, self._store
         assert session is not None
         assert store is not None
@@ -819,11 +832,7 @@ class Experiment:
         if self._fence is not None:
             store.release(self._fence)
         self._session, self._fence = None, None
-        open_experiments.pop(self._folder.absolute(), None)
-        once_more.keep_record(self)
-        self._log.close()
-        if session.thread.error is not None:
-            raise session.thread.error
+        return session.thread.error
 
     def _raise_engine_error(self) -> None:
         if self._thread is not None and self._thread.error is not None:

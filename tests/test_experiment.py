@@ -336,10 +336,7 @@ def test_load_and_export_give_the_trained_model(new, tmp_path):
         experiment.export(1, tmp_path / "merged")
 
 
-def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
-    experiment = fit(new(), grid())
-    experiment.wait()
-
+def let_engine_fail(experiment, monkeypatch):
     def broken():
         raise RuntimeError("the sky fell")
 
@@ -347,10 +344,27 @@ def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
     experiment._thread.engine.mailbox.wake()
     until(lambda: not experiment._thread.is_alive)
     until(lambda: not experiment._thread._keeper.is_alive())
+
+
+def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
+    experiment = fit(new(), grid())
+    experiment.wait()
+    let_engine_fail(experiment, monkeypatch)
     with pytest.raises(RuntimeError, match="the sky fell"):
         experiment.wait()
     with pytest.raises(RuntimeError, match="the sky fell"):
         experiment.end()
+
+
+def test_after_a_failed_engine_the_same_cell_goes_on_and_one_mirror_follows(new, monkeypatch):
+    experiment = fit(new(), grid())
+    let_engine_fail(experiment, monkeypatch)
+    fit(experiment, grid())
+    assert experiment.wait()
+    assert all(run.state is RunState.COMPLETED for run in experiment.runs)
+    followers = [one.name for one in threading.enumerate() if one.name.startswith(("rf-mlflow", "rf-engine"))]
+    assert sorted(followers) == [f"rf-engine-{experiment.experiment_name}", f"rf-mlflow-{experiment.experiment_name}"]
+    experiment.end()
 
 
 def test_two_experiments_do_not_train_in_one_kernel_at_once(new):
