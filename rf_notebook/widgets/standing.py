@@ -36,7 +36,9 @@ class Standing:
 def standing(state: ExperimentState, status: HostStatus) -> Standing:
     """The standing of an experiment."""
     if status.error:
-        return Standing(Kind.ERROR, f"ended by an error: {shortened(status.error, _ERROR)}")
+        return Standing(
+            Kind.ERROR, f"ended by an error, run its cell again to go on: {shortened(status.error, _ERROR)}"
+        )
     if status.preparing:
         return Standing(Kind.PREPARING, "loading the libraries and checking the configs")
     if status.read_only:
