@@ -799,9 +799,9 @@ class Experiment:
     ) -> None:
         """The launching cell was run again while the experiment trains."""
         assert self._session is not None
-        self._session.keep_studies(studies)
         if autopilot is not None:
             self._automate(autopilot).result()
+        self._session.keep_studies(studies)
         new = launching.additions(self._state, launch, extend=extend)
         if not new:
             return

@@ -46,7 +46,7 @@
   padding: 3px 9px;
   text-align: left;
   text-overflow: ellipsis;
-  white-space: pre;
+  white-space: nowrap;
 }
 
 .rfl-saved select {
