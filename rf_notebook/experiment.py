@@ -799,15 +799,14 @@ class Experiment:
     ) -> None:
         """The launching cell was run again while the experiment trains."""
         assert self._session is not None
+        new = launching.additions(self._state, launch, extend=extend)
+        launching.check_starts(new)
         if autopilot is not None:
             self._automate(autopilot).result()
         self._session.keep_studies(studies)
-        new = launching.additions(self._state, launch, extend=extend)
-        if not new:
-            return
-        launching.check_starts(new)
-        self._objects.update(launch.objects)
-        self._session.add(launch, new, self._state)
+        if new:
+            self._objects.update(launch.objects)
+            self._session.add(launch, new, self._state)
 
     def _opening_line(self) -> str:
         started = self._state.started

@@ -597,6 +597,26 @@ def test_the_launching_cell_run_again_attaches_to_the_experiment_that_trains(new
     assert new("same") is not experiment
 
 
+def test_a_launching_cell_that_is_refused_sets_no_policy_to_work(new):
+    asked = []
+
+    class Watching:
+        name = "watching"
+
+        def decide(self, view):
+            asked.append(view)
+            return []
+
+    experiment = fit(new(), two(num_train_epochs=8))
+    with pytest.raises(ConfigError, match="recorded with other arguments"):
+        fit(experiment, two(num_train_epochs=29), policy=Watching())
+    experiment.end()
+    assert not asked
+    watched = new("watched")
+    fit(watched, two(num_train_epochs=2), policy=Watching()).end()
+    assert asked
+
+
 def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
     plain = fit(new("plain"), two())
     plain.end()
