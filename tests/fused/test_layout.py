@@ -8,7 +8,7 @@ from itertools import pairwise, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rf_notebook.training.fused.layout import passes_of, tokens_of
+from rf_notebook.training.fused.layout import parts_below, passes_of, tokens_of
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,14 @@ def test_equal_lengths_are_one_pass_and_very_uneven_ones_are_two():
     uneven = [Request(0, 1, 1000), *(Request(i, 1, 10) for i in range(1, 8))]
     assert passes_of(uneven, 160) == [uneven[:1], uneven[1:]]
     assert len(passes_of(uneven, 100_000)) == 1
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8), limit=st.integers(1, 120))
+def test_no_other_way_to_stay_below_a_limit_has_fewer_or_evener_parts(sizes, limit):
+    parts = parts_below(sizes, limit, sum)
+    assert [size for part in parts for size in part] == sizes
+    assert all(sum(part) < limit or len(part) == 1 for part in parts)
+    allowed = [way for way in every_way(sizes) if all(sum(part) < limit or len(part) == 1 for part in way)]
+    fewest = min(len(way) for way in allowed)
+    assert len(parts) == fewest
+    assert max(map(sum, parts)) == min(max(map(sum, way)) for way in allowed if len(way) == fewest)

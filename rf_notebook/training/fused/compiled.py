@@ -45,9 +45,9 @@ class CompiledLayers:
         self.forwards_left = 0
         """Joint forwards that are still to come at most."""
 
-    def choose(self, shape: Any, *, needs_grad: bool, recomputes: bool) -> None:
+    def choose(self, shape: Any, *, keeps_activations: bool) -> None:
         """Let the layers be compiled for a joint batch of this shape, or not."""
-        self.is_on = self._is_possible and needs_grad and not recomputes and self._is_due(shape)
+        self.is_on = self._is_possible and keeps_activations and self._is_due(shape)
         for layer in self._layers:
             if not self.is_on:
                 layer._compiled_call_impl = None

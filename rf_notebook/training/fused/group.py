@@ -65,38 +65,52 @@ class FusedGroup:
             self._model.counts.own_seconds += time.perf_counter() - began
             live = [member for member in live if member.run.status is ParkedStatus.WAITING]
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
-            if forwards:
-                first = min(request.urgency for request in forwards)
-                chosen = [request for request in forwards if request.urgency == first]
-                graphs += self._forward(chosen)
-                ready = [request.member for request in chosen]
+            if not forwards:
+                self._backward(graphs, live)
+                graphs, ready = [], live
                 continue
-            self._backward(graphs, live)
-            graphs, ready = [], live
+            first = min(request.urgency for request in forwards)
+            chosen = [request for request in forwards if request.urgency == first]
+            are_done = all(not isinstance(r.member.run.request, Forward) for g in graphs for r in g.requests)
+            ready = self._forward(chosen, graphs, have_to_wait=are_done)
+            if not ready:  # for want of memory; those whose backward is done now go on when all have had theirs
+                self._backward(graphs, live)
+                graphs = []
 
-    def _forward(self, requests: Sequence[Forward]) -> list[Graph]:
+    def _forward(self, requests: Sequence[Forward], graphs: list[Graph], *, have_to_wait: bool) -> list[Member]:
+        """Answer what there is room for, and add to the graphs; returns whose requests were answered.
+
+        Args:
+            requests: Of all kinds.
+            graphs: Of this round so far.
+            have_to_wait: Whether requests are to wait for the graphs' backward if there is no room beside them.
+        """
         kinds: dict[object, list[Forward]] = {}
         for request in requests:
             kinds.setdefault(request.kind, []).append(request)
-        graphs = []
+        done: list[Forward] = []
         for same in kinds.values():
             try:
-                made = self._model.forward(same, self._stacked)
+                answered, made = self._model.forward(same, self._stacked, graphs if have_to_wait else ())
             except Exception as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
                 self._model.break_down(error)
                 for request in same:
                     request.is_left_alone = True
+                done += same
                 continue
-            graphs += made
             for graph in made:
                 for request in graph.requests:
                     request.member.graphs.append(graph)
-        return graphs
+            graphs += made
+            done += answered
+            if len(answered) < len(same):
+                break
+        return [request.member for request in done]
 
     def _backward(self, graphs: Sequence[Graph], live: Sequence[Member]) -> None:
-        for graph in graphs:
+        for place, graph in enumerate(graphs):
             try:
-                self._model.backward(graph, self._stacked)
+                self._model.backward(graph, self._stacked, graphs[place + 1 :])
             except Exception as error:  # noqa: BLE001 - the members' own failure; others are not in this graph
                 self._model.break_down(error)
                 for request in graph.requests:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +21,12 @@ from rf_notebook.training.fused.layout import (
     mask_with_past,
     padded,
     padded_left,
-    passes_of,
     positions_of,
     rows_of,
-    tokens_of,
 )
 from rf_notebook.training.fused.linear import Part, StackedLinear
 from rf_notebook.training.fused.request import Forward
+from rf_notebook.training.fused.room import Kept, Room, size_of
 
 
 @dataclass(slots=True)
@@ -38,11 +36,6 @@ class Stacked:
     blocks: list[AdapterBlock]
     place: dict[Any, tuple[int, int]]
     """By member: block and row in it."""
-
-
-#: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a line, meets zero in
-#: benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and for a few million on two CPU cores.
-_WORTH = {"cuda": 5500, "cpu": 160}
 
 
 @dataclass(slots=True)
@@ -58,8 +51,8 @@ class Counts:
     """Requests that were answered by those."""
     own_seconds: float = 0.0
     """Spent in the members' own code: data, losses, optimizers, trl's and transformers' Python."""
-    splits: int = 0
-    """Joint passes that were done again in two parts, for want of memory."""
+    too_large: int = 0
+    """Joint passes that ran out of memory and were done again in other ways."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,12 +60,18 @@ class Graph:
     """A joint forward whose backward is still to come."""
 
     requests: list[Forward]
-    parts: dict[str, list[Part]]
+    kept: Kept
+    parts: dict[str, list[Part]] = field(default_factory=dict)
     """By layer: what the blocks add to it."""
     leaves: list[tuple[AdapterBlock, list[Tensor]]] = field(default_factory=list)
     """The weights that the backward ends at, by block."""
     outputs: list[tuple[str, Tensor, list[tuple[Forward, slice]]]] = field(default_factory=list)
-    """By name: a joint result, and which of its rows are whose."""
+    """By name: a joint result, and which of its rows are whose. Empty when it was let go."""
+
+    @property
+    def tokens(self) -> int:
+        """By which its memory is measured."""
+        return size_of(self.requests) if self.outputs else 0
 
     def let_go(self) -> None:
         """Free what the backward would have needed."""
@@ -99,12 +98,11 @@ class JointModel:
         self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
         self._generation = JointCache()
-        self._recomputes = False
-        self._recomputed: list[Any] = []
-        """The modules that can compute their activations again in the backward."""
-        self._too_many: float = math.inf
-        """Tokens of several runs, with padding, that did not fit into memory together."""
-        self._worth = _WORTH["cuda" if next(self._tree.parameters()).is_cuda else "cpu"]
+        self._recomputing: list[Any] = []
+        """The modules that can compute their activations again in the backward; found when it is first needed."""
+        can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
+        device = next(self._tree.parameters()).device
+        self._room = Room("cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute)
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
         self.counts = Counts()
 
@@ -131,56 +129,97 @@ class JointModel:
         """How many more joint forwards there will be at most, by which it is decided whether to compile."""
         self._compiled.forwards_left = forwards
 
-    def forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
+    def forward(
+        self, requests: Sequence[Forward], stacked: Stacked, waiting: Sequence[Graph] = ()
+    ) -> tuple[list[Forward], list[Graph]]:
         """Answer requests of one precision, all with or all without gradients.
 
-        What does not fit into memory together is done in parts; a request that does not fit alone is left to its run.
+        Not more than there is room for beside graphs that keep memory until their backward; a request that does not
+        fit by itself is left to its run, which then has to go on first.
+
+        Args:
+            requests: At least one.
+            stacked: Where the members' adapters lie.
+            waiting: Graphs whose backward can be done before the rest is answered.
 
         Returns:
-            The graphs to go backward through; none without gradients.
+            The requests that were answered, none only if there are such graphs; and the new graphs to go backward
+            through.
         """
-        graphs: list[Graph] = []
-        waiting = self._fitting(requests)
-        while waiting:
-            part = waiting.pop(0)
+        left, answered, graphs = list(requests), list[Forward](), list[Graph]()
+        while left:
+            in_use = sum(graph.tokens for graph in (*waiting, *graphs))
+            part, kept = self._room.next_pass(left)
+            if self._room.is_too_large(part, kept, in_use):
+                if in_use:
+                    break
+                if len(part) == 1:
+                    part[0].is_left_alone = True  # with its own way of saving memory
+                    return [*answered, *part], graphs
             try:
-                made = self._continue(part, stacked) if part[0].cache is not None else self._forward(part, stacked)
+                made = self._continue(part, stacked) if kept is Kept.CACHE else self._forward(part, stacked, kept)
             except torch.OutOfMemoryError as error:
-                waiting[:0] = self._parts(part, error)
+                self._ran_out(error, part, kept, in_use)
             except Exception as error:  # what torch's compiler raises has no class in common
                 if not self._compiled.give_up(error):
                     raise
-                waiting.insert(0, part)
             else:
                 graphs += made
-        return graphs
+                answered += part
+                left = [request for request in left if request not in part]
+        return answered, graphs
 
-    def backward(self, graph: Graph, stacked: Stacked) -> None:
-        """Go on from the leaves where the runs' own backwards ended, into the members' gradients."""
-        try:
-            self._backward(graph)
-        except torch.OutOfMemoryError as error:
-            graph.let_go()
-            parts = self._parts(graph.requests, error)
-        else:
-            return
-        for part in parts:
-            for again in self.forward(part, stacked):
-                self.backward(again, stacked)
+    def backward(self, graph: Graph, stacked: Stacked, others: Sequence[Graph] = ()) -> None:
+        """Go on from the leaves where the runs' own backwards ended, into the members' gradients.
+
+        Args:
+            graph: Of which forward.
+            stacked: Where the members' adapters lie.
+            others: What waits for the same; after running out of memory their forwards are done again, too.
+        """
+        message = ""
+        if graph.outputs:
+            try:
+                self._backward(graph)
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+                in_use = sum(one.tokens for one in others)
+                for one in (graph, *others):
+                    one.let_go()
+                self._ran_out(error, graph.requests, graph.kept, in_use)
+            else:
+                return
+        left = list(graph.requests)
+        while left:
+            part, kept = self._room.next_pass(left)
+            try:
+                if len(part) == 1 and self._room.is_too_large(part, kept):
+                    part[0].error = torch.OutOfMemoryError(message)  # its own backward is done: there is no way back
+                else:
+                    for again in self._forward(part, stacked, kept):
+                        self._backward(again)
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+                self._ran_out(error, part, kept, 0)
+            except Exception as error:
+                if not self._compiled.give_up(error):
+                    raise
+            else:
+                left = [request for request in left if request not in part]
 
     # ---- one pass
 
-    def _forward(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
+    def _forward(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """A pass of training, or of a reference; returns the graph to go backward through, if there is one."""
         first = requests[0]
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         length = max(request.length for request in ordered)
         rows = rows_of(ordered)
-        graph = self._graph(ordered, rows, length, stacked)
+        graph = self._graph(ordered, rows, length, stacked, kept)
         shape = (tuple(request.rows for request in ordered), length)
         self._set_parts(graph.parts)
-        self._let_recompute(first.needs_grad)
-        self._compiled.choose(shape, needs_grad=first.needs_grad, recomputes=self._recomputes)
+        self._let_recompute(kept is Kept.LAYER_INPUTS)
+        self._compiled.choose(shape, keeps_activations=kept is Kept.ACTIVATIONS)
         with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
             hidden = self.backbone(
                 **self._inputs(ordered, length), attention_mask=mask_of(ordered, length), use_cache=False
@@ -200,9 +239,9 @@ class JointModel:
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
         length = max(request.length for request in ordered)
-        self._set_parts(self._graph(ordered, rows, length, stacked, pads_left=True).parts)
+        self._set_parts(self._graph(ordered, rows, length, stacked, Kept.CACHE, pads_left=True).parts)
         self._let_recompute(False)
-        self._compiled.choose(None, needs_grad=False, recomputes=False)
+        self._compiled.choose(None, keeps_activations=False)
         cache = self._generation.joined(ordered)
         whole = cache.get_seq_length() + length
         with torch.no_grad(), ordered[0].autocast.entered():
@@ -222,7 +261,7 @@ class JointModel:
 
     def _backward(self, graph: Graph) -> None:
         self._set_parts(graph.parts)
-        self._let_recompute(True)
+        self._let_recompute(graph.kept is Kept.LAYER_INPUTS)
         tensors, gradients = [], []
         for name, joint, owners in graph.outputs:
             given = [(request.leaves[name].grad, where) for request, where in owners]
@@ -279,11 +318,12 @@ class JointModel:
         rows: Sequence[slice],
         length: int,
         stacked: Stacked,
+        kept: Kept,
         *,
         pads_left: bool = False,
     ) -> Graph:
         """Who adds what where."""
-        graph = Graph(list(requests), {})
+        graph = Graph(list(requests), kept)
         adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
         for number, block in enumerate(stacked.blocks):
             own = [(r, where) for r, where in adapted if stacked.place[r.member][0] == number]
@@ -298,7 +338,7 @@ class JointModel:
             for path, (down, up) in weights.items():
                 scale = block.scale(path, down.dtype)
                 shares = block.shares(path)
-                kept, made_up = dropout_of(path, given, [shares[i] for i in members], length, pads_left=pads_left)
+                stays, made_up = dropout_of(path, given, [shares[i] for i in members], length, pads_left=pads_left)
                 part = Part(
                     start=own[0][1].start,
                     stop=own[-1][1].stop,
@@ -306,7 +346,7 @@ class JointModel:
                     down=down if index is None else down[index],
                     up=up if index is None else up[index],
                     scale=scale if index is None else scale[index],
-                    kept=kept,
+                    kept=stays,
                     made_up=made_up,
                     dropped_in=block.input_dtype(path, given[0].autocast),
                 )
@@ -319,51 +359,19 @@ class JointModel:
 
     # ---- memory
 
-    def _parts(self, requests: Sequence[Forward], error: torch.OutOfMemoryError) -> list[Sequence[Forward]]:
-        """How to try again after running out of memory: activations computed again, then fewer runs at a time."""
-        if len(requests) > 1:
-            self._too_many = min(self._too_many, tokens_of(requests))
+    def _ran_out(self, error: torch.OutOfMemoryError, part: Sequence[Forward], kept: Kept, in_use: int) -> None:
+        """Remember it, and free what the pass held."""
+        self._room.was_too_large(part, kept, in_use)
+        self.counts.too_large += 1
         error.__traceback__ = None
         self._generation.let_go()
         memory.collect()
-        if requests[0].needs_grad and not self._recomputes and self._can_recompute():
-            self._recompute_from_now_on()
-            self._too_many = math.inf
-            return [requests]
-        if len(requests) == 1:
-            if requests[0].leaves:  # its own backward is done; there is no way back
-                requests[0].error = torch.OutOfMemoryError(str(error))
-            else:
-                requests[0].is_left_alone = True  # with its own way of saving memory
-            return []
-        self.counts.splits += 1
-        half = len(requests) // 2
-        return [requests[:half], requests[half:]]
-
-    def _fitting(self, requests: Sequence[Forward]) -> list[Sequence[Forward]]:
-        """The requests in parts of similar length that may fit, as far as earlier passes have shown."""
-        parts: list[Sequence[Forward]] = []
-        for together in [requests] if requests[0].cache is not None else passes_of(requests, self._worth):
-            part: list[Forward] = []
-            for request in together:
-                if part and tokens_of([*part, request]) >= self._too_many:
-                    parts.append(part)
-                    part = []
-                part.append(request)
-            parts.append(part)
-        return parts
-
-    def _can_recompute(self) -> bool:
-        return bool(getattr(self._tree, "supports_gradient_checkpointing", False))
-
-    def _recompute_from_now_on(self) -> None:
-        self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._recomputed = [m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)]
-        self._recomputes = True
 
     def _let_recompute(self, on: bool) -> None:
-        """Only what has a backward: recomputing layers do not fill caches."""
-        for module in self._recomputed:
+        if on and not self._recomputing:
+            self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self._recomputing = [m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)]
+        for module in self._recomputing:
             module.gradient_checkpointing = on
 
     # ---- order

@@ -6,7 +6,7 @@ generating.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -40,6 +40,40 @@ def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:
         cuts.append(best[cuts[-1]][1])
     bounds = cuts[::-1]
     return [ordered[start:stop] for start, stop in pairwise(bounds)]
+
+
+def parts_below(requests: list[Forward], limit: float, size_of: Callable[[list[Forward]], int]) -> list[list[Forward]]:
+    """As few successive parts as stay below a limit, the largest as small as it can be.
+
+    A request that is too large by itself is a part of its own.
+
+    Args:
+        requests: In their order.
+        limit: What no part may reach.
+        size_of: What a part is measured by; never smaller for more requests.
+    """
+    whole = size_of(requests)
+    if whole < limit:
+        return [requests]
+
+    def filled(most: float) -> list[list[Forward]]:
+        parts = [[requests[0]]]
+        for request in requests[1:]:
+            if size_of([*parts[-1], request]) < most:
+                parts[-1].append(request)
+            else:
+                parts.append([request])
+        return parts
+
+    count = len(filled(limit))
+    low, high = 0, int(min(limit, whole))
+    while low < high:
+        most = (low + high) // 2
+        if len(filled(most)) > count:
+            low = most + 1
+        else:
+            high = most
+    return filled(low)
 
 
 def rows_of(requests: Sequence[Forward]) -> list[slice]:
