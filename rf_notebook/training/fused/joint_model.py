@@ -103,6 +103,8 @@ class JointModel:
         can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
         device = next(self._tree.parameters()).device
         self._room = Room("cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute)
+        self._ran_out_with = ""
+        """What torch said when it last ran out of memory."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
         self.counts = Counts()
 
@@ -177,12 +179,10 @@ class JointModel:
             stacked: Where the members' adapters lie.
             others: What waits for the same; after running out of memory their forwards are done again, too.
         """
-        message = ""
         if graph.outputs:
             try:
                 self._backward(graph)
             except torch.OutOfMemoryError as error:
-                message = str(error)
                 in_use = sum(one.tokens for one in others)
                 for one in (graph, *others):
                     one.let_go()
@@ -194,12 +194,11 @@ class JointModel:
             part, kept = self._room.next_pass(left)
             try:
                 if len(part) == 1 and self._room.is_too_large(part, kept):
-                    part[0].error = torch.OutOfMemoryError(message)  # its own backward is done: there is no way back
+                    part[0].error = torch.OutOfMemoryError(self._ran_out_with)  # its own backward is done, no way back
                 else:
                     for again in self._forward(part, stacked, kept):
                         self._backward(again)
             except torch.OutOfMemoryError as error:
-                message = str(error)
                 self._ran_out(error, part, kept, 0)
             except Exception as error:
                 if not self._compiled.give_up(error):
@@ -363,6 +362,7 @@ class JointModel:
         """Remember it, and free what the pass held."""
         self._room.was_too_large(part, kept, in_use)
         self.counts.too_large += 1
+        self._ran_out_with = str(error)
         error.__traceback__ = None
         self._generation.let_go()
         memory.collect()
