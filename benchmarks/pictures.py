@@ -45,6 +45,40 @@ def draw_speed() -> None:
     figure.savefig(_DOCS / "joint-steps.png", dpi=150)
 
 
+def draw_grid() -> None:
+    """Tokens a second by the tokens that all configs have in a step."""
+    body = json.loads((RESULTS / "fused-grid-cuda.json").read_text())
+    series: dict[str, list[tuple[int, float]]] = {}
+    for one in body["figures"]:
+        shape, _, what = one["what"].partition(": ")
+        configs, batch, length = map(int, shape.split(" x "))
+        if what == "joint steps, tokens a second" and configs > 1:
+            series.setdefault(f"{configs} configs", []).append((configs * batch * length, one["value"]))
+        elif what == "plain TRL, tokens a second":
+            series.setdefault("plain TRL, a config at a time", []).append((batch * length, one["value"]))
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes: Any = figure.subplots()
+    ordered = sorted(series, key=lambda name: (name[0].isdigit(), len(name), name))
+    for name, colour in zip(ordered, [_COLOURS[0], "#009e73", *_COLOURS[2:], "#d55e00"], strict=True):
+        axes.plot(*zip(*sorted(series[name]), strict=True), "o", color=colour, label=name, markersize=5)
+    axes.set_xscale("log", base=2)
+    ticks = [2**power for power in range(8, 19, 2)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(0)
+    axes.set_xlabel("tokens of a step, of all configs together")
+    axes.set_ylabel("tokens a second")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.set_title(
+        f"{body['machine']['device']}, Llama of 1.1 billion weights, LoRA r=16, not compiled; batches of 1 to 8, "
+        "256 to 1024 tokens",
+        fontsize=9,
+    )
+    figure.savefig(_DOCS / "tokens-a-second.png", dpi=150)
+
+
 if __name__ == "__main__":
     mpl.use("agg")
     draw_speed()
+    draw_grid()
