@@ -19,8 +19,9 @@ from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.joint_model import Graph, JointModel
+from rf_notebook.training.fused.layout import tokens_of
 from rf_notebook.training.fused.member import Member
-from rf_notebook.training.fused.room import _WORTH, Kept, size_of
+from rf_notebook.training.fused.memory_limits import _PASS_COST, Kept
 from tests.exactness.harness import WatchedRunner, turn_all
 from tests.fused.world import config, engine_over, figures
 
@@ -136,10 +137,10 @@ def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
 
     def used() -> float:
         alive[:] = [graph for graph in alive if graph.outputs]
-        return sum(size_of(g.requests) / (4 if g.kept is Kept.LAYER_INPUTS else 1) for g in alive)
+        return sum(tokens_of(g.requests) / (4 if g.kept is Kept.LAYER_INPUTS else 1) for g in alive)
 
     def forwarded(self: JointModel, requests: Any, stacked: Any, kept: Kept) -> list[Graph]:
-        needed = size_of(requests) / (4 if kept is Kept.LAYER_INPUTS else 1) if kept is not Kept.NOTHING else 0
+        needed = tokens_of(requests) / (4 if kept is Kept.LAYER_INPUTS else 1) if kept is not Kept.NOTHING else 0
         if used() + needed > tokens:
             seen["failed"] += 1
             raise torch.OutOfMemoryError("out of memory (injected)")
@@ -170,7 +171,7 @@ def test_parts_are_done_one_after_another(
     def nobody(*_: Any) -> None:
         raise AssertionError("a run was left alone")
 
-    monkeypatch.setitem(_WORTH, "cpu", worth)
+    monkeypatch.setitem(_PASS_COST, "cpu", worth)
     monkeypatch.setattr(Member, "_alone", nobody)
     objects = Objects()
     with memory_that_graphs_fill(tokens) as seen:

@@ -16,6 +16,7 @@ class Request:
     number: int
     rows: int
     length: int
+    past: int = 0
 
 
 def cost(passes, worth):

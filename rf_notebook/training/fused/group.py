@@ -72,40 +72,36 @@ class FusedGroup:
             first = min(request.urgency for request in forwards)
             chosen = [request for request in forwards if request.urgency == first]
             are_done = all(not isinstance(r.member.run.request, Forward) for g in graphs for r in g.requests)
-            ready = self._forward(chosen, graphs, have_to_wait=are_done)
-            if not ready:  # for want of memory; those whose backward is done now go on when all have had theirs
+            answered, made = self._forward(chosen, graphs if are_done else ())
+            ready = [request.member for request in answered]
+            graphs += made
+            if not answered:  # for want of memory; those whose backward is done now go on when all have had theirs
                 self._backward(graphs, live)
                 graphs = []
 
-    def _forward(self, requests: Sequence[Forward], graphs: list[Graph], *, have_to_wait: bool) -> list[Member]:
-        """Answer what there is room for, and add to the graphs; returns whose requests were answered.
-
-        Args:
-            requests: Of all kinds.
-            graphs: Of this round so far.
-            have_to_wait: Whether requests are to wait for the graphs' backward if there is no room beside them.
-        """
+    def _forward(self, requests: Sequence[Forward], waiting: Sequence[Graph]) -> tuple[list[Forward], list[Graph]]:
+        """As the joint model's, for requests of all kinds."""
         kinds: dict[object, list[Forward]] = {}
         for request in requests:
             kinds.setdefault(request.kind, []).append(request)
-        done: list[Forward] = []
+        answered, graphs = list[Forward](), list[Graph]()
         for same in kinds.values():
             try:
-                answered, made = self._model.forward(same, self._stacked, graphs if have_to_wait else ())
+                done, made = self._model.forward(same, self._stacked, (*waiting, *graphs))
             except Exception as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
                 self._model.break_down(error)
                 for request in same:
                     request.is_left_alone = True
-                done += same
+                answered += same
                 continue
             for graph in made:
                 for request in graph.requests:
                     request.member.graphs.append(graph)
+            answered += done
             graphs += made
-            done += answered
-            if len(answered) < len(same):
+            if len(done) < len(same):
                 break
-        return [request.member for request in done]
+        return answered, graphs
 
     def _backward(self, graphs: Sequence[Graph], live: Sequence[Member]) -> None:
         for place, graph in enumerate(graphs):

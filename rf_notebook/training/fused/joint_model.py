@@ -23,10 +23,11 @@ from rf_notebook.training.fused.layout import (
     padded_left,
     positions_of,
     rows_of,
+    tokens_of,
 )
 from rf_notebook.training.fused.linear import Part, StackedLinear
+from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
 from rf_notebook.training.fused.request import Forward
-from rf_notebook.training.fused.room import Kept, Room, size_of
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Graph:
     @property
     def tokens(self) -> int:
         """By which its memory is measured."""
-        return size_of(self.requests) if self.outputs else 0
+        return tokens_of(self.requests) if self.outputs else 0
 
     def let_go(self) -> None:
         """Free what the backward would have needed."""
@@ -102,7 +103,7 @@ class JointModel:
         """The modules that can compute their activations again in the backward; found when it is first needed."""
         can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
         device = next(self._tree.parameters()).device
-        self._room = Room("cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute)
+        self._limits = MemoryLimits("cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute)
         self._ran_out_with = ""
         """What torch said when it last ran out of memory."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
@@ -151,21 +152,16 @@ class JointModel:
         left, answered, graphs = list(requests), list[Forward](), list[Graph]()
         while left:
             in_use = sum(graph.tokens for graph in (*waiting, *graphs))
-            part, kept = self._room.next_pass(left)
-            if self._room.is_too_large(part, kept, in_use):
+            part, kept = self._limits.next_pass(left)
+            if self._limits.is_too_large(part, kept, in_use):
                 if in_use:
                     break
                 if len(part) == 1:
                     part[0].is_left_alone = True  # with its own way of saving memory
                     return [*answered, *part], graphs
-            try:
-                made = self._continue(part, stacked) if kept is Kept.CACHE else self._forward(part, stacked, kept)
-            except torch.OutOfMemoryError as error:
-                self._ran_out(error, part, kept, in_use)
-            except Exception as error:  # what torch's compiler raises has no class in common
-                if not self._compiled.give_up(error):
-                    raise
-            else:
+            one_pass = self._continue if kept is Kept.CACHE else self._forward
+            made = self._tried(one_pass, part, stacked, kept, in_use=in_use)
+            if made is not None:
                 graphs += made
                 answered += part
                 left = [request for request in left if request not in part]
@@ -191,20 +187,12 @@ class JointModel:
                 return
         left = list(graph.requests)
         while left:
-            part, kept = self._room.next_pass(left)
-            try:
-                if len(part) == 1 and self._room.is_too_large(part, kept):
-                    part[0].error = torch.OutOfMemoryError(self._ran_out_with)  # its own backward is done, no way back
-                else:
-                    for again in self._forward(part, stacked, kept):
-                        self._backward(again)
-            except torch.OutOfMemoryError as error:
-                self._ran_out(error, part, kept, 0)
-            except Exception as error:
-                if not self._compiled.give_up(error):
-                    raise
-            else:
-                left = [request for request in left if request not in part]
+            part, kept = self._limits.next_pass(left)
+            if len(part) == 1 and self._limits.is_too_large(part, kept):
+                part[0].error = torch.OutOfMemoryError(self._ran_out_with)  # its own backward is done, no way back
+            elif self._tried(self._forward_and_backward, part, stacked, kept) is None:
+                continue
+            left = [request for request in left if request not in part]
 
     # ---- one pass
 
@@ -233,12 +221,12 @@ class JointModel:
         graph.outputs = [one for one in outputs if one[1].requires_grad]
         return [graph] if graph.outputs else []
 
-    def _continue(self, requests: Sequence[Forward], stacked: Stacked) -> list[Graph]:
+    def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts. Rows are padded on the left, as generation does."""
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
         length = max(request.length for request in ordered)
-        self._set_parts(self._graph(ordered, rows, length, stacked, Kept.CACHE, pads_left=True).parts)
+        self._set_parts(self._graph(ordered, rows, length, stacked, kept, pads_left=True).parts)
         self._let_recompute(False)
         self._compiled.choose(None, keeps_activations=False)
         cache = self._generation.joined(ordered)
@@ -256,6 +244,12 @@ class JointModel:
             request.result = {"last_hidden_state": hidden[where, length - request.length :]}
         self.counts.generated += 1
         self.counts.generated_for += len(ordered)
+        return []
+
+    def _forward_and_backward(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
+        """Once more, for runs whose own backwards are done already."""
+        for graph in self._forward(requests, stacked, kept):
+            self._backward(graph)
         return []
 
     def _backward(self, graph: Graph) -> None:
@@ -358,9 +352,28 @@ class JointModel:
 
     # ---- memory
 
+    def _tried(
+        self,
+        one_pass: Callable[[Sequence[Forward], Stacked, Kept], list[Graph]],
+        part: Sequence[Forward],
+        stacked: Stacked,
+        kept: Kept,
+        *,
+        in_use: int = 0,
+    ) -> list[Graph] | None:
+        """What a pass gives; None when it has to be tried again, with less at once or with nothing compiled."""
+        try:
+            return one_pass(part, stacked, kept)
+        except torch.OutOfMemoryError as error:
+            self._ran_out(error, part, kept, in_use)
+        except Exception as error:  # what torch's compiler raises has no class in common
+            if not self._compiled.give_up(error):
+                raise
+        return None
+
     def _ran_out(self, error: torch.OutOfMemoryError, part: Sequence[Forward], kept: Kept, in_use: int) -> None:
         """Remember it, and free what the pass held."""
-        self._room.was_too_large(part, kept, in_use)
+        self._limits.was_too_large(part, kept, in_use)
         self.counts.too_large += 1
         self._ran_out_with = str(error)
         error.__traceback__ = None
@@ -368,6 +381,7 @@ class JointModel:
         memory.collect()
 
     def _let_recompute(self, on: bool) -> None:
+        """For the next pass: recomputing layers do not fill caches."""
         if on and not self._recomputing:
             self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._recomputing = [m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)]

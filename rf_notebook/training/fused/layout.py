@@ -16,8 +16,8 @@ from rf_notebook.training.fused.request import Forward
 
 
 def tokens_of(requests: Sequence[Forward]) -> int:
-    """Of a joint batch, with padding."""
-    return sum(request.rows for request in requests) * max(request.length for request in requests)
+    """Of a joint batch, with padding and, while generating, with what is in the caches."""
+    return sum(request.rows for request in requests) * max(request.past + request.length for request in requests)
 
 
 def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:

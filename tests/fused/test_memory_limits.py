@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rf_notebook.training.fused.room import Kept, Room, size_of
+from rf_notebook.training.fused.layout import tokens_of
+from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,15 +20,15 @@ class Request:
     past: int = 0
 
 
-def answered(room, requests, fits):
+def answered(limits, requests, fits):
     """The passes in which all requests are answered, those that run out of memory left out; None for a run left alone."""
     left, passes = list(requests), []
     while left:
-        part, kept = room.next_pass(left)
-        if len(part) == 1 and room.is_too_large(part, kept):
+        part, kept = limits.next_pass(left)
+        if len(part) == 1 and limits.is_too_large(part, kept):
             passes.append(None)
         elif not fits(part, kept):
-            room.was_too_large(part, kept)
+            limits.was_too_large(part, kept)
             continue
         else:
             passes.append((len(part), kept))
@@ -37,48 +38,48 @@ def answered(room, requests, fits):
 
 def below(tokens, recomputed):
     """Whether passes have room: for so many tokens whose activations are kept, or computed again."""
-    return lambda part, kept: size_of(part) <= (recomputed if kept is Kept.LAYER_INPUTS else tokens)
+    return lambda part, kept: tokens_of(part) <= (recomputed if kept is Kept.LAYER_INPUTS else tokens)
 
 
 def test_large_passes_are_cut_rather_than_computed_again():
-    room = Room("cuda", can_recompute=True)
+    limits = MemoryLimits("cuda", can_recompute=True)
     requests = [Request(8, 512) for _ in range(32)]
-    assert answered(room, requests, below(100_000, 400_000)) == [(16, Kept.ACTIVATIONS)] * 2
+    assert answered(limits, requests, below(100_000, 400_000)) == [(16, Kept.ACTIVATIONS)] * 2
 
 
 def test_small_passes_are_computed_again_rather_than_cut():
-    room = Room("cuda", can_recompute=True)
+    limits = MemoryLimits("cuda", can_recompute=True)
     requests = [Request(2, 256) for _ in range(8)]
-    assert answered(room, requests, below(3000, 100_000)) == [(8, Kept.LAYER_INPUTS)]
+    assert answered(limits, requests, below(3000, 100_000)) == [(8, Kept.LAYER_INPUTS)]
 
 
 def test_a_model_that_cannot_recompute_is_cut():
-    room = Room("cuda", can_recompute=False)
+    limits = MemoryLimits("cuda", can_recompute=False)
     requests = [Request(2, 256) for _ in range(8)]
-    assert answered(room, requests, below(3000, 0)) == [(4, Kept.ACTIVATIONS)] * 2
+    assert answered(limits, requests, below(3000, 0)) == [(4, Kept.ACTIVATIONS)] * 2
 
 
 def test_one_that_fits_no_way_is_left_alone_and_the_others_are_not():
-    room = Room("cuda", can_recompute=True)
+    limits = MemoryLimits("cuda", can_recompute=True)
     requests = [Request(64, 512), *(Request(2, 512) for _ in range(4))]
-    assert sorted(answered(room, requests, below(8000, 20_000)), key=str) == [(4, Kept.ACTIVATIONS), None]
+    assert sorted(answered(limits, requests, below(8000, 20_000)), key=str) == [(4, Kept.ACTIVATIONS), None]
 
 
 def test_tokens_of_runs_that_generate_limit_no_training():
-    room = Room("cuda", can_recompute=True)
+    limits = MemoryLimits("cuda", can_recompute=True)
     generating = [Request(4, 1, needs_grad=False, cache=object(), past=900) for _ in range(4)]
-    room.was_too_large(generating, Kept.CACHE)
-    assert room.next_pass(generating) == (generating[:2], Kept.CACHE)
+    limits.was_too_large(generating, Kept.CACHE)
+    assert limits.next_pass(generating) == (generating[:2], Kept.CACHE)
     training = [Request(8, 512) for _ in range(32)]
-    assert room.next_pass(training) == (training, Kept.ACTIVATIONS)
+    assert limits.next_pass(training) == (training, Kept.ACTIVATIONS)
 
 
 def test_graphs_that_wait_take_room():
-    room = Room("cuda", can_recompute=True)
+    limits = MemoryLimits("cuda", can_recompute=True)
     part = [Request(8, 512)]
-    room.was_too_large(part, Kept.ACTIVATIONS, in_use=10_000)
-    assert not room.is_too_large(part, Kept.ACTIVATIONS, in_use=9_999)
-    assert room.is_too_large(part, Kept.ACTIVATIONS, in_use=10_000)
+    limits.was_too_large(part, Kept.ACTIVATIONS, in_use=10_000)
+    assert not limits.is_too_large(part, Kept.ACTIVATIONS, in_use=9_999)
+    assert limits.is_too_large(part, Kept.ACTIVATIONS, in_use=10_000)
 
 
 @given(
@@ -89,7 +90,7 @@ def test_graphs_that_wait_take_room():
     can_recompute=st.booleans(),
 )
 def test_all_are_answered_and_nothing_is_tried_twice(sizes, tokens, more, device, can_recompute):
-    room = Room(device, can_recompute=can_recompute)
+    limits = MemoryLimits(device, can_recompute=can_recompute)
     requests = [Request(rows, length) for rows, length in sizes]
     fits, tried = below(tokens, tokens + more), []
 
@@ -97,8 +98,8 @@ def test_all_are_answered_and_nothing_is_tried_twice(sizes, tokens, more, device
         tried.append((frozenset(part), kept))
         return fits(part, kept)
 
-    passes = answered(room, requests, watched)
+    passes = answered(limits, requests, watched)
     assert sum(1 if one is None else one[0] for one in passes) == len(requests)
     assert len(tried) == len(set(tried))
     most = tokens + more if can_recompute else tokens
-    assert sum(one is None for one in passes) == sum(size_of([request]) > most for request in requests)
+    assert sum(one is None for one in passes) == sum(tokens_of([request]) > most for request in requests)

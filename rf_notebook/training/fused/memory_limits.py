@@ -15,7 +15,7 @@ from rf_notebook.training.fused.request import Forward
 
 #: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a line, meets zero in
 #: benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and for a few million on two CPU cores.
-_WORTH = {"cuda": 5500, "cpu": 160}
+_PASS_COST = {"cuda": 5500, "cpu": 160}
 #: What computing activations again adds to the time of a pass (benchmarks/results/fused-grid-cuda.json: 72,000 tokens a
 #: second without, 54,000 with).
 _RECOMPUTING = 1 / 3
@@ -34,8 +34,8 @@ class Kept(Enum):
     """There is no backward."""
 
 
-class Room:
-    """For the joint passes of one model."""
+class MemoryLimits:
+    """Of the joint passes of one model."""
 
     def __init__(self, device_type: str, *, can_recompute: bool) -> None:
         """No limit is known.
@@ -44,9 +44,9 @@ class Room:
             device_type: Of the model.
             can_recompute: Whether its layers can compute their activations again.
         """
-        self._worth = _WORTH[device_type]
+        self._pass_cost = _PASS_COST[device_type]
         self._can_recompute = can_recompute
-        self._limits: dict[Kept, float] = dict.fromkeys(Kept, math.inf)
+        self._too_many: dict[Kept, float] = dict.fromkeys(Kept, math.inf)
         """Tokens, with padding, that did not fit."""
 
     def next_pass(self, requests: Sequence[Forward]) -> tuple[list[Forward], Kept]:
@@ -58,13 +58,13 @@ class Room:
         first = requests[0]
         if first.cache is not None:
             return self._parts([list(requests)], Kept.CACHE)[0], Kept.CACHE
-        together = passes_of(requests, self._worth)
+        together = passes_of(requests, self._pass_cost)
         if not first.needs_grad:
             return self._parts(together, Kept.NOTHING)[0], Kept.NOTHING
         parts = self._parts(together, Kept.ACTIVATIONS)
         if self._can_recompute:
             fewer = self._parts(together, Kept.LAYER_INPUTS)
-            saved = (len(parts) - len(fewer)) * self._worth
+            saved = (len(parts) - len(fewer)) * self._pass_cost
             lost = sum(map(tokens_of, together)) * _RECOMPUTING
             if saved > lost or any(self.is_too_large(part, Kept.ACTIVATIONS) for part in parts):
                 return fewer[0], Kept.LAYER_INPUTS
@@ -72,17 +72,11 @@ class Room:
 
     def is_too_large(self, part: Sequence[Forward], kept: Kept, in_use: int = 0) -> bool:
         """Whether this is known not to fit beside graphs of so many tokens."""
-        return in_use + size_of(part) >= self._limits[kept]
+        return in_use + tokens_of(part) >= self._too_many[kept]
 
     def was_too_large(self, part: Sequence[Forward], kept: Kept, in_use: int = 0) -> None:
         """This ran out of memory."""
-        self._limits[kept] = min(self._limits[kept], in_use + size_of(part))
+        self._too_many[kept] = min(self._too_many[kept], in_use + tokens_of(part))
 
     def _parts(self, together: Sequence[list[Forward]], kept: Kept) -> list[list[Forward]]:
-        limit = self._limits[kept]
-        return [part for one in together for part in parts_below(one, limit, size_of)]
-
-
-def size_of(requests: Sequence[Forward]) -> int:
-    """Tokens of a joint pass with padding and, while generating, with what is in the caches."""
-    return sum(request.rows for request in requests) * max(request.past + request.length for request in requests)
+        return [part for one in together for part in parts_below(one, self._too_many[kept], tokens_of)]
