@@ -9,7 +9,11 @@ JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" jlpm
 # Jupyter asks for this where the only user is root, as in a container.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab demo test extension bench clean
+PYTEST := $(BIN)/python -m pytest
+# As many workers as there are cores; files whose tests share something expensive stay in one worker (tests/conftest.py).
+PARALLEL := -n auto
+
+.PHONY: lab demo check unit test oldest extension bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
@@ -17,14 +21,32 @@ lab: $(VENV)/.lab
 demo: $(VENV)/.run
 	$(BIN)/python -W ignore -m rf_notebook.demo
 
-test: $(VENV)/.test $(VENV)/.node $(VENV)/.browser
+# Format, lint and types, of Python and of TypeScript.
+check: $(VENV)/.test $(VENV)/.node
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python labextension/build.py --check
 	$(JLPM) lint
+
+# What needs neither torch nor mlflow, which cannot be imported here: under a minute.
+unit: $(VENV)/.test
+	$(PYTEST) -q $(PARALLEL) -p tests.without_torch -m unit
+
+# Everything; with ARGS those tests and nothing before them.
+ifdef ARGS
+test: $(VENV)/.test $(VENV)/.browser
+	$(PYTEST) $(ARGS)
+else
+test: check unit oldest $(VENV)/.browser
 	$(JLPM) test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not unit"
+endif
+
+# A few tests of everything that trains, on the oldest versions that pyproject.toml allows.
+oldest: $(VENV)/.oldest
+	PYTHONPATH=$(VENV)/oldest $(BIN)/python -c "import transformers, trl; print('transformers', transformers.__version__, 'trl', trl.__version__)"
+	PYTHONPATH=$(VENV)/oldest $(PYTEST) -q $(PARALLEL) -m oldest
 
 # Builds the JupyterLab extension anew, after a change in labextension/; what it builds is committed.
 extension: $(VENV)/.node
@@ -49,6 +71,11 @@ $(VENV)/.lab: $(VENV)/.run
 
 $(VENV)/.test: $(VENV)/.lab
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.oldest: $(VENV)/.test constraints-oldest.txt
+	rm -rf $(VENV)/oldest
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/oldest --requirement constraints-oldest.txt
 	touch $@
 
 $(VENV)/.node: $(VENV)/.test labextension/yarn.lock

@@ -1,6 +1,5 @@
 """A config holds what was typed, refuses what cannot be, and computes nothing before a concrete config is built."""
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from rf_notebook.automl import (
     RFRandomSearch,
     RFSFTConfig,
 )
-from rf_notebook.automl.arguments import arguments_of
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
-from rf_notebook.automl.encoding import Objects, decode, encode, object_name
+from rf_notebook.automl.encoding import Objects, decode, object_name
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import canonical_json
 
@@ -33,15 +30,6 @@ def model(**kwargs):
 
 def concrete(search, seed=1, **kwargs):
     return search.run_configs(Objects(), seed=seed, **kwargs)
-
-
-@pytest.mark.parametrize("kind", [c.wraps for c in (*ADAPTER_CONFIGS.values(), *TRAINING_CONFIGS.values())])
-def test_the_arguments_read_from_the_source_are_those_of_the_class(kind):
-    import peft
-    import trl
-
-    cls = getattr({"peft": peft, "trl": trl}[kind.split(".")[0]], kind.split(".")[1])
-    assert set(arguments_of(kind)) == {f.name for f in dataclasses.fields(cls) if f.init}
 
 
 def test_attributes_read_back_what_was_given():
@@ -277,23 +265,6 @@ def test_edits_that_cannot_be_are_refused(edits, sentence):
         sentence = "needs training_args of RFSFTConfig"
     with pytest.raises(ConfigError, match=sentence):
         apply_edits(parent, edits, Objects())
-
-
-def test_what_json_cannot_hold_is_kept_beside_and_recognised_again():
-    import torch
-
-    def reward(completions):
-        return [1.0 for _ in completions]
-
-    objects = Objects()
-    value = {"f": reward, "t": (1, 2), "s": {"b", "a"}, "d": torch.bfloat16, "n": None, "x": 1e-3, "l": [len]}
-    encoded = encode(value, objects)
-    canonical_json(encoded)
-    assert encoded["d"] == "bfloat16"
-    assert decode(encoded, objects) == {**value, "d": "bfloat16"}
-    assert encode(value, Objects()) == encoded
-    with pytest.raises(ConfigError, match="has not been given"):
-        decode(encoded, Objects())
 
 
 def test_secrets_never_reach_the_encoded_config_or_a_repr():

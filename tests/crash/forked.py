@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from tests import warm
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,7 +24,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.crash.forked"],
+            [*warm.python(), "-W", "ignore", "-m", "tests.crash.forked"],
             cwd=ROOT,
             env=os.environ | {"RF_CRASH_EXECUTION": self.execution},
             stdin=subprocess.PIPE,

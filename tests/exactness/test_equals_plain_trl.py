@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from rf_notebook.core.run import RunState
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_model
+from tests import warm
 from tests.exactness.cases import CASES, data, names_of
 from tests.exactness.harness import start, turn_all
 
@@ -27,7 +27,7 @@ KINDS = sorted({CASES[name].data for name in NAMES})
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What plain TRL gives for each config."""
     folder = tmp_path_factory.mktemp("plain")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.exactness.plain_trl", str(folder), *NAMES]
+    command = [*warm.python(), "-W", "ignore", "-m", "tests.exactness.plain_trl", str(folder), *NAMES]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=900)
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in NAMES}
 

@@ -12,11 +12,17 @@ from nbclient import NotebookClient
 
 from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.widgets.static_output import PANEL_MIME
+from tests import warm
 from tests.notebooks import reference_style
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(autouse=True)
+def _warm_kernels(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("JUPYTER_PATH", str(warm.kernel_spec(tmp_path_factory.mktemp("jupyter"))))
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -23,7 +24,7 @@ def test_hostile_files_are_one_sentence_each(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def python(*arguments, cwd):
-        command = [sys.executable, "-W", "ignore", "-m", *map(str, arguments)]
+        command = [*warm.python(), "-W", "ignore", "-m", *map(str, arguments)]
         return subprocess.run(
             command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=380, check=False
         )

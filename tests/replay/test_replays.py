@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -15,6 +14,7 @@ import pytest
 from rf_notebook import ConfigError
 from rf_notebook.replay.record import RECORD_MIME, part_digests, record_digest
 from rf_notebook.shared import SharedExperiment
+from tests import warm
 from tests.replay.notebooks import NOTEBOOKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def python(module, *arguments, cwd=ROOT, check=True):
-    command = [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)]
+    command = [*warm.python(), "-W", "ignore", "-m", module, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
     assert not check or done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import tiny_model
 from rf_notebook.training.base_models import load_from_hub, tree_clone
 from rf_notebook.training.residency import storage_of, tensors_of
+from tests import warm
 from tests.exactness.cases import CASES, data
 from tests.exactness.harness import start, turn_all
 from tests.exactness.test_equals_plain_trl import assert_equal
@@ -58,7 +58,7 @@ def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
     plain = {}
     for name in names:
         # Each in a process of its own that was not forked: importing bitsandbytes initialises a GPU.
-        command = [sys.executable, "-W", "ignore", "-m", "tests.exactness.plain_trl", str(tmp_path), name]
+        command = [*warm.python(), "-W", "ignore", "-m", "tests.exactness.plain_trl", str(tmp_path), name]
         subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300)
         plain[name] = torch.load(tmp_path / f"{name}.pt", weights_only=True)
     engine = start(tmp_path / "ours", names, data("quantised"), num_chunks=4)

@@ -24,7 +24,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def plain_lab(lab: Lab, tmp_path: Path) -> Iterator[Lab]:
     """JupyterLab as one has it who never installed the extension, over the same notebooks."""
-    running = Lab(lab.root, tmp_path, without=("rf-notebook",))
+    running = Lab(lab.root, tmp_path, without=("rf-notebook",), is_warm=False)
     yield running
     running.stop()
 

@@ -21,6 +21,8 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Locator, Page
 
+from tests import warm
+
 #: As a container needs them; the rest keeps the browser from looking for its maker's servers.
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -47,14 +49,17 @@ def chromium() -> str | None:
 class Lab:
     """A JupyterLab server with its own configuration; nothing of the machine's is read or written."""
 
-    def __init__(self, root: Path, own: Path, *, without: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: Path, own: Path, *, without: tuple[str, ...] = (), is_warm: bool = True) -> None:
         """Start it.
 
         Args:
             root: What it serves.
             own: Its configuration.
             without: Names of extensions that are disabled.
+            is_warm: Whether kernels begin with the libraries imported; otherwise they begin as a person's.
         """
+        if is_warm:
+            warm.kernel_spec(own / "data")
         self.root, self.settings = root, own / "settings"
         if without:
             config = own / "config" / "labconfig" / "page_config.json"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from rf_notebook import SharedExperiment
+from tests import warm
 from tests.ui.lab import Notebook
 from tests.ui.test_panel import launch
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_received_notebook_shows_its_curves_then_its_plan_and_replays_after_a_click(lab, page, screenshot, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "stops"]
+    command = [*warm.python(), "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "stops"]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
     folder = lab.root / "received"
     folder.mkdir()
@@ -65,7 +65,7 @@ def test_a_notebook_that_was_saved_in_jupyterlab_holds_a_record_that_fits(notebo
 
 
 def test_an_exported_notebook_shows_its_curves_without_the_extension(plain_lab, page, screenshot, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "plain"]
+    command = [*warm.python(), "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "plain"]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
     folder = plain_lab.root / "without"
     folder.mkdir()
