@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from rf_notebook.core.requirements import TRAINING, lower_bounds, too_old
 from rf_notebook.store.sqlite import sqlite_version
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
@@ -79,10 +80,20 @@ def _python(_folder: Path) -> Iterator[Finding]:
     )
 
 
+def _installed(name: str) -> Finding:
+    """What is installed of a distribution; raises PackageNotFoundError when nothing is."""
+    version = importlib.metadata.version(name)
+    if next(too_old(name), None) is None:
+        return Finding(part=name, health=Health.GOOD, words=version)
+    bound = lower_bounds()[name]
+    remedy = f"pip install -U '{name}>={bound}', and restart the kernel"
+    return Finding(part=name, health=Health.BAD, words=f"{version} is older than {bound}", remedy=remedy)
+
+
 def _libraries(_folder: Path) -> Iterator[Finding]:
-    for name in ("torch", "transformers", "trl", "peft", "mlflow"):
+    for name in (*TRAINING, "mlflow"):
         try:
-            yield Finding(part=name, health=Health.GOOD, words=importlib.metadata.version(name))
+            yield _installed(name)
         except importlib.metadata.PackageNotFoundError:
             yield Finding(part=name, health=Health.BAD, words="is not installed", remedy=f"pip install {name}")
 
@@ -135,7 +146,7 @@ def _notebook(_folder: Path) -> Iterator[Finding]:
         ("anywidget", "the live panel"),
     ):
         try:
-            yield Finding(part=name, health=Health.GOOD, words=importlib.metadata.version(name))
+            yield _installed(name)
         except importlib.metadata.PackageNotFoundError:
             words = f"is not installed in this environment; {needed} needs it"
             yield Finding(part=name, health=Health.NOTE, words=words, remedy=f"pip install {name}")
