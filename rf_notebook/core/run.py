@@ -20,6 +20,8 @@ class RunState(StrEnum):
     """Out of the rotation by request; nothing is lost."""
     COMPLETED = "completed"
     """Trained to the end of its plan."""
+    DIVERGED = "diverged"
+    """Trained to the end of its plan, with losses or gradients that are NaN or infinite."""
     FAILED = "failed"
     """Ended by an error of its own."""
     DELETED = "deleted"
@@ -28,6 +30,8 @@ class RunState(StrEnum):
 
 #: States from which the engine gives a run its turns.
 READY = frozenset({RunState.QUEUED, RunState.RUNNING})
+#: States of runs that trained to the end of their plan.
+FINISHED = frozenset({RunState.COMPLETED, RunState.DIVERGED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,8 @@ class Progress:
     """0 until the run's trainer has been built."""
     total_samples: int = 0
     total_chunks: int = 0
+    diverged_at: int | None = None
+    """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
 
     @property
     def fraction(self) -> float:

@@ -1,1 +1,7 @@
-"""Real trainers: one TRL trainer per run, parked in its own thread, over one resident base model."""
+"""The floor that torch, transformers, trl and peft live on; importing it beside something too old is refused."""
+
+from rf_notebook.core.requirements import TRAINING, too_old
+
+_too_old = list(too_old(*TRAINING))
+if _too_old:
+    raise ImportError(" ".join(_too_old))

@@ -15,11 +15,16 @@ from torch import nn
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, digest
+from rf_notebook.planning.memory_plan import gibibytes
+from rf_notebook.training import memory
+from rf_notebook.training.device import run_device
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+#: Values of ``device_map`` that let accelerate choose among all devices.
+_MAPS_THAT_CHOOSE = ("auto", "balanced", "balanced_low_0", "sequential")
 #: What a user's create_model_fn gets and gives.
 CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
@@ -108,7 +113,7 @@ class BaseModels:
         Raises:
             ConfigError: when the loader gives something else than a model and a tokenizer.
         """
-        device = _device(use_cpu)
+        device = run_device(use_cpu=use_cpu)
         key = f"{device}:{json.dumps(model_config, sort_keys=True, default=repr)}"
         if key not in self._models:
             with isolated(), no_progress_bars():
@@ -118,7 +123,7 @@ class BaseModels:
 
     def reward_model(self, name: str, *, use_cpu: bool) -> Any:
         """The model of this name that gives a completion its reward; loaded as trl loads it."""
-        device = _device(use_cpu)
+        device = run_device(use_cpu=use_cpu)
         key = f"{device}:{name}"
         if key not in self._reward_models:
             with isolated(), no_progress_bars():
@@ -137,8 +142,10 @@ class BaseModels:
         self._reward_models.clear()
 
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
-        loader = self._create_model or load_from_hub
-        given = loader(model_config)
+        if self._create_model is None:
+            given: Any = load_from_hub(_for_one_device(model_config, device))
+        else:
+            given = self._create_model(model_config)
         if not (isinstance(given, tuple) and len(given) == 2):
             raise ConfigError(
                 f"create_model_fn returned {type(given).__name__}; it must return a tuple (model, tokenizer)."
@@ -165,25 +172,57 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _device(use_cpu: bool) -> torch.device:
-    return torch.device("cpu") if use_cpu or not torch.cuda.is_available() else torch.device("cuda", 0)
+def _for_one_device(model_config: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The config with a ``device_map`` that leaves the choice to accelerate naming the run's device."""
+    kwargs = dict(model_config.get("model_kwargs") or {})
+    if device.type == "cuda" and kwargs.get("device_map") in _MAPS_THAT_CHOOSE:
+        kwargs["device_map"] = {"": device.index}
+        kwargs.pop("max_memory", None)  # says how to spread
+    return {**model_config, "model_kwargs": kwargs}
 
 
 def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as a plain module on one device.
 
-    ``device_map="auto"`` leaves hooks that move tensors and a map that makes Trainer believe in model parallelism;
-    on one device both are redundant.
+    ``device_map="auto"`` spreads a model over all GPUs that are visible, and leaves hooks that move tensors and a map
+    that makes Trainer believe in model parallelism; on one device both are redundant.
+
+    Raises:
+        ConfigError: when the model does not fit there.
     """
     device_map = getattr(model, "hf_device_map", None)
+    quantised = getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False)
+    is_spread = False
     if device_map is not None:
         places = {str(place) for place in device_map.values()}
-        if places & {"disk", "meta"} or len(places - {"cpu"}) > 1:
+        if places & {"disk", "meta"} or (len(places) > 1 and "cpu" in places):
             raise ConfigError(
-                f"the base model was spread over {sorted(places)}; it has to fit on one device. "
-                "Use a smaller or quantised model, or a device_map of one device."
+                f"the base model was spread over {', '.join(sorted(places))}, so it does not fit on {device}; every run "
+                "trains on one device. Use a smaller or quantised model."
             )
+        is_spread = len(places) > 1
         remove_hook_from_submodules(model)
+        for name in ("to", "cuda", "npu", "xpu"):
+            model.__dict__.pop(name, None)  # accelerate's wrappers move this very tree, also when a clone is meant
         del model.hf_device_map
-    quantised = getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False)
-    return model if quantised else model.to(device)
+    if quantised and not is_spread:
+        return model
+    try:
+        return model.to(device)
+    except torch.cuda.OutOfMemoryError as error:
+        raise does_not_fit(device, sum(t.nbytes for t in (*model.parameters(), *model.buffers()))) from error
+    except ValueError as error:  # transformers cannot move every kind of quantised model
+        raise ConfigError(
+            f"the base model was spread over several devices and cannot be moved to {device}: {error} "
+            f"Load it with device_map={{'': {device.index or 0}}}."
+        ) from error
+
+
+def does_not_fit(device: torch.device, needed: int | None = None) -> ConfigError:
+    """The sentence for a model that is larger than the device of the runs."""
+    free = memory.free_bytes(device)
+    size = "" if needed is None else f" of {gibibytes(needed)} GiB"
+    return ConfigError(
+        f"the base model{size} does not fit on {torch.cuda.get_device_name(device)} ({device}), which has "
+        f"{gibibytes(free)} GiB free; every run trains on one device. Use a smaller or quantised model."
+    )

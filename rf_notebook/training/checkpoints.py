@@ -6,15 +6,18 @@ sha256 of the manifest is in the event log. Nothing of a folder is read before b
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-from rf_notebook.core.errors import CheckpointDamaged, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.core.ports import CommitObserver, CommitPoint, unobserved
 from rf_notebook.core.run import StoredFolder
 from rf_notebook.core.values import digest
@@ -43,10 +46,16 @@ def write_folder(
         observer: For the crash tests.
 
     Raises:
-        StorageFull: when there is no room; nothing is left behind.
+        StorageFull: when there is no room, or the disk does not take it now; nothing is left behind.
+        ConfigError: when a folder of that name lies behind a symbolic link: it is somebody else's.
     """
     target = root / relative
     temporary = target.with_name(_TEMPORARY + target.name)
+    if target.exists() and not _is_ours(root, target):
+        raise ConfigError(
+            f"{relative} exists behind a symbolic link and is not replaced; move it away, or move the whole experiment "
+            "to the other disk instead of a part of it."
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -65,11 +74,12 @@ def write_folder(
         temporary.rename(target)
         _flush(target.parent)
         observer(CommitPoint.CHECKPOINT_RENAMED)
-    except OSError as error:
+    except BaseException as error:
+        why = _refused_by_disk(error, temporary)
         shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if why is not None:
             raise StorageFull(
-                f"no room to write {relative}: {error.strerror}. Free some disk space; training goes on by itself."
+                f"no room to write {relative}: {why}. Free some disk space; training goes on by itself."
             ) from error
         raise
     return StoredFolder(
@@ -116,8 +126,25 @@ def safe_path(root: Path, relative: str) -> Path:
 
 
 def remove_folder(root: Path, relative: str) -> None:
-    """Delete a folder; one that is gone already is no error."""
-    shutil.rmtree(safe_path(root, relative), ignore_errors=True)
+    """Delete a folder; one that is gone already is no error, and one behind a symbolic link stays."""
+    path = safe_path(root, relative)
+    if _is_ours(root, path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(root: Path, path: Path) -> bool:
+    """Whether a path below the experiment's folder is reached without a link, and lies on the folder's own disk."""
+    try:
+        disk = root.stat().st_dev
+        place = root
+        for part in path.relative_to(root).parts:
+            place = place / part
+            found = place.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_dev != disk:
+                return False
+    except OSError:
+        return False
+    return True
 
 
 def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
@@ -133,11 +160,55 @@ def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
     removed = []
     for folder in sorted((root / "runs").glob("*/*")):
         relative = folder.relative_to(root).as_posix()
-        ours = folder.name.isdigit() or folder.name == "warm_start" or folder.name.startswith(_TEMPORARY)
-        if folder.is_dir() and ours and relative not in in_use:
+        named = folder.name.isdigit() or folder.name == "warm_start" or folder.name.startswith(_TEMPORARY)
+        if folder.is_dir() and named and relative not in in_use and _is_ours(root, folder):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(relative)
     return removed
+
+
+#: What a disk says that may take the same later: no room, no quota, a hiccup of the hardware or the network below.
+_PASSING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
+)
+#: torch and safetensors write with code of their own, whose errors carry no errno.
+_FULL = re.compile(r"No space left on device|os error (28|122)\b|[Dd]isk quota exceeded|file write failed")
+_PROBE_BYTES = 1 << 20
+
+
+def refusal_of_disk(error: BaseException) -> str | None:
+    """Why a disk did not take something, in words; None when the error does not say that it was the disk."""
+    told: BaseException | None = error
+    while told is not None:
+        if isinstance(told, OSError) and told.errno in _PASSING:
+            return told.strerror or os.strerror(told.errno or 0)
+        if isinstance(told, Exception) and _FULL.search(str(told)):
+            return os.strerror(errno.ENOSPC)
+        told = told.__cause__ or told.__context__
+    return None
+
+
+def _refused_by_disk(error: BaseException, folder: Path) -> str | None:
+    """As ``refusal_of_disk``, for errors that do not say it, too: a full disk refuses a further file.
+
+    Args:
+        error: What was raised while a folder was filled.
+        folder: With what was written so far still in it, so that a full disk still is full.
+    """
+    why = refusal_of_disk(error)
+    if why is not None or not isinstance(error, Exception):
+        return why
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb", buffering=0) as stream:
+            if stream.write(bytes(_PROBE_BYTES)) < _PROBE_BYTES:
+                return os.strerror(errno.ENOSPC)
+    except OSError as refused:
+        return refused.strerror if refused.errno in (errno.ENOSPC, errno.EDQUOT) else None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -172,7 +172,7 @@ def _generate(
     seed: int,
     is_over: Callable[[], bool],
 ) -> list[str]:
-    before = RandomState.capture()
+    before = RandomState.capture_everywhere()  # torch.manual_seed seeds all devices
     was_training = model.training
     sides = tokenizer.padding_side, tokenizer.truncation_side
     texts: list[str] = []

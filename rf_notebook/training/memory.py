@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import torch
 
+from rf_notebook.training.device import gpu_of_runs, run_device
+
 
 def own_bytes(trainer: Any) -> int:
     """Bytes of the tensors that a parked run alone holds: trainable weights and optimizer state."""
@@ -24,23 +26,25 @@ def bytes_of(tensors: Iterable[Any]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def free_bytes(device: torch.device | None = None) -> int:
-    """What can still be allocated on a GPU, the allocator's unused memory included; the current one when omitted."""
+def free_bytes(device: torch.device) -> int:
+    """What can still be allocated on a GPU, the allocator's unused memory included."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
     """The device that runs train on: its name, the bytes that can still be allocated, and how many it has."""
-    if torch.cuda.is_available() and not use_cpu:
-        return torch.cuda.get_device_name(), free_bytes(), torch.cuda.mem_get_info()[1]
+    device = run_device(use_cpu=use_cpu)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device), free_bytes(device), torch.cuda.mem_get_info(device)[1]
     memory = psutil.virtual_memory()
     return "CPU", memory.available, memory.total
 
 
 def allocated_bytes() -> int:
     """Device memory in use by tensors; 0 without a GPU."""
-    return torch.cuda.memory_allocated() if torch.cuda.is_initialized() else 0
+    device = gpu_of_runs()
+    return 0 if device is None else torch.cuda.memory_allocated(device)
 
 
 def collect() -> None:
@@ -52,10 +56,12 @@ def collect() -> None:
 
 def peak_bytes() -> int | None:
     """Highest device memory since ``reset_peak``; None without a GPU."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+    device = gpu_of_runs()
+    return None if device is None else torch.cuda.max_memory_allocated(device)
 
 
 def reset_peak() -> None:
     """Start a new measurement of the peak."""
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
+    device = gpu_of_runs()
+    if device is not None:
+        torch.cuda.reset_peak_memory_stats(device)

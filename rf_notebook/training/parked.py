@@ -161,7 +161,7 @@ class ParkedRun:
         self.gate.on_ready = None
 
     def _enter(self) -> None:
-        notebook = ProcessState.capture()
+        notebook = ProcessState.of_notebook()
         (self.state or ProcessState.fresh(notebook)).install()
         self._greenlet.parent = getcurrent()
         self._greenlet.switch()

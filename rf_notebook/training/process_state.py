@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from rf_notebook.training.device import gpu_of_runs
+
 #: Held by whoever has the process's state to itself: a run's turn, a check of arguments, the loading of a model.
 PROCESS = threading.RLock()
 
@@ -40,11 +42,21 @@ class RandomState:
     numpy: Any
     cpu: torch.Tensor
     cuda: tuple[torch.Tensor, ...]
+    """Of the run's GPU, the first; of all GPUs where the notebook's streams are set aside; empty without one."""
 
     @classmethod
     def capture(cls) -> RandomState:
-        """The streams as they are."""
-        cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
+        """The streams of a run as they are: those of its own device, whatever else is visible."""
+        device = gpu_of_runs()
+        return cls._with(() if device is None else (torch.cuda.get_rng_state(device),))
+
+    @classmethod
+    def capture_everywhere(cls) -> RandomState:
+        """The streams of the whole process as they are: seeding a run seeds every visible GPU."""
+        return cls._with(tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ())
+
+    @classmethod
+    def _with(cls, cuda: tuple[torch.Tensor, ...]) -> RandomState:
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
     def install(self) -> None:
@@ -52,8 +64,9 @@ class RandomState:
         random.setstate(self.python)
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.cpu)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(list(self.cuda))
+        if torch.cuda.is_available():
+            for index, state in enumerate(self.cuda[: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state, index)
 
     def as_plain(self) -> dict[str, Any]:
         """Tensors, numbers, strings, lists and tuples only: what ``torch.load(weights_only=True)`` reads."""
@@ -67,14 +80,14 @@ class RandomState:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RandomState:
-        """The inverse of ``as_plain``."""
+        """The inverse of ``as_plain``; of a checkpoint that holds the streams of several GPUs, the run's own."""
         kind, keys, position, has_gauss, gauss = plain["numpy"]
         version, words, gauss_next = plain["python"]
         return cls(
             python=(version, tuple(words), gauss_next),
             numpy=(kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss),
             cpu=plain["cpu"],
-            cuda=tuple(plain["cuda"]),
+            cuda=tuple(plain["cuda"][:1]),
         )
 
 
@@ -126,9 +139,18 @@ class ProcessState:
 
     @classmethod
     def capture(cls) -> ProcessState:
-        """The state as it is."""
+        """The state of a run as it is."""
+        return cls._with(RandomState.capture())
+
+    @classmethod
+    def of_notebook(cls) -> ProcessState:
+        """The state as it is, before a run's is installed: with the streams of devices on which no run trains."""
+        return cls._with(RandomState.capture_everywhere())
+
+    @classmethod
+    def _with(cls, streams: RandomState) -> ProcessState:
         singletons = tuple(dict(single._shared_state) for single in _SINGLETONS)
-        return cls(RandomState.capture(), _Switches.capture(), _environment(), singletons)
+        return cls(streams, _Switches.capture(), _environment(), singletons)
 
     @classmethod
     def fresh(cls, notebook: ProcessState) -> ProcessState:
@@ -192,9 +214,12 @@ def isolated() -> Iterator[None]:
     Waits for a turn in progress to end or park, so never call it while holding a lock that the engine needs.
     """
     with PROCESS:
-        notebook = ProcessState.capture()
+        notebook = ProcessState.of_notebook()
+        device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         try:
             ProcessState.fresh(notebook).install()
             yield
         finally:
             notebook.install()
+            if device is not None:  # TrainingArguments makes the first GPU this thread's current one
+                torch.cuda.set_device(device)

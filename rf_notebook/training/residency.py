@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rf_notebook.planning.residency import Resident, to_move_out
 from rf_notebook.training import memory
+from rf_notebook.training.device import run_device
 
 
 def tensors_of(module: Any) -> Iterator[Tensor]:
@@ -125,7 +126,8 @@ class Residency:
 
     def __init__(self, log: logging.Logger) -> None:
         """Empty; ``log`` is the experiment's."""
-        self._device = torch.device("cuda", 0) if torch.cuda.is_available() else None
+        device = run_device()
+        self._device = device if device.type == "cuda" else None
         self._log = log
         self._kept: dict[str, _Kept] = {}
         self._turn = 0

@@ -34,6 +34,7 @@ def save_run(trainer: Any, gate: Gate, method: Method, folder: Path) -> None:
         "loss_since_log": float(trainer._tr_loss),
         "loss_total": float(trainer._total_loss_scalar),
         "last_logged_step": int(trainer._globalstep_last_logged),
+        "divergence": trainer.divergence.as_plain(),
         "method": method.extra_state(trainer),
     }
     torch.save(extra, folder / _FILE)
@@ -54,6 +55,8 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         trainer._globalstep_last_logged = extra["last_logged_step"]
         trainer._initial_global_step = 0  # the final train_loss is the mean over the whole run
         method.restore_extra_state(trainer, extra["method"])
+        if "divergence" in extra:  # checkpoints of version 0.1.0 have none
+            trainer.divergence.restore(extra["divergence"], trainer.args.device)
 
     gate.on_ready = restore
 
@@ -67,8 +70,22 @@ def _save_weights(trainer: Any, folder: Path) -> None:
     # What save_pretrained writes, without its model card and its look-ups on the hub.
     name = model.active_adapter
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(_apart(weights), folder / "adapter_model.safetensors", {"format": "pt"})
     config = configs[name]
     inference_mode, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = inference_mode
+
+
+def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights with tied ones, which safetensors refuses, written out each.
+
+    Source: peft 0.21, ``PeftModel.save_pretrained``.
+    """
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone(memory_format=torch.contiguous_format) if place in seen else tensor.contiguous()
+        seen.add(place)
+    return apart

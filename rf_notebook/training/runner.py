@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from rf_notebook.automl.encoding import Objects
-from rf_notebook.core.errors import CheckpointDamaged, ConfigError
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
@@ -40,8 +39,10 @@ from rf_notebook.core.run import (
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.chunks import Plan
 from rf_notebook.training import checkpoints, memory, run_files
-from rf_notebook.training.base_models import BaseModels, CreateModel
+from rf_notebook.training.base_models import BaseModels, CreateModel, does_not_fit
+from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
+from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.eligibility import fusibility_of, hindrance
@@ -51,7 +52,7 @@ from rf_notebook.training.fused.member import Member
 from rf_notebook.training.generation import generated_metrics, sample_texts, texts_of
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
-from rf_notebook.training.parked import ParkedRun, ParkedStatus
+from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import PROCESS, ProcessState
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
@@ -179,13 +180,26 @@ class KernelRunner:
         """See ChunkRunner."""
         memory.reset_peak()
         with PROCESS:
-            held = self._held.get(request.run_id)
-            if held is None:
-                built = self._build(request)
-                if isinstance(built, Failure):
-                    return self._failed(request, built)
-                held = built
-            return self._advance(request, held)
+            try:
+                held = self._held.get(request.run_id)
+                if held is None:
+                    built = self._build(request)
+                    if isinstance(built, Failure):
+                        return self._failed(request.run_id, request.fence, built, request.progress)
+                    held = built
+                return self._advance(request, held)
+            except StopTraining:  # the process is about to end
+                return ChunkResult(
+                    run_id=request.run_id,
+                    fence=request.fence,
+                    outcome=TurnOutcome.INTERRUPTED,
+                    progress=request.progress,
+                )
+            except (CheckpointDamaged, StorageFull):
+                raise
+            except BaseException as error:  # noqa: BLE001 - user code, a library: one run's failure is the run's alone
+                failure = failure_of(error, request.config)
+                return self._failed(request.run_id, request.fence, failure, request.progress)
 
     def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
         """See ChunkRunner."""
@@ -297,11 +311,13 @@ class KernelRunner:
         """See ChunkRunner."""
         held = self._held.pop(run_id, None)
         if held is not None:
-            with PROCESS:
-                held.run.end()
-            del held
-            self._residency.forget(_run_key(run_id))
-            memory.collect()
+            try:
+                with PROCESS:
+                    held.run.end()
+            finally:
+                del held
+                self._residency.forget(_run_key(run_id))
+                memory.collect()
 
     def rearm(self) -> None:
         """See ChunkRunner."""
@@ -345,7 +361,10 @@ class KernelRunner:
             held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
         match held.run.status:
             case ParkedStatus.FAILED:
-                return self._failed(request, self._failure(held))
+                return self._failed(request.run_id, request.fence, self._failure(held), request.progress)
+            case ParkedStatus.WAITING:  # nobody is left to answer it
+                failure = Failure(message="the joint step that the run was in has failed.", traceback="")
+                return self._failed(request.run_id, request.fence, failure, request.progress)
             case ParkedStatus.FINISHED:
                 return self._finish_turn(request, held, TurnOutcome.COMPLETED)
             case ParkedStatus.PARKED if held.run.step >= boundary:
@@ -364,7 +383,7 @@ class KernelRunner:
         if held is None:
             try:
                 built = self._build(request)
-            except CheckpointDamaged:
+            except Exception:  # noqa: BLE001 - ``train`` builds it again, and tells
                 return False
             if isinstance(built, Failure):
                 return False
@@ -431,14 +450,21 @@ class KernelRunner:
             self._write_samples(request.run_id, held)
         held.overhead_seconds += time.perf_counter() - started
         if failure is not None:
-            return self._failed(request, failure)
+            return self._failed(request.run_id, request.fence, failure, request.progress)
         return self._commit(held, request.run_id, request.fence, outcome)
 
     def _commit(self, held: _Held, run_id: int, fence: int, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
         progress = self._progress(held)
         held.uncommitted = outcome if outcome is not TurnOutcome.INTERRUPTED else None
-        checkpoint = self._checkpoint(run_id, held, progress)
+        try:
+            checkpoint = self._checkpoint(run_id, held, progress)
+        except StorageFull:
+            raise
+        except BaseException as error:  # noqa: BLE001 - weights that cannot be written as they are, say
+            failure = failure_of(error, held.config)
+            told = replace(failure, message=f"the run could not be saved: {failure.message}")
+            return self._failed(run_id, fence, told, progress)
         held.uncommitted = None
         held.overhead_seconds += time.perf_counter() - started
         result = ChunkResult(
@@ -487,7 +513,9 @@ class KernelRunner:
                 with torch.enable_grad():
                     trainer.evaluate()
                 return None
-            except Exception as error:  # noqa: BLE001 - a failing metric is this run's failure
+            except StopTraining:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
                 return failure_of(error, held.config, need=held.need)
             finally:
                 del trainer.state.log_history[logged:]
@@ -508,7 +536,9 @@ class KernelRunner:
                 held.generations += tuple(
                     Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
                 )
-        except Exception as error:  # noqa: BLE001 - answers are to look at; training does not need them
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - answers are to look at; training does not need them
             held.writes_no_samples = True
             held.notes += (f"run {run_id} writes no samples: {failure_of(error, held.config).message}",)
 
@@ -526,6 +556,7 @@ class KernelRunner:
             total_steps=plan.total_steps,
             total_samples=plan.samples(plan.total_steps),
             total_chunks=plan.total_chunks,
+            diverged_at=held.run.trainer.divergence.now(),
         )
 
     # ---- building
@@ -545,7 +576,8 @@ class KernelRunner:
             self._bring_in(modules, room=memory.bytes_of(modules[0].parameters()) if config.peft is None else 0)
         except CheckpointDamaged:
             raise
-        except Exception as error:  # noqa: BLE001 - a model that does not load is this run's failure
+        except BaseException as error:  # noqa: BLE001 - a model that does not load is this run's failure
+            self._wait_if_full(error)
             return failure_of(error, config)
 
         def started(report: WarmStartReport) -> None:
@@ -567,6 +599,8 @@ class KernelRunner:
         with no_progress_bars():
             run.advance(0)
         if run.status is ParkedStatus.FAILED:
+            assert run.error is not None
+            self._wait_if_full(run.error)
             return self._failure(held)
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
@@ -577,6 +611,12 @@ class KernelRunner:
         self._held[run_id] = held
         self._residency.keep(_run_key(run_id), lambda: self._own_tensors(held), is_base=False)
         return held
+
+    def _wait_if_full(self, error: BaseException) -> None:
+        """A run that has not begun can be built again when there is room; raises StorageFull for the engine to wait."""
+        why = refusal_of_disk(error)
+        if why is not None:
+            raise StorageFull(f"no room to prepare a run: {why}. Free some disk space; training goes on by itself.")
 
     # ---- who is on the device
 
@@ -596,7 +636,10 @@ class KernelRunner:
         except torch.cuda.OutOfMemoryError:
             self._residency.clear()
             memory.collect()
+        try:
             return self._trainers.modules_of(config)
+        except torch.cuda.OutOfMemoryError as error:
+            raise does_not_fit(run_device(use_cpu=config.use_cpu)) from error
 
     def _bring_in(self, modules: Sequence[Any], run_ids: Sequence[int] = (), *, room: int = 0) -> None:
         """Have models and runs on the device, and ``room`` bytes beside them."""
@@ -629,8 +672,11 @@ class KernelRunner:
     def _listen(self, run_id: int, held: _Held) -> None:
         def on_metrics(step: int, metrics: dict[str, Any]) -> None:
             point = self._record(held, step, metrics)
-            if self._fail_on_nan and _has_nan(metrics):
-                raise FloatingPointError(f"the loss is not a number at step {step}; lower the learning rate.")
+            diverged_at = None if held.run.trainer is None else held.run.trainer.divergence.since
+            if self._fail_on_nan and diverged_at is not None:
+                raise FloatingPointError(
+                    f"the loss or a gradient is not a number at step {diverged_at}; lower the learning rate."
+                )
             if point is not None and self.listener is not None and held.plan is not None:
                 self.listener(run_id, self._live_progress(held, step), point)
 
@@ -651,6 +697,7 @@ class KernelRunner:
             total_steps=plan.total_steps,
             total_samples=plan.samples(plan.total_steps),
             total_chunks=plan.total_chunks,
+            diverged_at=held.run.trainer.divergence.since,
         )
 
     def _record(self, held: _Held, step: int, metrics: dict[str, Any]) -> MetricPoint | None:
@@ -707,12 +754,14 @@ class KernelRunner:
         assert held.run.error is not None
         return failure_of(held.run.error, held.config, held.run.traceback_text, held.need)
 
-    def _failed(self, request: ChunkRequest, failure: Failure) -> ChunkResult:
-        held = self._held.get(request.run_id)
-        progress = self._progress(held) if held is not None and held.plan is not None else request.progress
+    def _failed(self, run_id: int, fence: int, failure: Failure, committed: Progress) -> ChunkResult:
+        held = self._held.get(run_id)
+        progress = committed
+        if held is not None and held.plan is not None and held.run.trainer is not None:
+            progress = self._progress(held)
         result = ChunkResult(
-            run_id=request.run_id,
-            fence=request.fence,
+            run_id=run_id,
+            fence=fence,
             outcome=TurnOutcome.FAILED,
             progress=progress,
             points=() if held is None else tuple(held.points),
@@ -723,7 +772,7 @@ class KernelRunner:
             overhead_seconds=0.0 if held is None else held.overhead_seconds,
         )
         del held
-        self.release(request.run_id)
+        self.release(run_id)
         memory.collect()
         return result
 
@@ -731,7 +780,7 @@ class KernelRunner:
 @contextmanager
 def _inside(held: _Held) -> Iterator[None]:
     """Under a parked run's process state, which is not captured again: what is done leaves no trace in the run's course."""
-    notebook = ProcessState.capture()
+    notebook = ProcessState.of_notebook()
     assert held.run.state is not None
     held.run.state.install()
     try:
@@ -751,9 +800,3 @@ def _run_key(run_id: int) -> str:
 
 def _model_key(module: Any) -> str:
     return f"model {id(module)}"
-
-
-def _has_nan(metrics: dict[str, Any]) -> bool:
-    return any(
-        isinstance(metrics.get(name), float) and not math.isfinite(metrics[name]) for name in ("loss", "grad_norm")
-    )

@@ -239,7 +239,12 @@ class Trainers:
             raise ConfigError(
                 "the training data is a stream without length, so epochs cannot be counted; set training_args.max_steps."
             )
-        return method.arguments(given)
+        arguments = method.arguments(given)
+        if arguments.n_gpu > 1:
+            arguments._n_gpu = (
+                1  # several visible GPUs make Trainer wrap the model in nn.DataParallel, which trl refuses
+            )
+        return arguments
 
     def plan(self, method: Method, trainer: Any) -> Plan:
         """The course of a trainer that knows its data."""

@@ -97,7 +97,8 @@ def test_a_failing_loss_is_its_run_s_alone(
     turn_all(engine)
     failed = engine.state.record(victim)
     if is_nan:
-        assert failed.state is RunState.COMPLETED, failed.failure
+        assert failed.state is RunState.DIVERGED, failed.failure
+        assert failed.progress.diverged_at == 5
     else:
         assert failed.state is RunState.FAILED
         assert failed.failure is not None

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from rf_notebook.core.errors import CheckpointDamaged, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.training.checkpoints import remove_folder, remove_orphans, safe_path, verify_folder, write_folder
 
 
@@ -79,3 +79,76 @@ def test_orphans_go_and_all_else_stays(tmp_path):
     removed = remove_orphans(tmp_path, {"runs/1/16", "runs/2/warm_start"})
     assert removed == ["runs/1/.writing-24", "runs/1/8", "runs/3/warm_start"]
     assert sorted(p.name for p in (tmp_path / "runs" / "1").iterdir()) == ["16", "notes", "trainer"]
+
+
+# ---- links
+
+
+@pytest.fixture
+def strangers(tmp_path):
+    """A folder outside with what looks like ours."""
+    outside = tmp_path / "outside"
+    for name in ("2024", "8", "warm_start", ".writing-9"):
+        (outside / name).mkdir(parents=True)
+        (outside / name / "thesis.tex").write_text("years of work")
+    return outside
+
+
+def untouched(strangers):
+    return all((strangers / name / "thesis.tex").exists() for name in ("2024", "8", "warm_start", ".writing-9"))
+
+
+@pytest.mark.parametrize("link", ["runs", "runs/more", "runs/1", "runs/1/8"])
+def test_nothing_behind_a_link_is_deleted(tmp_path, strangers, link):
+    root = tmp_path / "root"
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(
+        strangers.parent if link == "runs" else strangers / "8" if link.endswith("8") else strangers
+    )
+    remove_orphans(root, set())
+    for relative in ("runs/outside/8", "runs/more/8", "runs/more/2024", "runs/1/8", "runs/1/warm_start"):
+        remove_folder(root, relative)
+    assert untouched(strangers)
+    assert (root / link).is_symlink()
+
+
+def test_nothing_behind_a_link_is_replaced(tmp_path, strangers):
+    root = tmp_path / "root"
+    (root / "runs").mkdir(parents=True)
+    (root / "runs" / "1").symlink_to(strangers)
+    with pytest.raises(ConfigError, match="runs/1/8 exists behind a symbolic link and is not replaced"):
+        write(root)
+    assert untouched(strangers)
+    folder = write(root, "runs/1/16")  # a folder that somebody moved to another disk is still written to
+    assert verify_folder(root, folder).exists()
+
+
+def test_a_folder_on_another_disk_is_no_orphan(tmp_path, monkeypatch):
+    from rf_notebook.training import checkpoints
+
+    ours, theirs = write(tmp_path, "runs/1/8"), write(tmp_path, "runs/2/8")
+    real = checkpoints.Path.lstat
+
+    def lstat(path):
+        found = real(path)
+        elsewhere = "2" in path.parts
+        return os.stat_result((*found[:2], found.st_dev + elsewhere, *found[3:]))
+
+    monkeypatch.setattr(checkpoints.Path, "lstat", lstat)
+    assert remove_orphans(tmp_path, set()) == [ours.path]
+    assert (tmp_path / theirs.path).exists()
+
+
+def test_tied_weights_are_written_each(tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from rf_notebook.training.run_files import _apart
+
+    one = torch.arange(6.0).reshape(2, 3)
+    apart = _apart({"a": one, "b": one, "c": one.t(), "d": torch.ones(2)})
+    save_file(apart, tmp_path / "w.safetensors")
+    read = load_file(tmp_path / "w.safetensors")
+    assert torch.equal(read["a"], one)
+    assert torch.equal(read["b"], one)
+    assert torch.equal(read["c"], one.t())

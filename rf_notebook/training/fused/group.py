@@ -33,7 +33,7 @@ class FusedGroup:
 
         The caller holds PROCESS.
         """
-        notebook = ProcessState.capture()
+        notebook = ProcessState.of_notebook()
         paths = dict.fromkeys(path for member in self._members for path in member.adapter.weights)
         try:
             self._model.route(list(paths))
@@ -41,17 +41,19 @@ class FusedGroup:
                 member.attach()
                 member.run.begin_jointly(until[member])
             self._train()
-        except Exception as error:  # noqa: BLE001 - of the group, not of a run: room for the adapters side by side, say
+        except BaseException as error:  # noqa: BLE001 - of the group, not of a run: room for the adapters side by side, say
             self._model.break_down(error)
             for member in self._members:
                 if member.run.status is ParkedStatus.WAITING:  # inside a step, from which only an error leads out
                     member.run.request.error = error
                     member.run.go_on()
         finally:
-            self._unstack(is_mid_step=False)
-            for member in self._members:
-                member.detach()
-            notebook.install()
+            try:
+                self._unstack(is_mid_step=False)
+            finally:
+                for member in self._members:
+                    member.detach()
+                notebook.install()
 
     def _train(self) -> None:
         ready = live = self._members
@@ -88,7 +90,7 @@ class FusedGroup:
         for same in kinds.values():
             try:
                 done, made = self._model.forward(same, self._stacked, (*waiting, *graphs))
-            except Exception as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
+            except BaseException as error:  # noqa: BLE001 - whatever it is, each run can do the pass by itself
                 self._model.break_down(error)
                 for request in same:
                     request.is_left_alone = True
@@ -107,7 +109,7 @@ class FusedGroup:
         for place, graph in enumerate(graphs):
             try:
                 self._model.backward(graph, self._stacked, graphs[place + 1 :])
-            except Exception as error:  # noqa: BLE001 - the members' own failure; others are not in this graph
+            except BaseException as error:  # noqa: BLE001 - the members' own failure; others are not in this graph
                 self._model.break_down(error)
                 for request in graph.requests:
                     request.error = error

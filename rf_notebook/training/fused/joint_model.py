@@ -123,7 +123,7 @@ class JointModel:
         """The routed layers in the order in which a forward uses them: runs draw their dropout in this order."""
         return self._order
 
-    def break_down(self, error: Exception) -> None:
+    def break_down(self, error: BaseException) -> None:
         """Take the model out of use; its runs train in turns from now on."""
         self._log.warning("a joint step failed, its runs go on in turns: %r", error)
         self.broken = f"a joint step failed: {type(error).__name__}: {error}"[:300]

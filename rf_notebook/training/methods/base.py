@@ -15,6 +15,7 @@ import torch
 from rf_notebook.core.run import Generation
 from rf_notebook.core.values import Json
 from rf_notebook.training.datasets import PreparedDatasets
+from rf_notebook.training.divergence import Divergence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,7 @@ class RunTrainer:
         trainer.model.num_parameters = functools.cache(trainer.model.num_parameters)
         self._waiting: list[tuple[list[Any], int]] = []
         self._waiting_tokens: list[Any] = []
+        self.divergence = Divergence()
 
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""
@@ -124,16 +126,19 @@ class RunTrainer:
         """A checkpoint inside an experiment is no publication."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """In joint steps a loss that is no number is left out on the device, as ``logging_nan_inf_filter`` does after waiting.
+        """What the loss was is remembered; in joint steps NaN and infinity are left out on the device, not by waiting for it.
 
+        ``logging_nan_inf_filter`` leaves them out of the sum that is logged, so that it recovers.
         Source: transformers 5.23, ``Trainer._run_epoch``.
         """
         trainer: Any = super()
-        if not self.is_joint:
-            return trainer.training_step(*args, **kwargs)
         me: Any = self
-        with self._joint_loss_inside():
+        if not self.is_joint:
             loss = trainer.training_step(*args, **kwargs)
+        else:
+            with self._joint_loss_inside():
+                loss = trainer.training_step(*args, **kwargs)
+        self.divergence.see_loss(loss, me.state.global_step + 1)
         if not self.filters_losses:
             return loss
         instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)
@@ -183,11 +188,25 @@ class RunTrainer:
         self._waiting.clear()
         self._waiting_tokens.clear()
 
-    def log(self, *args: Any, **kwargs: Any) -> None:
-        """See Trainer."""
-        self.settle()
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        """Called after every optimizer step; one that a gradient scaler skipped changed no weights."""
         trainer: Any = super()
-        trainer.log(*args, **kwargs)
+        me: Any = self
+        if not me.accelerator.optimizer_step_was_skipped:
+            self.divergence.see_gradients(grad_norm, me.state.global_step)
+        trainer._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """See Trainer. A window with a bad loss shows that loss, in place of the mean of the others, which may be 0."""
+        self.settle()
+        if "loss" in logs or "train_loss" in logs:
+            bad_loss = self.divergence.end_window()
+            if "loss" in logs and bad_loss != 0.0:
+                logs["loss"] = bad_loss
+            if "train_loss" in logs and self.divergence.has_bad_loss:
+                logs["train_loss"] = float("nan")
+        trainer: Any = super()
+        trainer.log(logs, *args, **kwargs)
 
 
 def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:

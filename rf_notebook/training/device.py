@@ -1,0 +1,21 @@
+"""On which device do runs train? One run, one device, however many are visible."""
+
+from __future__ import annotations
+
+import torch
+
+_GPU = torch.device("cuda", 0)
+
+
+def run_device(*, use_cpu: bool = False) -> torch.device:
+    """The device of a run: the first visible GPU, which is also the one that transformers' Trainer takes, or the CPU.
+
+    Args:
+        use_cpu: Whether the run's config asks for the CPU.
+    """
+    return torch.device("cpu") if use_cpu or not torch.cuda.is_available() else _GPU
+
+
+def gpu_of_runs() -> torch.device | None:
+    """The GPU that runs train on, as soon as anything in this process uses CUDA; None before and without one."""
+    return _GPU if torch.cuda.is_initialized() else None
