@@ -23,7 +23,9 @@ from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted, LaunchRecorded
+from rf_notebook.core.metrics import check_metric
 from rf_notebook.core.redaction import private, private_json
+from rf_notebook.core.requirements import TRAINING, too_old
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
@@ -149,7 +151,7 @@ def prepare(
         config for search in searches for config in search.run_configs(objects, seed=seed, data_seed=data_seed)
     )
     for search in searches:
-        _check_objective(search, has_eval=eval_dataset is not None)
+        _check_objective(search, configs, objects, has_eval=eval_dataset is not None)
     for number, config in enumerate(configs, start=1):
         _check_config(number, config, has_loader=create_model_fn is not None, has_eval=eval_dataset is not None)
 
@@ -249,6 +251,9 @@ def _import_libraries() -> None:
     trl 1.16 draws from Python's random numbers, which are the user's. bitsandbytes 0.50, where it is installed, tells on
     CPUs of a kernel that it would like.
     """
+    told = list(too_old(*TRAINING))
+    if told:
+        raise ConfigError(" ".join(told))
     before, talker = random.getstate(), logging.getLogger("bitsandbytes")
     level = talker.level
     talker.setLevel(logging.ERROR)
@@ -325,13 +330,15 @@ def _searches(given: Any) -> list[Search]:
     return searches
 
 
-def _check_objective(search: Search, *, has_eval: bool) -> None:
+def _check_objective(search: Search, configs: Sequence[RunConfig], objects: Objects, *, has_eval: bool) -> None:
     metrics = [metric for metric, _ in search.objectives] if isinstance(search, RFOptuna) else []
     for metric in metrics:
         if metric.startswith("eval_") and not has_eval:
             raise ConfigError(
                 f"RFOptuna's objective is {metric!r} but run_fit has no eval_dataset; give one, or another objective."
             )
+        of_search = [config for config in configs if config.method == search.trainer_type]
+        check_metric("RFOptuna", metric, of_search, evaluates=has_eval, sources=objects.sources())
 
 
 def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval: bool) -> None:

@@ -27,7 +27,7 @@ class ExperimentLog:
     def open(self) -> None:
         """Write from now on."""
         self.close()
-        handler = logging.FileHandler(self.path, encoding="utf-8", delay=True)
+        handler = _QuietFile(self.path, encoding="utf-8", delay=True)
         handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(message)s"))
         self.logger.addHandler(handler)
 
@@ -41,6 +41,13 @@ class ExperimentLog:
         """Write a line for each event."""
         for one in recorded:
             self.logger.info("%s", _line(one.event))
+
+
+class _QuietFile(logging.FileHandler):
+    """A line that a full disk does not take is lost; logging would tell of it below whichever cell ran last."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
 
 
 class _Redacting(logging.Formatter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, stop_diverged
 from rf_notebook.core.errors import ConfigError
 
 
@@ -31,19 +31,31 @@ class AsyncHalving:
         """See Policy."""
         return "async halving"
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return (self.metric,)
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        decisions: list[Decision] = []
+        decisions: list[Decision] = [*stop_diverged(view)]
         for run in view.live:
             rung = self._rung(run)
-            if rung is None or run.id in view.given_back:
+            is_left_alone = run.diverged_at is not None or run.id in view.given_back or not run.may_log(self.metric)
+            if rung is None or is_left_alone:
                 continue
             samples = round(rung * run.chunk_samples)
             came = [
                 other
                 for other in view.runs.values()
-                if other.chunks >= rung and other.scale(self.metric) == run.scale(self.metric)
+                if other.chunks >= rung
+                and other.scale(self.metric) == run.scale(self.metric)
+                and other.may_log(self.metric)
             ]
+            if run.value(self.metric, samples) is None and not run.lacks(self.metric):
+                continue  # its figure is still to come
+            if all(other.value(self.metric, samples) is None for other in came):
+                continue
             (order,) = ranked(came, self.metric, self.mode, samples)
             place = next(i for i, (_, other) in enumerate(order) if other.id == run.id)
             if len(came) >= self.eta and place >= max(1, len(came) // self.eta):

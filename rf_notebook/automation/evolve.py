@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rf_notebook.automation.policy import Clone, Decision, Obeyed, RunView, Stop, View, ranked
+from rf_notebook.automation.policy import (
+    Clone,
+    Decision,
+    Obeyed,
+    RunView,
+    Stop,
+    View,
+    divergence_words,
+    ranked,
+    stop_diverged,
+)
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.core.errors import ConfigError
 
@@ -60,6 +72,11 @@ class Evolve:
         """See Policy."""
         return "evolve"
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return (self.metric,)
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
         made = {e.made for e in view.history if isinstance(e, Obeyed) and e.by_policy and e.made is not None}
@@ -71,9 +88,13 @@ class Evolve:
         ended = {stop.run for stop in over}
         populations: dict[str, list[RunView]] = {}
         for run in view.runs.values():
-            if not run.is_pinned and run.id not in view.given_back:
+            if not run.is_pinned and run.id not in view.given_back and run.may_log(self.metric):
                 populations.setdefault(run.scale(self.metric), []).append(run)
-        return [*over, *(one for runs in populations.values() for one in self._next_generation(runs, made, ended))]
+        generations = [one for runs in populations.values() for one in self._next_generation(runs, made, ended)]
+        decided = {*ended, *(one.run for one in generations if isinstance(one, Stop))}
+        judged = {run.id for runs in populations.values() for run in runs}
+        others = [stop for stop in stop_diverged(view) if stop.run not in judged]  # they log something else
+        return [*over, *generations, *(stop for stop in others if stop.run not in decided)]
 
     def _next_generation(self, runs: Sequence[RunView], made: set[int], ended: set[int]) -> Iterable[Decision]:
         population = [run for run in runs if run.id not in made]
@@ -81,17 +102,32 @@ class Evolve:
         live = [run for run in runs if run.is_live and run.id not in ended]
         generation = sum(run.id in made for run in runs) // replaced + 1
         known = next((run for run in live if run.chunk_samples), None)
-        if len(live) <= replaced or known is None:
+        if known is None:
             return
         barrier = round(generation * self.every * known.chunk_samples)
-        if barrier >= known.total_samples or any(_line(run) < barrier for run in live):
+        if len(live) <= replaced or barrier >= known.total_samples:
+            yield from _stops(run for run in live if run.diverged_at is not None)
             return
-        at = {run.id: max(barrier - run.inherited, 0) for run in live}
+        if any(_line(run) < barrier for run in live):
+            return
+        # A clone whose line was beyond the barrier before it joined has no figure there: its newest one counts.
+        at = {run.id: barrier - run.inherited if run.inherited < barrier else run.samples for run in live}
         (order,) = ranked(live, self.metric, self.mode, at)
-        best, worst = [run for _, run in order[:replaced]], [run for _, run in order[len(order) - replaced :]]
+        healthy = [run for cost, run in order if math.isfinite(cost)]
+        if not healthy:  # the figures are still to come, or nobody will have any
+            yield from _stops(run for run in live if run.diverged_at is not None)
+            return
+        best = list(itertools.islice(itertools.cycle(healthy), replaced))
+        stay, worst = (
+            [run for _, run in order[: len(order) - replaced]],
+            [run for _, run in order[len(order) - replaced :]],
+        )
+        yield from _stops(run for run in stay if run.diverged_at is not None)
         for place, (parent, run) in enumerate(zip(best, reversed(worst), strict=True)):
             value = run.value(self.metric, at[run.id])
             figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
+            if run.diverged_at is not None:
+                figure = f"it diverged at step {run.diverged_at}, so it"
             yield Stop(run.id, f"generation {generation}: {figure} is among the worst {replaced} of {len(order)}.")
             edits = self._changed(parent, random.Random(f"{self.seed}-{generation}-{place}"))
             yield Clone(
@@ -113,6 +149,10 @@ class Evolve:
                 known = space.values.index(now) if now in space.values else rng.randrange(len(space.values))
                 edits[knob] = space.values[min(max(known + rng.choice([-1, 1]), 0), len(space.values) - 1)]
         return edits
+
+
+def _stops(runs: Iterable[RunView]) -> Iterable[Stop]:
+    return [Stop(run.id, divergence_words(run)) for run in runs]
 
 
 def _line(run: RunView) -> int:

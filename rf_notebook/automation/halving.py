@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, sureness
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, stop_diverged, sureness
 from rf_notebook.core.errors import ConfigError
 
 _WAYS = ("samples", "fraction", "schedule")
@@ -57,9 +57,14 @@ class Halving:
         """See Policy."""
         return "halving"
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return (self.metric,)
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        return [decision for runs in self._apart(view) for decision in self._halve(runs)]
+        return [*stop_diverged(view), *(decision for runs in self._apart(view) for decision in self._halve(runs))]
 
     def waits_for(self, view: View) -> str:
         """See Policy."""
@@ -74,14 +79,14 @@ class Halving:
         """Runs that can be compared, group by group."""
         scales: dict[tuple[str, str], list[RunView]] = {}
         for run in view.runs.values():
-            if not run.is_pinned and run.id not in view.given_back:
+            if not run.is_pinned and run.id not in view.given_back and run.may_log(self.metric):
                 schedule = run.schedule if self.compare == "schedule" else ""
                 scales.setdefault((run.scale(self.metric), schedule), []).append(run)
         return list(scales.values())
 
     def _rungs(self, runs: Sequence[RunView]) -> Iterable[tuple[int, int, list[RunView]]]:
         """How many go on, after which chunk, and who is judged there, for the rungs that are still to come."""
-        live = [run for run in runs if run.is_live]
+        live = [run for run in runs if run.is_live and run.diverged_at is None]
         for rung in range(math.ceil(math.log(max(len(runs), 2), self.eta)) + 1):
             stays = max(self.keep, math.ceil(len(runs) / self.eta ** (rung + 1)))
             barrier = self.first * self.eta**rung
@@ -108,6 +113,9 @@ class Halving:
                 at = {run.id: math.ceil(share * run.total_samples) for run in live}
             else:
                 at = dict.fromkeys((run.id for run in live), min(run.samples for run in live))
+            has_figure = {run.id: run.value(self.metric, at[run.id]) is not None for run in live}
+            if not any(has_figure.values()) or any(not has_figure[r.id] and not r.lacks(self.metric) for r in live):
+                return  # the figures are still to come, at a later boundary
             (order,) = ranked(live, self.metric, self.mode, at)
             last = order[stays - 1][1]
             for place, (_, run) in enumerate(order[stays:], start=stays + 1):

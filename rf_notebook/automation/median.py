@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, stop_diverged
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.runs import direction
+from rf_notebook.core.metrics import direction
 
 
 class MedianStop:
@@ -33,11 +34,17 @@ class MedianStop:
         """See Policy."""
         return "median"
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return (self.metric,)
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        decisions: list[Decision] = []
+        decisions: list[Decision] = [*stop_diverged(view)]
         for run in view.live:
-            reason = None if run.chunks <= self.after or run.id in view.given_back else self._reason(run, view)
+            is_left_alone = run.diverged_at is not None or run.id in view.given_back
+            reason = None if run.chunks <= self.after or is_left_alone else self._reason(run, view)
             if reason is not None:
                 decisions.append(Stop(run.id, reason))
         return decisions
@@ -65,4 +72,4 @@ class MedianStop:
         )
 
     def _values(self, run: RunView, samples: int) -> list[float]:
-        return [value for at, value in run.curve(self.metric) if at <= samples and value == value]
+        return [value for at, value in run.curve(self.metric) if at <= samples and math.isfinite(value)]

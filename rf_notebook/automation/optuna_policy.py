@@ -12,11 +12,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automation.policy import Boundary, Clone, Decision, RunView, Stop, View
+from rf_notebook.automation.policy import Boundary, Clone, Decision, RunView, Stop, View, beaten_words, divergence_words
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.automl.optuna_search import RFOptuna
-from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import RunState
+from rf_notebook.core.metrics import cost_of, dominates
+from rf_notebook.core.run import FINISHED, RunState
 
 if TYPE_CHECKING:
     import optuna
@@ -55,6 +55,11 @@ class OptunaPolicy:
     def study(self) -> optuna.Study:
         """As it is now."""
         return self._study
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return tuple(metric for metric, _ in self._search.objectives)
 
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
@@ -160,18 +165,19 @@ class OptunaPolicy:
         if trial is None or run.id in self._told:
             return
         values = self._values(run, at.samples)
-        is_over = run.state is RunState.COMPLETED and at.chunks == run.chunks
+        is_over = run.state in FINISHED and at.chunks == run.chunks
         if values is None:
             if is_over:
                 self._tell(run.id, self._state.FAIL)
-                self._refuse_objective(run)
             return
         if len(values) == 1 and at.chunks % self._every == 0:
             trial.report(values[0], step=at.chunks)
             if not isinstance(self._search.pruner, str | None):
                 self._verdicts[run.id] = trial.should_prune()
-        if is_over and any(map(math.isnan, values)):
-            self._tell(run.id, self._state.FAIL)
+        if is_over and (run.state is RunState.DIVERGED or not all(map(math.isfinite, values))):
+            self._tell(
+                run.id, self._state.PRUNED
+            )  # which samplers take for worse than whatever ended; FAIL tells them nothing
         elif is_over:
             self._told.add(run.id)
             self._study.tell(trial, values)
@@ -191,7 +197,9 @@ class OptunaPolicy:
         pruner, now = self._search.pruner, self._values(run, run.samples)
         if pruner is None or now is None or not run.chunks or run.chunks % self._every:
             return None
-        if any(map(math.isnan, now)):
+        if run.diverged_at is not None:
+            return divergence_words(run)
+        if not all(map(math.isfinite, now)):
             return f"an objective is no number after {run.samples} samples."
         others = [view.runs[other] for other in self._trials if other != run.id]
         if any(other.is_live and other.samples < run.samples for other in others):
@@ -201,15 +209,10 @@ class OptunaPolicy:
             for other in others
             if other.samples >= run.samples
             and (values := self._values(other, run.samples)) is not None
-            and not any(map(math.isnan, values))
+            and all(map(math.isfinite, values))
         ]
         if len(now) > 1:
-            beaten_by = next((other for other, values in came if self._beats(values, now)), None)
-            return (
-                None
-                if beaten_by is None
-                else f"run {beaten_by.id} beats it in all objectives after {run.samples} samples."
-            )
+            return next((words for other, values in came if (words := self._beaten(other, values, run, now))), None)
         metric, direction = self._search.objectives[0]
         if not isinstance(pruner, str):
             pruned = self._verdicts.get(run.id, False)
@@ -254,20 +257,14 @@ class OptunaPolicy:
         values = [value for value in found if value is not None]
         return values if len(values) == len(found) else None
 
-    def _beats(self, values: Sequence[float], now: Sequence[float]) -> bool:
-        better = [
-            other < own if direction == "minimize" else other > own
-            for other, own, (_, direction) in zip(values, now, self._search.objectives, strict=True)
-        ]
-        return all(better)
-
-    def _refuse_objective(self, run: RunView) -> None:
-        logged = {name for point in run.points() for name in point.metrics}
-        missing = [metric for metric, _ in self._search.objectives if metric not in logged]
-        if missing:
-            raise ConfigError(
-                f"RFOptuna's objective {missing[0]!r} is not among what run {run.id} logged: {', '.join(sorted(logged))}."
-            )
+    def _beaten(self, other: RunView, values: Sequence[float], run: RunView, now: Sequence[float]) -> str | None:
+        """Why a run is stopped, when another's objectives dominate its own."""
+        modes = ["min" if direction == "minimize" else "max" for _, direction in self._search.objectives]
+        costs, own = ([cost_of(one, mode) for one, mode in zip(some, modes, strict=True)] for some in (values, now))
+        if not dominates(costs, own):
+            return None
+        words = beaten_words(other.id, "objectives", self.watches, costs, own)
+        return f"{words} after {run.samples} samples."
 
 
 def _short(value: Any) -> str:

@@ -1,15 +1,18 @@
-"""Several metrics at once: whoever is beaten in all of them stops."""
+"""Several metrics at once: whoever is off the Pareto front stops."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, beaten_words, stop_diverged
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.metrics import cost_of, dominates
 
 
 class KeepPareto:
-    """Stops runs that another one beats in every metric after equally many samples; the rest is the Pareto front.
+    """Stops runs that another one dominates after equally many samples: in no metric worse and in one better.
+
+    The rest is the Pareto front. Runs that are equal in every metric stay.
 
     Args:
         metrics: "min" or "max" by metric, two or more.
@@ -31,27 +34,35 @@ class KeepPareto:
         """See Policy."""
         return "pareto"
 
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy."""
+        return tuple(self.metrics)
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        decisions: list[Decision] = []
+        decisions: list[Decision] = [*stop_diverged(view)]
         for run in view.live:
-            if run.chunks < self.after or run.id in view.given_back:
+            if run.chunks < self.after or run.id in view.given_back or run.diverged_at is not None:
                 continue
-            winner = next((other for other in view.runs.values() if self._beats(other, run)), None)
-            if winner is not None:
-                told = ", ".join(f"{name} {winner.value(name, run.samples):.4g}" for name in self.metrics)
-                decisions.append(
-                    Stop(run.id, f"run {winner.id} beats it in all metrics after {run.samples} samples: {told}.")
-                )
+            reasons = (self._reason(other, run) for other in view.runs.values())
+            reason = next((reason for reason in reasons if reason is not None), None)
+            if reason is not None:
+                decisions.append(Stop(run.id, reason))
         return decisions
 
-    def _beats(self, other: RunView, run: RunView) -> bool:
+    def _reason(self, other: RunView, run: RunView) -> str | None:
+        """Why a run is off the front, when the other dominates it."""
         if other.id == run.id or other.samples < run.samples:
-            return False
-        for metric, mode in self.metrics.items():
-            own, others = run.value(metric, run.samples), other.value(metric, run.samples)
-            if own is None or others is None or other.scale(metric) != run.scale(metric):
-                return False
-            if not (others < own if mode == "min" else others > own):
-                return False
-        return True
+            return None
+        own, others = ({name: one.value(name, run.samples) for name in self.metrics} for one in (run, other))
+        if any(own[name] is None or others[name] is None for name in self.metrics):
+            return None
+        if any(other.scale(name) != run.scale(name) for name in self.metrics):
+            return None
+        costs, own_costs = ([cost_of(values[n], mode) for n, mode in self.metrics.items()] for values in (others, own))
+        if not dominates(costs, own_costs):
+            return None
+        told = ", ".join(f"{name} {others[name]:.4g}" for name in self.metrics)
+        words = beaten_words(other.id, "metrics", list(self.metrics), costs, own_costs)
+        return f"{words} after {run.samples} samples: {told}."

@@ -24,6 +24,10 @@ class Policies:
         """All names."""
         return " + ".join(policy.name for policy in self.policies)
 
+    def without(self, policies: Sequence[Any]) -> Policies:
+        """The others."""
+        return Policies([one for one in self.policies if one not in policies])
+
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
         found: dict[int, list[Decision]] = {}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rf_notebook.core.metrics import cost_of, direction, may_log, scale_of
 from rf_notebook.core.operations import verb
 from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json
-from rf_notebook.runs import direction, obeyed_of, scale_of
+from rf_notebook.runs import obeyed_of
 
 #: Of the paired bootstrap.
 _RESAMPLES = 1000
@@ -75,8 +77,17 @@ class Obeyed:
 class RunView:
     """One run as a policy sees it."""
 
-    def __init__(self, record: RunRecord, *, is_pinned: bool, inherited: int = 0) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        *,
+        is_pinned: bool,
+        inherited: int = 0,
+        evaluates: bool = True,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         self._record = record
+        self._evaluates, self._sources = evaluates, sources or {}
         self.is_pinned = is_pinned
         """Whether the user wants it left alone."""
         self.inherited = inherited
@@ -101,6 +112,11 @@ class RunView:
     def is_live(self) -> bool:
         """Whether it takes turns."""
         return self._record.state in READY
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
+        return self._record.progress.diverged_at
 
     @property
     def config(self) -> dict[str, Json]:
@@ -165,6 +181,21 @@ class RunView:
                     return point.metrics[metric]
         return None
 
+    def has(self, metric: str) -> bool:
+        """Whether it has logged a metric."""
+        return any(metric in point.metrics for point in self._record.all_points())
+
+    def may_log(self, metric: str) -> bool:
+        """Whether it has logged a metric, or may still."""
+        return may_log(self._record.config, metric, evaluates=self._evaluates, sources=self._sources) or self.has(
+            metric
+        )
+
+    def lacks(self, metric: str) -> bool:
+        """Whether it has not logged a metric although it logged others of its kind."""
+        logs_its_kind = metric.startswith("eval_") or self.has("loss")  # what is evaluated comes at every boundary
+        return self.chunks > 0 and logs_its_kind and not self.has(metric)
+
     def scale(self, metric: str) -> str:
         """Runs with equal ones can be compared by the metric."""
         return scale_of(self._record.config, metric)
@@ -181,7 +212,13 @@ class View:
             if isinstance(event, Obeyed) and event.made is not None and state.runs[event.made].warm_start is not None:
                 inherited[event.made] = event.samples + inherited.get(event.run, 0)
         self.runs: dict[int, RunView] = {
-            run_id: RunView(record, is_pinned=run_id in state.pinned, inherited=inherited.get(run_id, 0))
+            run_id: RunView(
+                record,
+                is_pinned=run_id in state.pinned,
+                inherited=inherited.get(run_id, 0),
+                evaluates=evaluates(state),
+                sources=state.functions,
+            )
             for run_id, record in state.runs.items()
         }
 
@@ -206,6 +243,11 @@ class View:
         return {event.run for event in self.history if isinstance(event, Obeyed) and event.what == "resume"}
 
 
+def evaluates(state: ExperimentState) -> bool:
+    """Whether the experiment has evaluation data."""
+    return state.started is None or state.started.data.get("eval") is not None
+
+
 def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
     found: list[tuple[int, Boundary | Obeyed]] = []
     reached: dict[int, int] = {}
@@ -223,9 +265,10 @@ def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
 class Policy(Protocol):
     """Decides at chunk boundaries.
 
-    ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed goes on with the
-    same decisions. A policy may have two further methods: ``waits_for(view)`` says in words what it waits for, and
-    ``is_spent(view)`` that a budget is used up, so that no other policy may start anything.
+    ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed continues with the
+    same decisions. A policy may have further members: ``watches`` is a tuple of the metrics that it decides by, which are
+    checked before anything trains; ``waits_for(view)`` says in words what it waits for, and ``is_spent(view)`` that a
+    budget is used up, so that no other policy may start anything.
     """
 
     @property
@@ -234,6 +277,36 @@ class Policy(Protocol):
 
     def decide(self, view: View) -> Sequence[Decision]:
         """What to do now; called whenever a run has trained a chunk, before the next run's turn."""
+
+
+def stop_diverged(view: View) -> list[Stop]:
+    """Stops the live runs that diverged: they cannot win, and nothing of them is worth the time."""
+    return [
+        Stop(run.id, divergence_words(run))
+        for run in view.live
+        if run.diverged_at is not None and run.id not in view.given_back
+    ]
+
+
+def divergence_words(run: RunView) -> str:
+    """Why a run that diverged is stopped."""
+    return f"it diverged at step {run.diverged_at}: its loss or gradients are NaN or infinite."
+
+
+def beaten_words(winner: int, what: str, names: Sequence[str], costs: Sequence[float], own: Sequence[float]) -> str:
+    """In which metrics a run dominates another, for a reason.
+
+    Args:
+        winner: Id of the run that dominates.
+        what: "metrics" or "objectives".
+        names: Of the metrics.
+        costs: Of the winner, by metric.
+        own: Of the other run.
+    """
+    better = [name for name, cost, other in zip(names, costs, own, strict=True) if cost < other]
+    if len(better) == len(names):
+        return f"run {winner} beats it in all {what}"
+    return f"run {winner} beats it in {', '.join(better)} and is as good in the rest"
 
 
 def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, samples: int) -> float:
@@ -252,7 +325,7 @@ def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, sam
     sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
     first, second = dict(better.curve(metric)), dict(worse.curve(metric))
     differences = [sign * (second[at] - first[at]) for at in sorted(first.keys() & second.keys()) if at <= samples]
-    differences = [one for one in differences if one == one]
+    differences = [one for one in differences if math.isfinite(one)]
     if not differences:
         return 0.0
     rng = random.Random(0)
@@ -263,7 +336,9 @@ def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, sam
 def ranked(
     runs: Iterable[RunView], metric: str, mode: str | None, samples: int | Mapping[int, int]
 ) -> list[list[tuple[float, RunView]]]:
-    """Runs that can be compared after so many samples, the best first, one list for each scale; without figures last.
+    """Runs that can be compared after so many samples, the best first, one list for each scale.
+
+    Those without a figure, and those that diverged, come last, at an infinite cost.
 
     Args:
         runs: To be compared.
@@ -271,10 +346,9 @@ def ranked(
         mode: "min" or "max"; follows from the metric's name when None.
         samples: Every run is judged by its newest value at or before them; for each run its own, where they differ.
     """
-    sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
     scales: dict[str, list[tuple[float, RunView]]] = {}
     for run in runs:
         value = run.value(metric, samples if isinstance(samples, int) else samples[run.id])
-        worth = float("inf") if value is None or value != value else sign * value
-        scales.setdefault(run.scale(metric), []).append((worth, run))
+        cost = cost_of(value if run.diverged_at is None else None, mode or direction(metric))
+        scales.setdefault(run.scale(metric), []).append((cost, run))
     return [sorted(pairs, key=lambda pair: (pair[0], pair[1].id)) for pairs in scales.values()]

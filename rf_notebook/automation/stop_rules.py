@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View
+from rf_notebook.automation.policy import Decision, RunView, Stop, View, divergence_words
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.runs import direction
+from rf_notebook.core.metrics import direction
 
 _SECONDS_AN_HOUR = 3600.0
 
@@ -18,7 +18,7 @@ class StopRules:
     Args:
         metric: Of the rules on progress and divergence.
         mode: "min" or "max"; follows from the metric's name when omitted.
-        on_nan: Stop a run whose newest loss, or newest value of the metric, is no finite number.
+        on_nan: Stop a run that diverged: its loss, its gradients or the metric's newest value are NaN or infinite.
         diverges: Stop a run whose newest value is worse than so many times its best (2.0: twice the loss); for metrics
             above 0 of which less is better.
         patience: Stop a run whose metric has not become better for so many chunks.
@@ -64,6 +64,7 @@ class StopRules:
             raise ConfigError("StopRules needs max_cost and cost_per_hour together; give both or neither.")
         if diverges is not None and diverges <= 1:
             raise ConfigError(f"StopRules(diverges={diverges!r}): diverges must be above 1.")
+        self._is_named = metric != "eval_loss"
         self.metric, self.mode = metric, mode or direction(metric)
         self.on_nan, self.diverges, self.patience, self.min_delta, self.gap = on_nan, diverges, patience, min_delta, gap
         self.max_samples, self.max_seconds = max_samples, max_seconds
@@ -73,6 +74,12 @@ class StopRules:
     def name(self) -> str:
         """See Policy."""
         return "rules"
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """See Policy: what the rules need that were asked for."""
+        named = [self.metric] if self._is_named or self.diverges is not None or self.patience is not None else []
+        return (*named, *(("eval_loss", "loss") if self.gap is not None else ()))
 
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
@@ -103,6 +110,8 @@ class StopRules:
         return None
 
     def _reason(self, run: RunView) -> str | None:
+        if self.on_nan and run.diverged_at is not None:
+            return divergence_words(run)
         for metric in ("loss", self.metric) if self.on_nan else ():
             value = run.value(metric)
             if value is not None and not math.isfinite(value):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rf_notebook.automation.callback import as_policy
+from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import Clone, Decision, Policy, Resume, Stop, View
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.metrics import check_metric, headline, judged_by
 from rf_notebook.core.operations import CloneRun, Operation, ResumeRun, StopRun
-from rf_notebook.core.run import RunConfig, RunState
+from rf_notebook.core.run import FINISHED, RunConfig, RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 
@@ -17,7 +19,7 @@ from rf_notebook.core.values import Json
 ApplyEdits = Callable[[RunConfig, Any], tuple[RunConfig, Mapping[str, Json]]]
 #: Names by which users are recorded.
 _TAKEN = ("python", "magic", "button", "replay")
-_OVER = (RunState.COMPLETED, RunState.FAILED)
+_OVER = (*FINISHED, RunState.FAILED)
 
 
 class Autopilot:
@@ -42,6 +44,7 @@ class Autopilot:
         if name in _TAKEN:
             raise ConfigError(f"a policy cannot be named {name!r}; that is how operations of users are recorded.")
         self.policy: Policy = policy
+        self._parts: list[Any] = policy.policies if isinstance(policy, Policies) else [policy]
         self.waits_for = ""
         """What the policy waits for, in words, as it said last."""
         self.name = name
@@ -59,6 +62,58 @@ class Autopilot:
             return False
         self._seen = now
         return True
+
+    def check(
+        self,
+        configs: Collection[RunConfig],
+        *,
+        evaluates: bool,
+        sources: Mapping[str, str],
+        logged: Collection[str] = (),
+    ) -> list[str]:
+        """Compare the metrics that the policy decides by with those that runs of these configs will log.
+
+        Args:
+            configs: Of the runs.
+            evaluates: Whether there is evaluation data.
+            sources: Sources of the functions that configs refer to, by name.
+            logged: Names that were logged already.
+
+        Returns:
+            What the user should know.
+
+        Raises:
+            ConfigError: for a metric that no run will log, naming those that there will be.
+        """
+        told = []
+        for part in self._parts:
+            for metric in _watched(part):
+                check_metric(_owner(part), metric, configs, evaluates=evaluates, sources=sources, logged=logged)
+            misled = {m for m in _watched(part) for c in configs if judged_by(c.method, m, ()) != m}
+            if misled:
+                best = headline(["GRPO"], ["eval_reward"] if evaluates else [])
+                told.append(
+                    f"{_owner(part)} decides by {', '.join(sorted(misled))}, which does not say how good a GRPO run is; {best} does."
+                )
+        return told
+
+    def missing(self, state: ExperimentState) -> dict[str, list[Any]]:
+        """Metrics that no run logs although each ought to by now, with the policies that decide by them."""
+        view = View(state)
+        found: dict[str, list[Any]] = {}
+        for part in self._parts:
+            for metric in _watched(part):
+                seen = [run for run in view.runs.values() if run.is_live or run.chunks]
+                able = [run for run in seen if run.may_log(metric)] or seen
+                if able and all(run.lacks(metric) for run in able):
+                    found.setdefault(metric, []).append(part)
+        return found
+
+    def without(self, parts: Sequence[Any]) -> Autopilot | None:
+        """What is left when some of the policies are set aside; None when nothing is."""
+        if not isinstance(self.policy, Policies) or all(part in parts for part in self._parts):
+            return None
+        return Autopilot(self.policy.without(parts), self._apply_edits)
 
     def decide(self, state: ExperimentState) -> list[tuple[Operation, str]]:
         """Operations on runs that are not pinned, each with its reason.
@@ -83,3 +138,12 @@ class Autopilot:
                 return CloneRun(run_id=decision.run, config=config, edits=changed, warm_start=decision.warm_start)
             case _:
                 raise ConfigError(f"decide() gave a {type(decision).__name__}; give Stop, Resume or Clone.")
+
+
+def _watched(policy: Any) -> tuple[str, ...]:
+    """The metrics that a policy says it decides by."""
+    return tuple(getattr(policy, "watches", ()))
+
+
+def _owner(policy: Any) -> str:
+    return type(policy).__name__.replace("OptunaPolicy", "RFOptuna")

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
-from rf_notebook.core.errors import CheckpointDamaged, IllegalOperation, LeaseLost, RFNotebookError, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, IllegalOperation, LeaseLost, RFNotebookError, StoreError
 from rf_notebook.core.events import (
     BaseModelLoaded,
     CheckpointsRemoved,
@@ -268,8 +268,14 @@ class Engine:
         if pilot is None or self.paused or self._is_closed or is_replay or not pilot.is_due(self.state):
             return
         try:
+            missing = pilot.missing(self.state)
+            if missing:
+                self._set_aside(pilot, missing)
+                return
             decisions = pilot.decide(self.state)
-        except Exception as error:  # noqa: BLE001 - the user's code
+        except (LeaseLost, Closing):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's code, sys.exit() too
             self._log.warning("the policy %s raised: %s", pilot.name, traceback.format_exc())
             text = (
                 f"the policy {pilot.name} was set aside: it raised {type(error).__name__}: {redact(str(error))[:300]}"
@@ -282,6 +288,18 @@ class Engine:
                 self._obey(operation, pilot.name, reason)
             except RFNotebookError as error:
                 self.commit([Noted(text=f"the policy {pilot.name} was refused: {error}", run_id=operation.run_id)])
+
+    def _set_aside(self, pilot: Autopilot, missing: Mapping[str, Sequence[object]]) -> None:
+        """Metrics that policies decide by never came: these policies end, and no run does."""
+        logged = sorted({name for r in self.state.runs.values() for p in r.all_points() for name in p.metrics})
+        named = ", ".join(map(repr, missing))
+        text = f"the policy {pilot.name} was stopped: no run logs {named}. There are: {', '.join(logged)}."
+        rest = pilot.without([part for parts in missing.values() for part in parts])
+        if rest is not None:
+            text += f" {rest.name} continues."
+        self._log.warning("%s", text)
+        self.automate(rest)
+        self.commit([Noted(text=text)])
 
     # ---- operations
 
@@ -299,7 +317,7 @@ class Engine:
         except (LeaseLost, Closing) as error:
             letter.future.set_exception(error)
             raise
-        except Exception as error:  # noqa: BLE001 - a refusal is the answer; it must not stop the others
+        except BaseException as error:  # noqa: BLE001 - a refusal is the answer; it must not stop the others
             self._log.info("refused: %s", error)
             letter.future.set_exception(error)
         self.publisher.changed()  # so that whoever asked is told at once, also of a refusal
@@ -335,8 +353,13 @@ class Engine:
         run_id = record.run_id
         events: list[Event] = [obeyed]
         if run_id in self._in_chunk and self._runner.holds(run_id):
-            events += self._saved(record)
+            saved = self._saved(record)
             self._in_chunk.discard(run_id)
+            failed = next((event for event in saved if isinstance(event, RunFailed)), None)
+            if failed is not None:
+                self.commit(saved)
+                raise IllegalOperation(f"cannot stop run {run_id}: it failed. {failed.failure.message}")
+            events += saved
         events.append(StateChanged(run_id=run_id, state=RunState.STOPPED))
         self.commit(events)
 
@@ -353,8 +376,8 @@ class Engine:
             ]
         )
         self._in_chunk.discard(run_id)
-        self._runner.release(run_id)
-        self._runner.remove(run_id, paths)
+        self._quietly(lambda: self._runner.release(run_id))
+        self._quietly(lambda: self._runner.remove(run_id, paths))
 
     def _clone(self, parent: RunRecord, operation: CloneRun, obeyed: OperationObeyed) -> int:
         run_id = max(self.state.runs) + 1
@@ -434,9 +457,19 @@ class Engine:
             live = self.state.live.setdefault(record.run_id, LiveRun(record.progress))
             live.fused_with = tuple(run_id for run_id in ids if run_id != record.run_id)
         self.publisher.changed()
-        over = self._runner.train_together([self._request(record, steps) for record in group])
+        over = self._advanced_together([self._request(record, steps) for record in group])
         for run_id in over:
             self._train(self.state.record(run_id))
+
+    def _advanced_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:
+        """The runs whose turn is over; all of them when something beyond any run failed: then each goes on alone."""
+        try:
+            return self._runner.train_together(requests)
+        except (LeaseLost, Closing):
+            raise
+        except BaseException:  # noqa: BLE001 - user code, a library: nobody's failure yet
+            self._log.error("a joint turn ended: %s", traceback.format_exc())
+            return tuple(request.run_id for request in requests)
 
     def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
         """A turn in whichever way is faster; in the first turns of a group both are timed over a few steps."""
@@ -475,9 +508,30 @@ class Engine:
             self._in_chunk.discard(run_id)
             self._fall_back(record, str(error))
             return
+        except (LeaseLost, Closing):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, one run fails and the others train on
+            self._in_chunk.discard(run_id)
+            self._fail(record, error)
+            return
         if result.outcome is not TurnOutcome.INTERRUPTED:
             self._in_chunk.discard(run_id)
             self._take(record, result)
+
+    def _fail(self, record: RunRecord, error: BaseException) -> None:
+        """A turn raised what the runner did not expect."""
+        text = redact("".join(traceback.format_exception(error)))
+        failure = Failure(message=redact(f"{type(error).__name__}: {error}"), traceback=text)
+        self._log.error("run %d: %s", record.run_id, text)
+        self.commit([RunFailed(run_id=record.run_id, failure=failure)])
+        self._quietly(lambda: self._runner.release(record.run_id))
+
+    def _quietly(self, tidy: Callable[[], None]) -> None:
+        """Free memory or delete files of what is committed already; an error of it is logged and ends nothing."""
+        try:
+            tidy()
+        except BaseException:  # noqa: BLE001 - nothing depends on it
+            self._log.error("tidying up: %s", traceback.format_exc())
 
     def _take(self, record: RunRecord, result: ChunkResult) -> None:
         """Commit what a turn gave."""
@@ -489,18 +543,23 @@ class Engine:
             assert result.failure is not None
             events.append(RunFailed(run_id=run_id, failure=result.failure))
         elif result.outcome is TurnOutcome.COMPLETED:
-            events.append(StateChanged(run_id=run_id, state=RunState.COMPLETED))
+            is_healthy = result.progress.diverged_at is None
+            events.append(StateChanged(run_id=run_id, state=RunState.COMPLETED if is_healthy else RunState.DIVERGED))
         self.commit(events)
         removed = [path for event in events if isinstance(event, CheckpointsRemoved) for path in event.paths]
         if removed:
-            self._runner.remove(run_id, removed)
+            self._quietly(lambda: self._runner.remove(run_id, removed))
             self._observer(CommitPoint.CHECKPOINTS_REMOVED)
         if result.outcome in (TurnOutcome.COMPLETED, TurnOutcome.FAILED):
-            self._runner.release(run_id)
+            self._quietly(lambda: self._runner.release(run_id))
 
     def _saved(self, record: RunRecord) -> list[Event]:
-        """The events of a run that is saved inside a chunk."""
-        return self._trained(record, self._when_room(lambda: self._runner.save(record.run_id, self._fence)))
+        """The events of a run that is saved inside a chunk; the last is RunFailed when it cannot be saved."""
+        result = self._when_room(lambda: self._runner.save(record.run_id, self._fence))
+        events = self._trained(record, result)
+        if result.failure is not None:
+            events.append(RunFailed(run_id=record.run_id, failure=result.failure))
+        return events
 
     def _trained(self, record: RunRecord, result: ChunkResult) -> list[Event]:
         """The events of a result, the checkpoints that it supersedes included."""
@@ -521,6 +580,9 @@ class Engine:
             alone_because=self._alone_because(record, result),
         )
         events.append(chunk)
+        if result.progress.diverged_at is not None and record.progress.diverged_at is None:
+            text = f"run {run_id} diverged at step {result.progress.diverged_at}: its loss or gradients are NaN or infinite"
+            events.append(Noted(text=text, run_id=run_id))
         if result.generations:
             at = result.progress
             written = SamplesWritten(run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations)
@@ -529,7 +591,7 @@ class Engine:
         after.runs[run_id] = record
         after.advance(chunk)
         now = after.record(run_id)
-        old = superseded(now.checkpoints, now.all_points(), self._keep)
+        old = superseded(now.checkpoints, now.all_points(), self._keep, now.config.method)
         if old:
             events.append(CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place"))
         return events
@@ -557,16 +619,18 @@ class Engine:
                 Noted(text=text, run_id=run_id),
             ]
         )
-        self._runner.remove(run_id, [damaged.folder.path])
+        self._quietly(lambda: self._runner.remove(run_id, [damaged.folder.path]))
 
     # ---- room on the disk
 
     def _when_room(self, do: Callable[[], ValueT]) -> ValueT:
-        """Do something that writes; on a full disk wait and do it again."""
+        """Do something that writes; while the disk takes nothing, full or broken, wait and do it again."""
         while True:
             try:
                 value = do()
-            except StorageFull as error:
+            except LeaseLost:
+                raise
+            except StoreError as error:  # StorageFull among them
                 if self.held_up is None:
                     self._log.warning("held up: %s", error)
                 self.held_up = str(error)

@@ -36,7 +36,7 @@ class Publisher:
         for subscriber in list(self._subscribers):
             try:
                 subscriber(events)
-            except Exception:  # noqa: BLE001 - a listener's failure must not reach the engine
+            except BaseException:  # noqa: BLE001 - a listener's failure must not reach the engine
                 self._subscribers.remove(subscriber)
         self.changed()
 

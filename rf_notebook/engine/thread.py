@@ -20,6 +20,9 @@ from rf_notebook.store.lease import RENEW_EVERY_SECONDS
 #: Seconds that the end of the process waits for the step in progress.
 EXIT_SECONDS = 4.0
 _ROOM_POLL_SECONDS = 3.0
+#: Turns that fail one after another, for a reason that is no run's, before the engine gives up.
+_MOST_FAILED_TURNS = 5
+_RETRY_SECONDS = 0.5
 
 
 class EngineThread:
@@ -115,8 +118,21 @@ class EngineThread:
                 self._close()
 
     def _turns(self) -> None:
+        failed = 0
         while not self._ending.is_set():
-            turn = self.engine.turn()
+            try:
+                turn = self.engine.turn()
+            except (Closing, LeaseLost):
+                raise
+            except BaseException:
+                # What can be blamed on one run, a letter or a policy never comes here. What does may pass.
+                failed += 1
+                if self._abandoned or failed == _MOST_FAILED_TURNS:
+                    raise
+                self._log.error("a turn failed, and is tried again: %s", traceback.format_exc())
+                self._ending.wait(failed * _RETRY_SECONDS)
+                continue
+            failed = 0
             if isinstance(turn, Idle):
                 self.engine.mailbox.settle()
             if isinstance(turn, Idle | Paused):
@@ -141,7 +157,7 @@ class EngineThread:
         try:
             if not self._abandoned:
                 self._runner.close()
-        except Exception:  # noqa: BLE001 - the log is committed; what is left is only memory
+        except BaseException:  # noqa: BLE001 - the log is committed; what is left is only memory
             self._log.error("closing: %s", traceback.format_exc())
         self.engine.publisher.changed()
 
@@ -157,7 +173,7 @@ class EngineThread:
                 self.error = self.error or LeaseLost("another kernel took this experiment over.")
                 self._runner.interrupt()
                 return
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - a disk that takes nothing now may later
                 self._log.warning("the lease could not be renewed: %s", error)
 
     def _at_exit(self) -> None:

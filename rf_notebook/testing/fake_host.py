@@ -120,6 +120,8 @@ class FakeHost:
         self.panel_state = state
         self.status = status or HostStatus(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
         self.sources: Sources | None = None
+        self.saved_seq = 0
+        """See LabHost."""
         self.asked: list[tuple[Any, ...]] = []
         self.asked_at: list[float] = []
         """Seconds since 1970 of each stop, resume and delete."""
@@ -224,6 +226,10 @@ class FakeHost:
         """See LabHost."""
         self.asked.append(("export notebook", path))
         return Path(path)
+
+    def saved_bundle(self) -> dict[str, Json]:
+        """See LabHost."""
+        return {"text/plain": f"figures up to event {self.saved_seq}"}
 
     def panel_model(self) -> str:
         """See LabHost."""

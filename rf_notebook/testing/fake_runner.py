@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -28,15 +29,22 @@ from rf_notebook.training import checkpoints
 
 
 def fake_config(
-    *, learning_rate: float = 0.1, batch_size: int = 4, epochs: int = 1, seed: int = 0, fails_at: int | None = None
+    *,
+    learning_rate: float = 0.1,
+    batch_size: int = 4,
+    epochs: int = 1,
+    seed: int = 0,
+    fails_at: int | None = None,
+    diverges_at: int | None = None,
 ) -> RunConfig:
-    """A config that FakeRunner understands."""
+    """A config that FakeRunner understands; ``diverges_at`` is the first step whose loss is NaN."""
     training = {
         "learning_rate": learning_rate,
         "per_device_train_batch_size": batch_size,
         "num_train_epochs": epochs,
         "seed": seed,
         "fails_at": fails_at,
+        "diverges_at": diverges_at,
     }
     return RunConfig(method="SFT", model={"model_name": "fake"}, peft={"r": 8}, training=training)
 
@@ -269,7 +277,7 @@ class FakeRunner:
             samples=held.plan.samples(held.step),
             epoch=held.plan.epoch(held.step),
             chunk=held.plan.chunk_of(held.step),
-            metrics={"loss": (1.0 - held.weight) ** 2},
+            metrics={"loss": math.nan if _diverged_at(held) is not None else (1.0 - held.weight) ** 2},
             at=time.time(),
         )
         held.points.append(point)
@@ -303,6 +311,7 @@ class FakeRunner:
             total_steps=plan.total_steps,
             total_samples=plan.samples(plan.total_steps),
             total_chunks=plan.total_chunks,
+            diverged_at=_diverged_at(held),
         )
 
     def _write(self, target: str, weight: float, steps: int, samples: int) -> StoredFolder:
@@ -317,3 +326,8 @@ class FakeRunner:
         path = checkpoints.verify_folder(self._folder, folder)
         weight, steps = json.loads((path / "weight.json").read_text())
         return weight, steps
+
+
+def _diverged_at(held: _Held) -> int | None:
+    at = held.config.training.get("diverges_at")
+    return at if at is not None and held.step >= at else None

@@ -253,7 +253,7 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path):
 def test_an_objective_that_nobody_logs_sets_the_policy_aside_with_a_sentence(tmp_path):
     world = Study(tmp_path, lambda: search(objective="maximize:rouge"))
     world.finish()
-    assert "RFOptuna's objective 'rouge' is not among what run" in notes(world)[0]
+    assert notes(world) == ["the policy optuna was stopped: no run logs 'rouge'. There are: loss."]
     assert set(states(world).values()) == {"completed"}
 
 
