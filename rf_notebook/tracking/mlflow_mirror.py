@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import (
     ChunkTrained,
     Recorded,
@@ -37,12 +38,20 @@ _STATUS = {
     RunState.RUNNING: "RUNNING",
     RunState.STOPPED: "KILLED",
     RunState.COMPLETED: "FINISHED",
+    RunState.DIVERGED: "FAILED",
     RunState.FAILED: "FAILED",
     RunState.DELETED: "KILLED",
 }
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
 _MOST_METRICS = 1000  # in one call of log_batch
 _LONGEST_VALUE = 500
+#: After so many tries ``close`` does not wait for MLflow.
+_MOST_REFUSALS = 2
+#: Error codes of what stays refused however often it is tried.
+_NEVER_TAKEN = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+#: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow remembers what it opened by
+#: address, and another folder must not come to have the same one.
+_directories: dict[Path, int] = {}
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
@@ -85,6 +94,8 @@ class MlflowMirror:
         self._experiment_id = ""
         self._runs: dict[int, _MirroredRun] = {}
         self._complained = False
+        self._refused = 0
+        """Tries one after another that failed."""
         self._silenced: list[logging.Handler] = []
 
     def start(self, recorded: Sequence[Recorded]) -> None:
@@ -99,9 +110,14 @@ class MlflowMirror:
             self._arrived.notify_all()
 
     def close(self, timeout: float) -> bool:
-        """Write what is waiting for at most ``timeout`` seconds, then end. Returns whether all was written."""
+        """Write what is waiting for at most ``timeout`` seconds, then end. Returns whether all was written.
+
+        While MLflow refuses everything, nothing is gained by waiting for it.
+        """
         with self._arrived:
-            drained = self._arrived.wait_for(lambda: not self._waiting or not self._thread.is_alive(), timeout)
+            drained = self._arrived.wait_for(
+                lambda: not self._waiting or not self._thread.is_alive() or self._refused > _MOST_REFUSALS, timeout
+            )
             self._ending.set()
             self._arrived.notify_all()
         self._thread.join(timeout=1.0)
@@ -115,6 +131,8 @@ class MlflowMirror:
         finally:
             for handler in self._silenced:
                 handler.removeFilter(_not_from_mirrors)
+            with self._arrived:
+                self._arrived.notify_all()
 
     def _follow(self) -> None:
         delay = _FIRST_RETRY_SECONDS
@@ -123,16 +141,19 @@ class MlflowMirror:
                 if self._client is None:
                     self._connect()
                 self._write_waiting()
-                delay = _FIRST_RETRY_SECONDS
-            except ImportError as error:
+            except (ImportError, ConfigError) as error:
                 self._log.warning("MLflow is not written: %s", error)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
+            except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
+                self._refused += 1
+                delay = _FIRST_RETRY_SECONDS if self._refused == 1 else min(delay * 2, _LAST_RETRY_SECONDS)
                 if not self._complained:
                     self._log.warning("MLflow is behind and will catch up: %s", redact(f"{error}"[:300]))
                     self._complained = True
+                with self._arrived:
+                    self._arrived.notify_all()
+                self._client = None  # the experiment may be gone, or the server another
                 self._ending.wait(delay)
-                delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
     def _write_waiting(self) -> None:
         while not self._ending.is_set():
@@ -142,16 +163,47 @@ class MlflowMirror:
                     self._arrived.wait(5.0)
                     continue
                 first = self._waiting[0]
-            self._write(first)
+            self._write_one(first)
+            self._refused = 0
             with self._arrived:
                 self._waiting.popleft()
                 self._arrived.notify_all()
+
+    def _write_one(self, recorded: Recorded) -> None:
+        """One event; what MLflow will never take is left out, so that the rest arrives."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._write(recorded)
+        except MlflowException as error:
+            run_id = getattr(recorded.event, "run_id", 0)
+            mirrored = self._runs.get(run_id)
+            if self._experiment_is_deleted():
+                raise  # and its runs with it; connecting again restores both
+            if mirrored is not None and self._is_deleted(mirrored):
+                self._log.warning("run %d was deleted in MLflow and is not written there any more", run_id)
+                mirrored.is_deleted = True
+            elif error.error_code in _NEVER_TAKEN:
+                self._log.warning("MLflow does not take a part of run %d: %s", run_id, redact(f"{error}"[:300]))
+            else:
+                raise
+
+    def _is_deleted(self, mirrored: _MirroredRun) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(mirrored.mlflow_id).info.lifecycle_stage) == "deleted"
+        except MlflowException as error:
+            return error.error_code == "RESOURCE_DOES_NOT_EXIST"  # ``mlflow gc`` was at work
+
+    def _experiment_is_deleted(self) -> bool:
+        return str(self._client.get_experiment(self._experiment_id).lifecycle_stage) == "deleted"
 
     def _connect(self) -> None:
         with _without_telemetry():
             import mlflow
             from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
-        for name in ("mlflow", "alembic", ""):
+        for name in () if self._silenced else ("mlflow", "alembic", ""):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
                 self._silenced.append(handler)
@@ -160,16 +212,28 @@ class MlflowMirror:
         known = client.get_experiment_by_name(self._name)
         if known is not None:
             self._experiment_id = known.experiment_id
+            if str(known.lifecycle_stage) == "deleted":
+                # MLflow keeps the name of a deleted experiment, so there is no other to write to.
+                self._log.warning("the experiment was deleted in MLflow; it is restored, since it trains on")
+                client.restore_experiment(self._experiment_id)
         else:
             ours = uri.startswith("sqlite:")  # a database has no place of its own for artifacts
             artifacts = (self._folder / "mlflow_artifacts").resolve().as_uri() if ours else None
             self._experiment_id = client.create_experiment(self._name, artifact_location=artifacts)
+        from mlflow.entities import ViewType
+
         mine = f"tags.`{_TAG_IDENTITY}` = '{self._identity}'"
-        for run in client.search_runs([self._experiment_id], filter_string=mine, max_results=5000):
+        self._runs.clear()
+        for run in client.search_runs(
+            [self._experiment_id], filter_string=mine, run_view_type=ViewType.ALL, max_results=5000
+        ):
             tags = run.data.tags
             if _TAG_RUN in tags:
                 self._runs[int(tags[_TAG_RUN])] = _MirroredRun(
-                    run.info.run_id, int(tags.get(_TAG_SEQ, 0)), int(tags.get(_TAG_STEP, 0))
+                    run.info.run_id,
+                    int(tags.get(_TAG_SEQ, 0)),
+                    int(tags.get(_TAG_STEP, 0)),
+                    is_deleted=str(run.info.lifecycle_stage) == "deleted",
                 )
         self._client = client
 
@@ -181,13 +245,28 @@ class MlflowMirror:
         """
         import mlflow
 
-        database = (self._folder / "mlflow.db").resolve()
+        folder = self._folder.resolve()
+        if any(sign in str(folder) for sign in "%?"):
+            folder = self._as_plain_path(folder)
+        database = folder / "mlflow.db"
         if not database.exists():
             unfinished = database.with_name(".mlflow.db.unfinished")
             unfinished.unlink(missing_ok=True)
             mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
             unfinished.rename(database)
         return f"sqlite:///{database}"
+
+    def _as_plain_path(self, folder: Path) -> Path:
+        """The folder by another name: in a database's address % and ? mean something else, escaped ones, too, to MLflow.
+
+        Source: mlflow 3.17, ``store/db/utils.py``: parents of the address as it stands are created.
+        """
+        descriptors = Path("/proc/self/fd")
+        if not descriptors.exists():
+            raise ConfigError(f"its database cannot lie in a folder with % or ? in its name: {folder}.")
+        if folder not in _directories:
+            _directories[folder] = os.open(folder, os.O_RDONLY)
+        return descriptors / str(_directories[folder])
 
     def _write(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -197,9 +276,13 @@ class MlflowMirror:
         mirrored = self._runs.get(run_id)
         if isinstance(event, RunAdded):
             if mirrored is None:
-                self._runs[run_id] = self._create(recorded, event)
+                mirrored = self._runs[run_id] = self._create(recorded, event)
+            if (
+                recorded.seq > mirrored.seq and not mirrored.is_deleted
+            ):  # also of a run that was created just before a kill
+                self._describe(mirrored, recorded, event)
             return
-        if mirrored is None or recorded.seq <= mirrored.seq:
+        if mirrored is None or mirrored.is_deleted or recorded.seq <= mirrored.seq:
             return
         tags: dict[str, str] = {}
         points: tuple[MetricPoint, ...] = ()
@@ -234,7 +317,10 @@ class MlflowMirror:
         run = self._client.create_run(
             self._experiment_id, start_time=started, tags=tags, run_name=f"run {event.run_id}"
         )
-        mirrored = _MirroredRun(run.info.run_id, 0, 0)
+        return _MirroredRun(run.info.run_id, 0, 0)
+
+    def _describe(self, mirrored: _MirroredRun, recorded: Recorded, event: RunAdded) -> None:
+        """Write a run's parameters; writing them again changes nothing."""
         from mlflow.entities import Param
 
         params = [Param(_name(key), _text(value)) for key, value in flatten(event.config.as_json()).items()]
@@ -243,7 +329,6 @@ class MlflowMirror:
         self._client.set_tag(mirrored.mlflow_id, _TAG_SEQ, str(recorded.seq))
         self._client.update_run(mirrored.mlflow_id, status="SCHEDULED")
         mirrored.seq = recorded.seq
-        return mirrored
 
     def _log_batch(
         self, mirrored: _MirroredRun, recorded: Recorded, points: tuple[MetricPoint, ...], tags: dict[str, str]
@@ -279,10 +364,10 @@ class MlflowMirror:
 class _MirroredRun:
     """What MLflow has of a run."""
 
-    __slots__ = ("mlflow_id", "seq", "step")
+    __slots__ = ("is_deleted", "mlflow_id", "seq", "step")
 
-    def __init__(self, mlflow_id: str, seq: int, step: int) -> None:
-        self.mlflow_id, self.seq, self.step = mlflow_id, seq, step
+    def __init__(self, mlflow_id: str, seq: int, step: int, *, is_deleted: bool = False) -> None:
+        self.mlflow_id, self.seq, self.step, self.is_deleted = mlflow_id, seq, step, is_deleted
 
 
 @contextlib.contextmanager

@@ -71,10 +71,11 @@ class StudyFile:
     def _write(self) -> None:
         if self._storage is None:
             from optuna.storages import RDBStorage
+            from sqlalchemy import URL
 
             self._path.unlink(missing_ok=True)
             self._written.clear()
-            self._storage = RDBStorage(f"sqlite:///{self._path}")
+            self._storage = RDBStorage(str(URL.create("sqlite", database=str(self._path))))  # with % and ? escaped
         for name, study in self._studies().items():
             known = self._written.get(name)
             if known is None or known.study is not study:

@@ -211,3 +211,74 @@ def test_the_mirrors_thread_has_a_name_and_ends(folder):
     assert made.close(60)
     made._thread.join(5)
     assert not made._thread.is_alive()
+
+
+def test_a_kill_between_a_runs_creation_and_its_parameters_loses_nothing(folder, monkeypatch):
+    import mlflow
+
+    def killed(*args, **kwargs):
+        raise SystemExit  # as good as a kill: nothing of the mirror's runs after it
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow.MlflowClient, "log_batch", killed)
+        first = mirror(folder, RECORDED[:1])
+        first._arrived.acquire()
+        first._arrived.wait_for(lambda: first._refused, 30)
+        first._arrived.release()
+        first.close(0.1)
+    assert runs_of(own(folder))[1][1].data.params == {}
+    assert mirror(folder, RECORDED).close(60)
+    _, runs = runs_of(own(folder))
+    assert len(runs) == 2
+    assert runs[1].data.params["peft_config.r"] == "8"
+    assert runs[1].info.status == "FINISHED"
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_restored_and_catches_up(folder):
+    assert mirror(folder, RECORDED[:3]).close(60)
+    client, _ = runs_of(own(folder))
+    client.delete_experiment(client.get_experiment_by_name("exp").experiment_id)
+    assert mirror(folder, RECORDED).close(60)
+    assert runs_of(own(folder))[1][1].info.status == "FINISHED"
+
+
+def test_an_experiment_that_is_deleted_while_it_trains_is_restored(folder):
+    made = mirror(folder, RECORDED[:3])
+    while made._waiting:
+        time.sleep(0.01)
+    client, _ = runs_of(own(folder))
+    client.delete_experiment(client.get_experiment_by_name("exp").experiment_id)
+    made.notify(RECORDED[3:])
+    assert made.close(60)
+    assert runs_of(own(folder))[1][1].info.status == "FINISHED"
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_left_alone_and_holds_nothing_up(folder):
+    assert mirror(folder, RECORDED[:3]).close(60)
+    client, runs = runs_of(own(folder))
+    client.delete_run(runs[2].info.run_id)
+    assert mirror(folder, RECORDED).close(60)
+    _, left = runs_of(own(folder))
+    assert left.keys() == {1}
+    assert left[1].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("name", ["half%20done", "why?", "100%", "a#b;c&d=e ä"])
+def test_any_folder_will_do_and_nothing_is_made_beside_it(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    folder = tmp_path / name
+    folder.mkdir()
+    assert mirror(folder, RECORDED[:3]).close(60)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+    connection.close()
+
+
+def test_the_end_does_not_wait_for_what_refuses_everything(folder):
+    (folder / "file").write_text("not a folder")
+    away = mirror(folder, RECORDED, tracking_uri=f"sqlite:///{folder / 'file' / 'mlflow.db'}")
+    away._refused = 3
+    started = time.monotonic()
+    assert away.close(60) is False
+    assert time.monotonic() - started < 30
