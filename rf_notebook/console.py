@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import flatten
-from rf_notebook.runs import Run, best_runs, etas, varying_knobs
+from rf_notebook.runs import Run, best_runs, etas, latest_metrics, shown_metrics, varying_knobs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,10 +20,11 @@ _ICONS = {
     RunState.RUNNING: "▶",
     RunState.STOPPED: "■",
     RunState.COMPLETED: "✓",
+    RunState.DIVERGED: "△",
     RunState.FAILED: "✗",
     RunState.DELETED: "–",
 }
-_SHOWN_METRICS = ("loss", "eval_loss")
+_ALWAYS_SHOWN = ("loss", "eval_loss")
 _NOWHERE = Path()
 
 
@@ -84,7 +85,9 @@ def line_of(state: ExperimentState, run_id: int) -> str:
     run, record = Run(state, run_id, _NOWHERE), state.record(run_id)
     metrics = run.metrics
     parts = [f"run {run_id}", f"{run.state}", f"chunk {record.progress.chunks}/{record.progress.total_chunks or '?'}"]
-    parts += [f"{name} {metrics[name]:.4f}" for name in _SHOWN_METRICS if name in metrics]
+    parts += [f"{name} {metrics[name]:.4f}" for name in shown_metrics([record.config.method]) if name in metrics]
+    if run.diverged_at is not None:
+        parts.append(f"diverged at step {run.diverged_at}")
     eta = etas(state).get(run_id)
     if eta is not None:
         parts.append(f"about {_duration(eta)} left")
@@ -99,14 +102,17 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
     from rich.text import Text
 
     knobs = varying_knobs(state)[:5]
-    best = set((best_runs(state, "eval_loss", "min") or best_runs(state, "loss", "min")).values())
+    best = set(best_runs(state, None).values())
+    logged = {name for run_id in list(state.runs) for name in latest_metrics(state, run_id)}
+    named = shown_metrics([record.config.method for record in list(state.runs.values())])
+    shown = [name for name in named if name in logged or name in _ALWAYS_SHOWN]
     table = Table(caption=Text(held_up) if held_up else None)
     for title in (
         "",
         "run",
         "state",
         *(knob.rpartition(".")[2] for knob in knobs),
-        *_SHOWN_METRICS,
+        *shown,
         "progress",
         "left",
     ):
@@ -118,9 +124,9 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
         cells = [
             _ICONS[run.state],
             f"{run.id}{' ★' if run.id in best else ''}{f' ← {run.parent}' if run.parent else ''}",
-            str(run.state),
+            str(run.state) if run.diverged_at is None else f"{run.state}, diverged at step {run.diverged_at}",
             *(str(flat.get(knob)) for knob in knobs),
-            *(f"{metrics[name]:.4f}" if name in metrics else "" for name in _SHOWN_METRICS),
+            *(f"{metrics[name]:.4f}" if name in metrics else "" for name in shown),
             f"{run.progress:.0%}",
             _duration(left[run.id]) if run.id in left else "",
         ]

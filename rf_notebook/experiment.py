@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rf_notebook import launch as launching
 from rf_notebook import once_more
 from rf_notebook.automation.policies import Policies
+from rf_notebook.automation.policy import evaluates
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.encoding import Objects
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
+from rf_notebook.core.metrics import headline
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.redaction import private
@@ -36,7 +38,7 @@ from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
-from rf_notebook.runs import Run, best_runs, decisions_of, direction, results_frame, runs_frame
+from rf_notebook.runs import Run, best_runs, decisions_of, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.training_session import TrainingSession, new_functions
@@ -159,7 +161,8 @@ class Experiment:
             display: Whether a notebook shows the panel, and a script its first line; both do when omitted.
             extend: Add configs that the record does not have as new runs.
             keep: Which checkpoints stay: "best" (the newest two and the best), "last" (the newest two) or "all".
-            fail_on_nan: Whether a run whose loss is no number fails.
+            fail_on_nan: Whether a run fails whose loss or gradients are NaN or infinite. Otherwise it trains on, is shown
+                as diverged, and is never the best.
             sample_prompts: What every run answers at each chunk boundary, to be read side by side: texts, or how many
                 rows of the evaluation data to ask. It takes the time of generating 64 tokens each.
             policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay has its decisions in
@@ -194,7 +197,11 @@ class Experiment:
                 cells=() if sources is None else sources.cells,
                 before_import=show,
             )
-            for text in launch.warnings:
+            told = list(launch.warnings)
+            if autopilot is not None:
+                has_eval = launch.data.evaluation is not None
+                told += autopilot.check(launch.configs, evaluates=has_eval, sources=launch.functions())
+            for text in told:
                 warnings.warn(text, stacklevel=2)
             if rehearsal is None:
                 studies = launch.studies()
@@ -364,9 +371,17 @@ class Experiment:
                 the style of RapidFire AI (``register_runs``, ``on_chunk_complete``, ``finalize``) work, too.
 
         Raises:
-            ConfigError: when it is no policy.
+            ConfigError: when it is not a policy, or decides by a metric that no run logs.
         """
-        return self._automate(None if policy is None else self._autopilot(policy))
+        if policy is None:
+            return self._automate(None)
+        self._refresh()
+        autopilot, state = self._autopilot(policy), self._state
+        configs = [record.config for record in state.runs.values()]
+        logged = {name for run in self.runs for name in run.metrics}
+        for text in autopilot.check(configs, evaluates=evaluates(state), sources=state.functions, logged=logged):
+            warnings.warn(text, stacklevel=2)
+        return self._automate(autopilot)
 
     def pin(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
         """Let policies leave a run, or several, alone."""
@@ -502,24 +517,29 @@ class Experiment:
         return Run(self._state, self._id_of(run), self._folder)
 
     def best(self, metric: str | None = None, mode: str | None = None, among: Iterable[RunLike] | None = None) -> Run:
-        """The run with the best latest value of a metric.
+        """The run with the best latest value of a metric; never one that failed, diverged or was deleted.
 
         Args:
-            metric: "eval_loss" when omitted, or "loss" where nothing was evaluated.
+            metric: When omitted, what tells how good runs of their method are: "loss" for SFT, "rewards/accuracies" for
+                DPO, "reward" for GRPO, each with "eval_" before it as soon as there was an evaluation.
             mode: "min" or "max"; "min" for losses, errors and distances, and "max" for others when omitted.
             among: Ids or handles of the runs that are compared; all when omitted.
 
         Raises:
-            UnknownRun: when no run has the metric.
+            UnknownRun: when no run has the metric, or none of those that have it can be the best.
             ConfigError: when the metric lies on several scales, such as the loss of SFT and of DPO.
         """
         self._refresh()
-        names = sorted({name for run in self.runs for name in run.metrics})
-        metric = metric or ("eval_loss" if "eval_loss" in names else "loss")
-        mode = mode or direction(metric)
-        if mode not in ("min", "max"):
+        if mode not in (None, "min", "max"):
             raise ConfigError(f"best(mode={mode!r}): mode is 'min' or 'max'.")
-        found = best_runs(self._state, metric, mode, None if among is None else [self._id_of(one) for one in among])
+        compared = [self.run(one) for one in among] if among is not None else self.runs
+        names = sorted({name for run in compared for name in run.metrics})
+        metric = metric or headline({run.config["trainer_type"] for run in compared}, names)
+        found = best_runs(self._state, metric, mode, [run.id for run in compared])
+        if not found and metric in names:
+            out = [run for run in compared if metric in run.metrics]
+            told = ", ".join(f"run {run.id} {run.state if run.diverged_at is None else 'diverged'}" for run in out)
+            raise UnknownRun(f"no run can be the best by {metric!r}: {told}.")
         if not found:
             raise UnknownRun(f"no run has the metric {metric!r} yet; there are: {', '.join(names) or 'none'}.")
         if len(found) > 1:
@@ -648,7 +668,7 @@ class Experiment:
         """The curves as an ordinary plotly Figure, all points in it.
 
         Args:
-            metric: "eval_loss" when omitted, or "loss" where nothing was evaluated.
+            metric: When omitted, the one by which ``best()`` compares.
             x: "samples", "step", "epoch" or "wall time".
             smoothing: 0 to 0.99, weight of what came before.
             log_scale: Of the y axis.

@@ -90,6 +90,16 @@ class Host:
             self._record_until = began + (time.monotonic() - began) * _RECORD_SHARE
         return self._record
 
+    @property
+    def saved_seq(self) -> int:
+        """See LabHost."""
+        display = self._experiment._display
+        return display.saved_seq if display is not None and display.is_shown else 0
+
+    def saved_bundle(self) -> dict[str, Json]:
+        """See LabHost."""
+        return self._experiment.panel().saved_bundle()
+
     def panel_model(self) -> str:
         """See LabHost."""
         return str(self._experiment.panel().panel.widget.model_id)
@@ -202,7 +212,7 @@ def _memory(*, is_training: bool) -> tuple[str, int | None, int | None]:
     """The device's name, the bytes in use on it, and how many it has; loads no torch for it."""
     torch = sys.modules.get("torch")
     if is_training and torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        free, total = torch.cuda.mem_get_info()
+        free, total = torch.cuda.mem_get_info(0)  # of the device that runs train on
         return "GPU", total - free, total
     import psutil
 

@@ -18,7 +18,7 @@ from rf_notebook.automl.validation import did_you_mean, unknown_argument
 from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError
 from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import FINISHED, RunState
 from rf_notebook.doctor import Diagnosis, diagnose
 from rf_notebook.experiment import Experiment
 from rf_notebook.registry import latest_experiment, recorded_experiments, use
@@ -311,7 +311,7 @@ class RapidFireMagics(Magics):
         for name in recorded_experiments():
             experiment = Experiment(name)
             runs = experiment.runs
-            over = sum(run.state in (RunState.COMPLETED, RunState.FAILED, RunState.DELETED) for run in runs)
+            over = sum(run.state in (*FINISHED, RunState.FAILED, RunState.DELETED) for run in runs)
             rows.append({"experiment": name, "runs": len(runs), "over": over, "folder": str(experiment.folder)})
         return pd.DataFrame(rows, columns=["experiment", "runs", "over", "folder"])
 

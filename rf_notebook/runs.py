@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rf_notebook.core.events import Noted, OperationObeyed
+from rf_notebook.core.metrics import HEADLINES, cost_of, direction, headline, scale_of
 from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.redaction import REDACTED
-from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, WarmStartReport
+from rf_notebook.core.run import MetricPoint, Progress, RunState, WarmStartReport
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.planning.eta import Pace, remaining_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ScaleT = TypeVar("ScaleT")
 
 
 class Run:
@@ -45,7 +49,7 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """queued, running, stopped, completed, failed or deleted."""
+        """queued, running, stopped, completed, diverged, failed or deleted."""
         record = self._record
         return RunState.RUNNING if record.state is RunState.QUEUED and self._id in self._state.live else record.state
 
@@ -72,10 +76,12 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The latest value of each metric."""
-        latest: dict[str, float] = {}
-        for point in points_of(self._state, self._id):
-            latest.update(point.metrics)
-        return latest
+        return latest_metrics(self._state, self._id)
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
+        return diverged_at(self._state, self._id)
 
     @property
     def parent(self) -> int | None:
@@ -125,8 +131,10 @@ class Run:
         return self._record.progress if live is None else live.progress
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v:.4g}" for k, v in self.metrics.items() if k in ("loss", "eval_loss"))
-        return f"<Run {self.id}: {self.state}, {self.progress:.0%}{', ' + shown if shown else ''}>"
+        telling = shown_metrics([self._record.config.method])
+        shown = [f"{name}={value:.4g}" for name, value in self.metrics.items() if name in telling]
+        diverged = [] if self.diverged_at is None else [f"diverged at step {self.diverged_at}"]
+        return f"<Run {self.id}: {', '.join([str(self.state), f'{self.progress:.0%}', *diverged, *shown])}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other._id == self._id and other._state is self._state
@@ -168,44 +176,61 @@ def _total_samples(state: ExperimentState) -> int:
     return max((record.progress.total_samples for record in list(state.runs.values())), default=0)
 
 
-def direction(metric: str) -> str:
-    """Whether less or more of a metric is better: "min" or "max"."""
-    return "min" if any(word in metric for word in ("loss", "perplexity", "error", "entropy", "kl", "norm")) else "max"
+def diverged_at(state: ExperimentState, run_id: int) -> int | None:
+    """The first step of which a run's loss or gradients were NaN or infinite, while they still are."""
+    live = state.live.get(run_id)
+    return (state.record(run_id).progress if live is None else live.progress).diverged_at
 
 
-def scale_of(config: RunConfig, metric: str) -> str:
-    """On which scale a run's metric lies: runs with equal ones can be compared.
-
-    A loss means something else in each method, and in DPO with each kind of loss.
-    """
-    if metric.rpartition("/")[2] not in ("loss", "eval_loss", "train_loss"):
-        return ""
-    kinds = config.training.get("loss_type")
-    if config.method != "DPO" or kinds is None:
-        return config.method
-    return f"{config.method} {' + '.join(map(str, kinds)) if isinstance(kinds, list) else kinds}"
+def can_lead(state: ExperimentState, run_id: int) -> bool:
+    """Whether a run may be called the best: one that failed, diverged or was deleted may not, whatever it logged before."""
+    out = (RunState.FAILED, RunState.DIVERGED, RunState.DELETED)
+    return state.record(run_id).state not in out and diverged_at(state, run_id) is None
 
 
-def best_runs(state: ExperimentState, metric: str, mode: str, among: Iterable[int] | None = None) -> dict[str, int]:
+def best_runs(
+    state: ExperimentState, metric: str | None, mode: str | None = None, among: Iterable[int] | None = None
+) -> dict[str, int]:
     """Ids of the runs with the best latest value, one for each scale on which the metric lies.
 
     The latest value rather than the best ever, so that a run is judged by the adapter that it has.
+
+    Args:
+        state: Of the experiment.
+        metric: By which; None judges the runs of each method by its headline metric.
+        mode: "min" or "max"; follows from the metric's name when None.
+        among: Ids of the runs that are compared; all when None.
     """
     scored: dict[str, list[tuple[float, int]]] = {}
-    wanted = None if among is None else set(among)
-    for record in list(state.runs.values()):
-        if record.state is RunState.DELETED or (wanted is not None and record.run_id not in wanted):
+    for run_id in list(state.runs) if among is None else among:
+        if not can_lead(state, run_id):
             continue
-        values = [p.metrics[metric] for p in points_of(state, record.run_id) if metric in p.metrics]
-        if values and values[-1] == values[-1]:
-            scored.setdefault(scale_of(record.config, metric), []).append((values[-1], record.run_id))
-    return best_of(scored, mode)
+        config, latest = state.record(run_id).config, latest_metrics(state, run_id)
+        name = headline([config.method], latest) if metric is None else metric
+        cost = cost_of(latest.get(name), mode or direction(name))
+        if math.isfinite(cost):
+            scale = config.method if metric is None else scale_of(config, name)
+            scored.setdefault(scale, []).append((cost, run_id))
+    return best_of(scored)
 
 
-def best_of(scored: Mapping[str, Sequence[tuple[float, int]]], mode: str) -> dict[str, int]:
-    """Of values and the runs that have them, for each scale the run with the best; the first of equals."""
-    pick = min if mode == "min" else max
-    return {scale: pick(pairs, key=lambda pair: pair[0])[1] for scale, pairs in scored.items()}
+def best_of(scored: Mapping[ScaleT, Sequence[tuple[float, int]]]) -> dict[ScaleT, int]:
+    """Of costs and the runs that have them, for each scale the run with the lowest; the first of equals."""
+    return {scale: min(pairs)[1] for scale, pairs in scored.items()}
+
+
+def latest_metrics(state: ExperimentState, run_id: int) -> dict[str, float]:
+    """The newest value of each metric of a run."""
+    latest: dict[str, float] = {}
+    for point in points_of(state, run_id):
+        latest.update(point.metrics)
+    return latest
+
+
+def shown_metrics(methods: Collection[str]) -> list[str]:
+    """What is worth a place in one line: the headline metrics of these methods, and the losses."""
+    names = [HEADLINES[method] for method in dict.fromkeys(methods) if method in HEADLINES]
+    return list(dict.fromkeys(["loss", "eval_loss", *(one for name in names for one in (name, f"eval_{name}"))]))
 
 
 def results_frame(state: ExperimentState) -> pd.DataFrame:
@@ -244,6 +269,7 @@ def runs_frame(state: ExperimentState) -> pd.DataFrame:
                 "steps": handle.steps,
                 "samples": handle.samples,
                 "progress": handle.progress,
+                "diverged_at": handle.diverged_at,
                 "fused_with": list(record.fused_with),
                 "alone_because": record.alone_because,
                 "error": handle.error,

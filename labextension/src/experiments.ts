@@ -41,6 +41,8 @@ export interface Experiment {
   readonly runs: readonly Run[];
   readonly spec: string | null;
   readonly sources: Sources | null;
+  /** Number of the newest event that the saved figures show, as the kernel has them. */
+  readonly saved: number;
 }
 
 /** An experiment that lies on disk. */
@@ -95,7 +97,8 @@ function experiment(key: string, raw: JsonObject): Experiment {
     direction: raw.direction === 'max' ? 'max' : 'min',
     runs: runs.sort((one, other) => one.id - other.id),
     spec: text(raw.spec),
-    sources: sources(raw.sources)
+    sources: sources(raw.sources),
+    saved: numeric(raw.saved) ?? 0
   };
 }
 

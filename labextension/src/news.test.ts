@@ -24,6 +24,17 @@ it('tells the end, with the best run', () => {
   ]);
 });
 
+it('tells a run that diverged, once, and nothing green when no run is left', () => {
+  const before = state('training', { '1': { id: 1, state: 'running' } });
+  const diverged = { id: 1, state: 'diverged', word: 'diverged at step 12' };
+  const after = state('training', { '1': diverged });
+  const told = { kind: 'failed', text: 'demo: run 1 diverged at step 12' };
+  expect(newsBetween(before, after)).toEqual([told]);
+  expect(newsBetween(after, state('failed', { '1': diverged }))).toEqual([
+    { kind: 'failed', text: 'demo: all runs are over' }
+  ]);
+});
+
 it('tells nothing of what lies behind, and nothing of a pause', () => {
   const failed = state('idle', { '1': { id: 1, state: 'failed' } });
   expect(newsBetween(null, failed)).toEqual([]);

@@ -1,4 +1,4 @@
-/** What is worth interrupting a person for? A run that failed, and an experiment that came to its end. */
+/** What is worth interrupting a person for? A run that failed or diverged, and an experiment that came to its end. */
 import type { KernelState } from './experiments';
 
 export interface News {
@@ -6,7 +6,9 @@ export interface News {
   readonly text: string;
 }
 
-const OVER = ['idle', 'ended'];
+const OVER = ['idle', 'ended', 'failed'];
+/** States of runs that gave nothing. */
+const LOST = ['failed', 'diverged'];
 const LONGEST = 200;
 
 /**
@@ -21,17 +23,20 @@ export function newsBetween(before: KernelState | null, after: KernelState): rea
     if (then === undefined) {
       continue;
     }
-    const failed = new Set(then.runs.filter((run) => run.state === 'failed').map((run) => run.id));
+    const lost = new Set(then.runs.filter((run) => LOST.includes(run.state)).map((run) => run.id));
     for (const run of now.runs) {
-      if (run.state === 'failed' && !failed.has(run.id)) {
-        const text = `${now.name}: run ${String(run.id)} failed: ${run.error ?? ''}`;
+      if (LOST.includes(run.state) && !lost.has(run.id)) {
+        const what = run.state === 'failed' ? `failed: ${run.error ?? ''}` : run.word;
+        const text = `${now.name}: run ${String(run.id)} ${what}`;
         news.push({ kind: 'failed', text: text.slice(0, LONGEST) });
       }
     }
     if (OVER.includes(now.standing) && then.standing === 'training') {
       const best = now.runs.find((run) => run.best);
       const words = best === undefined ? '' : `; best ${now.metric ?? ''}: run ${String(best.id)}`;
-      news.push({ kind: 'ended', text: `${now.name}: ${now.words}${words}`.slice(0, LONGEST) });
+      const isLost = now.runs.length > 0 && now.runs.every((run) => LOST.includes(run.state));
+      const kind = isLost ? 'failed' : 'ended';
+      news.push({ kind, text: `${now.name}: ${now.words}${words}`.slice(0, LONGEST) });
     }
   }
   return news;

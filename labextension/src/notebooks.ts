@@ -4,6 +4,7 @@ import { isCodeCellModel, type ICodeCellModel } from '@jupyterlab/cells';
 import { JSONExt, type PartialJSONValue } from '@lumino/coreutils';
 import { Debouncer } from '@lumino/polling';
 import { Badge } from './badge';
+import { SavedFigures } from './savedFigures';
 import type { Kernels } from './kernels';
 import { fromMetadata, METADATA, toMetadata, type Cell, type Digest } from './provenance';
 import { identityOf, PANEL_MIME } from './savedPanel';
@@ -80,7 +81,11 @@ export class Notebooks {
       void look.invoke();
     };
     let seen = '';
+    const saved = new SavedFigures(panel, (name, given) =>
+      this.kernels.link(kernelOf(panel))?.command(name, given)
+    );
     const kernelSpoke = (): void => {
+      saved.bringUpToDate(this.kernels.link(kernelOf(panel))?.state?.experiments ?? []);
       const living = this.living(panel);
       const now = `${living?.identity ?? ''} ${living?.spec ?? ''} ${living?.sources?.launch ?? ''}`;
       if (now !== seen) {
@@ -92,6 +97,7 @@ export class Notebooks {
     void context.ready.then(() => {
       context.model.contentChanged.connect(lookSoon);
       lookSoon();
+      kernelSpoke();
     });
     context.saveState.connect((_context, state) => {
       if (state === 'started' && this._digest !== null) {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import fixture from '../fixtures/panel.json';
-import { identityOf, readPanel, sortedRuns, type SavedPanel } from './savedPanel';
+import { identityOf, isOlder, readPanel, sortedRuns, type SavedPanel } from './savedPanel';
 
 function saved(): SavedPanel {
   const panel = readPanel(fixture);
@@ -90,4 +90,18 @@ it.each([
 it('cuts texts that are too long', () => {
   const panel = readPanel({ ...fixture, experiment: 'A'.repeat(1_000_000) });
   expect(panel.kind === 'saved' && panel.experiment.length).toBe(300);
+});
+
+it.each([
+  [{ identity: 'a', live: false, seq: 3 }, true],
+  [{ identity: 'a', live: false, seq: 4 }, false],
+  [{ identity: 'a', live: false, seq: 5 }, false],
+  [{ identity: 'a', live: false }, true], // of a version that wrote no numbers
+  [{ identity: 'b', live: false, seq: 3 }, false],
+  [{ identity: 'a', live: true, seq: 3 }, false],
+  [{ identity: 'a', live: false, seq: 'many' }, true],
+  [null, false],
+  ['a', false]
+])('knows whether %j are older figures', (data, older) => {
+  expect(isOlder(data, 'a', 4)).toBe(older);
 });

@@ -67,6 +67,14 @@ export function identityOf(data: unknown): string | null {
   return isObject(data) && typeof data.identity === 'string' ? data.identity.slice(0, LONGEST) : null;
 }
 
+/** Whether the data are saved figures of this experiment from before an event; a live panel is none. */
+export function isOlder(data: unknown, identity: string, seq: number): boolean {
+  if (identityOf(data) !== identity || !isObject(data) || data.live === true) {
+    return false;
+  }
+  return typeof data.seq !== 'number' || data.seq < seq;
+}
+
 function read(data: unknown): SavedPanel | LivePanel {
   const panel = object(data, 'it is no object');
   if (panel.version !== VERSION) {

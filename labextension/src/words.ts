@@ -7,6 +7,7 @@ export const ICONS: Readonly<Record<string, string>> = {
   stopped: '■',
   completed: '✓',
   failed: '▲',
+  diverged: '△',
   deleted: '✕'
 };
 

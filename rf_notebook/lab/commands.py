@@ -66,6 +66,10 @@ def _panel(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
     return {"model_id": host.panel_model()}
 
 
+def _saved(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
+    return {"data": host.saved_bundle()}
+
+
 def _log(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
     """Where the log lies, seen from the kernel's working directory."""
     if not host.log_path.exists():
@@ -94,6 +98,7 @@ _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
     "clone": _clone,
     "panel": _panel,
     "log": _log,
+    "saved": _saved,
 }
 #: What loads models, or writes files.
 _SLOW: dict[str, Callable[[LabHost, Mapping[str, Json]], object]] = {

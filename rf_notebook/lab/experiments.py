@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 
+from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.lab.host import Experiments, LabHost
 from rf_notebook.lab.protocol import present
 from rf_notebook.lab.provenance import spec_digest
-from rf_notebook.runs import direction, etas
+from rf_notebook.runs import etas
 from rf_notebook.widgets.controls import VERBS, why_not
 from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.pages import overall_progress
@@ -57,7 +58,7 @@ class ExperimentsView:
             held = self._series[str(host.folder)] = (state, ExperimentSeries())
         held[1].update(state)
         made = experiment_view(host.experiment_name, state, status, held[1])
-        made.update(present(spec=self._spec(host, state)))
+        made.update(present(spec=self._spec(host, state), saved=host.saved_seq or None))
         sources = host.sources
         if sources is not None:
             made["sources"] = {"ran": list(sources.ran), "launch": sources.launch}
@@ -119,7 +120,7 @@ def _run(
         state=str(row.state),
         word=row.state_word,
         progress=round(row.progress, 4),
-        value=_rounded(row.latest.get(metric)) if metric else None,
+        value=_rounded(row.latest.get(metric)) if metric and not row.has_diverged else None,
         best=is_best,
         knobs=[shortened(knob, _WORDS) for knob in knobs[:_KNOBS]],
         parent=row.parent_id,

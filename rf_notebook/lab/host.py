@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.provenance import Sources
 from rf_notebook.widgets.host import PanelHost
@@ -34,6 +35,13 @@ class LabHost(PanelHost, Protocol):
 
     def export_notebook(self, path: str) -> Path:
         """Write the experiment as a notebook."""
+
+    @property
+    def saved_seq(self) -> int:
+        """Number of the newest event that the saved figures show; 0 when no notebook shows any."""
+
+    def saved_bundle(self) -> dict[str, Json]:
+        """The saved figures as they are now, by mime type."""
 
     def panel_model(self) -> str:
         """Id of the live panel's widget; the panel is made when it is first asked for."""

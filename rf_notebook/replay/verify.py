@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import FINISHED
 from rf_notebook.core.values import Json
 from rf_notebook.replay.files import Shared
 from rf_notebook.replay.record import Operation, Record, Result, part_digests, record_digest
@@ -136,7 +136,7 @@ def _operations(record: Record) -> Iterable[str]:
         if result is None or operation.run > made:
             yield f"operation {number} is about run {operation.run}, which there was not"
             continue
-        if result.steps < operation.steps and result.state is RunState.COMPLETED:
+        if result.steps < operation.steps and result.state in FINISHED:
             yield f"operation {number} comes at step {operation.steps} of run {operation.run}, which trained {result.steps}"
         if operation.what == "clone":
             made += 1
@@ -168,7 +168,7 @@ def _chunks(result: Result) -> Iterable[str]:
         yield f"the chunks of run {result.run} do not follow one another"
     if steps and steps[-1] > result.steps:
         yield f"run {result.run} trained {result.steps} steps, but has a chunk of {steps[-1]}"
-    if result.state is RunState.COMPLETED and result.chunks:
+    if result.state in FINISHED and result.chunks:
         for name, value in result.chunks[-1].last.items():
             final = result.metrics.get(name)
             if final != value:

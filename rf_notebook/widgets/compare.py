@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rf_notebook.runs import direction
+from rf_notebook.core.metrics import cost_of, direction, dominates
 from rf_notebook.widgets.curves import Figure, Trace
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.runs_view import RunRow, RunsView
@@ -70,20 +70,9 @@ def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = (
 
 def pareto_front(rows: Sequence[RunRow], x: str, y: str) -> list[RunRow]:
     """The rows that no other equals or beats in both and beats in one."""
-
-    def cost(row: RunRow) -> tuple[float, float]:
-        a, b = value_of(row, x) or 0.0, value_of(row, y) or 0.0
-        return (a if _less_is_better(x) else -a, b if _less_is_better(y) else -b)
-
-    costs = {row.run_id: cost(row) for row in rows}
-    return [
-        row
-        for row in rows
-        if not any(
-            other[0] <= costs[row.run_id][0] and other[1] <= costs[row.run_id][1] and other != costs[row.run_id]
-            for other in costs.values()
-        )
-    ]
+    modes = [(name, "min" if _less_is_better(name) else "max") for name in (x, y)]
+    costs = {row.run_id: [cost_of(value_of(row, name), mode) for name, mode in modes] for row in rows}
+    return [row for row in rows if not any(dominates(other, costs[row.run_id]) for other in costs.values())]
 
 
 def parallel_figure(view: RunsView, metric: str, selected: Collection[int] = ()) -> Figure:

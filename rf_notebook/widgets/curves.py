@@ -90,7 +90,7 @@ def curves_figure(
 def _curve(state: ExperimentState, run_id: int, curve: tuple[Array, Array], emphasis: Emphasis) -> Trace:
     record = state.runs[run_id]
     aside = bool(emphasis.selected) and run_id not in emphasis.selected
-    out = record.state in (RunState.STOPPED, RunState.FAILED)
+    out = record.state in (RunState.STOPPED, RunState.FAILED, RunState.DIVERGED)
     return Trace(
         {
             "mode": "lines" if len(curve[0]) > 1 else "markers",

@@ -41,6 +41,8 @@ class ExperimentDisplay:
         self._static_id: str | None = None
         self._cell: int | None = None
         self._refreshed_at = 0.0
+        self.saved_seq = 0
+        """The newest event that the static twin shows."""
         self._milestone: Any = None
 
     @property
@@ -126,8 +128,13 @@ class ExperimentDisplay:
             metric = self._panel.curves.metric.value if self._panel is not None else None
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
+            self.saved_seq = state.last_seq
             bundle = static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)
             return {**bundle, **self._host.also_saved()}
+
+    def saved_bundle(self) -> dict[str, Any]:
+        """The static twin as it is now, for a page that does not get what ``refresh`` sends: it was loaded again since."""
+        return self._bundle()
 
     def _at_milestone(self) -> None:
         """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""
@@ -139,7 +146,8 @@ class ExperimentDisplay:
             if milestone == self._milestone:
                 return
             waited = time.monotonic() - self._refreshed_at
-            if waited < (1.0 if over else _MILESTONE_SECONDS):
+            is_first = self.saved_seq == 0  # it was shown before there were runs
+            if waited < (1.0 if over or is_first else _MILESTONE_SECONDS):
                 return
             self._milestone = milestone
             self.refresh()

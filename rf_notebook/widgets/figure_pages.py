@@ -8,8 +8,8 @@ from typing import Any
 
 import ipywidgets
 
+from rf_notebook.core.metrics import scale_of
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.runs import scale_of
 from rf_notebook.widgets import compare
 from rf_notebook.widgets.curves import Emphasis, curves_figure
 from rf_notebook.widgets.document import element

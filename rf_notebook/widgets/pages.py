@@ -67,13 +67,13 @@ def header(name: str, state: ExperimentState, status: HostStatus) -> Node:
 
 
 def overall_progress(runs: Collection[RunRecord]) -> float:
-    """Between 0 and 1: samples done of those to be done; stopped and failed runs have nothing to come."""
+    """Between 0 and 1: samples done of those to be done. Stopped runs have nothing to come; what failed stays undone."""
     known = max((r.progress.total_samples for r in runs), default=0)
     total = done = 0
     for record in runs:
-        out = record.state in (RunState.STOPPED, RunState.FAILED)
         done += record.progress.samples
-        total += record.progress.samples if out else record.progress.total_samples or known
+        is_out = record.state is RunState.STOPPED
+        total += record.progress.samples if is_out else record.progress.total_samples or known
     return done / total if total else 0.0
 
 
@@ -83,6 +83,7 @@ _CHIPS = {
     Kind.PREPARING: ("◌", "running"),
     Kind.PAUSED: ("❚❚", "stopped"),
     Kind.IDLE: ("✓", "completed"),
+    Kind.FAILED: ("▲", "failed"),
     Kind.TRAINING: ("●", "running"),
 }
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.metrics import cost_of, direction, judged_by, scale_of
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.runs import best_of, direction, etas, scale_of, varying_knobs
+from rf_notebook.runs import best_of, can_lead, diverged_at, etas, varying_knobs
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
 
@@ -35,7 +36,7 @@ class RunRow:
     run_id: int
     state: RunState
     state_word: str
-    """The state, or what a run in the rotation does: "training", "catching up"."""
+    """The state, or what a run in the rotation does: "training", "catching up", "diverged at step 12"."""
     knobs: dict[str, Json]
     """Values of the arguments in which the runs differ, by dotted key."""
     latest: dict[str, float]
@@ -50,6 +51,8 @@ class RunRow:
     joint: str
     """With which runs it trains in joint steps, or why alone; empty where all train in turns."""
     error: str | None
+    has_diverged: bool = False
+    """Whether its loss or gradients are NaN or infinite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,19 +97,23 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
     metrics = [metric, *(n for n in names if n in ("loss", "eval_loss") and n != metric)] if metric else []
     more = sorted((n for n in names if n not in metrics and not _is_detail(n)), key=lambda n: (n not in _TELLING, n))
     metrics += more[: max(0, 1 + _MORE_METRICS - len(metrics))]
-    scale = {r.run_id: scale_of(r.config, metric) for r in records} if metric else {}
-    by_scale: dict[str, list[tuple[float, int]]] = {}
-    for row in rows:
-        value = row.latest.get(metric) if metric else None
-        if value is not None and math.isfinite(value):
-            by_scale.setdefault(scale[row.run_id], []).append((value, row.run_id))
-    best = frozenset(best_of(by_scale, direction(metric)).values()) if metric else frozenset()
+    scales: set[str] = set()
+    scored: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for row, record in zip(rows, records, strict=True):
+        if metric is None:
+            break
+        if math.isfinite(row.latest.get(metric, math.nan)):
+            scales.add(scale_of(record.config, metric))
+        judged = judged_by(record.config.method, metric, row.latest)
+        cost = cost_of(row.latest.get(judged), direction(judged))
+        if math.isfinite(cost) and can_lead(state, row.run_id):
+            scored.setdefault((judged, scale_of(record.config, judged)), []).append((cost, row.run_id))
     return RunsView(
         rows=rows,
         columns=tuple(_columns(knobs, metrics, shows_joint=any(row.joint for row in rows))),
         metric=metric,
-        best_runs=best,
-        scales=tuple(sorted(by_scale)),
+        best_runs=frozenset(best_of(scored).values()),
+        scales=tuple(sorted(scales)),
     )
 
 
@@ -209,6 +216,11 @@ def _row(
         word = "catching up" if record.parent_id is not None and _is_behind(state, record) else "training"
     if record.state in READY and state.ended is not None:
         word = "unfinished"
+    bad_step = diverged_at(state, run_id)
+    if bad_step is not None:
+        diverged = f"diverged at step {bad_step}"
+        is_alone = record.state in (*READY, RunState.DIVERGED)
+        word, current = (diverged, RunState.DIVERGED) if is_alone else (f"{word}, {diverged}", current)
     return RunRow(
         run_id=run_id,
         state=current,
@@ -224,6 +236,7 @@ def _row(
         is_warm=record.warm_start is not None,
         joint=_joint(record, live),
         error=None if record.failure is None else record.failure.message,
+        has_diverged=bad_step is not None,
     )
 
 
@@ -285,7 +298,8 @@ def _knob_text(key: str) -> Callable[[RunRow], str]:
 
 
 def _metric_value(metric: str) -> Callable[[RunRow], Any]:
-    return lambda row: row.latest.get(metric)
+    """For sorting: a run that diverged comes last, whatever it logged before."""
+    return lambda row: math.nan if row.has_diverged and metric in row.latest else row.latest.get(metric)
 
 
 def _metric_text(metric: str) -> Callable[[RunRow], str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rf_notebook.core.metrics import headline
 from rf_notebook.core.run import MetricPoint
 from rf_notebook.core.state import ExperimentState
 
@@ -174,9 +175,11 @@ class ExperimentSeries:
         self.runs: dict[int, RunSeries] = {}
         self._started: float | None = None
         self._curves: dict[int, tuple[Any, tuple[Array, Array]]] = {}
+        self._methods: list[str] = []
 
     def update(self, state: ExperimentState) -> None:
         """Take in what is new."""
+        self._methods = sorted({record.config.method for record in list(state.runs.values())})
         for run_id, record in list(state.runs.items()):
             live = state.live.get(run_id)
             series = self.runs.get(run_id)
@@ -190,19 +193,22 @@ class ExperimentSeries:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of all metrics: the losses first, then in the order of their coming."""
+        """Names of all metrics: those that say how good runs are, then the losses, then in the order of their coming."""
         names = dict.fromkeys(name for series in list(self.runs.values()) for name in series.metrics)
-        first = [name for name in ("eval_loss", "loss", "eval_reward", "reward") if name in names]
+        best = headline(self._methods, ())
+        ranked = dict.fromkeys((f"eval_{best}", best, "eval_loss", "loss", "eval_reward", "reward"))
+        first = [name for name in ranked if name in names]
         return [*first, *(name for name in names if name not in first)]
 
     @property
     def usual_metric(self) -> str | None:
-        """What is looked at when nobody chose: eval_loss as soon as a run has a curve of it, loss before."""
-        names = self.metrics
-        for name in names[:2]:
+        """What is looked at when nobody chose: the headline metric's evaluation as soon as a run has a curve of it."""
+        best = headline(self._methods, ())
+        for name in (f"eval_{best}", best):
             if any(len(series.xy(name, "step")[0]) > 1 for series in list(self.runs.values())):
                 return name
-        return "loss" if "loss" in names else next(iter(names), None)
+        names = self.metrics
+        return next((name for name in (best, "loss") if name in names), next(iter(names), None))
 
     def curve(self, run_id: int, settings: CurveSettings) -> tuple[Array, Array]:
         """The points to draw: x_N, y_N."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.words import shortened
@@ -20,6 +21,8 @@ class Kind(StrEnum):
     ELSEWHERE = "elsewhere"
     INTERRUPTED = "interrupted"
     ENDED = "ended"
+    FAILED = "failed"
+    """Nothing is left to train, and every run failed or diverged."""
     PAUSED = "paused"
     IDLE = "idle"
     TRAINING = "training"
@@ -46,10 +49,25 @@ def standing(state: ExperimentState, status: HostStatus) -> Standing:
     if not status.open:
         if state.ready():
             return Standing(Kind.INTERRUPTED, "not training; run its cell again to go on")
-        return Standing(Kind.ENDED, "ended")
+        return _over(state, Kind.ENDED, "ended")
     if status.paused:
         return Standing(Kind.PAUSED, "paused")
     if status.idle:
-        return Standing(Kind.IDLE, "all runs are over or stopped")
+        return _over(state, Kind.IDLE, "all runs are over or stopped")
     execution = state.started.execution if state.started else "exact"
     return Standing(Kind.TRAINING, f"training · {execution}")
+
+
+def _over(state: ExperimentState, kind: Kind, words: str) -> Standing:
+    """Of an experiment in which nothing trains: what went wrong is said, and all that did looks like it."""
+    states = [r.state for r in list(state.runs.values()) if r.state is not RunState.DELETED]
+    lost = {one: states.count(one) for one in (RunState.FAILED, RunState.DIVERGED) if one in states}
+    if not lost:
+        return Standing(kind, words)
+    if sum(lost.values()) < len(states):
+        return Standing(kind, f"{words}: {', '.join(f'{count} {one}' for one, count in lost.items())}")
+    if len(lost) == 1:
+        return Standing(
+            Kind.FAILED, f"all runs {next(iter(lost))}" if len(states) > 1 else f"the run {next(iter(lost))}"
+        )
+    return Standing(Kind.FAILED, f"no run succeeded: {', '.join(f'{count} {one}' for one, count in lost.items())}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,14 @@ def static_bundle(
     """
     metric = metric or series.usual_metric
     view = runs_view(state, series, metric)
+    summary = f"{_summary(view, metric)}{_age(state)}"
     metrics = list(dict.fromkeys([metric, *series.metrics]))[:_MOST_METRICS] if metric else []
     all_curves = {one: _curves(view, series, one, len(metrics)) for one in metrics}
     curves = all_curves[metric] if metric else {}
     bundle = {
-        PANEL_MIME: _content(name, state, view, all_curves, model_id),
-        "text/html": _html(name, view, curves, metric),
-        "text/plain": _text(name, view, metric),
+        PANEL_MIME: _content(name, state, view, summary, all_curves, model_id),
+        "text/html": _html(name, view, summary, curves, metric),
+        "text/plain": _text(name, view, summary),
     }
     if curves:
         bundle["image/png"] = _png(curves, metric)
@@ -79,6 +81,7 @@ def _content(
     name: str,
     state: ExperimentState,
     view: RunsView,
+    summary: str,
     curves: dict[str, dict[int, tuple[Array, Array]]],
     model_id: str | None,
 ) -> dict[str, Any]:
@@ -88,7 +91,8 @@ def _content(
         "live": False,
         "experiment": shortened(name, 200),
         "identity": state.started.identity if state.started else None,
-        "summary": _summary(view, view.metric),
+        "seq": state.last_seq,
+        "summary": summary,
         "model_id": model_id,
         "columns": [shortened(column.title, _CELL) for column in view.columns],
         "runs": [
@@ -128,8 +132,8 @@ def _rounded(value: float) -> float:
 # ---- HTML
 
 
-def _html(name: str, view: RunsView, curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
-    parts: list[Node] = [element("p", element("b", shortened(name, 200)), f"  {_summary(view, metric)}")]
+def _html(name: str, view: RunsView, summary: str, curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
+    parts: list[Node] = [element("p", element("b", shortened(name, 200)), f"  {summary}")]
     if curves and metric is not None:
         svg = to_html(curves_svg(curves, metric)).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
         address = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
@@ -166,6 +170,15 @@ def _summary(view: RunsView, metric: str | None) -> str:
     if best is not None and metric is not None:
         words += f" Best {shortened(metric, _CELL)}: {number(best.latest.get(metric))}, run {best.run_id}."
     return words
+
+
+def _age(state: ExperimentState) -> str:
+    """Of figures that may not be the last: a page that is closed or loaded again no longer brings them up to date."""
+    if state.runs and (state.ended is not None or not state.ready()):
+        return ""
+    at = time.strftime("%d %b %Y, %H:%M")
+    then = "when it was still training" if state.runs else "before it began to train"
+    return f" As of {at}, {then}; run experiment.panel() for what came after."
 
 
 def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: int = 900, height: int = 300) -> Node:
@@ -261,8 +274,8 @@ def _png(curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def _text(name: str, view: RunsView, metric: str | None) -> str:
-    lines = [f"{shortened(name, 200)}: {_summary(view, metric)}"]
+def _text(name: str, view: RunsView, summary: str) -> str:
+    lines = [f"{shortened(name, 200)}: {summary}"]
     shown = [c for c in view.columns if c.key not in ("left", "samples/s", "memory")]
     cells = [[shortened(c.title, 24) for c in shown]]
     cells += [[shortened(c.text(row), 24) for c in shown] for row in view.rows[:_MOST_RUNS]]

@@ -13,6 +13,7 @@ ICONS = {
     RunState.RUNNING: "●",
     RunState.STOPPED: "■",
     RunState.COMPLETED: "✓",
+    RunState.DIVERGED: "△",
     RunState.FAILED: "▲",
     RunState.DELETED: "✕",
 }

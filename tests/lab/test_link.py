@@ -242,3 +242,16 @@ def test_a_state_of_hostile_texts_is_told_as_texts_of_bounded_length(comm):
     assert len(str(shown)) < 30_000
     assert None not in shown.values()
     link.close()
+
+
+def test_a_page_is_told_that_figures_are_newer_and_gets_them_when_it_asks(host):
+    comm = FakeComm()
+    link = Link(FakeExperiments(host), comm, "0.1.0")
+    comm.hear("hello")
+    (key,) = comm.of("snapshot")[-1]["state"]["experiments"]
+    assert "saved" not in comm.of("snapshot")[-1]["state"]["experiments"][key], "no notebook shows any"
+    host.saved_seq = 12
+    link.publish()
+    assert merged(comm.of("snapshot")[-1]["state"], comm.of("patch")[-1]["changes"])["experiments"][key]["saved"] == 12
+    assert comm.ask("saved", experiment=key)["value"] == {"data": {"text/plain": "figures up to event 12"}}
+    link.close()

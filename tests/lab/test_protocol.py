@@ -13,6 +13,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.lab.protocol import PROTOCOL, Command, Hello, ProtocolMismatch, changes, merged, message, read_message
 from rf_notebook.lab.provenance import source_digest
 from rf_notebook.testing.fake_host import many_runs
+from rf_notebook.widgets import static_output
 from rf_notebook.widgets.palette import colour, dash
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.static_output import PANEL_MIME, static_bundle
@@ -66,7 +67,8 @@ def test_figures_and_colours():
         assert (colour(case["run"]), dash(case["run"])) == (case["colour"], case["dash"])
 
 
-def test_the_saved_panel_is_what_the_renderer_is_tested_with():
+def test_the_saved_panel_is_what_the_renderer_is_tested_with(monkeypatch):
+    monkeypatch.setattr(static_output.time, "strftime", lambda form: "25 Nov 2026, 22:10")
     state = many_runs(3, 20, metrics=("loss", "eval_loss"))
     series = ExperimentSeries()
     series.update(state)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from rf_notebook.replay.record import RECORD_MIME
 from tests.ui.test_panel import launch
 from tests.widgets.hostile import TEXTS
 
@@ -17,6 +18,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PANEL_MIME = "application/vnd.rf-notebook.panel+json"
 FIXTURE = json.loads((Path(__file__).parents[2] / "labextension" / "fixtures" / "panel.json").read_text())
+IMPORTS = """
+from rf_notebook import Experiment
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.testing.tiny import create_tiny, prompt_rows
+"""
+RUN_SOON_OVER = """
+config = RFModelConfig(
+    model_name="tiny",
+    peft_config=RFLoraConfig(r=4, target_modules=["q_proj"]),
+    training_args=RFSFTConfig(
+        learning_rate=List([1e-3, 3e-3]), per_device_train_batch_size=2, num_train_epochs=6, logging_steps=1,
+        use_cpu=True, bf16=False, gradient_checkpointing=False,
+    ),
+)
+experiment = Experiment("night")
+experiment.run_fit(RFGridSearch(config, "SFT"), create_tiny, prompt_rows(24, 1), prompt_rows(4, 2), num_chunks=2)
+"""
 #: From what is loaded for the extension before its sidebar is opened.
 MOST_BYTES = 60_000
 
@@ -196,6 +214,38 @@ def test_a_hostile_notebook_is_text_or_a_sentence(page, lab, screenshot, trusted
     screenshot(f"54-hostile-{'trusted' if trusted else 'untrusted'}")
 
 
+def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(notebook, page, screenshot):
+    """Its kernel went on; the page knows no display ids of the evening any more."""
+    opened = notebook(IMPORTS, RUN_SOON_OVER)
+    opened.run_cell(1)
+    opened.run_cell(2)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    opened.wait_python("experiment.run(1).steps > 2")
+    opened.wait_python("experiment._display.saved_seq > 0")
+    page.wait_for_timeout(500)
+    evening = opened.save()["cells"][2]["outputs"][1]["data"]
+    for told in (evening[PANEL_MIME]["summary"], evening["text/plain"], evening["text/html"]):
+        assert "when it was still training" in "".join(told)  # nbformat splits texts into lines
+    page.goto("about:blank")
+    opened.wait_python("all(run.state == 'completed' for run in experiment.runs)", timeout=240)
+    opened.reopen(page)
+    page.wait_for_function(
+        """(mime) => {
+            const outputs = window.jupyterapp.shell.currentWidget.content.widgets[2].model.toJSON().outputs;
+            return outputs.length === 2 && outputs[1].data[mime].summary.includes('completed');
+        }""",
+        arg=PANEL_MIME,
+        timeout=60_000,
+    )
+    morning = opened.save()["cells"][2]["outputs"][1]["data"]
+    assert "running" not in "".join(morning["text/plain"])
+    assert "still training" not in "".join(morning["text/plain"])
+    assert {run["state"] for run in morning[PANEL_MIME]["runs"]} == {"completed"}
+    record = morning[RECORD_MIME]
+    assert {result["state"] for result in record["results"]} == {"completed"}
+    screenshot("55-the-morning-after")
+
+
 def test_little_is_loaded_before_the_sidebar_is_opened(page, lab):
     loaded = {}
     page.on(
@@ -206,6 +256,7 @@ def test_little_is_loaded_before_the_sidebar_is_opened(page, lab):
     )
     page.goto(f"{lab.url}lab?reset&token={lab.token}")
     page.wait_for_selector(".jp-Launcher")
+    page.wait_for_selector("#rf-notebook-sidebar, [data-id='rf-notebook-sidebar']", state="attached", timeout=60_000)
     page.wait_for_timeout(1500)
     before = sum(loaded.values())
     assert 10_000 < before < MOST_BYTES, loaded

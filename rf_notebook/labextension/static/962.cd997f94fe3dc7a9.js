@@ -152,7 +152,7 @@
   color: var(--jp-warn-color1);
 }
 
-.rfl-run[data-state='failed'] :is(.rfl-sign, .rfl-knobs) {
+.rfl-run:is([data-state='failed'], [data-state='diverged']) :is(.rfl-sign, .rfl-knobs) {
   color: var(--jp-error-color1);
 }
 
