@@ -18,7 +18,7 @@ from rf_notebook import once_more
 from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import evaluates
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.objects import Objects
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
@@ -36,6 +36,7 @@ from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
 from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.log import ExperimentLog
+from rf_notebook.recorded import Continuation, continuation
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
 from rf_notebook.runs import Run, best_runs, decisions_of, results_frame, runs_frame
@@ -194,6 +195,7 @@ class Experiment:
                 keep=keep,
                 fail_on_nan=fail_on_nan,
                 sample_prompts=sample_prompts,
+                known=self._objects,
                 cells=() if sources is None else sources.cells,
                 before_import=show,
             )
@@ -777,14 +779,15 @@ class Experiment:
         studies: Sequence[OptunaPolicy] = (),
     ) -> None:
         self._refresh()
-        launching.check_starts(launching.additions(self._state, launch, extend=extend))
+        launching.check_starts(continuation(self._state, launch, known=self._objects, extend=extend).new)
         store = self._open_store()
         if self._session is not None:  # its thread died of an error
             self._end_session(cancelled=False)
         self._fence = store.acquire(this_process(), take_over=take_over)
         try:
             self._refresh()
-            new = launching.additions(self._state, launch, extend=extend)
+            found = continuation(self._state, launch, known=self._objects, extend=extend)
+            self._take_names(launch, found)
             self._objects, self._create_model, self._launch = launch.objects, launch.create_model, launch
             self._sources = sources_now() if script is None else None  # a replay's cells are not this notebook's
             self._log.open()
@@ -792,7 +795,7 @@ class Experiment:
                 self._folder,
                 self.experiment_name,
                 launch,
-                new,
+                found.new,
                 self._state,
                 store,
                 fence=self._fence,
@@ -819,14 +822,23 @@ class Experiment:
     ) -> None:
         """The launching cell was run again while the experiment trains."""
         assert self._session is not None
-        new = launching.additions(self._state, launch, extend=extend)
+        found = continuation(self._state, launch, known=self._objects, extend=extend)
+        new = found.new
         launching.check_starts(new)
         if autopilot is not None:
             self._automate(autopilot).result()
         self._session.keep_studies(studies)
         if new:
+            self._take_names(launch, found)
             self._objects.update(launch.objects)
             self._session.add(launch, new, self._state)
+
+    def _take_names(self, launch: launching.Launch, found: Continuation) -> None:
+        """Let recorded configs refer to the objects that were given now, and say what could not be compared."""
+        for name, value in found.names.items():
+            launch.objects.put(name, value)
+        for text in found.warnings:
+            warnings.warn(text, stacklevel=4)
 
     def _opening_line(self) -> str:
         started = self._state.started

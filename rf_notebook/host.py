@@ -172,7 +172,7 @@ class Host:
     def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
         """See PanelHost."""
         config = self._experiment._state.record(run_id).config
-        return apply_edits(config, dict(edits), self._experiment._objects)
+        return apply_edits(config, dict(edits), self._experiment._objects.scratch())
 
     def set_paused(self, paused: bool) -> Receipt[Any]:
         """See PanelHost."""

@@ -9,14 +9,13 @@ import inspect
 import logging
 import random
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
-from rf_notebook.automl.encoding import Objects, object_name
+from rf_notebook.automl.objects import Objects, plain_name
 from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
@@ -27,8 +26,7 @@ from rf_notebook.core.metrics import check_metric
 from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.requirements import TRAINING, too_old
 from rf_notebook.core.run import RunConfig
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.values import Json, flatten
+from rf_notebook.core.values import Json
 from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
 
@@ -70,7 +68,7 @@ class Launch:
         prompts = self.sample_prompts
         options: dict[str, Json] = {
             "experiment_name": self.launched_as,
-            "create_model_fn": None if self.create_model is None else object_name(self.create_model),
+            "create_model_fn": None if self.create_model is None else plain_name(self.create_model),
             "fail_on_nan": self.fail_on_nan,
             "sample_prompts": prompts if isinstance(prompts, int) else list(prompts),
         }
@@ -87,7 +85,7 @@ class Launch:
         known = Objects()
         known.update(self.objects)
         if self.create_model is not None:
-            known.put(object_name(self.create_model), self.create_model)
+            known.put(plain_name(self.create_model), self.create_model)
         return {name: private(source) for name, source in known.sources().items()}
 
     def studies(self) -> list[OptunaPolicy]:
@@ -118,12 +116,14 @@ def prepare(
     keep: Any,
     fail_on_nan: bool,
     sample_prompts: Any,
+    known: Objects,
     cells: Sequence[str] = (),
     before_import: Callable[[], None] = lambda: None,
 ) -> Launch:
     """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
 
-    ``cells`` are the texts of the cells that were run, the launching one last.
+    ``known`` is what the experiment's configs refer to so far: the same objects keep their names. ``cells`` are the texts
+    of the cells that were run, the launching one last.
 
     ``before_import`` is called when all that needs no library is found right: from here on it takes seconds.
 
@@ -135,9 +135,9 @@ def prepare(
     if data_seed is not None:
         _check_seed("data_seed", data_seed)
     if execution not in tuple(Execution):
-        known = tuple(map(str, Execution))
+        ways = tuple(map(str, Execution))
         raise ConfigError(
-            f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), known)}"
+            f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), ways)}"
         )
     if keep not in tuple(Keep):
         raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
@@ -146,7 +146,8 @@ def prepare(
     searches = _searches(param_config)
     before_import()
     _import_libraries()
-    objects = Objects()
+    objects = known.for_launch()
+    search_given = [search.as_given(objects) for search in searches]  # first: objects are counted as they were written
     configs = tuple(
         config for search in searches for config in search.run_configs(objects, seed=seed, data_seed=data_seed)
     )
@@ -163,6 +164,7 @@ def prepare(
         as_dataset(train_dataset, "train_dataset"),
         None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
     )
+    objects.seal()
     told = _check_with_libraries(folder, configs, data, objects, num_chunks)
     started = ExperimentStarted(
         name=name,
@@ -181,7 +183,7 @@ def prepare(
         objects=objects,
         data=data,
         started=started,
-        search=[search.as_given(objects) for search in searches],
+        search=search_given,
         launched_as=name,
         cells=tuple(cells),
         create_model=create_model_fn,
@@ -189,33 +191,6 @@ def prepare(
         sample_prompts=samples,
         warnings=tuple(told),
     )
-
-
-def additions(state: ExperimentState, launch: Launch, *, extend: bool) -> list[RunConfig]:
-    """The configs that are to join a recorded experiment; all of them when nothing is recorded.
-
-    Raises:
-        ConfigError: when the arguments are not those that were recorded, told one by one.
-    """
-    if state.started is None:
-        return list(launch.configs)
-    known = Counter(r.config.digest() for r in state.runs.values() if r.parent_id is None)
-    new = []
-    for config in launch.configs:
-        if known[config.digest()] > 0:
-            known[config.digest()] -= 1
-        else:
-            new.append(config)
-    missing = [r for r in state.runs.values() if r.parent_id is None and known[r.config.digest()] > 0]
-    told = list(_shared_differences(state.started, launch.started))
-    remedy = "Give the recorded arguments to go on, or use another experiment name"
-    if not told and (new or missing) and not extend:
-        told = list(_config_differences(new, [r.config for r in missing], [r.run_id for r in missing]))
-        remedy += ", or set extend=True to add the new configs as new runs"
-    if told:
-        listed = "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
-        raise ConfigError(f"experiment {launch.started.name!r} is recorded with other arguments: {listed}. {remedy}.")
-    return new
 
 
 def check_starts(new: Iterable[RunConfig]) -> None:
@@ -379,51 +354,3 @@ def _check_with_libraries(
         except ConfigError as error:
             raise ConfigError(f"config {number}: {error}") from None
     return told
-
-
-def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -> Iterable[str]:
-    for name in ("num_chunks", "seed", "data_seed", "execution"):
-        before, now = getattr(recorded, name), getattr(given, name)
-        if before != now:
-            yield f"{name} was {before!r} and is {now!r}"
-    for part, argument in (("train", "train_dataset"), ("eval", "eval_dataset")):
-        before, now = recorded.data.get(part), given.data.get(part)
-        if _without_blocks(before) != _without_blocks(now):
-            yield f"{argument} was {_data_words(before)} and is {_data_words(now)}"
-
-
-def _without_blocks(fingerprint: Json) -> Json:
-    """They only say where data differs."""
-    return None if fingerprint is None else {name: value for name, value in fingerprint.items() if name != "blocks"}
-
-
-def _data_words(fingerprint: Json) -> str:
-    if fingerprint is None:
-        return "not given"
-    if "rows" not in fingerprint:
-        return "a stream"
-    return f"{fingerprint['rows']} rows (sha256 {fingerprint['sha256'][:8]})"
-
-
-def _config_differences(new: list[RunConfig], missing: list[RunConfig], ids: list[int]) -> Iterable[str]:
-    for run_id, before in zip(ids, missing, strict=True):
-        if new:
-            now = new.pop(0)
-            yield f"run {run_id}: " + ", ".join(_value_differences(flatten(before.as_json()), flatten(now.as_json())))
-        else:
-            yield f"run {run_id} is not among the given configs"
-    if new:
-        yield f"{len(new)} given configs are not recorded"
-
-
-def _value_differences(before: Mapping[str, Json], now: Mapping[str, Json]) -> Iterable[str]:
-    for key in dict.fromkeys([*before, *now]):
-        if before.get(key) != now.get(key):
-            yield f"{key} was {_value_words(before.get(key))} and is {_value_words(now.get(key))}"
-
-
-def _value_words(value: Json) -> str:
-    if isinstance(value, dict) and "$object" in value:
-        name, _, sha = value["$object"].partition("@")
-        return f"{name} (source {sha[:6]})"
-    return repr(value)[:60]

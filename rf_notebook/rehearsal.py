@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rf_notebook.automl.objects import has_state
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, canonical_json, flatten
@@ -102,6 +103,8 @@ class Rehearsal:
             if name in launch.objects:
                 continue
             plain = name.partition("@")[0]
+            if has_state(name):
+                raise ConfigError(f"a clone uses a {plain!r:.80} with a state of its own, which is not recorded.")
             if plain not in self.namespace and source is not None and is_definition(plain, source):
                 run_cell(source, f"function {plain}", self.namespace)
             if plain not in self.namespace:

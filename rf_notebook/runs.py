@@ -13,7 +13,7 @@ from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.metrics import HEADLINES, cost_of, direction, headline, scale_of
 from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.redaction import REDACTED
-from rf_notebook.core.run import MetricPoint, Progress, RunState, WarmStartReport
+from rf_notebook.core.run import MetricPoint, Progress, RunState, WarmStartReport, object_words
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.planning.eta import Pace, remaining_seconds
@@ -348,7 +348,7 @@ def _shown(value: Json) -> Json:
     if isinstance(value, dict) and "$secret" in value:
         return REDACTED
     if isinstance(value, dict) and "$object" in value:
-        return value["$object"].partition("@")[0]
+        return object_words(value["$object"])
     return value
 
 

@@ -23,7 +23,7 @@ import sys, time
 from rf_notebook import Experiment
 from tests.experiment_world import fit, two
 experiment = Experiment("exit", experiment_path=sys.argv[1])
-fit(experiment, two(num_train_epochs=200), rows=60)
+fit(experiment, two(num_train_epochs=4000), rows=60)
 while experiment.run(2).steps < 3: time.sleep(0.02)
 print("training", flush=True)
 """
@@ -63,7 +63,7 @@ def check_continuable(folder: Path) -> None:
         for saved in record.checkpoints:
             verify_folder(again._folder, saved.folder)
     steps = [run.steps for run in again.runs]
-    fit(again, two(num_train_epochs=200), rows=60)
+    fit(again, two(num_train_epochs=4000), rows=60)
     deadline = time.monotonic() + 60
     while any(run.steps <= before for run, before in zip(again.runs, steps, strict=True)):
         assert time.monotonic() < deadline

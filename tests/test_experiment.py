@@ -362,7 +362,11 @@ def test_after_a_failed_engine_the_same_cell_goes_on_and_one_mirror_follows(new,
     fit(experiment, grid())
     assert experiment.wait()
     assert all(run.state is RunState.COMPLETED for run in experiment.runs)
-    followers = [one.name for one in threading.enumerate() if one.name.startswith(("rf-mlflow", "rf-engine"))]
+    followers = [
+        one.name
+        for one in threading.enumerate()
+        if one.name in (f"rf-mlflow-{experiment.experiment_name}", f"rf-engine-{experiment.experiment_name}")
+    ]
     assert sorted(followers) == [f"rf-engine-{experiment.experiment_name}", f"rf-mlflow-{experiment.experiment_name}"]
     experiment.end()
 

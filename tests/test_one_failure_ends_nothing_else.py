@@ -267,7 +267,7 @@ def test_a_loader_that_raises_fails_its_runs_and_no_others(new, kind):
         raise ERRORS[kind]
 
     other = search()
-    other.configs[0].model_name = "other"
+    other.configs.model_name = "other"
     experiment = new()
     begin(experiment, [other, search()], create_model=create)
     assert experiment.wait(timeout=120)

@@ -14,7 +14,8 @@ from rf_notebook.automl.configs import (
     TrainingConfig,
     adapter_config_of,
 )
-from rf_notebook.automl.encoding import Objects, decode, encode
+from rf_notebook.automl.encoding import decode, encode
+from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.errors import ConfigError

@@ -1,72 +1,22 @@
 """How does a concrete config become JSON, and what happens to values that JSON cannot hold?
 
-Functions and other objects are replaced by ``{"$object": name}`` and kept beside; the name holds a digest of a
-function's source, so that the same function handed in again by a new kernel is recognised. Secrets are replaced by
-``{"$secret": key}`` and never leave the process.
+Functions and other objects are replaced by ``{"$object": name}`` and secrets by ``{"$secret": name}``; ``Objects`` keeps
+what stands behind the names. Secrets never leave the process.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import inspect
-import textwrap
-import types
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import is_secret_key, redact
-from rf_notebook.core.values import Json, digest
+from rf_notebook.core.values import Json
 
-_EMPTY_CELL = types.CellType()
-#: Characters of a function's source beyond which it is not recorded.
-_MOST_SOURCE = 50_000
-_TAGS = ("$object", "$secret", "$tuple", "$set")
-
-
-class Objects:
-    """The live values behind the names in encoded configs."""
-
-    def __init__(self) -> None:
-        self._live: dict[str, Any] = {}
-
-    def put(self, name: str, value: Any) -> None:
-        """Remember a value."""
-        self._live[name] = value
-
-    def get(self, name: str) -> Any:
-        """The value of a name.
-
-        Raises:
-            ConfigError: when this kernel was not given it.
-        """
-        try:
-            return self._live[name]
-        except KeyError:
-            raise ConfigError(
-                f"the config refers to {name!r}, which this kernel has not been given. "
-                "Run the cell that defines it and call run_fit again with it, or clone the run without it."
-            ) from None
-
-    def update(self, other: Objects) -> None:
-        """Take in what another one holds."""
-        self._live.update(other._live)
-
-    def sources(self) -> dict[str, str]:
-        """The source of every function among them that has one, by name."""
-        found = {}
-        for name, value in self._live.items():
-            if inspect.isroutine(value):
-                with contextlib.suppress(OSError, TypeError):
-                    found[name] = _written(value)
-        return {name: source for name, source in found.items() if len(source) <= _MOST_SOURCE}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._live
+_TAGS = ("$object", "$secret", "$tuple", "$set", "$dict")
 
 
 def encode(value: Any, objects: Objects, key: str = "") -> Json:
@@ -82,7 +32,11 @@ def encode(value: Any, objects: Objects, key: str = "") -> Json:
     if isinstance(value, Mapping):
         if any(tag in value for tag in _TAGS):
             raise ConfigError(f"{key or 'a dict'} has a key that begins with '$'; rename it.")
-        return {str(name): encode(item, objects, str(name)) for name, item in value.items()}
+        if not all(isinstance(name, str) for name in value):
+            return {
+                "$dict": [[encode(name, objects), encode(item, objects, str(name))] for name, item in value.items()]
+            }
+        return {name: encode(item, objects, name) for name, item in value.items()}
     if isinstance(value, list):
         return [encode(item, objects, key) for item in value]
     if isinstance(value, tuple):
@@ -93,9 +47,7 @@ def encode(value: Any, objects: Objects, key: str = "") -> Json:
         return str(value)
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
         return str(value).removeprefix("torch.")
-    name = object_name(value)
-    objects.put(name, value)
-    return {"$object": name}
+    return {"$object": objects.add(value, _described(value))}
 
 
 def decode(value: Json, objects: Objects) -> Any:
@@ -106,75 +58,30 @@ def decode(value: Json, objects: Objects) -> Any:
         if "$object" in value:
             return objects.get(value["$object"])
         if "$secret" in value:
-            return objects.get(f"secret {value['$secret']}")
+            return objects.get_secret(value["$secret"])
         if "$tuple" in value:
             return tuple(decode(item, objects) for item in value["$tuple"])
+        if "$dict" in value:
+            return {decode(name, objects): decode(item, objects) for name, item in value["$dict"]}
         if "$set" in value:
             return {decode(item, objects) for item in value["$set"]}
         return {name: decode(item, objects) for name, item in value.items()}
     return value
 
 
-def object_name(value: Any) -> str:
-    """A name for an object that is the same whenever the same code makes it."""
-    if isinstance(value, functools.partial):
-        inner = object_name(value.func)
-        return f"partial:{inner}:{digest([repr(value.args), repr(sorted(value.keywords.items()))])[:12]}"
-    label = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return f"{label}@{_source_digest(value)[:12]}"
-
-
-def _source_digest(value: Any) -> str:
+def _described(value: Any) -> Json:
+    """What an object of a library says of itself, as quantisation configs do; None for others."""
     to_dict = getattr(value, "to_dict", None)
-    if callable(to_dict) and not inspect.isclass(value):
-        try:
-            return digest(encode(to_dict(), Objects()))
-        except (TypeError, ValueError):
-            pass
-    target = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
-    return hashlib.sha256((_source(target) + _held(target)).encode()).hexdigest()
-
-
-def _written(target: Any) -> str:
-    """The source; raises OSError or TypeError where there is none."""
-    return textwrap.dedent(inspect.getsource(target))
-
-
-def _source(target: Any) -> str:
+    if not callable(to_dict) or callable(value):
+        return None
     try:
-        return _written(target)
-    except (OSError, TypeError):
-        code = getattr(target, "__code__", None)
-        return repr((code.co_code, code.co_names)) if code is not None else getattr(target, "__qualname__", "")
-
-
-def _held(function: Any) -> str:
-    """What a function holds beside its source: its defaults, the variables around it, and which lambda of a line it is."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return ""
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY_CELL]
-    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
-    words = "".join(f" {_source(one) if inspect.isfunction(one) else _stable(one)}" for one in held)
-    if function.__name__ == "<lambda>":
-        words += (
-            f" {code.co_names} {[one for one in code.co_consts if not hasattr(one, 'co_code')]} {code.co_code.hex()}"
-        )
-    return words
-
-
-def _stable(value: Any) -> str:
-    """A value as text that is the same in the next process; of one that has no such text, its type."""
-    text = repr(value)
-    return text if " at 0x" not in text else type(value).__qualname__
+        return encode(to_dict(), Objects())
+    except (TypeError, ValueError):
+        return None
 
 
 def _encode_text(text: str, objects: Objects, key: str) -> Json:
     if is_secret_key(key):
-        objects.put(f"secret {key}", text)
-        return {"$secret": key}
+        return {"$secret": objects.add_secret(key, text)}
     shown = redact(text)
-    if shown != text:
-        objects.put(f"secret {shown}", text)
-        return {"$secret": shown}
-    return text
+    return text if shown == text else {"$secret": objects.add_secret(shown, text)}

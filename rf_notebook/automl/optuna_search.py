@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import ArgumentsConfig, RFModelConfig
-from rf_notebook.automl.encoding import Objects, encode
+from rf_notebook.automl.encoding import encode
+from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search import MOST_CONFIGS, Search, has_choices
 from rf_notebook.automl.search_space import List, Number, Range
 from rf_notebook.automl.validation import did_you_mean

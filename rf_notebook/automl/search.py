@@ -10,7 +10,8 @@ from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
-from rf_notebook.automl.encoding import Objects, encode
+from rf_notebook.automl.encoding import encode
+from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
@@ -143,13 +144,14 @@ class RFRandomSearch(Search):
     def _choices(self) -> Iterator[dict[str, Any]]:
         rng = random.Random(self.seed)
         templates = self.templates()
-        seen: list[str] = []
+        seen: set[str] = set()
+        scratch = Objects()
         drawn: list[dict[str, Any]] = []
         for _ in range(self.num_runs * 50):
             one = _draw(rng.choice(templates).given(), rng)
-            key = repr(one)
+            key = build_run_config(one, self.trainer_type, scratch, seed=0).digest()
             if key not in seen:
-                seen.append(key)
+                seen.add(key)
                 drawn.append(one)
             if len(drawn) == self.num_runs:
                 return iter(drawn)
@@ -171,7 +173,11 @@ def _as_given(value: Any, objects: Objects, key: str = "") -> Json:
     if isinstance(value, RFModelConfig | ArgumentsConfig):
         return {name: _as_given(item, objects, name) for name, item in value.given().items()}
     if isinstance(value, Mapping):
-        return {str(name): _as_given(item, objects, str(name)) for name, item in value.items()}
+        if not all(isinstance(name, str) for name in value):
+            return {
+                "$dict": [[encode(name, objects), _as_given(item, objects, str(name))] for name, item in value.items()]
+            }
+        return {name: _as_given(item, objects, name) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_as_given(item, objects, key) for item in value]
     return encode(value, objects, key)

@@ -32,7 +32,9 @@ class List:
 
     def copy(self) -> List:
         """A new List of copies of the configs among the values."""
-        return List([value.copy() if hasattr(value, "copy") else value for value in self.values])
+        return List(
+            [value.copy() if hasattr(value, "copy") and not callable(value) else value for value in self.values]
+        )
 
     def __repr__(self) -> str:
         return f"List({self.values!r})"

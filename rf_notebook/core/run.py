@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -26,6 +26,35 @@ class RunState(StrEnum):
     """Ended by an error of its own."""
     DELETED = "deleted"
     """Removed by request; its figures stay in the record."""
+
+
+def objects_in(config: Json) -> Iterator[str]:
+    """The names of the functions and other objects that a config's JSON refers to, in order."""
+    if isinstance(config, Mapping):
+        name = config.get("$object")
+        if isinstance(name, str):
+            yield name
+        for item in config.values():
+            yield from objects_in(item)
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from objects_in(item)
+
+
+def with_objects(config: Json, name_of: Callable[[str], str]) -> Json:
+    """A config's JSON with other names of its functions and other objects."""
+    if isinstance(config, Mapping):
+        if isinstance(config.get("$object"), str):
+            return {"$object": name_of(config["$object"])}
+        return {key: with_objects(item, name_of) for key, item in config.items()}
+    return [with_objects(item, name_of) for item in config] if isinstance(config, list) else config
+
+
+def object_words(name: str) -> str:
+    """What a table shows of a function or another object that a config refers to: several of one class stay apart."""
+    label, _, digits = name.partition("@")
+    state, place = (digits.partition(sign)[2] for sign in ("~", "#"))
+    return label + (f" #{place[:5]}" if place else f" ~{state[:4]}" if state else "")
 
 
 #: States from which the engine gives a run its turns.

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, verb
 from rf_notebook.core.redaction import private_json
-from rf_notebook.core.run import READY, RunState
+from rf_notebook.core.run import READY, RunState, with_objects
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
 from rf_notebook.replay.compare import RunComparison
@@ -88,11 +88,7 @@ def compare_with_record(record: Record, state: ExperimentState, standard: Standa
 
 def without_object_digests(config: Json) -> Json:
     """A config in which functions stand by their plain names: a lambda's digest changes with Python's version."""
-    if isinstance(config, Mapping):
-        if isinstance(config.get("$object"), str):
-            return {"$object": config["$object"].partition("@")[0]}
-        return {name: without_object_digests(item) for name, item in config.items()}
-    return [without_object_digests(item) for item in config] if isinstance(config, list) else config
+    return with_objects(config, lambda name: name.partition("@")[0])
 
 
 def operations_difference(record: Record, state: ExperimentState) -> str | None:

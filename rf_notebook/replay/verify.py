@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rf_notebook.core.run import FINISHED
-from rf_notebook.core.values import Json
+from rf_notebook.core.run import FINISHED, objects_in
 from rf_notebook.replay.files import Shared
 from rf_notebook.replay.record import Operation, Record, Result, part_digests, record_digest
 
@@ -70,19 +69,6 @@ def diff_lines(before: str, now: str) -> list[str]:
     lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "recorded", "now", lineterm="", n=1)
     kept = [line[:200] for line in lines][2:]
     return kept[:_DIFF_LINES] + (["..."] if len(kept) > _DIFF_LINES else [])
-
-
-def objects_in(value: Json) -> Iterator[str]:
-    """The names of the functions and other objects that a config refers to."""
-    if isinstance(value, Mapping):
-        name = value.get("$object")
-        if isinstance(name, str):
-            yield name
-        for item in value.values():
-            yield from objects_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from objects_in(item)
 
 
 def brought_by_clones(record: Record) -> dict[str, str | None]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.core.ports import (
     ChunkRequest,

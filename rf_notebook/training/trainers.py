@@ -13,7 +13,8 @@ from typing import Any
 from accelerate.utils import set_seed
 from peft import PeftConfig, get_peft_config, get_peft_model
 
-from rf_notebook.automl.encoding import Objects, decode
+from rf_notebook.automl.encoding import decode
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import RunConfig, WarmStartReport

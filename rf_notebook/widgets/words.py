@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import RunState, object_words
 from rf_notebook.core.values import Json
 
 #: State as a sign, so that it is not told by colour alone.
@@ -51,7 +51,7 @@ def config_value(value: Json) -> str:
         return ", ".join(map(config_value, value))
     if isinstance(value, dict):
         if "$object" in value:
-            return str(value["$object"]).partition("@")[0]
+            return object_words(str(value["$object"]))
         if "$secret" in value:
             return "(secret)"
         if "$tuple" in value:

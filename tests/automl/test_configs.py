@@ -18,7 +18,8 @@ from rf_notebook.automl import (
     RFSFTConfig,
 )
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.encoding import Objects, decode, object_name
+from rf_notebook.automl.encoding import decode
+from rf_notebook.automl.objects import Objects, plain_name
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import canonical_json
 
@@ -290,12 +291,12 @@ def test_functions_that_hold_other_values_have_other_names_and_the_same_ones_the
 
         return reward
 
-    names = [object_name(times(1.0)), object_name(times(1.0)), object_name(times(2.0))]
+    names = [plain_name(times(1.0)), plain_name(times(1.0)), plain_name(times(2.0))]
     assert names[0] == names[1] != names[2]
     pair = (lambda texts: 1.0, lambda texts: 2.0)
-    assert object_name(pair[0]) != object_name(pair[1])
+    assert plain_name(pair[0]) != plain_name(pair[1])
 
     def recursive(n):
         return recursive(n - 1) if n else 0
 
-    assert object_name(recursive) == object_name(recursive)
+    assert plain_name(recursive) == plain_name(recursive)

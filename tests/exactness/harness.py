@@ -8,7 +8,7 @@ from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFModelConfig, adapter_config_of
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import RunConfig

@@ -9,7 +9,7 @@ import accelerate
 import pytest
 import torch
 
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import ChunkTrained
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution

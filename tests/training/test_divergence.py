@@ -9,7 +9,7 @@ import pytest
 import torch
 import trl
 
-from rf_notebook.automl.encoding import Objects
+from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import Noted
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution

@@ -221,22 +221,18 @@ def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(
     opened.run_cell(2)
     page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
     opened.wait_python("experiment.run(1).steps > 2")
-    opened.wait_python("experiment._display.saved_seq > 0")
-    page.wait_for_timeout(500)
+    shown = """([mime, word]) => {
+        const outputs = window.jupyterapp.shell.currentWidget.content.widgets[2].model.toJSON().outputs;
+        return outputs.length === 2 && outputs[1].data[mime].summary.includes(word);
+    }"""
+    page.wait_for_function(shown, arg=[PANEL_MIME, "when it was still training"], timeout=60_000)
     evening = opened.save()["cells"][2]["outputs"][1]["data"]
     for told in (evening[PANEL_MIME]["summary"], evening["text/plain"], evening["text/html"]):
         assert "when it was still training" in "".join(told)  # nbformat splits texts into lines
     page.goto("about:blank")
     opened.wait_python("all(run.state == 'completed' for run in experiment.runs)", timeout=240)
     opened.reopen(page)
-    page.wait_for_function(
-        """(mime) => {
-            const outputs = window.jupyterapp.shell.currentWidget.content.widgets[2].model.toJSON().outputs;
-            return outputs.length === 2 && outputs[1].data[mime].summary.includes('completed');
-        }""",
-        arg=PANEL_MIME,
-        timeout=60_000,
-    )
+    page.wait_for_function(shown, arg=[PANEL_MIME, "completed"], timeout=60_000)
     morning = opened.save()["cells"][2]["outputs"][1]["data"]
     assert "running" not in "".join(morning["text/plain"])
     assert "still training" not in "".join(morning["text/plain"])
