@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from rf_notebook.automation import Policy
     from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.training.base_models import BaseModels
+    from rf_notebook.training.trained_model import TrainedModel
     from rf_notebook.widgets.display import ExperimentDisplay
 
 ValueT = TypeVar("ValueT")
@@ -581,7 +582,7 @@ class Experiment:
             run: An id or a handle.
             create_model_fn: For an experiment that this kernel did not train; the hub's auto classes when omitted.
         """
-        return self._trained(run, create_model_fn, lambda model, _tokenizer: model)
+        return self._trained(run, create_model_fn, lambda trained: trained.model)
 
     def export(
         self,
@@ -600,10 +601,10 @@ class Experiment:
         """
         target = Path(path)
 
-        def write(model: Any, tokenizer: Any) -> None:
+        def write(trained: TrainedModel) -> None:
             from rf_notebook.training.trained_model import export_model
 
-            export_model(model, tokenizer, target, merge=merge)
+            export_model(trained, target, merge=merge)
 
         self._trained(run, create_model_fn, write)
         return target
@@ -620,7 +621,7 @@ class Experiment:
 
         Args:
             run: An id, a handle, or several. A run in training answers as it stands, others from their checkpoint.
-            prompts: What is asked; a tokenizer's chat template is applied.
+            prompts: What is asked; put into the chat template for runs that trained on messages.
             create_model_fn: As for ``load``.
             settings: Arguments of ``generate``, such as ``max_new_tokens`` (64) and ``temperature`` (which means
                 sampling), and ``seed`` (0): the same seed gives the same texts.
@@ -645,8 +646,9 @@ class Experiment:
             from rf_notebook.training.base_models import BaseModels
             from rf_notebook.training.generation import sample_texts, texts_of
 
-            def write(model: Any, tokenizer: Any) -> list[str]:
-                return texts_of(model, tokenizer, sample_texts(asked, (), tokenizer), settings)
+            def write(trained: TrainedModel) -> list[str]:
+                texts = sample_texts(asked, (), trained.tokenizer, is_chat=trained.is_chat)
+                return texts_of(trained.model, trained.tokenizer, texts, settings, is_chat=trained.is_chat)
 
             models = BaseModels(create_model_fn or self._create_model)
             written = [self._trained(one, create_model_fn, write, models) for one in given]
@@ -917,7 +919,7 @@ class Experiment:
         self,
         run: RunLike,
         create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None,
-        use: Callable[[Any, Any], ValueT],
+        use: Callable[[TrainedModel], ValueT],
         models: BaseModels | None = None,
     ) -> ValueT:
         self._refresh()
@@ -931,7 +933,7 @@ class Experiment:
             resident = models or (self._models if self._is_training else None)
             resident = resident or BaseModels(create_model_fn or self._create_model)
             newest = self._state.record(record.run_id).checkpoints[-1].folder
-            return use(*trained_model(resident, self._folder, self._objects, record.config, newest))
+            return use(trained_model(resident, self._folder, self._objects, record.config, newest))
 
         if self._is_training:
             assert self._thread is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,9 +91,10 @@ class BaseModel:
         Runs with equal settings share one copy: copying a large vocabulary takes up to a second.
         """
         key = digest(settings)
-        if key not in self.tokenizer_copies:
-            self.tokenizer_copies[key] = copy.deepcopy(self.tokenizer)
-        return self.tokenizer_copies[key]
+        held = self.tokenizer_copies.get(key)
+        if held is None or len(held) != len(self.tokenizer):  # a trainer added tokens: that copy is its run's own
+            held = self.tokenizer_copies[key] = copy.deepcopy(self.tokenizer)
+        return held
 
 
 class BaseModels:
@@ -114,7 +114,7 @@ class BaseModels:
             ConfigError: when the loader gives something else than a model and a tokenizer.
         """
         device = run_device(use_cpu=use_cpu)
-        key = f"{device}:{json.dumps(model_config, sort_keys=True, default=repr)}"
+        key = f"{device}:{_in_order(model_config)!r}"
         if key not in self._models:
             with isolated(), no_progress_bars():
                 self._models[key] = self._load(dict(model_config), device)
@@ -159,6 +159,13 @@ class BaseModels:
         if tokenizer is None:
             raise ConfigError("create_model_fn returned no tokenizer; it must return a tuple (model, tokenizer).")
         return BaseModel(_on_one_device(model, device), tokenizer, {})
+
+
+def _in_order(value: Any) -> Any:
+    """A value whose repr does not depend on the order in which dicts were filled."""
+    if isinstance(value, Mapping):
+        return sorted(((repr(key), _in_order(item)) for key, item in value.items()), key=lambda pair: pair[0])
+    return [_in_order(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:

@@ -30,6 +30,12 @@ class _StopWhen(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device)
 
 
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds messages, to which trl applies the chat template."""
+    columns = (row.get(name) for name in ("messages", "conversations", "prompt", "chosen", "completion"))
+    return any(isinstance(value, list) and value and isinstance(value[0], Mapping) for value in columns)
+
+
 def prompt_and_reference(row: Mapping[str, Any], tokenizer: Any, *, add_generation_prompt: bool) -> tuple[str, str]:
     """The text that a row asks with, and the text that it expects.
 
@@ -103,6 +109,7 @@ def generated_metrics(
         truncation_side=shape.get("truncation_side", "left"),
         seed=seed,
         is_over=is_over,
+        is_chat=bool(rows) and is_chat(rows[0]),
     )
     made = compute_metrics((predictions, [reference.strip() for _, reference in pairs]))
     return {str(name): float(value) for name, value in made.items()}
@@ -114,6 +121,8 @@ def texts_of(
     prompts: Sequence[str],
     settings: Mapping[str, Any],
     is_over: Callable[[], bool] = lambda: False,
+    *,
+    is_chat: bool,
 ) -> list[str]:
     """What a model writes to prompts, greedily unless told; the process's random streams are the same before and after.
 
@@ -123,6 +132,7 @@ def texts_of(
         prompts: Whole texts: see ``sample_texts``.
         settings: Arguments of ``generate``, 64 new tokens at most when omitted; ``seed`` of the sampling, 0 when omitted.
         is_over: As for ``generated_metrics``.
+        is_chat: Whether the texts are in a chat template, which has special tokens of its own.
     """
     config = {"max_new_tokens": _NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, **settings}
     seed = config.pop("seed", 0)
@@ -137,22 +147,23 @@ def texts_of(
         truncation_side="left",
         seed=seed,
         is_over=is_over,
+        is_chat=is_chat,
     )
 
 
-def sample_texts(wanted: int | Sequence[str], rows: Any, tokenizer: Any) -> list[str]:
+def sample_texts(wanted: int | Sequence[str], rows: Any, tokenizer: Any, *, is_chat: bool) -> list[str]:
     """The sample prompts as whole texts.
 
     Args:
         wanted: Prompts as the user typed them, or how many of the data's rows give theirs.
         rows: The evaluation data (or, without one, the training data) in trl's columns.
-        tokenizer: Its chat template is applied where it has one.
+        tokenizer: Of the run.
+        is_chat: Whether the run trained on messages: then the tokenizer's chat template is applied to typed prompts.
     """
-    has_template = getattr(tokenizer, "chat_template", None)
     if isinstance(wanted, int):
         few = [row for _, row in zip(range(wanted), rows, strict=False)]
         return [prompt_and_reference(row, tokenizer, add_generation_prompt=True)[0] for row in few]
-    if not has_template:
+    if not is_chat or not getattr(tokenizer, "chat_template", None):
         return list(wanted)
     return [
         tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
@@ -171,6 +182,7 @@ def _generate(
     truncation_side: str,
     seed: int,
     is_over: Callable[[], bool],
+    is_chat: bool,
 ) -> list[str]:
     before = RandomState.capture_everywhere()  # torch.manual_seed seeds all devices
     was_training = model.training
@@ -187,7 +199,7 @@ def _generate(
                 padding=True,
                 truncation=True,
                 max_length=max_input_length,
-                add_special_tokens=not getattr(tokenizer, "chat_template", None),
+                add_special_tokens=not is_chat,
                 return_token_type_ids=False,
             ).to(model.device)
             with torch.no_grad():

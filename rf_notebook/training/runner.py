@@ -56,6 +56,7 @@ from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import PROCESS, ProcessState
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
+from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
@@ -242,11 +243,9 @@ class KernelRunner:
             steps, samples = held.run.step, self._progress(held).samples
         elif request.checkpoint is not None:
             source = request.checkpoint
-            model, _ = trained_model(
-                self.models, self._folder, self._objects, request.config, source, is_trainable=True
-            )
-            adapter = take_snapshot(model)
-            del model
+            trained = trained_model(self.models, self._folder, self._objects, request.config, source, is_trainable=True)
+            adapter = take_snapshot(trained.model)
+            del trained
             steps, samples = source.steps, source.samples
         else:
             raise ConfigError(f"run {request.run_id} has no adapter to start from; wait for its first chunk.")
@@ -294,13 +293,15 @@ class KernelRunner:
                 trainer = held.run.trainer
                 tokenizer = trainer.processing_class
                 with _inside(held):
-                    texts = sample_texts(prompts, (), tokenizer)
-                    return texts_of(trainer.model, tokenizer, texts, settings, self._abandoned.is_set)
+                    chat = self._trainers.is_chat(config)
+                    texts = sample_texts(prompts, (), tokenizer, is_chat=chat)
+                    return texts_of(trainer.model, tokenizer, texts, settings, self._abandoned.is_set, is_chat=chat)
             if checkpoint is None:
                 raise ConfigError(f"run {run_id} has no model yet; wait for its first chunk.")
-            model, tokenizer = trained_model(self.models, self._folder, self._objects, config, checkpoint)
-            texts = sample_texts(prompts, (), tokenizer)
-            return texts_of(model, tokenizer, texts, settings, self._abandoned.is_set)
+            trained = trained_model(self.models, self._folder, self._objects, config, checkpoint)
+            texts = sample_texts(prompts, (), trained.tokenizer, is_chat=trained.is_chat)
+            over = self._abandoned.is_set
+            return texts_of(trained.model, trained.tokenizer, texts, settings, over, is_chat=trained.is_chat)
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
@@ -489,11 +490,18 @@ class KernelRunner:
         return result
 
     def _checkpoint(self, run_id: int, held: _Held, progress: Progress) -> StoredFolder:
+        trainer, base = held.run.trainer, base_of(self.models, self._objects, held.config)
+        used = RunTokenizer(trainer.processing_class, self._trainers.is_chat(held.config))
+
+        def fill(folder: Path) -> None:
+            run_files.save_run(trainer, held.run.gate, held.method, folder)
+            save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
+
         with _inside(held):
             return checkpoints.write_folder(
                 self._folder,
                 f"runs/{run_id}/{progress.steps}",
-                lambda folder: run_files.save_run(held.run.trainer, held.run.gate, held.method, folder),
+                fill,
                 steps=progress.steps,
                 samples=progress.samples,
                 observer=self._observer,
@@ -531,8 +539,9 @@ class KernelRunner:
                 formatted = self._trainers.formatted.get(self._trainers.extra(held.config, "formatting_func"))
                 rows = formatted[0] if formatted[1] is None else formatted[1]
                 tokenizer = trainer.processing_class
-                prompts = sample_texts(self._sample_prompts, rows, tokenizer)
-                texts = texts_of(trainer.model, tokenizer, prompts, {}, self._abandoned.is_set)
+                chat, over = self._trainers.is_chat(held.config), self._abandoned.is_set
+                prompts = sample_texts(self._sample_prompts, rows, tokenizer, is_chat=chat)
+                texts = texts_of(trainer.model, tokenizer, prompts, {}, over, is_chat=chat)
                 held.generations += tuple(
                     Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
                 )

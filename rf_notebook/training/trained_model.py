@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,17 @@ from rf_notebook.training import checkpoints
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a checkpoint holds, ready to use."""
+
+    model: Any
+    tokenizer: Any
+    is_chat: bool
+    """Whether it trained on messages, so that a prompt is put into the chat template."""
 
 
 def base_of(models: BaseModels, objects: Objects, config: RunConfig) -> BaseModel:
@@ -53,7 +65,7 @@ def trained_model(
     checkpoint: StoredFolder,
     *,
     is_trainable: bool = False,
-) -> tuple[Any, Any]:
+) -> TrainedModel:
     """The model of a checkpoint, in evaluation mode over the resident base weights, and its tokenizer.
 
     Raises:
@@ -69,17 +81,18 @@ def trained_model(
             # Some adapters take a part out of the weights below them when they are loaded, so those must be their own.
             changes = changes_base_weights(config.peft.get("init_lora_weights"))
             tree, share_unchanged = tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
+            resize_vocabulary(tree, path)
             model = PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
             share_unchanged()
-    return model.eval(), base.tokenizer_for({"for": "inference"})
+        used = load_tokenizer(base, path)
+    return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
 
 
-def export_model(model: Any, tokenizer: Any, target: Path, *, merge: bool) -> None:
+def export_model(trained: TrainedModel, target: Path, *, merge: bool) -> None:
     """Write a trained model and its tokenizer to a folder.
 
     Args:
-        model: What ``trained_model`` gave.
-        tokenizer: Likewise.
+        trained: What ``trained_model`` gave.
         target: New or empty.
         merge: Fold the adapter into a copy of the base weights, so that no peft is needed to load it.
 
@@ -89,9 +102,10 @@ def export_model(model: Any, tokenizer: Any, target: Path, *, merge: bool) -> No
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; export to a new folder.")
     target.mkdir(parents=True, exist_ok=True)
+    model = trained.model
     with isolated(), no_progress_bars():
         if merge and isinstance(model, PeftModel):
             # Merging writes into the base weights, which are shared: the copy owns its own.
             model = copy.deepcopy(model).merge_and_unload()
         model.save_pretrained(str(target))
-        tokenizer.save_pretrained(str(target))
+        trained.tokenizer.save_pretrained(str(target))

@@ -22,6 +22,7 @@ from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting
+from rf_notebook.training.generation import is_chat
 from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, memory_warning
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
@@ -166,6 +167,7 @@ class Trainers:
         formatting = self.extra(config, "formatting_func")
         returns_text = formatting is not None and isinstance(formatting(dict(self.data.first_row)), str)
         train, evaluation = self.formatted.get(None if returns_text else formatting)
+        set_seed(arguments.seed)  # for what trl draws before Trainer seeds, as the rows of new tokens
         generates = self.extra(config, "generation_config")
         named = reference_of(self.models, self.objects, config)
         model, share_unchanged = _model_for(config, base.model)
@@ -205,6 +207,11 @@ class Trainers:
             if type(callback).__name__ in _PRINTERS:
                 trainer.remove_callback(callback)
         return trainer
+
+    def is_chat(self, config: RunConfig) -> bool:
+        """Whether a run trains on messages."""
+        rows, _ = self.formatted.get(self.extra(config, "formatting_func"))
+        return is_chat(next(iter(rows)))
 
     def modules_of(self, config: RunConfig) -> list[Any]:
         """The resident models that a run needs, loaded if they are not there: its base, its reference, its rewards."""
