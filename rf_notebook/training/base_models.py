@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import transformers
 from accelerate.hooks import remove_hook_from_submodules
+from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
 from torch import nn
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import redact
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.memory_plan import gibibytes
 from rf_notebook.training import memory
+from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.device import run_device
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
@@ -24,6 +29,8 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Values of ``device_map`` that let accelerate choose among all devices.
 _MAPS_THAT_CHOOSE = ("auto", "balanced", "balanced_low_0", "sequential")
+#: For the hub's answer whether there is a model.
+_HUB_SECONDS = 10.0
 #: What a user's create_model_fn gets and gives.
 CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
@@ -172,11 +179,47 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
     """The loader used when ``run_fit`` gets none: the hub's auto classes, by model_type."""
     name = model_config["model_name"]
     kwargs = dict(model_config.get("model_kwargs") or {})
-    model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        model_config.get("tokenizer") or name, **(model_config.get("tokenizer_kwargs") or {})
+    with _named("base model", name, kwargs):
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
+    tokenizer, given = model_config.get("tokenizer") or name, dict(model_config.get("tokenizer_kwargs") or {})
+    with _named("tokenizer", tokenizer, kwargs | given):
+        return model, transformers.AutoTokenizer.from_pretrained(tokenizer, **given)
+
+
+@contextmanager
+def _named(what: str, name: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Say which model it was that could not be loaded, and ask the hub once whether it is there.
+
+    The libraries ask for file after file, each several times with growing pauses: a misspelt name took 100 s offline.
+
+    Raises:
+        ConfigError: when it is neither on this machine nor on the hub.
+    """
+    if not Path(name).exists() and not is_offline_mode() and not _is_cached(name, kwargs):
+        try:
+            HfApi().model_info(name, revision=kwargs.get("revision"), timeout=_HUB_SECONDS, token=kwargs.get("token"))
+        except Exception as error:
+            raise _not_there(what, name, error) from error
+    try:
+        yield
+    except OSError as error:
+        if refusal_of_disk(error) is not None:
+            raise
+        raise _not_there(what, name, error) from error
+
+
+def _is_cached(name: str, kwargs: Mapping[str, Any]) -> bool:
+    files = ("config.json", "tokenizer_config.json")
+    where = {"cache_dir": kwargs.get("cache_dir"), "revision": kwargs.get("revision")}
+    return any(isinstance(try_to_load_from_cache(name, file, **where), str) for file in files)
+
+
+def _not_there(what: str, name: str, error: Exception) -> ConfigError:
+    told = redact(" ".join(str(error).split()))[:200]
+    return ConfigError(
+        f"the {what} {name!r} cannot be loaded: it is not a folder on this machine and the hub does not give it "
+        f"({type(error).__name__}: {told}). Check the name, the connection, and for a gated model the token."
     )
-    return model, tokenizer
 
 
 def _for_one_device(model_config: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from rf_notebook.training.quiet import no_progress_bars
 _DIGEST_ALL_ROWS = 50_000
 _DIGEST_SAMPLE_ROWS = 10_000
 _BLOCKS = 64
+#: Up to this many rows a formatting function is tried on before anything is loaded.
+_TRIED_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,16 @@ def as_dataset(given: Any, argument: str) -> Any:
             raise ConfigError(
                 f"{argument}[{wrong}] is a {type(given[wrong]).__name__}; a list must hold one dict a row."
             )
-        given = datasets.Dataset.from_list([dict(row) for row in given])
+        given = _from_rows([dict(row) for row in given])
     elif type(given).__module__.startswith("pandas"):
-        given = datasets.Dataset.from_pandas(given, preserve_index=False)
+        given = _from_frame(given)
+    elif isinstance(given, Mapping):
+        raise ConfigError(
+            f"{argument} is a dict of {len(given)} data sets ({', '.join(map(str, given))}); every run is evaluated on one. "
+            "Give one of them, or datasets.concatenate_datasets(list(...)) of all."
+            if argument == "eval_dataset" and given
+            else f"{argument} is a dict; give datasets.Dataset.from_dict(...) of it, or a list of dicts."
+        )
     if not isinstance(given, datasets.Dataset | datasets.IterableDataset):
         raise ConfigError(
             f"{argument} is a {type(given).__name__}; give a datasets.Dataset, a list of dicts or a pandas frame."
@@ -82,6 +92,56 @@ def as_dataset(given: Any, argument: str) -> Any:
     if isinstance(given, datasets.Dataset) and len(given) == 0:
         raise ConfigError(f"{argument} has no rows; give at least one.")
     return given
+
+
+def _from_rows(rows: list[dict[str, Any]]) -> Any:
+    """Rows as they are: dicts inside them keep their keys, and a column that some rows lack is None in those.
+
+    Source: trl 1.16 documents ``on_mixed_types="use_json"`` for tool calls.
+    """
+    columns = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [row.get(name) for row in rows] for name in columns}
+    return datasets.Dataset.from_dict(values, on_mixed_types="use_json")
+
+
+def _from_frame(frame: Any) -> Any:
+    """A pandas frame; where cells hold dicts, row by row, for Arrow would give all of them the same keys."""
+    holds_dicts = any(
+        isinstance(cell, Mapping) or (isinstance(cell, list) and any(isinstance(one, Mapping) for one in cell))
+        for name in frame.columns
+        if frame[name].dtype == object
+        for cell in frame[name]
+    )
+    if not holds_dicts:
+        return datasets.Dataset.from_pandas(frame, preserve_index=False)
+    plain = frame.astype(object).where(frame.notna(), None)
+    return _from_rows(plain.to_dict("records"))
+
+
+def check_rows(dataset: Any, columns: Sequence[str], argument: str) -> None:
+    """Refuse rows without what a method trains on.
+
+    Args:
+        dataset: A Dataset; of a stream nothing is known.
+        columns: That every row must have.
+        argument: The name of run_fit's argument, for messages.
+
+    Raises:
+        ConfigError: naming the first row.
+    """
+    if not isinstance(dataset, datasets.Dataset):
+        return
+    for name in columns:
+        if name not in dataset.column_names or not dataset.data.column(name).null_count:
+            continue
+        empty = [row for row, value in enumerate(dataset.with_format(None)[name]) if value is None]
+        if not empty:
+            continue
+        more = f", and {len(empty) - 1} more rows" if len(empty) > 1 else ""
+        raise ConfigError(
+            f"{argument}[{empty[0]}] has {name}=None{more}; fill it, or leave such rows out with "
+            f"dataset.filter(lambda row: row[{name!r}] is not None)."
+        )
 
 
 def _only_split(splits: Any, argument: str) -> Any:
@@ -170,8 +230,8 @@ class FormattedData:
         if key not in self._done:
             self._done[key] = (
                 formatting_func,  # kept, so that its id stays its own
-                _formatted(train, formatting_func),
-                None if evaluation is None else _formatted(evaluation, formatting_func),
+                _formatted(train, formatting_func, "train_dataset"),
+                None if evaluation is None else _formatted(evaluation, formatting_func, "eval_dataset"),
             )
         _, train, evaluation = self._done[key]
         return train, evaluation
@@ -188,42 +248,66 @@ def _in_experiment_folder(dataset: Any | None, folder: Path) -> Any | None:
 
 
 def check_formatting(
-    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], needs: str
+    formatting_func: Callable[[dict[str, Any]], Any], dataset: Any, needs: str, argument: str
 ) -> str | dict[str, Any]:
-    """What the function makes of a row.
+    """What the function makes of the first row; the rows after it are tried, too, up to a hundred.
 
     Args:
         formatting_func: The user's.
-        row: Of the training data.
+        dataset: Training or evaluation data.
         needs: The columns that the method trains on, in words.
+        argument: The name of run_fit's argument, for messages.
 
     Raises:
-        ConfigError: when it raises or gives something that trl cannot train on.
+        ConfigError: naming the row for which it raises, or gives something that trl cannot train on.
     """
-    name = getattr(formatting_func, "__name__", "formatting_func")
+    made = [
+        _format_row(formatting_func, row, number, argument, needs)
+        for number, row in enumerate(itertools.islice(dataset, _TRIED_ROWS))
+    ]
+    return made[0]
+
+
+def _format_row(
+    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], number: int, argument: str, needs: str
+) -> str | dict[str, Any]:
+    name = getattr(formatting_func, "__name__", type(formatting_func).__name__)
     try:
         made = formatting_func(dict(row))
     except Exception as error:
         raise ConfigError(
-            f"formatting_func {name!r} raised {type(error).__name__} on the first row: {redact(str(error))}. "
+            f"formatting_func {name!r} raised {type(error).__name__} on {argument}[{number}]: {redact(str(error))}. "
             f"The row's columns are {', '.join(row)}."
         ) from error
     if not isinstance(made, str | Mapping) or not made:
+        what = repr(made) if made is None or isinstance(made, str) else f"a {type(made).__name__}"
         raise ConfigError(
-            f"formatting_func {name!r} returned {type(made).__name__} for the first row; "
-            f"return a dict of trl's columns ({needs}) or a string."
+            f"formatting_func {name!r} returned {what} for {argument}[{number}]; "
+            f"return a dict of trl's columns{f' ({needs})' if needs else ''} or a string."
         )
     return made if isinstance(made, str) else dict(made)
 
 
-def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any]) -> Any:
-    def format_row(row: dict[str, Any]) -> dict[str, Any]:
-        made = formatting_func(row)
-        return {"text": made} if isinstance(made, str) else dict(made)
+def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any], argument: str) -> Any:
+    first: dict[str, Any] = {}
+
+    def format_row(row: dict[str, Any], number: int) -> dict[str, Any]:
+        made = _format_row(formatting_func, row, number, argument, "")
+        made = {"text": made} if isinstance(made, str) else made
+        first.setdefault("columns", list(made))
+        missing = [name for name in first["columns"] if name not in made]
+        if missing or len(made) > len(first["columns"]):
+            wrong = missing or [name for name in made if name not in first["columns"]]
+            name = getattr(formatting_func, "__name__", type(formatting_func).__name__)
+            raise ConfigError(
+                f"formatting_func {name!r} gives {argument}[{number}] {'no' if missing else 'also a'} {wrong[0]!r}, unlike "
+                "the rows before it; give every row the same columns."
+            )
+        return made
 
     given = list(dataset.column_names or next(iter(dataset)))
     with no_progress_bars():
-        return dataset.map(format_row, remove_columns=given)
+        return dataset.map(format_row, with_indices=True, remove_columns=given)
 
 
 class PreparedDatasets:

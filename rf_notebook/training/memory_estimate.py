@@ -22,6 +22,7 @@ from rf_notebook.planning.memory_plan import (
 )
 from rf_notebook.planning.memory_plan import remedy as remedy_edits
 from rf_notebook.training.memory import bytes_of
+from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
 
@@ -56,6 +57,9 @@ class MemoryNeeds:
             config: The run's.
             arguments: Trl's config object.
             peft_config: Of the adapter.
+
+        Raises:
+            ConfigError: when the adapter is for modules that the model does not have.
         """
         key = digest(dict(config.model))
         if key not in self._described:
@@ -63,6 +67,8 @@ class MemoryNeeds:
         model = self._described[key]
         if model is None:
             return None
+        if config.peft is not None:
+            check_module_names(config.peft, model)
         trained_key = f"{key}:{digest(config.peft)}"
         if trained_key not in self._trained:
             self._trained[trained_key] = trainable_bytes(model, peft_config)

@@ -21,11 +21,12 @@ from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
-from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting
+from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting, check_rows
 from rf_notebook.training.generation import is_chat
 from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, memory_warning
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
+from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.parked import Gate
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.trained_model import base_of, reference_of
@@ -110,7 +111,9 @@ class Trainers:
         columns = self.data.first_row
         made_by = "train_dataset has"
         if formatting is not None:
-            made = check_formatting(formatting, columns, method.needs)
+            made = check_formatting(formatting, self.data.train, method.needs, "train_dataset")
+            if self.data.evaluation is not None:
+                check_formatting(formatting, self.data.evaluation, method.needs, "eval_dataset")
             if isinstance(made, str):
                 if config.method != "SFT":
                     raise ConfigError(
@@ -125,6 +128,9 @@ class Trainers:
                 f"{config.method} needs rows with {method.needs}; {made_by} {', '.join(columns)}. "
                 "Make them in formatting_func."
             )
+        if formatting is None:
+            for data, argument in ((self.data.train, "train_dataset"), (self.data.evaluation, "eval_dataset")):
+                check_rows(data, method.columns(columns, config.training), argument)
 
     def _check_chunks(self, method: Method, config: RunConfig, arguments: Any) -> None:
         if self.data.examples is None or config.training.get("packing"):
@@ -161,6 +167,8 @@ class Trainers:
             is_continued: Whether a checkpoint gives the trainer its weights after this.
         """
         base = base_of(self.models, self.objects, config)
+        if config.peft is not None:
+            check_module_names(config.peft, base.model)
         arguments = self.arguments(method, config, self.folder / "runs" / str(run_id))
         if is_continued:
             arguments.eval_on_start = False  # it was evaluated when it started

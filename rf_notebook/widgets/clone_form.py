@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets
 
 from rf_notebook.automl.typed_text import argument_of, config_keys, edits_of
+from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
@@ -53,7 +54,7 @@ class CloneForm:
         self._title = StyledDocument()  # the form can be shown without the panel
         self._rows = ipywidgets.VBox()
         self._more = reachable_while_busy(
-            ipywidgets.Combobox(placeholder="warmup, weight_decay, …", ensure_option=True, continuous_update=False)
+            ipywidgets.Combobox(placeholder="warmup, weight_decay, …", continuous_update=False)
         )
         self._more.description = "find another knob"
         self._more.add_class("rf-field")
@@ -141,10 +142,13 @@ class CloneForm:
 
     def _add_found(self, change: Any) -> None:
         with self._lock:
-            key = change["new"]
-            if self._run_id is None or not key or key in self._fields:
+            if self._run_id is None:
                 return
             config = self._host.panel_state.record(self._run_id).config
+            key = _key_of(change["new"], config)
+            if key is None or key in self._fields:
+                self._check()  # which says so when there is no such knob
+                return
             self._add(key, config, flatten(config.as_json()))
             self._rows.children = tuple(self._fields.values())
             self._more.options = tuple(option for option in self._more.options if option != key)
@@ -165,6 +169,8 @@ class CloneForm:
             for key, field in self._fields.items():
                 (field.add_class if key in typed else field.remove_class)("rf-changed")
             try:
+                if self._more.value.strip() and _key_of(self._more.value, config) is None:
+                    raise unknown_argument("the config", self._more.value.strip(), map(knob_name, config_keys(config)))
                 made = edits_of(typed, config)
                 changes = [self._host.check_edits(self._run_id, edit)[1] for edit in made]
             except RFNotebookError as error:
@@ -181,7 +187,7 @@ class CloneForm:
     def _set_submit(self, count: int) -> None:
         self.submit.disabled = count == 0
         self.submit.description = f"Start {count} clones" if count > 1 else "Start clone"
-        self.submit.tooltip = "mend what is wrong first" if count == 0 else f"add {count} to the experiment"
+        self.submit.tooltip = "fix the error first" if count == 0 else f"add {count} to the experiment"
 
     def _difference(self, changes: list[dict[str, Json]], before: dict[str, Json]) -> Node:
         run_id = self._run_id
@@ -257,6 +263,13 @@ class CloneForm:
                 return
             self._on_sent(receipt)
             self.close()
+
+
+def _key_of(text: str, config: RunConfig) -> str | None:
+    """The dotted key that somebody means, who may type the knob's name alone; None when there is none such."""
+    keys = config_keys(config)
+    found = [key for key in keys if text.strip() in (key, knob_name(key))]
+    return found[0] if found else None
 
 
 def _typed(value: Json) -> str:

@@ -85,15 +85,15 @@ def test_a_formatting_func_is_applied_once_and_its_columns_are_all_that_is_left(
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (lambda row: row["missing"], "raised KeyError on the first row.*columns are a, b"),
-        (lambda row: None, "returned NoneType"),
-        (lambda row: 5, "returned int"),
-        (lambda row: {}, "returned dict"),
+        (lambda row: row["missing"], "raised KeyError on train_dataset.0..*columns are a, b"),
+        (lambda row: None, "returned None"),
+        (lambda row: 5, "returned a int"),
+        (lambda row: {}, "returned a dict"),
     ],
 )
 def test_a_formatting_func_that_cannot_work_is_refused(function, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        check_formatting(function, ROWS[0], "prompt and completion")
+        check_formatting(function, ROWS, "prompt and completion", "train_dataset")
 
 
 def test_preparation_is_shared_by_equal_settings_only():

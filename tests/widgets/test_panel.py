@@ -82,6 +82,9 @@ def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel):
 
 def test_a_knob_that_is_not_shown_can_be_found(panel):
     panel.clone_form.open(1, warm=False)
+    panel.clone_form._more.value = "weight_dcay"
+    assert panel.clone_form.submit.disabled
+    assert "did you mean 'weight_decay'" in text_of(panel.clone_form._diff.root)
     panel.clone_form._more.value = "training_args.weight_decay"
     panel.clone_form.fields["training_args.weight_decay"].value = "0.1"
     assert panel.clone_form.edits == [{"training_args.weight_decay": 0.1}]

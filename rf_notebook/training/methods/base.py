@@ -66,6 +66,9 @@ class Method(Protocol):
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
 
+    def columns(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those among a row's columns that it trains on."""
+
     def arguments(self, given: dict[str, Any]) -> Any:
         """Trl's config object. Raises what trl raises."""
 

@@ -118,6 +118,10 @@ class DPO:
         """See Method."""
         return {"chosen", "rejected"} <= columns.keys()
 
+    def columns(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+        """See Method."""
+        return tuple(name for name in ("prompt", "chosen", "rejected") if name in columns)
+
     def arguments(self, given: dict[str, Any]) -> DPOConfig:
         """See Method."""
         made = DPOConfig(**spelled_as_now(DPOConfig, given))

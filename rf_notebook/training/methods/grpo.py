@@ -99,6 +99,10 @@ class GRPO:
         """See Method."""
         return "prompt" in columns
 
+    def columns(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+        """See Method."""
+        return ("prompt",)
+
     def arguments(self, given: dict[str, Any]) -> GRPOConfig:
         """See Method."""
         # Completions are seen in the samples view; trl would print them into whichever cell ran last.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import Generation
 from rf_notebook.training.datasets import PreparedDatasets
 from rf_notebook.training.methods.base import (
@@ -58,7 +59,14 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
             "completion_only_loss": repr(self.completion_only_loss),
             "chat_template": getattr(self, "chat_template", None),
         }
-        return self._prepared_datasets.get(dataset, settings, make)
+        prepared = self._prepared_datasets.get(dataset, settings, make)
+        if hasattr(prepared, "__len__") and len(prepared) == 0:
+            raise ConfigError(
+                f"no row of the {dataset_name} data has anything left to train on: max_length={args.max_length} cuts off "
+                "every completion, for the prompts alone are longer. Raise max_length, shorten the prompts, or set "
+                "truncation_mode='keep_end'."
+            )
+        return prepared
 
     def joint_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -94,8 +102,17 @@ class SFT:
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""
-        text = given.get("dataset_text_field", "text")
-        return {"prompt", "completion"} <= columns.keys() or any(n in columns for n in (text, "messages", "input_ids"))
+        return bool(self.columns(columns, given))
+
+    def columns(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+        """See Method."""
+        known = (
+            ("messages",),
+            ("prompt", "completion"),
+            ("conversations",),
+            (given.get("dataset_text_field", "text"),),
+        )
+        return next((names for names in (("input_ids",), *known) if columns.keys() >= set(names)), ())
 
     def arguments(self, given: dict[str, Any]) -> SFTConfig:
         """See Method."""
