@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any
 
@@ -57,6 +58,7 @@ class Gate(TrainerCallback):
         self._run.park_at(state.global_step)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._run.bring_streams()
         if self.resume_random is not None and self.resume_random[0] is not None:
             self.resume_random[0].install()
         self.epoch_random = RandomState.capture()
@@ -66,6 +68,7 @@ class Gate(TrainerCallback):
             # Whatever preparing the data drew, the streams are those of the moment of the checkpoint.
             self.resume_random[1].install()
             self.resume_random = None
+        self._run.take_streams()
         self._run.park_at(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -119,6 +122,13 @@ class ParkedRun:
         self._abandoned = abandoned
         self._until = 0
         self._ending = False
+        self._surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._own_streams: RandomState | None = None
+        """Of a run that draws nothing in its steps, while the process has the notebook's."""
+        self._notebook_streams: RandomState | None = None
+        """While such a run has its own in."""
+        self.is_quiet = False
+        """Whether its steps draw no random numbers."""
         self._greenlet = greenlet(self._main)
 
     def advance(self, until: int) -> None:
@@ -132,19 +142,48 @@ class ParkedRun:
         self.status = ParkedStatus.TRAINING
         self._enter()
 
+    def build(self, surroundings: Callable[[], AbstractContextManager[Any]]) -> None:
+        """``advance(0)``: make the trainer, in a context that is entered by this thread."""
+        self._surroundings = surroundings
+        try:
+            self.advance(0)
+        finally:
+            self._surroundings = nullcontext
+
+    def draws_nothing(self) -> None:
+        """Its steps use no random numbers: from now on the process keeps the notebook's streams during its turns."""
+        assert self.state is not None
+        self.is_quiet, self._own_streams = True, self.state.random
+
+    def bring_streams(self) -> None:
+        """Called by the gate before an order of rows is drawn: have the run's streams in."""
+        if self._own_streams is not None:
+            self._notebook_streams = RandomState.capture_everywhere()
+            self._own_streams.install()
+            self._own_streams = None
+
+    def take_streams(self) -> None:
+        """The inverse."""
+        if self._notebook_streams is not None:
+            self._own_streams = RandomState.capture()
+            self._notebook_streams.install()
+            self._notebook_streams = None
+
     def begin_jointly(self, until: int) -> None:
         """From now on ``go_on`` trains the run until ``until`` optimizer steps are done.
 
         Its switches and environment are the process's from here on; those of the group's runs are alike where it matters.
         """
         assert self.state is not None
-        self.state.install()
+        if not self.is_quiet:
+            self.state.random.install()
+        self.state.install_beside_streams()
         self._until = until
 
     def go_on(self) -> None:
         """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
         assert self.state is not None
-        self.state.install_again()
+        self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
         self._greenlet.switch()
@@ -162,10 +201,17 @@ class ParkedRun:
 
     def _enter(self) -> None:
         notebook = ProcessState.of_notebook()
-        (self.state or ProcessState.fresh(notebook)).install()
+        is_new = self.state is None
+        state = ProcessState.fresh(notebook) if self.state is None else self.state
+        if not self.is_quiet:
+            state.random.install()
+        state.install_beside_streams(state.environment if is_new else None)
         self._greenlet.parent = getcurrent()
-        self._greenlet.switch()
-        notebook.install()
+        with self._surroundings():
+            self._greenlet.switch()
+        if not self.is_quiet:
+            notebook.random.install()
+        notebook.install_beside_streams(notebook.environment if is_new else None)
 
     # ---- the run's side
 
@@ -176,7 +222,7 @@ class ParkedRun:
         if step < self._until and not self._interrupted.is_set():
             return
         while True:
-            self.state = ProcessState.capture()
+            self.state = ProcessState.capture(self._own_streams)
             self.status = ParkedStatus.PARKED
             self._greenlet.parent.switch()
             if self._ending:
@@ -190,7 +236,7 @@ class ParkedRun:
         self.request = request
         self.status = ParkedStatus.WAITING
         assert self.state is not None
-        self.state = self.state.moved_on()
+        self.state = self.state.moved_on(self._own_streams)
         with outside_torch_contexts():
             self._greenlet.parent.switch()
         self.request = None
@@ -219,5 +265,6 @@ class ParkedRun:
             self.error.__context__ = None
             self.error.__cause__ = None
         finally:
-            self.state = ProcessState.capture()
+            self.take_streams()
+            self.state = ProcessState.capture(self._own_streams)
             self.status = outcome

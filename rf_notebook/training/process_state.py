@@ -1,7 +1,9 @@
 """Which state of the process does a trainer use as if it were alone, and how is it set aside?
 
-A run's random streams, accelerate's three singletons, a few environment variables and torch's numeric switches belong
-to the process. Before a run's turn its own are installed, after the turn the notebook's own come back.
+A run's random streams, a few environment variables and torch's numeric switches belong to the process. Before a run's turn
+its own are installed, after the turn the notebook's own come back: only those in which the two differ, and streams only
+for runs that draw in their steps. accelerate's three singletons and torch's grad mode and default device are a run's own,
+in its thread: no other thread sees them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,45 @@ from rf_notebook.training.device import gpu_of_runs
 #: Held by whoever has the process's state to itself: a run's turn, a check of arguments, the loading of a model.
 PROCESS = threading.RLock()
 
-_SINGLETONS = (PartialState, AcceleratorState, GradientState)
+
+class _PerThread:
+    """Stands for a shared dictionary of accelerate's: a thread that has a run's state in has one of its own.
+
+    accelerate ships such a thing for TPUs (``ThreadLocalSharedDict``); here all other threads go on sharing theirs.
+    """
+
+    def __init__(self, shared: dict[str, Any]) -> None:
+        self._shared = shared
+        self._local = threading.local()
+
+    def __get__(self, instance: object, owner: type | None = None) -> dict[str, Any]:
+        held: dict[str, Any] = self._local.own if getattr(self._local, "is_inside", False) else self._shared
+        return held
+
+    def capture(self) -> dict[str, Any] | None:
+        """What this thread's own holds; None while it sees the shared one."""
+        return dict(self._local.own) if getattr(self._local, "is_inside", False) else None
+
+    def install(self, held: dict[str, Any] | None) -> None:
+        """The inverse, in place: the ``__dict__`` of every instance that this thread made is this very dictionary."""
+        self._local.is_inside = held is not None
+        if held is not None:
+            if not hasattr(self._local, "own"):
+                self._local.own = {}
+            self._local.own.clear()
+            self._local.own.update(held)
+
+
+def _per_thread(single: Any) -> _PerThread:
+    """The descriptor of a singleton; put there the first time."""
+    held = vars(single)["_shared_state"]
+    if not isinstance(held, _PerThread):
+        held = _PerThread(single._shared_state)
+        single._shared_state = held
+    return held
+
+
+_SINGLETONS = tuple(map(_per_thread, (PartialState, AcceleratorState, GradientState)))
 _ENVIRONMENT_PREFIXES = ("ACCELERATE_", "FSDP_")
 _ENVIRONMENT_NAMES = (
     "CUBLAS_WORKSPACE_CONFIG",
@@ -101,6 +141,7 @@ class _Switches:
     cudnn_benchmark: bool
     cudnn_tf32: bool
     matmul_precision: str
+    threads: int
 
     @classmethod
     def capture(cls) -> _Switches:
@@ -111,6 +152,7 @@ class _Switches:
             torch.backends.cudnn.benchmark,
             torch.backends.cudnn.allow_tf32,
             torch.get_float32_matmul_precision(),
+            torch.get_num_threads(),
         )
 
     def install(self) -> None:
@@ -122,6 +164,28 @@ class _Switches:
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
         torch.backends.cudnn.allow_tf32 = self.cudnn_tf32
         torch.set_float32_matmul_precision(self.matmul_precision)
+        if now.threads != self.threads:
+            torch.set_num_threads(self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contexts:
+    """What torch keeps for each thread, which all runs share: one run's reward must not change it for another."""
+
+    grad: bool = True
+    device: torch.device | None = None
+
+    @classmethod
+    def capture(cls) -> _Contexts:
+        context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+        return cls(torch.is_grad_enabled(), None if context is None else context.device)
+
+    def install(self) -> None:
+        now = _Contexts.capture()
+        if now.grad != self.grad:
+            torch.set_grad_enabled(self.grad)
+        if now.device != self.device:
+            torch.set_default_device(self.device)
 
 
 def _environment() -> dict[str, str]:
@@ -135,12 +199,17 @@ class ProcessState:
     random: RandomState
     switches: _Switches
     environment: dict[str, str] = field(default_factory=dict)
-    singletons: tuple[dict[str, Any], ...] = ({}, {}, {})
+    singletons: tuple[dict[str, Any] | None, ...] = (None, None, None)
+    contexts: _Contexts = _Contexts()
 
     @classmethod
-    def capture(cls) -> ProcessState:
-        """The state of a run as it is."""
-        return cls._with(RandomState.capture())
+    def capture(cls, streams: RandomState | None = None) -> ProcessState:
+        """The state of a run as it is.
+
+        Args:
+            streams: The run's own, where they are not the process's at this moment.
+        """
+        return cls._with(streams or RandomState.capture())
 
     @classmethod
     def of_notebook(cls) -> ProcessState:
@@ -149,39 +218,44 @@ class ProcessState:
 
     @classmethod
     def _with(cls, streams: RandomState) -> ProcessState:
-        singletons = tuple(dict(single._shared_state) for single in _SINGLETONS)
-        return cls(streams, _Switches.capture(), _environment(), singletons)
+        singletons = tuple(single.capture() for single in _SINGLETONS)
+        return cls(streams, _Switches.capture(), _environment(), singletons, _Contexts.capture())
 
     @classmethod
     def fresh(cls, notebook: ProcessState) -> ProcessState:
         """What a process that has trained nothing yet has: no accelerate state, the rest as the notebook's."""
-        return cls(notebook.random, notebook.switches, notebook.environment)
+        return cls(notebook.random, notebook.switches, notebook.environment, ({}, {}, {}))
 
-    def moved_on(self) -> ProcessState:
+    def moved_on(self, streams: RandomState | None = None) -> ProcessState:
         """The state as it is, of a run that came from this one inside a joint step: switches and environment are the same."""
-        return replace(self, random=RandomState.capture(), singletons=tuple(dict(s._shared_state) for s in _SINGLETONS))
+        singletons = tuple(single.capture() for single in _SINGLETONS)
+        return replace(self, random=streams or RandomState.capture(), singletons=singletons)
 
-    def install_again(self) -> None:
+    def install_again(self, *, streams: bool = True) -> None:
         """``install`` for runs that take turns inside a joint step: only streams and singletons differ among them."""
-        self.random.install()
+        if streams:
+            self.random.install()
         self._install_singletons()
 
     def install(self) -> None:
         """Make the process's state this one."""
         self.random.install()
+        self.install_beside_streams(self.environment)
+
+    def install_beside_streams(self, environment: dict[str, str] | None = None) -> None:
+        """All but the random streams; the environment only where it is given, for nobody reads it after building."""
         self.switches.install()
         now = _environment()
-        if now != self.environment:
-            for name in now.keys() - self.environment.keys():
+        if environment is not None and now != environment:
+            for name in now.keys() - environment.keys():
                 del os.environ[name]
-            os.environ.update({k: v for k, v in self.environment.items() if now.get(k) != v})
+            os.environ.update({k: v for k, v in environment.items() if now.get(k) != v})
         self._install_singletons()
+        self.contexts.install()
 
     def _install_singletons(self) -> None:
-        for single, shared in zip(_SINGLETONS, self.singletons, strict=True):
-            # In place: the __dict__ of every live instance is this very dictionary.
-            single._shared_state.clear()
-            single._shared_state.update(shared)
+        for single, held in zip(_SINGLETONS, self.singletons, strict=True):
+            single.install(held)
 
 
 @contextmanager

@@ -55,10 +55,12 @@ from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import PROCESS, ProcessState
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.randomness import draws_in_steps
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
+from rf_notebook.training.undisturbed import Disturbed, Undisturbed, until_undisturbed
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
 #: Figures of the clock, no property of a config.
@@ -172,6 +174,8 @@ class KernelRunner:
         """By the digest of a config."""
         self._residency = Residency(self._log)
         self.models.on_use = lambda model: self._bring_in([model])
+        self._dtype = torch.get_default_dtype()
+        """The notebook's, when the experiment was launched."""
         self._interrupted = threading.Event()
         self._abandoned = threading.Event()
 
@@ -589,24 +593,45 @@ class KernelRunner:
             self._wait_if_full(error)
             return failure_of(error, config)
 
-        def started(report: WarmStartReport) -> None:
-            held.report = report if resume_from is None else None
+        def attempt() -> _Held:
+            def started(report: WarmStartReport) -> None:
+                held.report = report if resume_from is None else None
 
-        run = ParkedRun(
-            lambda gate: self._trainers.build(
-                method, config, gate, run_id, start=start, on_started=started, is_continued=resume_from is not None
-            ),
-            resume_from=None if resume_from is None else str(resume_from),
-            interrupted=self._interrupted,
-            abandoned=self._abandoned,
-        )
-        held = _Held(run, config, method, evaluates=self._data.evaluation is not None)
-        if resume_from is not None:
-            run_files.prepare_to_continue(run.gate, method, resume_from)
-        self._generate_at_evaluations(run_id, held)
-        self._listen(run_id, held)
-        with no_progress_bars():
-            run.advance(0)
+            undisturbed = Undisturbed(int(config.training["seed"]), self._dtype)
+            run = ParkedRun(
+                lambda gate: self._trainers.build(
+                    method,
+                    config,
+                    gate,
+                    run_id,
+                    start=start,
+                    on_started=started,
+                    is_continued=resume_from is not None,
+                    on_seeding=undisturbed.give_back_streams,
+                ),
+                resume_from=None if resume_from is None else str(resume_from),
+                interrupted=self._interrupted,
+                abandoned=self._abandoned,
+            )
+            held = _Held(run, config, method, evaluates=self._data.evaluation is not None)
+            if resume_from is not None:
+                run_files.prepare_to_continue(run.gate, method, resume_from)
+            self._generate_at_evaluations(run_id, held)
+            self._listen(run_id, held)
+            with no_progress_bars():
+                run.build(lambda: undisturbed)
+            if isinstance(run.error, Disturbed):
+                raise run.error
+            return held
+
+        try:
+            held = until_undisturbed(attempt)
+        except Disturbed as error:
+            return Failure(
+                message=f"while run {run_id} was prepared {error}, three times; wait for that cell, then clone the run.",
+                traceback="",
+            )
+        run = held.run
         if run.status is ParkedStatus.FAILED:
             assert run.error is not None
             self._wait_if_full(run.error)
@@ -614,6 +639,8 @@ class KernelRunner:
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.loaded = self._facts(config)
+        if not draws_in_steps(run.trainer, config):
+            run.draws_nothing()
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
         held.overhead_seconds += time.perf_counter() - began
@@ -791,11 +818,13 @@ def _inside(held: _Held) -> Iterator[None]:
     """Under a parked run's process state, which is not captured again: what is done leaves no trace in the run's course."""
     notebook = ProcessState.of_notebook()
     assert held.run.state is not None
-    held.run.state.install()
+    held.run.state.random.install()
+    held.run.state.install_beside_streams()
     try:
         yield
     finally:
-        notebook.install()
+        notebook.random.install()
+        notebook.install_beside_streams()
 
 
 def _plan(held: _Held) -> Plan:

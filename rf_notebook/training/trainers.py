@@ -154,6 +154,7 @@ class Trainers:
         start: Start | None,
         on_started: Callable[[WarmStartReport], None],
         is_continued: bool,
+        on_seeding: Callable[[], None] = lambda: None,
     ) -> Any:
         """The trainer; called in the run's greenlet, under the run's process state.
 
@@ -165,6 +166,7 @@ class Trainers:
             start: The adapter that the run starts from.
             on_started: Told what a warm start took over.
             is_continued: Whether a checkpoint gives the trainer its weights after this.
+            on_seeding: Called when Trainer seeds the process's streams, after the adapter was made.
         """
         base = base_of(self.models, self.objects, config)
         if config.peft is not None:
@@ -175,7 +177,6 @@ class Trainers:
         formatting = self.extra(config, "formatting_func")
         returns_text = formatting is not None and isinstance(formatting(dict(self.data.first_row)), str)
         train, evaluation = self.formatted.get(None if returns_text else formatting)
-        set_seed(arguments.seed)  # for what trl draws before Trainer seeds, as the rows of new tokens
         generates = self.extra(config, "generation_config")
         named = reference_of(self.models, self.objects, config)
         model, share_unchanged = _model_for(config, base.model)
@@ -204,6 +205,7 @@ class Trainers:
                 compute_metrics=None if generates is not None else self.extra(config, "compute_metrics"),
                 callbacks=[gate],
                 prepared=self.prepared,
+                on_seeding=on_seeding,
                 reference_model=reference,
                 prepare_reference=partial(_give_reference, start if compares_with_start else None),
                 reference_key=reference_key,

@@ -53,7 +53,9 @@ class FusedGroup:
             finally:
                 for member in self._members:
                     member.detach()
-                notebook.install()
+                if not all(member.run.is_quiet for member in self._members):
+                    notebook.random.install()
+                notebook.install_beside_streams()
 
     def _train(self) -> None:
         ready = live = self._members

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import transformers
+import trl
 
 from rf_notebook.core.run import Generation
 from rf_notebook.core.values import Json
 from rf_notebook.training.datasets import PreparedDatasets
 from rf_notebook.training.divergence import Divergence
+
+#: Where the libraries' own trainers lie.
+_TRAINERS = tuple(str(Path(package.__file__).parent) for package in (transformers, trl))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,8 @@ class TrainerParts:
     compute_metrics: Callable[[Any], dict[str, float]] | None = None
     callbacks: list[Any]
     prepared: PreparedDatasets
+    on_seeding: Callable[[], None]
+    """Called when Trainer seeds the process's random streams, after the adapter was made."""
     reference_model: Any | None = None
     """A module tree over the reference's weights, when the method asked for one."""
     prepare_reference: Callable[[Any], None]
@@ -110,9 +119,16 @@ class RunTrainer:
     is_joint = False
     """Whether the trainer is inside a turn of joint steps; its figures are then read from the device when logged."""
 
+    _on_seeding: Callable[[], None] = staticmethod(lambda: None)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         trainer: Any = self
+        loading = trainer.accelerator.dataloader_config
+        if (
+            loading.data_seed is None
+        ):  # accelerate would look at the process's streams, which another cell may have seeded
+            loading.data_seed = trainer.args.seed
         trainer.accelerator.free_memory = lambda *objects: list(objects)
         # Copies from page-locked memory need not be waited for.
         trainer.accelerator.dataloader_config.non_blocking |= trainer.args.dataloader_pin_memory
@@ -121,6 +137,22 @@ class RunTrainer:
         self._waiting: list[tuple[list[Any], int]] = []
         self._waiting_tokens: list[Any] = []
         self.divergence = Divergence()
+
+    @property
+    def args(self) -> Any:
+        """Trl's config object. ``Trainer.__init__`` seeds right after it has set it (transformers 5.23)."""
+        return self._args
+
+    @args.setter
+    def args(self, value: Any) -> None:
+        self._args = value
+        self._on_seeding()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trl's own, below what mlflow.autolog() and the like have put over it: the mirror alone logs runs."""
+        trainer: Any = super()
+        train = inspect.unwrap(trainer.train.__func__, stop=lambda one: one.__code__.co_filename.startswith(_TRAINERS))
+        return train(self, *args, **kwargs)
 
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""

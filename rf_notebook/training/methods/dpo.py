@@ -36,7 +36,7 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
     eval_dataset: Any
 
     def __init__(self, *, parts: TrainerParts) -> None:
-        self._parts = parts
+        self._parts, self._on_seeding = parts, parts.on_seeding
         arguments = parts.arguments
         precompute = arguments.precompute_ref_log_probs
         # trl would hash the whole model, a run at a time, to find a file that another process may have written.

@@ -36,6 +36,7 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
 
     def __init__(self, *, parts: TrainerParts) -> None:
         self._sampler: Any = None
+        self._on_seeding = parts.on_seeding
         arguments, reference = parts.arguments, parts.reference_model
         beta, follows = arguments.beta, arguments.sync_ref_model
         if reference is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,8 +40,10 @@ _PREPARATION = (
 class RunSFTTrainer(RunTrainer, SFTTrainer):
     """SFTTrainer without side effects; data that another run prepared alike is not prepared again."""
 
-    def __init__(self, *args: Any, prepared: PreparedDatasets, **kwargs: Any) -> None:
-        self._prepared_datasets = prepared
+    def __init__(
+        self, *args: Any, prepared: PreparedDatasets, on_seeding: Callable[[], None] = lambda: None, **kwargs: Any
+    ) -> None:
+        self._prepared_datasets, self._on_seeding = prepared, on_seeding
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(
@@ -146,6 +148,7 @@ class SFT:
             compute_metrics=parts.compute_metrics,
             callbacks=parts.callbacks,
             prepared=parts.prepared,
+            on_seeding=parts.on_seeding,
         )
 
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
