@@ -949,4 +949,4 @@ def _staged(name: str, path: str | Path | None) -> tuple[str, str | Path | None]
 
 
 def _folder_of(name: object, path: str | Path | None) -> Path:
-    return Path(path if path is not None else FOLDER) / str(name)
+    return (Path(path if path is not None else FOLDER) / str(name)).absolute()

@@ -57,13 +57,21 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 def tracking_uri_of_user() -> str | None:
     """The tracking server that the user set, secrets left out; None when each experiment has its own database."""
+    given = _uri_of_user()
+    return None if given is None else redact(given)
+
+
+def _uri_of_user() -> str | None:
+    """The tracking server that the user has set; a database named by a relative path as it is seen from here, now."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow = sys.modules.get("mlflow")
     if given is None and mlflow is not None:
         from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
 
         given = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
-    return None if given is None else redact(given)
+    scheme, slashes, path = (given or "").partition(":///")
+    is_relative = scheme.startswith("sqlite") and slashes and path not in ("", ":memory:") and not path.startswith("/")
+    return f"{scheme}:///{Path(path).absolute()}" if is_relative else given
 
 
 class MlflowMirror:
@@ -85,7 +93,8 @@ class MlflowMirror:
         self._name = name
         self._identity = identity
         self._log = log
-        self._tracking_uri = tracking_uri
+        self._tracking_uri = tracking_uri or _uri_of_user()
+        """Decided here: another cell may set another one, or change the working directory."""
         self._waiting: deque[Recorded] = deque()
         self._arrived = threading.Condition()
         self._ending = threading.Event()
@@ -202,12 +211,11 @@ class MlflowMirror:
     def _connect(self) -> None:
         with _without_telemetry():
             import mlflow
-            from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
         for name in () if self._silenced else ("mlflow", "alembic", ""):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
                 self._silenced.append(handler)
-        uri = self._tracking_uri or (mlflow.get_tracking_uri() if is_tracking_uri_set() else self._own_database())
+        uri = self._tracking_uri or self._own_database()
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(self._name)
         if known is not None:

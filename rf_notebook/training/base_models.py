@@ -24,6 +24,7 @@ from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.device import run_device
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.undisturbed import Disturbed, LoadWatch, until_undisturbed
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -109,6 +110,7 @@ class BaseModels:
 
     def __init__(self, create_model: CreateModel | None) -> None:
         self._create_model = create_model
+        self._place = Path.cwd()
         self._models: dict[str, BaseModel] = {}
         self._reward_models: dict[str, Any] = {}
         self.on_use: Callable[[Any], None] = lambda _model: None
@@ -123,8 +125,7 @@ class BaseModels:
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{_in_order(model_config)!r}"
         if key not in self._models:
-            with isolated(), no_progress_bars():
-                self._models[key] = self._load(dict(model_config), device)
+            self._models[key] = until_undisturbed(lambda: self._load_watched(dict(model_config), device))
         self.on_use(self._models[key].model)
         return self._models[key]
 
@@ -134,10 +135,17 @@ class BaseModels:
         key = f"{device}:{name}"
         if key not in self._reward_models:
             with isolated(), no_progress_bars():
-                model = transformers.AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)
+                found = self.located(name)
+                model = transformers.AutoModelForSequenceClassification.from_pretrained(found, num_labels=1)
                 self._reward_models[key] = model.to(device)
         self.on_use(self._reward_models[key])
         return self._reward_models[key]
+
+    def located(self, name: Any) -> Any:
+        """A name that is a path, as it was seen from where the experiment was launched; others as they are."""
+        if not isinstance(name, str) or (self._create_model is not None and Path.cwd() == self._place):
+            return name  # the user's loader gets what the user typed
+        return str(self._place / name) if (self._place / name).exists() else name
 
     def modules(self) -> list[Any]:
         """All that are resident."""
@@ -148,7 +156,16 @@ class BaseModels:
         self._models.clear()
         self._reward_models.clear()
 
+    def _load_watched(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+        watch = LoadWatch()
+        with isolated(), no_progress_bars(), watch:
+            loaded = self._load(model_config, device)
+        if watch.is_disturbed:
+            raise Disturbed("another cell loaded a model, which set torch's default dtype")
+        return loaded
+
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+        model_config |= {name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")}
         if self._create_model is None:
             given: Any = load_from_hub(_for_one_device(model_config, device))
         else:

@@ -12,13 +12,16 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
+import torch
 from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
 from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
+from rf_notebook.training.undisturbed import Watch, is_another_at_work, without_streams
 
 
 class StopTraining(BaseException):
@@ -60,13 +63,13 @@ class Gate(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._run.bring_streams()
         if self.resume_random is not None and self.resume_random[0] is not None:
-            self.resume_random[0].install()
-        self.epoch_random = RandomState.capture()
+            self._run.set_streams(self.resume_random[0])
+        self.epoch_random = self._run.streams()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.resume_random is not None:
             # Whatever preparing the data drew, the streams are those of the moment of the checkpoint.
-            self.resume_random[1].install()
+            self._run.set_streams(self.resume_random[1])
             self.resume_random = None
         self._run.take_streams()
         self._run.park_at(state.global_step)
@@ -95,6 +98,7 @@ class ParkedRun:
         self,
         build: Callable[[Gate], Any],
         *,
+        dtype: torch.dtype,
         resume_from: str | None = None,
         interrupted: threading.Event,
         abandoned: threading.Event,
@@ -103,6 +107,7 @@ class ParkedRun:
 
         Args:
             build: Makes the trainer, with the gate among its callbacks; called in the greenlet, under the run's state.
+            dtype: The default one for new tensors.
             resume_from: A checkpoint folder for ``train(resume_from_checkpoint=...)``.
             interrupted: While set, the run parks at its next step.
             abandoned: While set, the run gives up at its next callback.
@@ -125,8 +130,13 @@ class ParkedRun:
         self._surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._own_streams: RandomState | None = None
         """Of a run that draws nothing in its steps, while the process has the notebook's."""
-        self._notebook_streams: RandomState | None = None
-        """While such a run has its own in."""
+        self._between_passes: AbstractContextManager[None] | None = None
+        """While such a run may draw an order of rows."""
+        self.watch = Watch(dtype)
+        """Over its steps, while a cell is at work beside them."""
+        self._wants_watch = False
+        self._is_alone = True
+        """Whether its steps are its own, and no joint ones."""
         self.is_quiet = False
         """Whether its steps draw no random numbers."""
         self._greenlet = greenlet(self._main)
@@ -139,8 +149,24 @@ class ParkedRun:
         if self.status not in (ParkedStatus.NEW, ParkedStatus.PARKED):
             return
         self._until = until
+        self._is_alone = True
         self.status = ParkedStatus.TRAINING
+        if self.state is not None and is_another_at_work():
+            self._surroundings = self.watch.on
         self._enter()
+        while self._wants_watch and self.status is ParkedStatus.PARKED:
+            self._wants_watch = False
+            self._surroundings = self.watch.on
+            self.status = ParkedStatus.TRAINING
+            self._enter()
+        self._surroundings = nullcontext
+
+    def streams(self) -> RandomState:
+        """The run's own as they are: not the process's when other cells may have moved those."""
+        if self._own_streams is not None:
+            return self._own_streams
+        streams = RandomState.capture()
+        return replace(streams, **self.watch.streams()) if self.watch.is_on else streams
 
     def build(self, surroundings: Callable[[], AbstractContextManager[Any]]) -> None:
         """``advance(0)``: make the trainer, in a context that is entered by this thread."""
@@ -150,24 +176,49 @@ class ParkedRun:
         finally:
             self._surroundings = nullcontext
 
+    def draws(self) -> None:
+        """Its steps use random numbers; also those of checkpointed layers can be watched then."""
+        self._checkpoint_by(self.watch.checkpointed)
+
+    def begin_from(self, streams: RandomState) -> None:
+        """The streams are these when the first step begins; a checkpoint's take their place in a run that is continued."""
+        assert self.state is not None
+        self.state = replace(self.state, random=streams)
+
     def draws_nothing(self) -> None:
         """Its steps use no random numbers: from now on the process keeps the notebook's streams during its turns."""
         assert self.state is not None
         self.is_quiet, self._own_streams = True, self.state.random
+        self._checkpoint_by(without_streams)
+
+    def _checkpoint_by(self, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Let the layers of the run's own tree be checkpointed by another function, made of transformers' own."""
+        for module in self.trainer.model.modules():
+            own = module.__dict__.get("_gradient_checkpointing_func")
+            if own is not None:
+                module._gradient_checkpointing_func = make(own)
 
     def bring_streams(self) -> None:
-        """Called by the gate before an order of rows is drawn: have the run's streams in."""
-        if self._own_streams is not None:
-            self._notebook_streams = RandomState.capture_everywhere()
-            self._own_streams.install()
-            self._own_streams = None
+        """Called by the gate before a pass begins: what a run draws there that has none in comes from its own stream."""
+        if self._own_streams is not None and self._between_passes is None:
+            self._between_passes = self.watch.drawing_from(self._own_streams.cpu)
+            self._between_passes.__enter__()
 
     def take_streams(self) -> None:
-        """The inverse."""
-        if self._notebook_streams is not None:
-            self._own_streams = RandomState.capture()
-            self._notebook_streams.install()
-            self._notebook_streams = None
+        """Called by the gate at the begin of each step: the inverse."""
+        if self._own_streams is not None and self._between_passes is not None:
+            self._own_streams = replace(self._own_streams, cpu=self.watch.streams()["cpu"])
+            self._between_passes.__exit__(None, None, None)
+            self._between_passes = None
+
+    def set_streams(self, streams: RandomState) -> None:
+        """Called by the gate where a checkpoint says what the run's streams were."""
+        if self._own_streams is not None:
+            self._own_streams = streams
+            self.watch.draw_from(streams.cpu)
+        else:
+            streams.install()
+            self.watch.begin()
 
     def begin_jointly(self, until: int) -> None:
         """From now on ``go_on`` trains the run until ``until`` optimizer steps are done.
@@ -179,6 +230,7 @@ class ParkedRun:
             self.state.random.install()
         self.state.install_beside_streams()
         self._until = until
+        self._is_alone = False
 
     def go_on(self) -> None:
         """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
@@ -186,7 +238,11 @@ class ParkedRun:
         self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
-        self._greenlet.switch()
+        if not is_another_at_work():
+            self._greenlet.switch()
+            return
+        with self.watch.on():
+            self._greenlet.switch()
 
     def end(self) -> None:
         """Unwind the greenlet and let the trainer go."""
@@ -220,9 +276,12 @@ class ParkedRun:
         self.step = step
         self.check_abandoned()
         if step < self._until and not self._interrupted.is_set():
-            return
+            may_be_disturbed = not self.watch.is_on and self._is_alone
+            if not (may_be_disturbed and is_another_at_work()):
+                return
+            self._wants_watch = True
         while True:
-            self.state = ProcessState.capture(self._own_streams)
+            self.state = ProcessState.capture(self.streams())
             self.status = ParkedStatus.PARKED
             self._greenlet.parent.switch()
             if self._ending:
@@ -236,7 +295,7 @@ class ParkedRun:
         self.request = request
         self.status = ParkedStatus.WAITING
         assert self.state is not None
-        self.state = self.state.moved_on(self._own_streams)
+        self.state = self.state.moved_on(self.streams())
         with outside_torch_contexts():
             self._greenlet.parent.switch()
         self.request = None
@@ -266,5 +325,5 @@ class ParkedRun:
             self.error.__cause__ = None
         finally:
             self.take_streams()
-            self.state = ProcessState.capture(self._own_streams)
+            self.state = ProcessState.capture(self.streams())
             self.status = outcome

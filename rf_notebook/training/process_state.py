@@ -96,6 +96,14 @@ class RandomState:
         return cls._with(tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ())
 
     @classmethod
+    def seeded(cls, seed: int) -> RandomState:
+        """The streams as ``transformers.set_seed`` leaves them; those of the process stay as they are."""
+        device = gpu_of_runs()
+        cuda = () if device is None else (torch.Generator(device).manual_seed(seed).get_state(),)
+        numpy = np.random.RandomState(seed).get_state()
+        return cls(random.Random(seed).getstate(), numpy, torch.Generator().manual_seed(seed).get_state(), cuda)
+
+    @classmethod
     def _with(cls, cuda: tuple[torch.Tensor, ...]) -> RandomState:
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
@@ -248,7 +256,7 @@ class ProcessState:
         now = _environment()
         if environment is not None and now != environment:
             for name in now.keys() - environment.keys():
-                del os.environ[name]
+                os.environ.pop(name, None)
             os.environ.update({k: v for k, v in environment.items() if now.get(k) != v})
         self._install_singletons()
         self.contexts.install()

@@ -21,15 +21,15 @@ from rf_notebook.training.process_state import RandomState
 _FILE = "parked.pt"
 
 
-def save_run(trainer: Any, gate: Gate, method: Method, folder: Path) -> None:
-    """Write a parked or finished trainer into a folder; the run's process state is installed."""
+def save_run(trainer: Any, gate: Gate, method: Method, streams: RandomState, folder: Path) -> None:
+    """Write a parked or finished trainer, and its random streams, into a folder; the run's process state is installed."""
     _save_weights(trainer, folder)
     trainer._save_optimizer_and_scheduler(str(folder))
     trainer._save_scaler(str(folder))
     trainer.store_flos()
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
     extra = {
-        "random": RandomState.capture().as_plain(),
+        "random": streams.as_plain(),
         "epoch_random": None if gate.epoch_random is None else gate.epoch_random.as_plain(),
         "loss_since_log": float(trainer._tr_loss),
         "loss_total": float(trainer._total_loss_scalar),

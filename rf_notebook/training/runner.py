@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,14 +53,14 @@ from rf_notebook.training.generation import generated_metrics, sample_texts, tex
 from rf_notebook.training.memory_estimate import MemoryNeeds, Need, need_of_trainer
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
-from rf_notebook.training.process_state import PROCESS, ProcessState
+from rf_notebook.training.process_state import PROCESS, ProcessState, RandomState
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.randomness import draws_in_steps
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
-from rf_notebook.training.undisturbed import Disturbed, Undisturbed, until_undisturbed
+from rf_notebook.training.undisturbed import Disturbed, Undisturbed, is_another_at_work, until_undisturbed
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
 #: Figures of the clock, no property of a config.
@@ -91,6 +91,8 @@ class _Held:
     """What the memory plan says, once the trainer is there."""
     used_bytes: int = 0
     """The most that a turn took on the device beyond what lay there before."""
+    was_disturbed: bool = False
+    """Whether it was told that another cell moved its random streams, which were put back."""
     uncommitted: TurnOutcome | None = None
     """Set while a finished turn waits for room on the disk."""
     reached: int | None = None
@@ -186,13 +188,7 @@ class KernelRunner:
         memory.reset_peak()
         with PROCESS:
             try:
-                held = self._held.get(request.run_id)
-                if held is None:
-                    built = self._build(request)
-                    if isinstance(built, Failure):
-                        return self._failed(request.run_id, request.fence, built, request.progress)
-                    held = built
-                return self._advance(request, held)
+                return until_undisturbed(lambda: self._turn(request))
             except StopTraining:  # the process is about to end
                 return ChunkResult(
                     run_id=request.run_id,
@@ -351,6 +347,19 @@ class KernelRunner:
 
     # ---- a turn
 
+    def _turn(self, request: ChunkRequest) -> ChunkResult:
+        held = self._held.get(request.run_id)
+        if held is None:
+            built = self._build(request)
+            if isinstance(built, Failure):
+                return self._failed(request.run_id, request.fence, built, request.progress)
+            held = built
+        try:
+            return self._advance(request, held)
+        except Disturbed:  # the turn is thrown away; the run goes on where it was committed
+            self.release(request.run_id)
+            raise
+
     def _advance(self, request: ChunkRequest, held: _Held) -> ChunkResult:
         if held.uncommitted is not None:
             return self._commit(held, request.run_id, request.fence, held.uncommitted)
@@ -365,6 +374,8 @@ class KernelRunner:
             held.train_seconds += time.perf_counter() - started
             held.used_bytes = max(held.used_bytes, (memory.peak_bytes() or 0) - before)
         match held.run.status:
+            case ParkedStatus.FAILED if isinstance(held.run.error, Disturbed):
+                raise held.run.error
             case ParkedStatus.FAILED:
                 return self._failed(request.run_id, request.fence, self._failure(held), request.progress)
             case ParkedStatus.WAITING:  # nobody is left to answer it
@@ -458,6 +469,15 @@ class KernelRunner:
             return self._failed(request.run_id, request.fence, failure, request.progress)
         return self._commit(held, request.run_id, request.fence, outcome)
 
+    def _tell_of_disturbances(self, run_id: int, held: _Held) -> None:
+        watch = held.run.watch
+        if watch.disturbances and not held.was_disturbed and not held.run.is_quiet:
+            held.was_disturbed = True
+            held.notes += (
+                f"another cell drew or seeded random numbers while run {run_id} trained; the run's figures are not affected, "
+                "but that cell's numbers may not be those of its seed.",
+            )
+
     def _commit(self, held: _Held, run_id: int, fence: int, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
         progress = self._progress(held)
@@ -471,6 +491,7 @@ class KernelRunner:
             told = replace(failure, message=f"the run could not be saved: {failure.message}")
             return self._failed(run_id, fence, told, progress)
         held.uncommitted = None
+        self._tell_of_disturbances(run_id, held)
         held.overhead_seconds += time.perf_counter() - started
         result = ChunkResult(
             run_id=run_id,
@@ -498,7 +519,8 @@ class KernelRunner:
         used = RunTokenizer(trainer.processing_class, self._trainers.is_chat(held.config))
 
         def fill(folder: Path) -> None:
-            run_files.save_run(trainer, held.run.gate, held.method, folder)
+            streams = held.run.state.random if held.run.is_quiet and held.run.state else RandomState.capture()
+            run_files.save_run(trainer, held.run.gate, held.method, streams, folder)
             save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
 
         with _inside(held):
@@ -609,6 +631,7 @@ class KernelRunner:
                     is_continued=resume_from is not None,
                     on_seeding=undisturbed.give_back_streams,
                 ),
+                dtype=self._dtype,
                 resume_from=None if resume_from is None else str(resume_from),
                 interrupted=self._interrupted,
                 abandoned=self._abandoned,
@@ -628,7 +651,7 @@ class KernelRunner:
             held = until_undisturbed(attempt)
         except Disturbed as error:
             return Failure(
-                message=f"while run {run_id} was prepared {error}, three times; wait for that cell, then clone the run.",
+                message=f"while run {run_id} was prepared {error}, again and again; wait for that cell, then clone the run.",
                 traceback="",
             )
         run = held.run
@@ -639,7 +662,11 @@ class KernelRunner:
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.loaded = self._facts(config)
-        if not draws_in_steps(run.trainer, config):
+        if draws_in_steps(run.trainer, config):
+            run.draws()
+            if is_another_at_work() and not config.training.get("precompute_ref_log_probs"):
+                run.begin_from(RandomState.seeded(int(config.training["seed"])))  # where Trainer's __init__ left them
+        else:
             run.draws_nothing()
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
@@ -818,12 +845,17 @@ def _inside(held: _Held) -> Iterator[None]:
     """Under a parked run's process state, which is not captured again: what is done leaves no trace in the run's course."""
     notebook = ProcessState.of_notebook()
     assert held.run.state is not None
-    held.run.state.random.install()
-    held.run.state.install_beside_streams()
+    is_quiet, state = held.run.is_quiet, held.run.state
+    if not is_quiet:
+        state.random.install()
+    state.install_beside_streams()
     try:
-        yield
+        is_watched = is_quiet or is_another_at_work()
+        with held.run.watch.drawing_from(state.random.cpu) if is_watched else nullcontext():
+            yield
     finally:
-        notebook.random.install()
+        if not is_quiet:
+            notebook.random.install()
         notebook.install_beside_streams()
 
 

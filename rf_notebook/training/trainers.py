@@ -238,6 +238,8 @@ class Trainers:
             given.setdefault("save_strategy", given.get("eval_strategy", "no"))
         else:
             given["save_strategy"] = "no"  # the engine saves
+        if given.get("chat_template_path") is not None:
+            given["chat_template_path"] = self.models.located(given["chat_template_path"])
         given |= {
             "output_dir": str(folder / "trainer"),
             "report_to": "none",

@@ -3,20 +3,30 @@
 torch keeps its default dtype, its random streams and the functions of ``torch.nn.init`` for the whole process, and
 transformers changes them while it loads a model. Nothing of that is blocked or patched. While a run is built, its own
 thread gives every new tensor the run's dtype, and draws the adapter's first weights from a generator of the run's own;
-what remains, functions that are replaced at the moment in which they are needed, is noticed, and the run is built again.
+functions that are replaced at the moment in which they are needed are noticed, and the run is built again. While it
+trains beside a cell that is at work, ``Watch`` puts its streams back before it draws.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
+import torch.utils.checkpoint
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
+
+from rf_notebook.training.device import gpu_of_runs
 
 #: Tensor methods and functions that fill a tensor from a random stream and take a generator.
 _RANDOM_NAMES = ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_")
@@ -30,16 +40,60 @@ _RANDOM_INITS = frozenset(
     {"uniform_", "normal_", "trunc_normal_", "orthogonal_", "sparse_"}
     | {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
 )
+#: Names of functions that draw from the process's streams.
+_DRAWS = frozenset(
+    {*_RANDOM_NAMES, "normal", "bernoulli", "multinomial", "poisson", "scaled_dot_product_attention"}
+    | {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "rrelu", "rrelu_"}
+    | {"dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "native_dropout", "feature_dropout"}
+    | {"alpha_dropout", "feature_alpha_dropout", "gumbel_softmax"}
+)
+#: Names of functions that make numbers of the default dtype out of whole ones.
+_DIVIDING = frozenset(
+    {"div", "true_divide", "__truediv__", "__rtruediv__", "__div__", "__rdiv__", "divide", "reciprocal"}
+)
+_TRIES = 3
+_TRY_SECONDS = 20.0
 #: Where a thread stands that has nothing to do.
-_WAITING = ("selectors.py", "threading.py", "queue.py", "socket.py", "asyncio")
-_OURS = str(Path(__file__).parents[1])
+_WAITING = ("selectors.py", "threading.py", "queue.py", "socket.py")
+#: Beginnings of the names of threads that run no code of the user's.
+_INFRASTRUCTURE = ("rf-", "IPython", "ZMQ", "Heartbeat", "IOPub", "Control", "subshell", "pydevd", "mlflow", "Mlflow")
+ValueT = TypeVar("ValueT")
+_EXPERIMENT = str(Path(__file__).parents[1] / "experiment.py")
 
 
 class Disturbed(Exception):  # noqa: N818 - no error: what was built is built again
     """Another cell replaced something of the process that a run needed just then."""
 
 
-class Undisturbed(TorchFunctionMode):
+class _OwnDtype(TorchFunctionMode):
+    """New tensors of the thread that enters it have the run's default dtype, whichever the process has."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        if not isinstance(made, torch.Tensor) or made.dtype is self._dtype or kwargs.get("dtype") is not None:
+            return made
+        if not made.is_floating_point():
+            return made
+        if func not in _device_constructors():
+            return self._divided(func, made, args, kwargs)
+        if func in _INFERRING and hasattr(args[0] if args else kwargs.get("data"), "dtype"):
+            return made
+        return func(*args, **{**kwargs, "dtype": self._dtype})
+
+    def _divided(self, func: Any, made: torch.Tensor, args: Any, kwargs: Any) -> Any:
+        """Whole numbers that became others by a division, say, become those of the run's dtype."""
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        if getattr(func, "__name__", "") not in _DIVIDING or any(one.is_floating_point() for one in tensors):
+            return made
+        return func(*(one.to(self._dtype) if isinstance(one, torch.Tensor) else one for one in args), **kwargs)
+
+
+class Undisturbed(_OwnDtype):
     """While it is entered by the thread that builds a run, other threads do not reach what is made."""
 
     def __init__(self, seed: int, dtype: torch.dtype) -> None:
@@ -49,8 +103,7 @@ class Undisturbed(TorchFunctionMode):
             seed: Of the run, with which trl seeds before it makes the adapter.
             dtype: Of new tensors: the notebook's when the experiment was launched.
         """
-        super().__init__()
-        self._dtype = dtype
+        super().__init__(dtype)
         self._generators: dict[torch.device, torch.Generator] = {}
         self._seed = seed
         self._draws_itself = True
@@ -62,26 +115,14 @@ class Undisturbed(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.nn.init.kaiming_uniform_.__name__ == "empty_func":  # transformers' no_init_weights
-            raise Disturbed("a cell loads a model and has replaced torch.nn.init")
+            raise Disturbed("a cell loaded a model and had replaced torch.nn.init")
         if self._draws_itself and _is_random(func) and kwargs.get("generator") is None:
             kwargs = {**kwargs, "generator": self._generator(args, kwargs)}
-        if torch.get_default_dtype() is self._dtype or kwargs.get("dtype") is not None:
-            return func(*args, **kwargs)
-        return self._in_own_dtype(func, args, kwargs)
-
-    def _in_own_dtype(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """A tensor made while a cell has another default dtype."""
-        if func in _INFERRING:
-            if hasattr(args[0] if args else kwargs.get("data"), "dtype"):
-                return func(*args, **kwargs)
-        elif func not in _device_constructors():
-            return func(*args, **kwargs)
-        made = func(*args, **kwargs)
-        is_default = isinstance(made, torch.Tensor) and made.is_floating_point()
-        return func(*args, **{**kwargs, "dtype": self._dtype}) if is_default else made
+        return super().__torch_function__(func, types, args, kwargs)
 
     def _generator(self, args: Any, kwargs: dict[str, Any]) -> torch.Generator:
-        given = args[0].device if args and isinstance(args[0], torch.Tensor) else kwargs.get("device")
+        tensor = args[0] if args and isinstance(args[0], torch.Tensor) else kwargs.get("tensor")
+        given = kwargs.get("device") if tensor is None else tensor.device
         device = torch.device("cpu" if given is None else given)
         if device.type == "meta":
             device = torch.device("cpu")
@@ -91,45 +132,249 @@ class Undisturbed(TorchFunctionMode):
         return self._generators[device]
 
 
+class LoadWatch(TorchFunctionMode):
+    """Notices that another thread loads a model at the same time: each sets the process's default dtype for its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_disturbed = False
+        self._dtype = torch.get_default_dtype()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        dtype = torch.get_default_dtype()
+        if dtype is not self._dtype:
+            self._dtype = dtype
+            self.is_disturbed = self.is_disturbed or is_another_loading()
+        return func(*args, **(kwargs or {}))
+
+
+class Watch(_OwnDtype):
+    """Keeps a run's steps its own while a cell is at work beside them.
+
+    Whatever the run draws goes through here, in its threads alone. On the CPU it draws from a generator of its own. A
+    GPU's stream that is not where the run left it was moved by another thread: it is put back before the run draws. Where
+    layers are checkpointed, what they drew in the forward is remembered, and drawn again from there.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(dtype)
+        self.disturbances = 0
+        """How often a stream was put back."""
+        self.is_on = False
+        self._expected: list[torch.Tensor] = []
+        """The process's streams as they were last; that of the GPU is the run's."""
+        self._generator = torch.Generator()
+        """The run's stream on the CPU."""
+        self._layers = threading.local()
+
+    def begin(self) -> None:
+        """The process's streams are the run's as they are now."""
+        self._expected = _streams()
+        self._generator.set_state(self._expected[0])
+
+    def streams(self) -> dict[str, Any]:
+        """Where the run left its streams: fields of a RandomState."""
+        return {"cpu": self._generator.get_state(), "cuda": tuple(self._expected[1:])}
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """While it lasts, this thread runs the run's steps; the process's streams are the run's when it begins."""
+        self.begin()
+        self.is_on = True
+        try:
+            with self:
+                yield
+        finally:
+            self.is_on = False
+
+    def draw_from(self, cpu: torch.Tensor) -> None:
+        """The run's stream on the CPU is in this state."""
+        self._generator.set_state(cpu)
+
+    @contextmanager
+    def drawing_from(self, cpu: torch.Tensor) -> Iterator[None]:
+        """While it lasts, what this thread draws on the CPU comes from here, and the process's stream stays where it is."""
+        was_on, self.is_on = self.is_on, True
+        self.begin()
+        self.draw_from(cpu)
+        try:
+            with self:
+                yield
+        finally:
+            self.is_on = was_on
+
+    def checkpointed(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that checkpoints a layer, as ``own`` does, whose draws are the same when it is computed again."""
+
+        def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if not self.is_on:
+                return own(function, *args, **kwargs)
+            drawn_at: list[list[torch.Tensor]] = []
+            passes = itertools.count()
+
+            def layer(*args: Any, **kwargs: Any) -> Any:
+                is_first = next(passes) == 0
+                self._layers.draws = _Recording(drawn_at) if is_first else iter(list(drawn_at))
+                try:
+                    with nullcontext() if is_first else self:  # on a GPU it is computed again by another thread
+                        return function(*args, **kwargs)
+                finally:
+                    self._layers.draws = None
+
+            return without_streams(own)(layer, *args, **kwargs)
+
+        return checkpoint
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") not in _DRAWS or kwargs.get("generator") is not None:
+            return super().__torch_function__(func, types, args, kwargs)
+        draws = getattr(self._layers, "draws", None)
+        if draws is not None and not isinstance(draws, _Recording):
+            return self._drawn_again(next(draws), func, types, args, kwargs)
+        self._put_back_streams()
+        if draws is not None:
+            draws.states.append([self._generator.get_state(), *self._expected[1:]])
+        return self._drawn(func, types, args, kwargs)
+
+    def _drawn_again(self, states: list[torch.Tensor], func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        own = self._generator.get_state()
+        self._generator.set_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state, gpu_of_runs())  # type: ignore[arg-type]
+        expected = self._expected[1:]
+        try:
+            return self._drawn(func, types, args, kwargs)
+        finally:
+            self._generator.set_state(own)
+            self._expected[1:] = expected
+
+    def _put_back_streams(self) -> None:
+        now = _streams()
+        if not all(map(torch.equal, now, self._expected)):
+            self.disturbances += 1
+        self._expected[0] = now[0]  # on the CPU the run draws from a generator of its own
+        for state in self._expected[1:]:
+            torch.cuda.set_rng_state(state, gpu_of_runs())  # type: ignore[arg-type]
+
+    def _drawn(self, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """What the function gives, drawn from the run's streams.
+
+        Source: torch 2.13, ``aten/src/ATen/native/Dropout.cpp``, for dropout on a CPU.
+        """
+        tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        device = kwargs.get("device") if tensor is None else tensor.device
+        is_on_cpu = torch.device("cpu" if device is None else device).type == "cpu"
+        if is_on_cpu and func is torch.nn.functional.dropout:
+            p, training, in_place = _dropout_arguments(*args, **kwargs)
+            if not training or p == 0.0 or p == 1.0:
+                return func(*args, **kwargs)
+            assert tensor is not None
+            noise = torch.empty_like(tensor).bernoulli_(1 - p, generator=self._generator).div_(1 - p)
+            return tensor.mul_(noise) if in_place else tensor * noise
+        if is_on_cpu and (func in _RANDOM or getattr(func, "__name__", "") in _RANDOM_NAMES):
+            kwargs = {**kwargs, "generator": self._generator}
+        made = super().__torch_function__(func, types, args, kwargs)
+        self._expected[1:] = _streams()[1:]
+        return made
+
+
+@dataclass(slots=True)
+class _Recording:
+    """Where the streams were before each draw of a layer."""
+
+    states: list[list[torch.Tensor]]
+
+
+def _streams() -> list[torch.Tensor]:
+    """Of the CPU, and of the GPU on which runs train."""
+    device = gpu_of_runs()
+    gpu = [] if device is None or not torch.cuda.is_initialized() else [torch.cuda.get_rng_state(device)]
+    return [torch.get_rng_state(), *gpu]
+
+
+def _dropout_arguments(
+    _input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> tuple[float, bool, bool]:
+    """As ``torch.nn.functional.dropout`` takes them."""
+    return p, training, inplace
+
+
+def without_streams(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Torch's checkpointing without setting the process's streams back and forth, where nothing is drawn from them."""
+    is_torch = isinstance(own, functools.partial) and own.func is torch.utils.checkpoint.checkpoint
+    if not is_torch or torch.cuda.is_initialized():
+        return own
+    return functools.partial(own, preserve_rng_state=False)
+
+
 def _is_random(func: Any) -> bool:
-    if getattr(func, "__module__", None) == "torch.nn.init":
+    if getattr(func, "__module__", None) in ("torch.nn.init", "transformers.initialization"):
         return func.__name__ in _RANDOM_INITS
     return func in _RANDOM
 
 
 def is_another_at_work() -> bool:
-    """Whether the notebook's own thread, or one of the user's, runs code at this moment rather than waits."""
-    me = threading.get_ident()
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():
-        if ident == me or names.get(ident, "").startswith(("rf-", "IPythonHistory")):
+    """Whether code of the user's may run beside the run's: a cell that does more than wait for the experiment, or a thread."""
+    me, frames = threading.get_ident(), sys._current_frames()
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if frame is None or thread.ident == me or thread.name.startswith(_INFRASTRUCTURE):
             continue
-        file = frame.f_code.co_filename
-        if not any(part in file for part in _WAITING) and not file.startswith(_OURS):
+        if thread is threading.main_thread():
+            if _is_busy(frame):
+                return True
+        elif not thread.daemon and not frame.f_code.co_filename.endswith(_WAITING):
             return True
     return False
 
 
-def until_undisturbed(attempt: Callable[[], Any], *, tries: int = 3) -> Any:
-    """Do something until no other cell disturbs it.
+def _is_busy(frame: FrameType | None) -> bool:
+    """Whether the main thread does more than wait for the experiment; a kernel's does nothing between two cells."""
+    names = []
+    while frame is not None:
+        if frame.f_code.co_name == "_wait" and frame.f_code.co_filename == _EXPERIMENT:
+            return frame.f_locals.get("timeout") is not None  # it looks in now and then, and does something between
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return "launch_new_instance" not in names or "run_cell" in names or "run_code" in names
+
+
+def is_another_loading() -> bool:
+    """Whether another thread loads a model with transformers at this moment."""
+    me = threading.get_ident()
+    return any(_is_loading(frame) for ident, frame in sys._current_frames().items() if ident != me)
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "from_pretrained" and frame.f_code.co_filename.endswith("modeling_utils.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def until_undisturbed(attempt: Callable[[], ValueT]) -> ValueT:
+    """Do something that other cells may disturb until they do not: three times at least, and for a while.
 
     Raises:
         Disturbed: when it was disturbed each time.
     """
-    for left in range(tries - 1, -1, -1):
+    until = time.monotonic() + _TRY_SECONDS
+    for tries in itertools.count(1):
+        _wait_for_loads()
         try:
             return attempt()
         except Disturbed:
-            if not left:
+            if tries >= _TRIES and time.monotonic() > until:
                 raise
-            _wait_for_loading()
     raise AssertionError
 
 
-def _wait_for_loading(seconds: float = 5.0) -> None:
-    """Until no cell has replaced torch.nn.init."""
+def _wait_for_loads(seconds: float = 5.0) -> None:
+    """Until no other cell loads a model, or so long."""
     pause = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if torch.nn.init.kaiming_uniform_.__name__ != "empty_func":
+    for _ in range(int(seconds / 0.002)):
+        if not is_another_loading():
             return
-        pause.wait(0.01)
+        pause.wait(0.002)

@@ -1,0 +1,328 @@
+"""Whatever an ordinary cell does beside eight runs, their figures are those of a quiet notebook, and the cell gets what it gets.
+
+A quiet experiment equals plain TRL: tests/exactness.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+import trl
+
+from rf_notebook import Experiment
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.testing.tiny import text_rows, tiny_model, tiny_tokenizer
+
+SHARED = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "logging_steps": 1,
+    "bf16": False,
+    "use_cpu": True,
+}
+MODES = ("exact", "fused")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Loaded from a folder, as a user's is: a model made of random numbers would be made of the cell's."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    tiny_model(hidden=128, layers=12).to(torch.bfloat16).save_pretrained(folder / "other")
+    return folder
+
+
+def train(folder, base, execution, cell):
+    """Losses of eight runs, half of them with dropout, what the cell gave each time, and whether it was told to beware."""
+    experiment = Experiment("cells", experiment_path=folder)
+    config = RFModelConfig(
+        model_name=str(base),
+        peft_config=RFLoraConfig(r=List([2, 4, 8, 16]), lora_dropout=List([0.0, 0.1]), target_modules="all-linear"),
+        training_args=RFSFTConfig(max_steps=8, **SHARED),
+    )
+    experiment.run_fit(
+        RFGridSearch(config, "SFT"),
+        None,
+        text_rows(64, 1),
+        text_rows(4, 2),
+        num_chunks=4,
+        display=False,
+        execution=execution,
+    )
+    given = []
+    try:
+        while not experiment.wait(timeout=0.01):
+            given.append(cell())
+    finally:
+        rows = experiment.get_results()
+        states = [str(run.error or run.state) for run in experiment.runs]
+        told = any("that cell's numbers may not be those of its seed" in n.event.text for n in experiment._state.notes)
+        experiment.end(cancel=True)
+    assert states == ["completed"] * 8
+    return {n: rows[rows.run_id == n][["loss", "eval_loss"]].to_numpy().tolist() for n in range(1, 9)}, given, told
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory, base):
+    """As text, in which NaN equals NaN."""
+    found = {mode: train(tmp_path_factory.mktemp(mode), base, mode, lambda: time.sleep(0.1))[0] for mode in MODES}
+    return {mode: {n: repr(losses) for n, losses in runs.items()} for mode, runs in found.items()}
+
+
+def arguments(folder):
+    return {"output_dir": str(folder), "max_steps": 2, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+
+
+def loads(base, folder):
+    def cell():
+        model = transformers.AutoModelForCausalLM.from_pretrained(base / "other", dtype=torch.bfloat16)
+        return {str(p.dtype) for p in model.parameters()}
+
+    return cell
+
+
+def trains_with_trl(base, folder):
+    def cell():
+        trainer = trl.SFTTrainer(
+            transformers.AutoModelForCausalLM.from_pretrained(base),
+            args=trl.SFTConfig(**arguments(folder), **SHARED),
+            train_dataset=text_rows(16, 9),
+            processing_class=tiny_tokenizer(),
+            peft_config=peft.LoraConfig(r=4, task_type="CAUSAL_LM"),
+        )
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    return cell
+
+
+def trains_with_transformers(base, folder):
+    rows = [{"input_ids": [1, 2, 3, n], "labels": [1, 2, 3, n]} for n in range(8)]
+
+    def cell():
+        model = transformers.AutoModelForCausalLM.from_pretrained(base)
+        trainer = transformers.Trainer(
+            model, transformers.TrainingArguments(**arguments(folder), **SHARED), train_dataset=rows
+        )
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    return cell
+
+
+def generates(base, folder):
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+
+    def cell():
+        with torch.no_grad():
+            return model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=4, pad_token_id=0).tolist()
+
+    return cell
+
+
+def changes_directory(base, folder):
+    def cell():
+        before = Path.cwd()
+        os.chdir(folder)
+        time.sleep(0.02)
+        os.chdir(before)
+        return Path.cwd() == before
+
+    return cell
+
+
+def changes_dtype(base, folder):
+    def cell():
+        torch.set_default_dtype(torch.float64)
+        time.sleep(0.01)
+        made = torch.ones(2).dtype
+        torch.set_default_dtype(torch.float32)
+        return str(made)
+
+    return cell
+
+
+def seeds(base, folder):
+    def cell():
+        torch.manual_seed(1), random.seed(1), np.random.seed(1)
+
+    return cell
+
+
+def draws(base, folder):
+    def cell():
+        torch.rand(3), random.random(), np.random.rand()
+
+    return cell
+
+
+def sets_grad_mode_and_device(base, folder):
+    def cell():
+        torch.set_grad_enabled(False)
+        torch.set_default_device("meta")
+        time.sleep(0.01)
+        made = str(torch.ones(1).device), torch.is_grad_enabled()
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+        return made
+
+    return cell
+
+
+def warns(base, folder):
+    def cell():
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            warnings.warn("mine", stacklevel=1)
+            time.sleep(0.01)
+        return "mine" in [str(one.message) for one in told]  # Python 3.11 records those of all threads
+
+    return cell
+
+
+def starts_processes(base, folder):
+    def cell():
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
+        process.start()
+        process.join(20)
+        return process.exitcode
+
+    return cell
+
+
+CELLS = (
+    *(loads, trains_with_trl, trains_with_transformers, generates, changes_directory, changes_dtype, seeds, draws),
+    *(sets_grad_mode_and_device, warns, starts_processes),
+)
+
+
+@pytest.mark.parametrize("execution", MODES)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_runs_and_the_cell_beside_them_are_as_each_is_alone(cell, execution, quiet, base, tmp_path):
+    torch.manual_seed(3)
+    code = cell(base, tmp_path)
+    alone = code()
+    beside, given, told = train(tmp_path / "experiment", base, execution, code)
+    assert {n: repr(beside[n]) for n in beside} == quiet[execution]
+    assert given
+    wrong = [one for one in given if one != alone]
+    assert told or not wrong or cell is loads, (
+        alone,
+        wrong,
+    )  # README, Limits: two loads at once share one default dtype
+    assert not told or cell in (trains_with_trl, trains_with_transformers, seeds, draws, loads)
+
+
+def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(tmp_path, base):
+    experiment = Experiment("cells", experiment_path=tmp_path)
+    config = RFModelConfig(
+        model_name=str(base),
+        peft_config=RFLoraConfig(r=List([2, 4]), target_modules=["q_proj"]),
+        training_args=RFSFTConfig(max_steps=60, **SHARED),
+    )
+    experiment.run_fit(RFGridSearch(config, "SFT"), None, text_rows(64, 1), num_chunks=2, display=False)
+    while any(run.steps < 2 for run in experiment.runs):
+        time.sleep(0.01)
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)
+    expected = [torch.Generator().manual_seed(5), random.Random(5), np.random.RandomState(5)]
+    try:
+        for _ in range(200):
+            assert torch.equal(torch.rand(3), torch.rand(3, generator=expected[0]))
+            assert random.random() == expected[1].random()
+            assert np.random.rand() == expected[2].rand()
+            time.sleep(0.001)
+    finally:
+        experiment.end(cancel=True)
+
+
+def test_what_is_told_when_a_cell_draws_beside_runs_that_draw(tmp_path, base):
+    experiment = Experiment("cells", experiment_path=tmp_path)
+    config = RFModelConfig(
+        model_name=str(base),
+        peft_config=RFLoraConfig(r=4, lora_dropout=0.1, target_modules=["q_proj"]),
+        training_args=RFSFTConfig(max_steps=30, **SHARED),
+    )
+    experiment.run_fit(RFGridSearch(config, "SFT"), None, text_rows(64, 1), num_chunks=2, display=False)
+    while not experiment.wait(timeout=0.001):
+        torch.rand(3)
+    told = [note.event.text for note in experiment._state.notes]
+    experiment.end()
+    assert sum("another cell drew or seeded random numbers while run 1 trained" in text for text in told) == 1
+
+
+def test_relative_paths_are_seen_from_where_the_experiment_was_made(tmp_path, base, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("model").symlink_to(base)
+    experiment = Experiment("x", experiment_path="mine")
+    monkeypatch.chdir(tmp_path)
+    assert experiment.folder == tmp_path / "here" / "mine" / "x"
+    monkeypatch.chdir(tmp_path / "here")
+    config = RFModelConfig(
+        model_name="model", peft_config=RFLoraConfig(r=4), training_args=RFSFTConfig(max_steps=4, **SHARED)
+    )
+    experiment.run_fit(RFGridSearch(config, "SFT"), None, text_rows(16, 1), num_chunks=2, display=False)
+    monkeypatch.chdir("/")
+    experiment.wait()
+    assert [run.error for run in experiment.runs] == [None]
+    assert experiment.export(1, tmp_path / "exported").exists()
+    experiment.end()
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "exported"}
+
+
+def test_autolog_logs_no_run_of_ours(tmp_path, base, monkeypatch):
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/user.db")
+    mlflow.set_experiment("mine")
+    mlflow.transformers.autolog()
+    try:
+        train(tmp_path / "e", base, "exact", lambda: time.sleep(0.1))
+        client = mlflow.MlflowClient()
+        assert not client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+        assert len(client.search_runs([client.get_experiment_by_name("cells").experiment_id])) == 8
+    finally:
+        mlflow.transformers.autolog(disable=True)
+        mlflow.set_tracking_uri(None)
+
+
+def test_a_reward_that_turns_gradients_off_reaches_no_other_run(tmp_path, base):
+    from rf_notebook.automl import RFGRPOConfig
+    from rf_notebook.testing.tiny import preference_rows
+
+    def reward(completions, **columns):
+        torch.set_grad_enabled(False)
+        torch.set_default_device("meta")
+        torch.set_num_threads(7)
+        return [float(n) for n in range(len(completions))]
+
+    lora = RFLoraConfig(r=4, target_modules=["q_proj"])
+    training = {"per_device_train_batch_size": 4, "max_steps": 4, "logging_steps": 1, "bf16": False, "use_cpu": True}
+    sft = RFModelConfig(model_name=str(base), peft_config=lora, training_args=RFSFTConfig(**training))
+    grpo = RFModelConfig(
+        model_name=str(base),
+        peft_config=lora,
+        reward_funcs=reward,
+        training_args=RFGRPOConfig(**training, num_generations=2, max_completion_length=4),
+    )
+    found = []
+    for number, configs in enumerate(([sft], [sft, grpo, sft])):
+        experiment = Experiment(f"e{number}", experiment_path=tmp_path)
+        experiment.run_fit(configs, None, preference_rows(16, 1), num_chunks=4, display=False)
+        experiment.wait()
+        found.append([(str(run.state), run.metrics.get("train_loss")) for run in experiment.runs])
+        experiment.end()
+    assert found[1][0] == found[1][2] == found[0][0]
+    assert found[0][0][0] == "completed"
