@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ from rf_notebook.automl.objects import Objects
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
+from rf_notebook.core.foreground import only_waiting, watch_cells
 from rf_notebook.core.metrics import headline
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
@@ -250,7 +251,9 @@ class Experiment:
         until = None if timeout is None else time.monotonic() + timeout
         publisher, mailbox = thread.engine.publisher, thread.engine.mailbox
         quiet = self._display is not None and self._display.is_shown
-        with self._progress.shown(None if quiet else sys.stdout) as show:
+        # Whoever looks in now and then does something else in between.
+        at_rest = only_waiting() if timeout is None else nullcontext()
+        with at_rest, self._progress.shown(None if quiet else sys.stdout) as show:
             seen = -1
             while not mailbox.idle.is_set():
                 left = 0.5 if until is None else min(0.5, until - time.monotonic())
@@ -811,6 +814,7 @@ class Experiment:
             self._fence = None
             raise
         self._models, self._session = session.models, session
+        watch_cells()
         session.keep_studies(studies)
         session.start()
 

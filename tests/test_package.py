@@ -42,8 +42,9 @@ FLOORS = {
     },  # by type only: two files of one thing
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automation", "automl", "engine", "training"},
+    "recorded": {"core", "automl", "launch"},
     "training_session": {"core", "automation", "engine", "launch", "log", "store", "tracking", "training"},
-    "rehearsal": {"core", "engine", "launch", "replay", "experiment"},  # the last by type only
+    "rehearsal": {"core", "automl", "engine", "launch", "replay", "experiment"},  # the last by type only
     "once_more": {"core", "engine", "lab", "planning", "registry", "replay", "widgets", "experiment"},  # likewise
     "shared": {
         "core",
@@ -68,6 +69,7 @@ FLOORS = {
         "kernel_experiments",
         "lab",
         "once_more",
+        "recorded",
         "registry",
         "rehearsal",
         "runs",

@@ -16,6 +16,7 @@ from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
 from torch import nn
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.memory_plan import gibibytes
@@ -111,6 +112,8 @@ class BaseModels:
     def __init__(self, create_model: CreateModel | None) -> None:
         self._create_model = create_model
         self._place = Path.cwd()
+        self._dtypes: tuple[str, ...] = ()
+        """Of the weights that were loaded last."""
         self._models: dict[str, BaseModel] = {}
         self._reward_models: dict[str, Any] = {}
         self.on_use: Callable[[Any], None] = lambda _model: None
@@ -160,9 +163,16 @@ class BaseModels:
         watch = LoadWatch()
         with isolated(), no_progress_bars(), watch:
             loaded = self._load(model_config, device)
-        if watch.is_disturbed:
+        if watch.is_disturbed or (is_cell_at_work() and self._may_be_mixed(loaded.model)):
             raise Disturbed("another cell loaded a model, which set torch's default dtype")
         return loaded
+
+    def _may_be_mixed(self, model: Any) -> bool:
+        """Whether weights of several dtypes may be those of two loads: not when another load gives the same ones."""
+        dtypes = tuple(str(weight.dtype) for weight in model.parameters() if weight.is_floating_point())
+        is_known = dtypes == self._dtypes
+        self._dtypes = dtypes
+        return len(set(dtypes)) > 1 and not is_known
 
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
         model_config |= {name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")}

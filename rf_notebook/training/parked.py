@@ -20,8 +20,9 @@ import torch
 from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
+from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
-from rf_notebook.training.undisturbed import Watch, is_another_at_work, without_streams
+from rf_notebook.training.undisturbed import Watch, without_streams
 
 
 class StopTraining(BaseException):
@@ -151,7 +152,7 @@ class ParkedRun:
         self._until = until
         self._is_alone = True
         self.status = ParkedStatus.TRAINING
-        if self.state is not None and is_another_at_work():
+        if self.state is not None and is_cell_at_work():
             self._surroundings = self.watch.on
         self._enter()
         while self._wants_watch and self.status is ParkedStatus.PARKED:
@@ -238,7 +239,7 @@ class ParkedRun:
         self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
-        if not is_another_at_work():
+        if not is_cell_at_work():
             self._greenlet.switch()
             return
         with self.watch.on():
@@ -277,7 +278,7 @@ class ParkedRun:
         self.check_abandoned()
         if step < self._until and not self._interrupted.is_set():
             may_be_disturbed = not self.watch.is_on and self._is_alone
-            if not (may_be_disturbed and is_another_at_work()):
+            if not (may_be_disturbed and is_cell_at_work()):
                 return
             self._wants_watch = True
         while True:

@@ -16,6 +16,7 @@ import torch
 
 from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
+from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
@@ -60,7 +61,7 @@ from rf_notebook.training.residency import Residency, storage_of, tensors_of, tr
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
-from rf_notebook.training.undisturbed import Disturbed, Undisturbed, is_another_at_work, until_undisturbed
+from rf_notebook.training.undisturbed import Disturbed, OwnDtype, Undisturbed, until_undisturbed
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
 #: Figures of the clock, no property of a config.
@@ -439,7 +440,8 @@ class KernelRunner:
         model.expect(max(held.steps_left * held.run.trainer.args.gradient_accumulation_steps for held in runs.values()))
         before = {run_id: held.run.step for run_id, held in runs.items()}
         trained = time.perf_counter()
-        FusedGroup(model, list(members.values())).advance(until)
+        with OwnDtype(self._dtype) if is_cell_at_work() else nullcontext():
+            FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
         for run_id, held in runs.items():
             held.overhead_seconds += (trained - started) / len(runs)
@@ -664,7 +666,7 @@ class KernelRunner:
         held.loaded = self._facts(config)
         if draws_in_steps(run.trainer, config):
             run.draws()
-            if is_another_at_work() and not config.training.get("precompute_ref_log_probs"):
+            if is_cell_at_work() and not config.training.get("precompute_ref_log_probs"):
                 run.begin_from(RandomState.seeded(int(config.training["seed"])))  # where Trainer's __init__ left them
         else:
             run.draws_nothing()
@@ -850,7 +852,7 @@ def _inside(held: _Held) -> Iterator[None]:
         state.random.install()
     state.install_beside_streams()
     try:
-        is_watched = is_quiet or is_another_at_work()
+        is_watched = is_quiet or is_cell_at_work()
         with held.run.watch.drawing_from(state.random.cpu) if is_watched else nullcontext():
             yield
     finally:

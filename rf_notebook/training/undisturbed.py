@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 import torch.utils.checkpoint
+import transformers
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -52,20 +50,17 @@ _DIVIDING = frozenset(
     {"div", "true_divide", "__truediv__", "__rtruediv__", "__div__", "__rdiv__", "divide", "reciprocal"}
 )
 _TRIES = 3
-_TRY_SECONDS = 20.0
-#: Where a thread stands that has nothing to do.
-_WAITING = ("selectors.py", "threading.py", "queue.py", "socket.py")
-#: Beginnings of the names of threads that run no code of the user's.
-_INFRASTRUCTURE = ("rf-", "IPython", "ZMQ", "Heartbeat", "IOPub", "Control", "subshell", "pydevd", "mlflow", "Mlflow")
+_TRY_SECONDS = 8.0
+_TIE_WEIGHTS = transformers.PreTrainedModel.tie_weights
+_left_behind: set[Any] = set()
 ValueT = TypeVar("ValueT")
-_EXPERIMENT = str(Path(__file__).parents[1] / "experiment.py")
 
 
 class Disturbed(Exception):  # noqa: N818 - no error: what was built is built again
     """Another cell replaced something of the process that a run needed just then."""
 
 
-class _OwnDtype(TorchFunctionMode):
+class OwnDtype(TorchFunctionMode):
     """New tensors of the thread that enters it have the run's default dtype, whichever the process has."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -93,7 +88,7 @@ class _OwnDtype(TorchFunctionMode):
         return func(*(one.to(self._dtype) if isinstance(one, torch.Tensor) else one for one in args), **kwargs)
 
 
-class Undisturbed(_OwnDtype):
+class Undisturbed(OwnDtype):
     """While it is entered by the thread that builds a run, other threads do not reach what is made."""
 
     def __init__(self, seed: int, dtype: torch.dtype) -> None:
@@ -137,18 +132,27 @@ class LoadWatch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_disturbed = False
-        self._dtype = torch.get_default_dtype()
+        self._before = torch.get_default_dtype()
+        self._seen = {self._before}
+        self._own: Any = None
+        """What transformers ties no weights with during this load."""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether there was a third dtype, beside the notebook's and the model's, or another load has not ended."""
+        if self._own is not None:
+            _left_behind.add(self._own)
+        has_not_ended = is_another_loading() or torch.get_default_dtype() is not self._before
+        return len(self._seen) > 2 or has_not_ended
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        dtype = torch.get_default_dtype()
-        if dtype is not self._dtype:
-            self._dtype = dtype
-            self.is_disturbed = self.is_disturbed or is_another_loading()
+        self._seen.add(torch.get_default_dtype())
+        if self._own is None and transformers.PreTrainedModel.tie_weights.__name__ == "empty_func":
+            self._own = transformers.PreTrainedModel.tie_weights
         return func(*args, **(kwargs or {}))
 
 
-class Watch(_OwnDtype):
+class Watch(OwnDtype):
     """Keeps a run's steps its own while a cell is at work beside them.
 
     Whatever the run draws goes through here, in its threads alone. On the CPU it draws from a generator of its own. A
@@ -314,44 +318,16 @@ def _is_random(func: Any) -> bool:
     return func in _RANDOM
 
 
-def is_another_at_work() -> bool:
-    """Whether code of the user's may run beside the run's: a cell that does more than wait for the experiment, or a thread."""
-    me, frames = threading.get_ident(), sys._current_frames()
-    for thread in threading.enumerate():
-        frame = frames.get(thread.ident or 0)
-        if frame is None or thread.ident == me or thread.name.startswith(_INFRASTRUCTURE):
-            continue
-        if thread is threading.main_thread():
-            if _is_busy(frame):
-                return True
-        elif not thread.daemon and not frame.f_code.co_filename.endswith(_WAITING):
-            return True
-    return False
-
-
-def _is_busy(frame: FrameType | None) -> bool:
-    """Whether the main thread does more than wait for the experiment; a kernel's does nothing between two cells."""
-    names = []
-    while frame is not None:
-        if frame.f_code.co_name == "_wait" and frame.f_code.co_filename == _EXPERIMENT:
-            return frame.f_locals.get("timeout") is not None  # it looks in now and then, and does something between
-        names.append(frame.f_code.co_name)
-        frame = frame.f_back
-    return "launch_new_instance" not in names or "run_cell" in names or "run_code" in names
-
-
 def is_another_loading() -> bool:
-    """Whether another thread loads a model with transformers at this moment."""
-    me = threading.get_ident()
-    return any(_is_loading(frame) for ident, frame in sys._current_frames().items() if ident != me)
+    """Whether a thread is about to load a model with transformers, which ties no weights while it does.
 
-
-def _is_loading(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_name == "from_pretrained" and frame.f_code.co_filename.endswith("modeling_utils.py"):
-            return True
-        frame = frame.f_back
-    return False
+    A load that began during ours and ended after it leaves behind what ours had put there; that is put right here.
+    """
+    held = transformers.PreTrainedModel.tie_weights
+    if held in _left_behind:
+        transformers.PreTrainedModel.tie_weights = _TIE_WEIGHTS
+        return False
+    return held.__name__ == "empty_func"
 
 
 def until_undisturbed(attempt: Callable[[], ValueT]) -> ValueT:

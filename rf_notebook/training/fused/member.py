@@ -22,7 +22,6 @@ from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
 from rf_notebook.training.fused.updates import Updates, updates_of
 from rf_notebook.training.parked import ParkedRun
-from rf_notebook.training.process_state import RandomState
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
 _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
@@ -205,7 +204,7 @@ class Member:
 
     def _alone(self, request: Forward, own: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         if request.before is not None:
-            request.before.install()
+            self.run.set_streams(request.before)
         return own(*args, **kwargs)
 
     def _wait_for(self, request: Forward) -> None:
@@ -229,7 +228,7 @@ class Member:
         assert input_ids is not None
         uses_adapter = not is_disabled
         draws = self._changes_embeddings or (uses_adapter and bool(self._dropouts))
-        before = RandomState.capture() if draws else None
+        before = self.run.streams() if draws else None
         return Forward(
             member=self,
             input_ids=input_ids,
