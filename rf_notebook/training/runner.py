@@ -43,7 +43,7 @@ from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel, does_not_fit
 from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
-from rf_notebook.training.device import run_device
+from rf_notebook.training.device import gpu_of_runs, run_device
 from rf_notebook.training.facts import model_facts
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.eligibility import fusibility_of, hindrance
@@ -475,9 +475,11 @@ class KernelRunner:
         watch = held.run.watch
         if watch.disturbances and not held.was_disturbed and not held.run.is_quiet:
             held.was_disturbed = True
+            is_exact = gpu_of_runs() is None or held.config.use_cpu
+            figures = "are not affected" if is_exact else "may not be those that plain TRL gives"
             held.notes += (
-                f"another cell drew or seeded random numbers while run {run_id} trained; the run's figures are not affected, "
-                "but that cell's numbers may not be those of its seed.",
+                f"another cell drew or seeded random numbers while run {run_id} trained; the run's figures {figures}, "
+                "and that cell's numbers may not be those of its seed.",
             )
 
     def _commit(self, held: _Held, run_id: int, fence: int, outcome: TurnOutcome) -> ChunkResult:
