@@ -461,7 +461,7 @@ def test_configs_that_cannot_go_with_the_data_are_refused(new):
         fit(new(), RFGridSearch(config, "SFT"))
     config = model()
     config.formatting_func = lambda row: row["question"]
-    with pytest.raises(ConfigError, match="raised KeyError on the first row"):
+    with pytest.raises(ConfigError, match="raised KeyError on train_dataset"):
         fit(new(), RFGridSearch(config, "SFT"))
 
 

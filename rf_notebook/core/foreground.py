@@ -28,6 +28,11 @@ def watch_cells() -> None:
     shell.events.register("post_run_cell", _cell_ended)
 
 
+def counts_cells() -> bool:
+    """Whether this is a kernel whose cells are counted."""
+    return bool(_watched)
+
+
 def is_cell_at_work() -> bool:
     """Whether there may be code of the user's that runs at this moment."""
     with _lock:

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
-from rf_notebook.training.undisturbed import Watch, without_streams
+from rf_notebook.training.undisturbed import OwnDtype, OwnStream, without_streams
 
 
 class StopTraining(BaseException):
@@ -131,13 +131,11 @@ class ParkedRun:
         self._surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._own_streams: RandomState | None = None
         """Of a run that draws nothing in its steps, while the process has the notebook's."""
-        self._between_passes: AbstractContextManager[None] | None = None
+        self._between_passes: AbstractContextManager[Any] | None = None
         """While such a run may draw an order of rows."""
-        self.watch = Watch(dtype)
-        """Over its steps, while a cell is at work beside them."""
-        self._wants_watch = False
-        self._is_alone = True
-        """Whether its steps are its own, and no joint ones."""
+        self._dtype = dtype
+        self.own_stream = OwnStream()
+        """From which a run draws that has no stream of the process's in."""
         self.is_quiet = False
         """Whether its steps draw no random numbers."""
         self._greenlet = greenlet(self._main)
@@ -150,24 +148,15 @@ class ParkedRun:
         if self.status not in (ParkedStatus.NEW, ParkedStatus.PARKED):
             return
         self._until = until
-        self._is_alone = True
         self.status = ParkedStatus.TRAINING
         if self.state is not None and is_cell_at_work():
-            self._surroundings = self.watch.on
+            self._surroundings = lambda: OwnDtype(self._dtype)
         self._enter()
-        while self._wants_watch and self.status is ParkedStatus.PARKED:
-            self._wants_watch = False
-            self._surroundings = self.watch.on
-            self.status = ParkedStatus.TRAINING
-            self._enter()
         self._surroundings = nullcontext
 
     def streams(self) -> RandomState:
         """The run's own as they are: not the process's when other cells may have moved those."""
-        if self._own_streams is not None:
-            return self._own_streams
-        streams = RandomState.capture()
-        return replace(streams, **self.watch.streams()) if self.watch.is_on else streams
+        return RandomState.capture() if self._own_streams is None else self._own_streams
 
     def build(self, surroundings: Callable[[], AbstractContextManager[Any]]) -> None:
         """``advance(0)``: make the trainer, in a context that is entered by this thread."""
@@ -176,10 +165,6 @@ class ParkedRun:
             self.advance(0)
         finally:
             self._surroundings = nullcontext
-
-    def draws(self) -> None:
-        """Its steps use random numbers; also those of checkpointed layers can be watched then."""
-        self._checkpoint_by(self.watch.checkpointed)
 
     def begin_from(self, streams: RandomState) -> None:
         """The streams are these when the first step begins; a checkpoint's take their place in a run that is continued."""
@@ -202,24 +187,23 @@ class ParkedRun:
     def bring_streams(self) -> None:
         """Called by the gate before a pass begins: what a run draws there that has none in comes from its own stream."""
         if self._own_streams is not None and self._between_passes is None:
-            self._between_passes = self.watch.drawing_from(self._own_streams.cpu)
+            self.own_stream.state = self._own_streams.cpu
+            self._between_passes = self.own_stream
             self._between_passes.__enter__()
 
     def take_streams(self) -> None:
         """Called by the gate at the begin of each step: the inverse."""
         if self._own_streams is not None and self._between_passes is not None:
-            self._own_streams = replace(self._own_streams, cpu=self.watch.streams()["cpu"])
+            self._own_streams = replace(self._own_streams, cpu=self.own_stream.state)
             self._between_passes.__exit__(None, None, None)
             self._between_passes = None
 
     def set_streams(self, streams: RandomState) -> None:
         """Called by the gate where a checkpoint says what the run's streams were."""
         if self._own_streams is not None:
-            self._own_streams = streams
-            self.watch.draw_from(streams.cpu)
+            self._own_streams, self.own_stream.state = streams, streams.cpu
         else:
             streams.install()
-            self.watch.begin()
 
     def begin_jointly(self, until: int) -> None:
         """From now on ``go_on`` trains the run until ``until`` optimizer steps are done.
@@ -231,7 +215,6 @@ class ParkedRun:
             self.state.random.install()
         self.state.install_beside_streams()
         self._until = until
-        self._is_alone = False
 
     def go_on(self) -> None:
         """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
@@ -239,11 +222,7 @@ class ParkedRun:
         self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
-        if not is_cell_at_work():
-            self._greenlet.switch()
-            return
-        with self.watch.on():
-            self._greenlet.switch()
+        self._greenlet.switch()
 
     def end(self) -> None:
         """Unwind the greenlet and let the trainer go."""
@@ -277,10 +256,7 @@ class ParkedRun:
         self.step = step
         self.check_abandoned()
         if step < self._until and not self._interrupted.is_set():
-            may_be_disturbed = not self.watch.is_on and self._is_alone
-            if not (may_be_disturbed and is_cell_at_work()):
-                return
-            self._wants_watch = True
+            return
         while True:
             self.state = ProcessState.capture(self.streams())
             self.status = ParkedStatus.PARKED

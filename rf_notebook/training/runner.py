@@ -16,7 +16,7 @@ import torch
 
 from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
-from rf_notebook.core.foreground import is_cell_at_work
+from rf_notebook.core.foreground import counts_cells, is_cell_at_work
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,
@@ -43,7 +43,7 @@ from rf_notebook.training import checkpoints, memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel, does_not_fit
 from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
-from rf_notebook.training.device import gpu_of_runs, run_device
+from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.eligibility import fusibility_of, hindrance
@@ -76,6 +76,8 @@ class _Held:
     config: RunConfig
     method: Method
     evaluates: bool
+    dtype: torch.dtype
+    """The default one for new tensors."""
     plan: Plan | None = None
     points: list[MetricPoint] = field(default_factory=list)
     """Since the last commit."""
@@ -92,8 +94,8 @@ class _Held:
     """What the memory plan says, once the trainer is there."""
     used_bytes: int = 0
     """The most that a turn took on the device beyond what lay there before."""
-    was_disturbed: bool = False
-    """Whether it was told that another cell moved its random streams, which were put back."""
+    was_beside_a_cell: bool = False
+    """Whether it was told that a cell was at work beside its steps, which draw random numbers."""
     uncommitted: TurnOutcome | None = None
     """Set while a finished turn waits for room on the disk."""
     reached: int | None = None
@@ -471,16 +473,15 @@ class KernelRunner:
             return self._failed(request.run_id, request.fence, failure, request.progress)
         return self._commit(held, request.run_id, request.fence, outcome)
 
-    def _tell_of_disturbances(self, run_id: int, held: _Held) -> None:
-        watch = held.run.watch
-        if watch.disturbances and not held.was_disturbed and not held.run.is_quiet:
-            held.was_disturbed = True
-            is_exact = gpu_of_runs() is None or held.config.use_cpu
-            figures = "are not affected" if is_exact else "may not be those that plain TRL gives"
-            held.notes += (
-                f"another cell drew or seeded random numbers while run {run_id} trained; the run's figures {figures}, "
-                "and that cell's numbers may not be those of its seed.",
-            )
+    def _tell_of_other_cells(self, run_id: int, held: _Held) -> None:
+        """A run that draws shares the process's streams with whatever cell is at work."""
+        if held.run.is_quiet or held.was_beside_a_cell or not (counts_cells() and is_cell_at_work()):
+            return
+        held.was_beside_a_cell = True
+        held.notes += (
+            f"a cell was at work while run {run_id} trained, whose steps draw random numbers: if that cell drew or seeded any, "
+            "the run's figures are not those of plain TRL, and the cell's numbers not those of its seed.",
+        )
 
     def _commit(self, held: _Held, run_id: int, fence: int, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
@@ -495,7 +496,7 @@ class KernelRunner:
             told = replace(failure, message=f"the run could not be saved: {failure.message}")
             return self._failed(run_id, fence, told, progress)
         held.uncommitted = None
-        self._tell_of_disturbances(run_id, held)
+        self._tell_of_other_cells(run_id, held)
         held.overhead_seconds += time.perf_counter() - started
         result = ChunkResult(
             run_id=run_id,
@@ -640,7 +641,7 @@ class KernelRunner:
                 interrupted=self._interrupted,
                 abandoned=self._abandoned,
             )
-            held = _Held(run, config, method, evaluates=self._data.evaluation is not None)
+            held = _Held(run, config, method, self._data.evaluation is not None, self._dtype)
             if resume_from is not None:
                 run_files.prepare_to_continue(run.gate, method, resume_from)
             self._generate_at_evaluations(run_id, held)
@@ -667,7 +668,6 @@ class KernelRunner:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.loaded = self._facts(config)
         if draws_in_steps(run.trainer, config):
-            run.draws()
             if is_cell_at_work() and not config.training.get("precompute_ref_log_probs"):
                 run.begin_from(RandomState.seeded(int(config.training["seed"])))  # where Trainer's __init__ left them
         else:
@@ -854,8 +854,8 @@ def _inside(held: _Held) -> Iterator[None]:
         state.random.install()
     state.install_beside_streams()
     try:
-        is_watched = is_quiet or is_cell_at_work()
-        with held.run.watch.drawing_from(state.random.cpu) if is_watched else nullcontext():
+        held.run.own_stream.state = state.random.cpu
+        with held.run.own_stream if is_quiet else nullcontext(), OwnDtype(held.dtype):
             yield
     finally:
         if not is_quiet:

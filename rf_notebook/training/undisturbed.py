@@ -4,7 +4,8 @@ torch keeps its default dtype, its random streams and the functions of ``torch.n
 transformers changes them while it loads a model. Nothing of that is blocked or patched. While a run is built, its own
 thread gives every new tensor the run's dtype, and draws the adapter's first weights from a generator of the run's own;
 functions that are replaced at the moment in which they are needed are noticed, and the run is built again. While it
-trains beside a cell that is at work, ``Watch`` puts its streams back before it draws.
+trains beside a cell that is at work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's
+streams alone, and others say that a cell was at work.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -23,8 +22,6 @@ import torch.utils.checkpoint
 import transformers
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
-
-from rf_notebook.training.device import gpu_of_runs
 
 #: Tensor methods and functions that fill a tensor from a random stream and take a generator.
 _RANDOM_NAMES = ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_")
@@ -37,13 +34,6 @@ _INFERRING: frozenset[Any] = frozenset({torch.tensor, torch.as_tensor, torch.asa
 _RANDOM_INITS = frozenset(
     {"uniform_", "normal_", "trunc_normal_", "orthogonal_", "sparse_"}
     | {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
-)
-#: Names of functions that draw from the process's streams.
-_DRAWS = frozenset(
-    {*_RANDOM_NAMES, "normal", "bernoulli", "multinomial", "poisson", "scaled_dot_product_attention"}
-    | {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "rrelu", "rrelu_"}
-    | {"dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "native_dropout", "feature_dropout"}
-    | {"alpha_dropout", "feature_alpha_dropout", "gumbel_softmax"}
 )
 #: Names of functions that make numbers of the default dtype out of whole ones.
 _DIVIDING = frozenset(
@@ -66,13 +56,15 @@ class OwnDtype(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self._dtype = dtype
+        self._others: set[torch.dtype] = set()
+        """Default dtypes that other threads have set."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         made = func(*args, **kwargs)
-        if not isinstance(made, torch.Tensor) or made.dtype is self._dtype or kwargs.get("dtype") is not None:
-            return made
-        if not made.is_floating_point():
+        if (now := torch.get_default_dtype()) is not self._dtype:
+            self._others.add(now)
+        if not isinstance(made, torch.Tensor) or made.dtype not in self._others or kwargs.get("dtype") is not None:
             return made
         if func not in _device_constructors():
             return self._divided(func, made, args, kwargs)
@@ -152,164 +144,38 @@ class LoadWatch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class Watch(OwnDtype):
-    """Keeps a run's steps its own while a cell is at work beside them.
+class OwnStream(TorchFunctionMode):
+    """What its thread draws on the CPU comes from a generator of the run's own, and the process's stream stays where it is.
 
-    Whatever the run draws goes through here, in its threads alone. On the CPU it draws from a generator of its own. A
-    GPU's stream that is not where the run left it was moved by another thread: it is put back before the run draws. Where
-    layers are checkpointed, what they drew in the forward is remembered, and drawn again from there.
+    For runs whose steps draw nothing: what is left are the seeds that data loaders draw.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__(dtype)
-        self.disturbances = 0
-        """How often a stream was put back."""
-        self.is_on = False
-        self._expected: list[torch.Tensor] = []
-        """The process's streams as they were last; that of the GPU is the run's."""
+    def __init__(self) -> None:
+        super().__init__()
         self._generator = torch.Generator()
-        """The run's stream on the CPU."""
-        self._layers = threading.local()
 
-    def begin(self) -> None:
-        """The process's streams are the run's as they are now."""
-        self._expected = _streams()
-        self._generator.set_state(self._expected[0])
+    @property
+    def state(self) -> torch.Tensor:
+        """Of the run's stream on the CPU, as ``torch.get_rng_state`` gives it."""
+        return self._generator.get_state()
 
-    def streams(self) -> dict[str, Any]:
-        """Where the run left its streams: fields of a RandomState."""
-        return {"cpu": self._generator.get_state(), "cuda": tuple(self._expected[1:])}
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """While it lasts, this thread runs the run's steps; the process's streams are the run's when it begins."""
-        self.begin()
-        self.is_on = True
-        try:
-            with self:
-                yield
-        finally:
-            self.is_on = False
-
-    def draw_from(self, cpu: torch.Tensor) -> None:
-        """The run's stream on the CPU is in this state."""
-        self._generator.set_state(cpu)
-
-    @contextmanager
-    def drawing_from(self, cpu: torch.Tensor) -> Iterator[None]:
-        """While it lasts, what this thread draws on the CPU comes from here, and the process's stream stays where it is."""
-        was_on, self.is_on = self.is_on, True
-        self.begin()
-        self.draw_from(cpu)
-        try:
-            with self:
-                yield
-        finally:
-            self.is_on = was_on
-
-    def checkpointed(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that checkpoints a layer, as ``own`` does, whose draws are the same when it is computed again."""
-
-        def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if not self.is_on:
-                return own(function, *args, **kwargs)
-            drawn_at: list[list[torch.Tensor]] = []
-            passes = itertools.count()
-
-            def layer(*args: Any, **kwargs: Any) -> Any:
-                is_first = next(passes) == 0
-                self._layers.draws = _Recording(drawn_at) if is_first else iter(list(drawn_at))
-                try:
-                    with nullcontext() if is_first else self:  # on a GPU it is computed again by another thread
-                        return function(*args, **kwargs)
-                finally:
-                    self._layers.draws = None
-
-            return without_streams(own)(layer, *args, **kwargs)
-
-        return checkpoint
+    @state.setter
+    def state(self, value: torch.Tensor) -> None:
+        self._generator.set_state(value)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") not in _DRAWS or kwargs.get("generator") is not None:
-            return super().__torch_function__(func, types, args, kwargs)
-        draws = getattr(self._layers, "draws", None)
-        if draws is not None and not isinstance(draws, _Recording):
-            return self._drawn_again(next(draws), func, types, args, kwargs)
-        self._put_back_streams()
-        if draws is not None:
-            draws.states.append([self._generator.get_state(), *self._expected[1:]])
-        return self._drawn(func, types, args, kwargs)
-
-    def _drawn_again(self, states: list[torch.Tensor], func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        own = self._generator.get_state()
-        self._generator.set_state(states[0])
-        for state in states[1:]:
-            torch.cuda.set_rng_state(state, gpu_of_runs())  # type: ignore[arg-type]
-        expected = self._expected[1:]
-        try:
-            return self._drawn(func, types, args, kwargs)
-        finally:
-            self._generator.set_state(own)
-            self._expected[1:] = expected
-
-    def _put_back_streams(self) -> None:
-        now = _streams()
-        if not all(map(torch.equal, now, self._expected)):
-            self.disturbances += 1
-        self._expected[0] = now[0]  # on the CPU the run draws from a generator of its own
-        for state in self._expected[1:]:
-            torch.cuda.set_rng_state(state, gpu_of_runs())  # type: ignore[arg-type]
-
-    def _drawn(self, func: Any, types: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """What the function gives, drawn from the run's streams.
-
-        Source: torch 2.13, ``aten/src/ATen/native/Dropout.cpp``, for dropout on a CPU.
-        """
         tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        device = kwargs.get("device") if tensor is None else tensor.device
-        is_on_cpu = torch.device("cpu" if device is None else device).type == "cpu"
-        if is_on_cpu and func is torch.nn.functional.dropout:
-            p, training, in_place = _dropout_arguments(*args, **kwargs)
-            if not training or p == 0.0 or p == 1.0:
-                return func(*args, **kwargs)
-            assert tensor is not None
-            noise = torch.empty_like(tensor).bernoulli_(1 - p, generator=self._generator).div_(1 - p)
-            return tensor.mul_(noise) if in_place else tensor * noise
-        if is_on_cpu and (func in _RANDOM or getattr(func, "__name__", "") in _RANDOM_NAMES):
+        device = torch.device((kwargs.get("device") if tensor is None else tensor.device) or "cpu")
+        if func in _RANDOM and device.type == "cpu" and kwargs.get("generator") is None:
             kwargs = {**kwargs, "generator": self._generator}
-        made = super().__torch_function__(func, types, args, kwargs)
-        self._expected[1:] = _streams()[1:]
-        return made
-
-
-@dataclass(slots=True)
-class _Recording:
-    """Where the streams were before each draw of a layer."""
-
-    states: list[list[torch.Tensor]]
-
-
-def _streams() -> list[torch.Tensor]:
-    """Of the CPU, and of the GPU on which runs train."""
-    device = gpu_of_runs()
-    gpu = [] if device is None or not torch.cuda.is_initialized() else [torch.cuda.get_rng_state(device)]
-    return [torch.get_rng_state(), *gpu]
-
-
-def _dropout_arguments(
-    _input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> tuple[float, bool, bool]:
-    """As ``torch.nn.functional.dropout`` takes them."""
-    return p, training, inplace
+        return func(*args, **kwargs)
 
 
 def without_streams(own: Callable[..., Any]) -> Callable[..., Any]:
     """Torch's checkpointing without setting the process's streams back and forth, where nothing is drawn from them."""
     is_torch = isinstance(own, functools.partial) and own.func is torch.utils.checkpoint.checkpoint
-    if not is_torch or torch.cuda.is_initialized():
-        return own
-    return functools.partial(own, preserve_rng_state=False)
+    return functools.partial(own, preserve_rng_state=False) if is_torch else own
 
 
 def _is_random(func: Any) -> bool:
