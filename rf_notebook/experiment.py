@@ -19,6 +19,7 @@ from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import evaluates
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.objects import Objects
+from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 RunLike = int | Run
 
+_LOG_TYPES = ("experiment", "main", "training")
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 
 
@@ -69,22 +71,44 @@ class Experiment:
         experiment_name: Names the folder; an existing name opens what is recorded there.
         mode: "fit".
         experiment_path: The folder of the folder; "rf_experiments" in the working directory when omitted.
+        num_cpus: RapidFire AI's, for its evaluations. Training uses torch's threads: ``torch.set_num_threads``.
+        num_gpus: 1; more is refused.
 
     While an experiment trains, constructing it again (a cell run again) gives the same object.
     """
 
-    def __new__(cls, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> Experiment:
+    def __new__(
+        cls,
+        experiment_name: str,
+        mode: str = "fit",
+        experiment_path: str | Path | None = None,
+        **_of_init: Any,
+    ) -> Experiment:
         """See the class: the living object of this name, or a new one."""
         name, path = _staged(experiment_name, experiment_path)
         present = open_experiments.get(_folder_of(name, path).absolute()) if mode == "fit" else None
         return present if present is not None and present._is_training else super().__new__(cls)
 
-    def __init__(self, experiment_name: str, mode: str = "fit", experiment_path: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        experiment_name: str,
+        mode: str = "fit",
+        experiment_path: str | Path | None = None,
+        *,
+        num_cpus: int | None = None,
+        num_gpus: int | None = None,
+    ) -> None:
         if self in open_experiments.values():
             return
         experiment_name, experiment_path = _staged(experiment_name, experiment_path)
         if mode != "fit":
             raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
+        launching.check_num_gpus("Experiment", num_gpus)
+        if num_cpus is not None:
+            warnings.warn(
+                f"Experiment(num_cpus={num_cpus!r}) has no effect: training uses torch's threads; torch.set_num_threads sets them.",
+                stacklevel=2,
+            )
         if (
             not isinstance(experiment_name, str)
             or not _NAME.fullmatch(experiment_name)
@@ -111,6 +135,8 @@ class Experiment:
         self._is_preparing = False
         self._applying = threading.RLock()
         """Held while events of the record are read and applied outside the engine: the panel's thread does so, too."""
+        self._mlflow_ids: dict[int, str] = {}
+        """Of MLflow's runs, as they were known last."""
         self._launch: launching.Launch | None = None
         """What ``run_fit`` was given, when this process called it."""
         self._sources: Sources | None = None
@@ -141,6 +167,7 @@ class Experiment:
         sample_prompts: int | list[str] = 0,
         policy: Policy | None = None,
         take_over: bool = False,
+        num_gpus: int = 1,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
@@ -171,6 +198,7 @@ class Experiment:
             policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay has its decisions in
                 the record and takes none.
             take_over: Take the experiment from another kernel that is training it.
+            num_gpus: 1; more is refused.
 
         Raises:
             ConfigError: what cannot work, before any model is loaded.
@@ -191,6 +219,7 @@ class Experiment:
                 eval_dataset,
                 num_chunks=num_chunks,
                 num_shards=num_shards,
+                num_gpus=num_gpus,
                 seed=seed,
                 data_seed=data_seed,
                 execution=execution,
@@ -208,7 +237,7 @@ class Experiment:
             for text in told:
                 warnings.warn(text, stacklevel=2)
             if rehearsal is None:
-                studies = launch.studies()
+                studies = launch.studies(self._wait)
             if studies:
                 policies = [*studies] if autopilot is None else [autopilot.policy, *studies]
                 autopilot = self._autopilot(policies[0] if len(policies) == 1 else Policies(policies))
@@ -560,12 +589,25 @@ class Experiment:
         return results_frame(self._state)
 
     def get_runs_info(self) -> pd.DataFrame:
-        """A row per run: its state, its progress, and its config by dotted key."""
+        """A row per run: its state, its progress, RapidFire AI's columns, and its config by dotted key."""
         self._refresh()
-        return runs_frame(self._state)
+        if self._session is not None:
+            self._mlflow_ids = self._session.mlflow_ids
+        return runs_frame(self._state, self._mlflow_ids)
 
-    def get_log_file_path(self) -> Path:
-        """The experiment's log."""
+    def get_log_file_path(self, log_type: str | None = None) -> Path:
+        """The experiment's log.
+
+        Args:
+            log_type: "experiment", "main" or "training", which are one file here: runs train in the process that they are
+                started from.
+
+        Raises:
+            ConfigError: for another type.
+        """
+        if log_type is not None and str(log_type).lower() not in _LOG_TYPES:
+            hint = did_you_mean(str(log_type), _LOG_TYPES)
+            raise ConfigError(f"get_log_file_path(log_type={log_type!r}): there is no such log; {hint}")
         return self._log.path
 
     @property
@@ -866,6 +908,7 @@ class Experiment:
         assert session is not None
         assert store is not None
         session.close(cancelled=cancelled)
+        self._mlflow_ids = session.mlflow_ids
         if self._fence is not None:
             store.release(self._fence)
         self._session, self._fence = None, None

@@ -88,15 +88,20 @@ class Launch:
             known.put(plain_name(self.create_model), self.create_model)
         return {name: private(source) for name, source in known.sources().items()}
 
-    def studies(self) -> list[OptunaPolicy]:
-        """Who runs the searches that learn while they train."""
+    def studies(self, until_over: Callable[[], object]) -> list[OptunaPolicy]:
+        """Who runs the searches that learn while they train.
+
+        Args:
+            until_over: Waits until the experiment has no more to train.
+        """
         from rf_notebook.automation.optuna_policy import OptunaPolicy
 
         seed, data_seed, chunks = self.started.seed, self.started.data_seed, self.started.num_chunks
+        found = [search for search in self.searches if isinstance(search, RFOptuna)]
+        for search in found:
+            search.until_over = until_over
         return [
-            OptunaPolicy(search, self.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks)
-            for search in self.searches
-            if isinstance(search, RFOptuna)
+            OptunaPolicy(search, self.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks) for search in found
         ]
 
 
@@ -110,6 +115,7 @@ def prepare(
     *,
     num_chunks: Any,
     num_shards: Any,
+    num_gpus: Any,
     seed: Any,
     data_seed: Any,
     execution: Any,
@@ -131,6 +137,7 @@ def prepare(
         ConfigError: what is wrong, in one sentence.
     """
     num_chunks = _chunks(num_chunks, num_shards)
+    check_num_gpus("run_fit", num_gpus)
     _check_seed("seed", seed)
     if data_seed is not None:
         _check_seed("data_seed", data_seed)
@@ -165,7 +172,7 @@ def prepare(
         None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
     )
     objects.seal()
-    told = _check_with_libraries(folder, configs, data, objects, num_chunks)
+    told = [*_unused_trackers(configs), *_check_with_libraries(folder, configs, data, objects, num_chunks)]
     started = ExperimentStarted(
         name=name,
         identity=uuid.uuid4().hex,
@@ -190,6 +197,24 @@ def prepare(
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,
         warnings=tuple(told),
+    )
+
+
+def check_num_gpus(owner: str, given: Any) -> None:
+    """Refuse a number of GPUs that an experiment cannot have.
+
+    Raises:
+        ConfigError: for all but None and 1.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | None) or (given is not None and given < 0):
+        raise ConfigError(f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1.")
+    if given == 0:
+        raise ConfigError(f"{owner}(num_gpus=0): to train on the CPU, set use_cpu=True in the training_args instead.")
+    if given is None or given == 1:
+        return
+    raise ConfigError(
+        f"{owner}(num_gpus={given}): all runs of an experiment share one GPU. Use num_gpus=1; for more GPUs, start a kernel "
+        "for each (CUDA_VISIBLE_DEVICES=0, 1, ...) with an experiment of its own."
     )
 
 
@@ -334,6 +359,18 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
         raise ConfigError(
             f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither."
         )
+
+
+def _unused_trackers(configs: Iterable[RunConfig]) -> list[str]:
+    given = [config.training.get("report_to") for config in configs]
+    names = dict.fromkeys(str(name) for one in given for name in (one if isinstance(one, list) else [one]) if name)
+    unused = [name for name in names if name not in ("none", "all", "mlflow")]
+    if not unused:
+        return []
+    return [
+        f"report_to={' and '.join(map(repr, unused))} has no effect: figures go to the panel, the experiment's record and "
+        "MLflow. Nothing else is written or sent."
+    ]
 
 
 def _check_with_libraries(

@@ -155,6 +155,11 @@ class TrainingSession:
         self.thread.engine.publisher.subscribe(self._study_file.notify)
         self._study_file.start()
 
+    @property
+    def mlflow_ids(self) -> dict[int, str]:
+        """Of MLflow's runs, by run: those that it has so far."""
+        return self._mirror.run_ids
+
     def close(self, *, cancelled: bool) -> None:
         """End the training, and give whoever follows the record time to write the rest."""
         if self.thread.is_alive:

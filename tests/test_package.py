@@ -79,6 +79,8 @@ FLOORS = {
         "training_session",
         "widgets",
     },
+    "fit": {"core", "registry", "rehearsal"},
+    "evals": {"fit"},
     "demo": {"automl", "runs", "experiment"},
     "doctor": {"core", "store", "tracking", "training", "widgets"},
     "magic": {

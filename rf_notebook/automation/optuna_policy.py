@@ -84,7 +84,8 @@ class OptunaPolicy:
     # ---- the fold
 
     def _begin(self) -> None:
-        self._study = self._search._study = self._search.new_study()
+        self._study = self._search.new_study()
+        self._search.keep(self._study)
         self._trials: dict[int, optuna.trial.Trial] = {}
         """By run."""
         self._configs: dict[str, optuna.trial.Trial] = {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rf_notebook.automl.search_space import List, Range
+from rf_notebook.automl.validation import ONE_GPU
 from rf_notebook.core.errors import ConfigError
 
 #: Same meaning, another name.
@@ -52,6 +53,8 @@ _GONE: dict[str, str] = {
     "fp16_backend": "mixed precision is always torch's; remove it.",
     "half_precision_backend": "mixed precision is always torch's; remove it.",
     "fp16_opt_level": "it belonged to apex; set fp16=True or bf16=True.",
+    "fsdp_transformer_layer_cls_to_wrap": ONE_GPU,
+    "fsdp_min_num_params": ONE_GPU,
     "use_ipex": "set bf16=True on the CPU; the extension is gone from transformers.",
     "use_mps_device": "an Apple GPU is used when there is one; remove it.",
     "tpu_num_cores": "TPUs are not supported.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,7 +54,7 @@ class RFOptuna(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them, with List and Range where there is a choice.
-        trainer_type: "SFT", "DPO" or "GRPO".
+        trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
         n_initial: Runs that train at a time.
         budget: Runs that are tried in all; at least n_initial.
         objective: "minimize:METRIC" or "maximize:METRIC"; several with commas between them.
@@ -63,12 +63,13 @@ class RFOptuna(Search):
             objects. With several objectives, runs that others beat in all of them are stopped instead, unless it is None.
         seed: Of the suggestions; it does not seed the training.
         granularity: "chunk" or "epoch": when runs are compared.
+        build_all_indexes: RapidFire AI's, for searches over retrieval; there is none here.
     """
 
     def __init__(
         self,
         configs: RFModelConfig | List | list[RFModelConfig],
-        trainer_type: str,
+        trainer_type: str | None = None,
         n_initial: int = 16,
         budget: int = 40,
         objective: str = "minimize:eval_loss",
@@ -76,7 +77,13 @@ class RFOptuna(Search):
         pruner: Any = "median",
         seed: int = 42,
         granularity: str = "chunk",
+        build_all_indexes: bool = False,
     ) -> None:
+        if build_all_indexes:
+            warnings.warn(
+                "RFOptuna(build_all_indexes=True) has no effect: it is for searches over retrieval, and this one trains.",
+                stacklevel=2,
+            )
         for name, value, least in (("n_initial", n_initial, 1), ("budget", budget, 1), ("seed", seed, 0)):
             most = MOST_CONFIGS if name != "seed" else 2**32 - 1
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -90,7 +97,9 @@ class RFOptuna(Search):
         self.granularity = _GRANULARITIES[granularity]
         self.sampler = _checked("sampler", sampler, tuple(_SAMPLERS), _optuna().samplers.BaseSampler)
         self.pruner = _checked("pruner", pruner, _PRUNERS, _optuna().pruners.BasePruner)
-        self._study: optuna.Study | None = None
+        self._kept: optuna.Study | None = None
+        self.until_over: Callable[[], object] = lambda: None
+        """Waits until the experiment that was launched with it has no more to train."""
         super().__init__(configs, trainer_type)
         if not any(has_choices(template.given()) for template in self.templates()) and len(self.templates()) < 2:
             raise ConfigError("RFOptuna has nothing to choose from: give an argument a List or a Range.")
@@ -105,9 +114,19 @@ class RFOptuna(Search):
         Raises:
             ConfigError: before ``run_fit`` was called with this search.
         """
-        if self._study is None:
+        if self._kept is None:
             raise ConfigError("RFOptuna has no study yet; call run_fit with it first.")
-        return self._study
+        return self._kept
+
+    @property
+    def _study(self) -> optuna.Study:
+        """RapidFire AI's name of the study, which its notebooks read after a ``run_fit`` that waits; so this waits."""
+        self.until_over()
+        return self.study
+
+    def keep(self, study: optuna.Study) -> None:
+        """Take the study of an experiment that trains."""
+        self._kept = study
 
     def importances(self) -> plotly.graph_objects.Figure:
         """Which parameters decide: Optuna's figure."""

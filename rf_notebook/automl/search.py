@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
+from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig, TrainingConfig
 from rf_notebook.automl.encoding import encode
 from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search_space import List, Range
@@ -25,13 +25,9 @@ MOST_CONFIGS = 1024
 class Search(ABC):
     """Configs and a trainer; sub-classes say which concrete configs follow."""
 
-    def __init__(self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str) -> None:
-        name = type(self).__name__
-        if not isinstance(trainer_type, str) or trainer_type not in TRAINING_CONFIGS:
-            hint = did_you_mean(str(trainer_type).upper(), TRAINING_CONFIGS)
-            raise ConfigError(f"{name}(trainer_type={trainer_type!r}): there is no such trainer; {hint}")
+    def __init__(self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str | None = None) -> None:
         self.configs = configs
-        self.trainer_type = trainer_type
+        self.trainer_type = self._method() if trainer_type is None else _known_method(type(self).__name__, trainer_type)
         self._check()
 
     def templates(self) -> list[RFModelConfig]:
@@ -67,7 +63,25 @@ class Search(ABC):
     def _choices(self) -> Iterator[dict[str, Any]]:
         """The fields of RFModelConfig of each concrete config."""
 
-    def _check(self) -> None:
+    def _method(self) -> str:
+        """The method of the configs' training_args."""
+        self._check_templates()
+        found = {type(one).method for one in self._training_args() if isinstance(one, TrainingConfig)}
+        if len(found) != 1:
+            several = " and ".join(sorted(found))
+            raise ConfigError(
+                f"{type(self).__name__} has configs of {several}; give each method a search of its own, in a list."
+                if found
+                else f"{type(self).__name__}: no RFModelConfig has training_args; give it an RFSFTConfig, or another method's."
+            )
+        return found.pop()
+
+    def _training_args(self) -> Iterator[Any]:
+        for template in self.templates():
+            args = template.training_args
+            yield from args.values if isinstance(args, List) else [args]
+
+    def _check_templates(self) -> None:
         name = type(self).__name__
         templates = self.templates()
         if not templates:
@@ -75,16 +89,18 @@ class Search(ABC):
         for template in templates:
             if not isinstance(template, RFModelConfig):
                 raise ConfigError(f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects.")
-            args = template.training_args
-            wanted = TRAINING_CONFIGS[self.trainer_type]
-            for one in args.values if isinstance(args, List) else [args]:
-                if one is None:
-                    raise ConfigError(f"{name}: an RFModelConfig has no training_args; give it an {wanted.__name__}.")
-                if not isinstance(one, wanted | List):
-                    raise ConfigError(
-                        f"{name}(trainer_type={self.trainer_type!r}) has training_args of {type(one).__name__}; "
-                        f"use {wanted.__name__}, or another trainer_type."
-                    )
+
+    def _check(self) -> None:
+        self._check_templates()
+        name, wanted = type(self).__name__, TRAINING_CONFIGS[self.trainer_type]
+        for one in self._training_args():
+            if one is None:
+                raise ConfigError(f"{name}: an RFModelConfig has no training_args; give it an {wanted.__name__}.")
+            if not isinstance(one, wanted | List):
+                raise ConfigError(
+                    f"{name}(trainer_type={self.trainer_type!r}) has training_args of {type(one).__name__}; "
+                    f"use {wanted.__name__}, or another trainer_type."
+                )
 
     @abstractmethod
     def copy(self) -> Search:
@@ -99,7 +115,7 @@ class RFGridSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO" or "GRPO".
+        trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
     """
 
     def _choices(self) -> Iterator[dict[str, Any]]:
@@ -125,13 +141,17 @@ class RFRandomSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO" or "GRPO".
+        trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
         num_runs: How many configs.
         seed: Of the draws; it does not seed the training.
     """
 
     def __init__(
-        self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str, num_runs: int = 1, seed: int = 42
+        self,
+        configs: RFModelConfig | List | list[RFModelConfig],
+        trainer_type: str | None = None,
+        num_runs: int = 1,
+        seed: int = 42,
     ) -> None:
         if isinstance(num_runs, bool) or not isinstance(num_runs, int) or not 1 <= num_runs <= MOST_CONFIGS:
             raise ConfigError(f"RFRandomSearch(num_runs={num_runs!r}): num_runs must be between 1 and {MOST_CONFIGS}.")
@@ -165,11 +185,20 @@ class RFRandomSearch(Search):
         return RFRandomSearch(self._copied_configs(), self.trainer_type, self.num_runs, self.seed)
 
 
+def _known_method(search: str, given: Any) -> str:
+    method = given.upper() if isinstance(given, str) else given
+    if method not in TRAINING_CONFIGS:
+        hint = did_you_mean(str(method), TRAINING_CONFIGS)
+        raise ConfigError(f"{search}(trainer_type={given!r}): there is no such trainer; {hint}")
+    return str(method)
+
+
 def _as_given(value: Any, objects: Objects, key: str = "") -> Json:
     if isinstance(value, List):
         return {"$list": [_as_given(item, objects, key) for item in value.values]}
     if isinstance(value, Range):
-        return {"$range": [value.start, value.end], "dtype": value.dtype, "log": value.log, "step": value.step}
+        drawn = {name: getattr(value, name) for name in ("sample_n", "seed") if getattr(value, name) is not None}
+        return {"$range": [value.start, value.end], "dtype": value.dtype, "log": value.log, "step": value.step, **drawn}
     if isinstance(value, RFModelConfig | ArgumentsConfig):
         return {name: _as_given(item, objects, name) for name, item in value.given().items()}
     if isinstance(value, Mapping):
@@ -189,7 +218,7 @@ def _every(value: Any) -> Iterator[Any]:
         for item in value.values:
             yield from _every(item)
     elif isinstance(value, Range):
-        yield from value.steps()
+        yield from value.tried()
     elif isinstance(value, ArgumentsConfig):
         for given in _every(value.given()):
             yield type(value)(**given)

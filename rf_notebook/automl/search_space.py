@@ -46,7 +46,7 @@ class List:
 
 
 class Range:
-    """Numbers between two bounds, both included, for a random search; with ``step`` also for a grid.
+    """Numbers between two bounds, both included, for a random search; with ``step`` or ``sample_n`` also for a grid.
 
     Args:
         start: Lower bound.
@@ -54,10 +54,19 @@ class Range:
         dtype: "int" or "float"; follows from the bounds when omitted.
         log: Draw evenly in the logarithm; needs bounds above 0.
         step: Draw only ``start``, ``start + step``, ...; excludes ``log``.
+        sample_n: How many numbers a grid search draws from the range and tries.
+        seed: Of those draws, and of ``sample()``.
     """
 
     def __init__(
-        self, start: Number, end: Number, dtype: str | None = None, log: bool = False, step: Number | None = None
+        self,
+        start: Number,
+        end: Number,
+        dtype: str | None = None,
+        log: bool = False,
+        step: Number | None = None,
+        sample_n: int | None = None,
+        seed: int | None = None,
     ) -> None:
         for name, bound in (("start", start), ("end", end), ("step", step)):
             if name == "step" and bound is None:
@@ -79,11 +88,16 @@ class Range:
         self.dtype = dtype or ("int" if isinstance(start, int) and isinstance(end, int) else "float")
         if self.dtype == "int" and any(float(b) != int(b) for b in (start, end, step or 1)):
             raise ConfigError(f"Range({start}, {end}) with dtype='int' needs whole numbers.")
+        for name, whole, least in (("sample_n", sample_n, 1), ("seed", seed, 0)):
+            if whole is not None and (isinstance(whole, bool) or not isinstance(whole, int) or whole < least):
+                raise ConfigError(f"Range {name}={whole!r} is not a whole number of at least {least}.")
         self.start, self.end, self.log, self.step = start, end, log, step
+        self.sample_n, self.seed = sample_n, seed
+        self._rng = random.Random(seed)
 
     def sample(self, rng: random.Random | None = None) -> Number:
-        """One number of the range."""
-        rng = rng or random.Random()
+        """One number of the range; with a ``seed``, the same numbers one after the other in every process."""
+        rng = rng or self._rng
         if self.step is not None:
             return rng.choice(self.steps())
         if self.log:
@@ -94,27 +108,47 @@ class Range:
             return rng.randint(int(self.start), int(self.end))
         return rng.uniform(self.start, self.end)
 
-    def steps(self) -> list[Number]:
-        """All numbers of a range with a step.
+    def tried(self) -> list[Number]:
+        """The numbers that a grid search tries.
 
         Raises:
-            ConfigError: without a step.
+            ConfigError: without a step and without sample_n.
         """
+        if self.sample_n is not None:
+            return self._drawn(self.sample_n)
         if self.step is None:
             raise ConfigError(
                 f"{self!r} has no step, so a grid cannot try each of its values; "
-                "give a step, use List([...]), or use RFRandomSearch."
+                "give a step or sample_n, use List([...]), or use RFRandomSearch."
             )
+        return self.steps()
+
+    def _drawn(self, count: int) -> list[Number]:
+        """Different numbers, always the same."""
+        rng = random.Random(self.seed or 0)
+        found: dict[Number, None] = {}
+        for _ in range(count * 100):
+            found[self.sample(rng)] = None
+            if len(found) == count:
+                return list(found)
+        raise ConfigError(f"{self!r} has only {len(found)} different numbers; lower sample_n.")
+
+    def steps(self) -> list[Number]:
+        """All numbers of a range with a step."""
+        assert self.step is not None
         count = math.floor((self.end - self.start) / self.step + 1e-9) + 1
         numbers = [self.start + i * self.step for i in range(count)]
         return [int(n) for n in numbers] if self.dtype == "int" else [float(n) for n in numbers]
 
     def copy(self) -> Range:
         """The same range."""
-        return Range(self.start, self.end, self.dtype, self.log, self.step)
+        return Range(self.start, self.end, self.dtype, self.log, self.step, self.sample_n, self.seed)
 
     def __repr__(self) -> str:
-        more = (", log=True" if self.log else "") + (f", step={self.step}" if self.step is not None else "")
+        more = ", log=True" if self.log else ""
+        for name in ("step", "sample_n", "seed"):
+            value = getattr(self, name)
+            more += "" if value is None else f", {name}={value}"
         return f"Range({self.start}, {self.end}, dtype={self.dtype!r}{more})"
 
     def __eq__(self, other: object) -> bool:

@@ -66,8 +66,8 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
     if refused is not None and refused[0](value):
         raise ConfigError(f"{owner}({name}={shown(name, value)}): {refused[1]}")
     choices = _choices(name, owner)
-    if owner == "RFDPOConfig" and name == "loss_type":
-        _check_losses(owner, choices, value)
+    if (owner == "RFDPOConfig" and name == "loss_type") or name == "report_to":
+        _check_each(owner, name, choices, value)
         return
     if not _fits(argument.annotation, value):
         raise ConfigError(
@@ -82,13 +82,14 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
         )
 
 
-def _check_losses(owner: str, choices: tuple[str, ...], value: object) -> None:
-    """DPO takes one loss or a list of several that are added up."""
-    losses = list(value) if isinstance(value, list | tuple) else [value]
-    for loss in losses or [None]:
-        if loss not in choices:
+def _check_each(owner: str, name: str, choices: tuple[str, ...], value: object) -> None:
+    """For arguments that take one of their choices or a list of several: DPO's losses, trackers."""
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    may_be_empty = name == "report_to"
+    for one in given or ([] if may_be_empty else [None]):
+        if one not in choices and not (one is None and may_be_empty):
             raise ConfigError(
-                f"{owner}(loss_type={shown('loss_type', value)}): there is no such loss_type; {did_you_mean(str(loss), choices)}"
+                f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(str(one), choices)}"
             )
 
 
@@ -103,6 +104,11 @@ def check_together(owner: str, values: Mapping[str, Any]) -> None:
     if values.get("load_best_model_at_end") is True and values.get("eval_strategy", "no") == "no":
         raise ConfigError(
             f"{owner} has load_best_model_at_end=True without evaluation; set eval_strategy and eval_steps."
+        )
+    if values.get("load_best_model_at_end") is True and values.get("save_strategy") in ("chunk", "shard"):
+        raise ConfigError(
+            f"{owner} has load_best_model_at_end=True and save_strategy={values['save_strategy']!r}; the best checkpoint is "
+            "chosen among evaluations, so give save_strategy the value of eval_strategy, or leave it out."
         )
     if values.get("padding_free") is True and values.get("packing") is not True and values.get("max_length", 1):
         raise ConfigError(f"{owner} has padding_free=True without packing; set packing=True or max_length=None.")
@@ -149,12 +155,17 @@ _LIMITS: dict[str, tuple[_Check, str]] = {
 }
 
 _ONE_PROCESS = "runs of one experiment share a process and a device; remove it."
+ONE_GPU = (
+    "all runs of an experiment share one GPU, which holds the whole base model. Remove fsdp, fsdp_config and num_gpus, and give "
+    "model_kwargs={'device_map': 'auto'}; a model that is too large for the GPU fits in 4 bits with "
+    "model_kwargs={'device_map': 'auto', 'load_in_4bit': True}."
+)
 _SHARED_CASTS = "it casts the base model that all runs share; use bf16=True or fp16=True, which does not."
 
 _REFUSED: dict[str, tuple[_Check, str]] = {
     "deepspeed": (bool, _ONE_PROCESS),
-    "fsdp": (bool, _ONE_PROCESS),
-    "fsdp_config": (bool, _ONE_PROCESS),
+    "fsdp": (bool, ONE_GPU),
+    "fsdp_config": (bool, ONE_GPU),
     "parallelism_config": (bool, _ONE_PROCESS),
     "fp16_full_eval": (bool, _SHARED_CASTS),
     "bf16_full_eval": (bool, _SHARED_CASTS),
@@ -175,10 +186,6 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
         bool,
         "the experiment continues its runs itself; call run_fit again under the same name.",
     ),
-    "report_to": (
-        lambda v: v not in (None, "none", [], ["none"], "mlflow", ["mlflow"], "all", ["all"]),
-        "metrics go to the panel and to MLflow; remove it or set 'none'.",
-    ),
     "log_completions_hub_repo": (
         bool,
         "nothing is uploaded during an experiment; completions are in the samples view.",
@@ -187,6 +194,12 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
     "model_init_kwargs": (bool, "the base model is loaded before the trainer; use RFModelConfig(model_kwargs=...)."),
 }
 
+
+#: Of transformers 5.3 and newer; a test looks each up in its source.
+_TRACKERS = (
+    *("none", "all", "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow"),
+    *("mlflow", "neptune", "swanlab", "tensorboard", "trackio", "wandb"),
+)
 
 #: Of trl 1.16; a test looks each up in trl's source.
 _LOSSES: dict[str, tuple[str, ...]] = {
@@ -208,7 +221,9 @@ def _choices(name: str, owner: str) -> tuple[str, ...]:
         case "eval_strategy" | "logging_strategy":
             return enum_values("IntervalStrategy")
         case "save_strategy":
-            return enum_values("SaveStrategy")
+            return (*enum_values("SaveStrategy"), "chunk", "shard")  # the last two are RapidFire AI's
+        case "report_to":
+            return _TRACKERS
         case "packing_strategy":
             return ("bfd", "bfd_split", "wrapped")
         case "truncation_mode":

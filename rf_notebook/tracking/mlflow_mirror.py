@@ -132,6 +132,11 @@ class MlflowMirror:
         self._thread.join(timeout=1.0)
         return drained and not self._waiting
 
+    @property
+    def run_ids(self) -> dict[int, str]:
+        """MLflow's ids of the runs that it has so far, by run."""
+        return {run_id: mirrored.mlflow_id for run_id, mirrored in list(self._runs.items())}
+
     # ---- the thread
 
     def _main(self) -> None:

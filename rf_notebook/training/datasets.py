@@ -262,13 +262,13 @@ def check_formatting(
         ConfigError: naming the row for which it raises, or gives something that trl cannot train on.
     """
     made = [
-        _format_row(formatting_func, row, number, argument, needs)
+        _made_of(formatting_func, row, number, argument, needs)
         for number, row in enumerate(itertools.islice(dataset, _TRIED_ROWS))
     ]
     return made[0]
 
 
-def _format_row(
+def _made_of(
     formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], number: int, argument: str, needs: str
 ) -> str | dict[str, Any]:
     name = getattr(formatting_func, "__name__", type(formatting_func).__name__)
@@ -288,12 +288,29 @@ def _format_row(
     return made if isinstance(made, str) else dict(made)
 
 
+def formatted_row(
+    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], number: int, argument: str
+) -> dict[str, Any]:
+    """What a run trains on instead of a row.
+
+    Args:
+        formatting_func: The user's.
+        row: Of the data.
+        number: Of the row, for messages.
+        argument: The name of run_fit's argument, likewise.
+
+    Raises:
+        ConfigError: when the function raises, or gives neither a dict nor a text.
+    """
+    made = _made_of(formatting_func, row, number, argument, "")
+    return {"text": made} if isinstance(made, str) else made
+
+
 def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any], argument: str) -> Any:
     first: dict[str, Any] = {}
 
     def format_row(row: dict[str, Any], number: int) -> dict[str, Any]:
-        made = _format_row(formatting_func, row, number, argument, "")
-        made = {"text": made} if isinstance(made, str) else made
+        made = formatted_row(formatting_func, row, number, argument)
         first.setdefault("columns", list(made))
         missing = [name for name in first["columns"] if name not in made]
         if missing or len(made) > len(first["columns"]):

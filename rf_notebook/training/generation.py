@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from rf_notebook.core.errors import ConfigError
+from rf_notebook.training.exchanges import Exchange
 from rf_notebook.training.process_state import RandomState
 
 #: Keys of a generation_config that shape the prompts rather than the generation.
@@ -30,41 +31,10 @@ class _StopWhen(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device)
 
 
-def is_chat(row: Mapping[str, Any]) -> bool:
-    """Whether a row holds messages, to which trl applies the chat template."""
-    columns = (row.get(name) for name in ("messages", "conversations", "prompt", "chosen", "completion"))
-    return any(isinstance(value, list) and value and isinstance(value[0], Mapping) for value in columns)
-
-
-def prompt_and_reference(row: Mapping[str, Any], tokenizer: Any, *, add_generation_prompt: bool) -> tuple[str, str]:
-    """The text that a row asks with, and the text that it expects.
-
-    Raises:
-        ConfigError: for rows that have no such pair.
-    """
-    if "prompt" in row and "completion" in row:
-        prompt, completion = row["prompt"], row["completion"]
-        if isinstance(prompt, str):
-            return prompt, completion if isinstance(completion, str) else completion[-1]["content"]
-        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=add_generation_prompt)
-        return text, completion[-1]["content"]
-    if "messages" in row:
-        *before, last = row["messages"]
-        text = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=add_generation_prompt)
-        return text, last["content"]
-    for asked, expected in (("input", "output"), ("instruction", "response"), ("question", "answer")):
-        if asked in row and expected in row:
-            return str(row[asked]), str(row[expected])
-    raise ConfigError(
-        "compute_metrics with a generation_config needs rows with a prompt and a completion (or messages); "
-        f"the evaluation rows have {', '.join(row)}. Make them in formatting_func."
-    )
-
-
 def generated_metrics(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Mapping[str, Any]],
+    exchanges: Sequence[Exchange],
     generation_config: Mapping[str, Any],
     compute_metrics: Callable[[tuple[list[str], list[str]]], Mapping[str, Any]],
     *,
@@ -77,7 +47,7 @@ def generated_metrics(
     Args:
         model: In evaluation mode while it generates, back in its mode after.
         tokenizer: Of the run; its padding side is the same after.
-        rows: The evaluation data in trl's columns.
+        exchanges: Of the evaluation data.
         generation_config: Arguments of ``generate``, and ``max_input_length``, ``add_generation_prompt``,
             ``truncation_side`` for the prompts.
         compute_metrics: Called with (generated texts, reference texts).
@@ -87,10 +57,6 @@ def generated_metrics(
     """
     config = dict(generation_config)
     shape = {key: config.pop(key) for key in _PROMPT_KEYS if key in config}
-    pairs = [
-        prompt_and_reference(row, tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True))
-        for row in rows
-    ]
     if any(name in config for name in _SAMPLING):
         config.setdefault("do_sample", True)
     config.setdefault("pad_token_id", tokenizer.pad_token_id)
@@ -102,16 +68,16 @@ def generated_metrics(
     predictions = _generate(
         model,
         tokenizer,
-        [prompt for prompt, _ in pairs],
+        [one.prompt(tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True)) for one in exchanges],
         config,
         batch_size=batch_size,
         max_input_length=max_input_length,
         truncation_side=shape.get("truncation_side", "left"),
         seed=seed,
         is_over=is_over,
-        is_chat=bool(rows) and is_chat(rows[0]),
+        is_chat=bool(exchanges) and exchanges[0].is_chat,
     )
-    made = compute_metrics((predictions, [reference.strip() for _, reference in pairs]))
+    made = compute_metrics((predictions, [one.expected.strip() for one in exchanges]))
     return {str(name): float(value) for name, value in made.items()}
 
 
@@ -151,18 +117,19 @@ def texts_of(
     )
 
 
-def sample_texts(wanted: int | Sequence[str], rows: Any, tokenizer: Any, *, is_chat: bool) -> list[str]:
+def sample_texts(
+    wanted: int | Sequence[str], exchanges: Iterable[Exchange], tokenizer: Any, *, is_chat: bool
+) -> list[str]:
     """The sample prompts as whole texts.
 
     Args:
         wanted: Prompts as the user typed them, or how many of the data's rows give theirs.
-        rows: The evaluation data (or, without one, the training data) in trl's columns.
+        exchanges: Of the evaluation data (or, without one, of the training data).
         tokenizer: Of the run.
         is_chat: Whether the run trained on messages: then the tokenizer's chat template is applied to typed prompts.
     """
     if isinstance(wanted, int):
-        few = [row for _, row in zip(range(wanted), rows, strict=False)]
-        return [prompt_and_reference(row, tokenizer, add_generation_prompt=True)[0] for row in few]
+        return [one.prompt(tokenizer) for one in itertools.islice(exchanges, wanted)]
     if not is_chat or not getattr(tokenizer, "chat_template", None):
         return list(wanted)
     return [

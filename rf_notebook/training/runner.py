@@ -567,11 +567,10 @@ class KernelRunner:
         trainer = held.run.trainer
         try:
             with _inside(held):
-                formatted = self._trainers.formatted.get(self._trainers.extra(held.config, "formatting_func"))
-                rows = formatted[0] if formatted[1] is None else formatted[1]
                 tokenizer = trainer.processing_class
                 chat, over = self._trainers.is_chat(held.config), self._abandoned.is_set
-                prompts = sample_texts(self._sample_prompts, rows, tokenizer, is_chat=chat)
+                exchanges = self._trainers.exchanges(held.config)
+                prompts = sample_texts(self._sample_prompts, exchanges, tokenizer, is_chat=chat)
                 texts = texts_of(trainer.model, tokenizer, prompts, {}, over, is_chat=chat)
                 held.generations += tuple(
                     Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
@@ -803,7 +802,7 @@ class KernelRunner:
             metrics = generated_metrics(
                 trainer.model,
                 trainer.processing_class,
-                list(trainers.formatted.get(trainers.extra(config, "formatting_func"))[1] or ()),
+                list(trainers.exchanges(config)),
                 generates,
                 compute,
                 batch_size=trainer.args.per_device_eval_batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,8 +21,15 @@ from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
-from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets, check_formatting, check_rows
-from rf_notebook.training.generation import is_chat
+from rf_notebook.training.datasets import (
+    ExperimentData,
+    FormattedData,
+    PreparedDatasets,
+    check_formatting,
+    check_rows,
+    formatted_row,
+)
+from rf_notebook.training.exchanges import Exchange, exchange_of, is_chat
 from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, memory_warning
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
@@ -73,8 +80,9 @@ class Trainers:
                 raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
         self._check_fields(method, config, arguments)
         self._check_columns(method, config)
+        told = self._check_generation(config)
         self._check_chunks(method, config, arguments)
-        return self._check_memory(config, arguments, peft_config)
+        return told + self._check_memory(config, arguments, peft_config)
 
     def _check_memory(self, config: RunConfig, arguments: Any, peft_config: PeftConfig | None) -> list[str]:
         need = self.needs.before_loading(config, arguments, peft_config)
@@ -131,6 +139,21 @@ class Trainers:
         if formatting is None:
             for data, argument in ((self.data.train, "train_dataset"), (self.data.evaluation, "eval_dataset")):
                 check_rows(data, method.columns(columns, config.training), argument)
+
+    def _check_generation(self, config: RunConfig) -> list[str]:
+        """Whether the evaluation rows say what to generate from, and what to compare with."""
+        evaluation, formatting = self.data.evaluation, self.extra(config, "formatting_func")
+        if evaluation is None or config.extras.get("generation_config") is None:
+            return []
+        raw = dict(next(iter(evaluation)))
+        row = raw if formatting is None else formatted_row(formatting, raw, 0, "eval_dataset")
+        if not exchange_of(row, raw, text_column_of(config)).is_guess:
+            return []
+        return [
+            "compute_metrics compares what is written after a whole evaluation text with that text, for no column of "
+            f"eval_dataset ({', '.join(raw)}) is known to hold the answer. Return prompt and completion from formatting_func "
+            "to compare with the completion."
+        ]
 
     def _check_chunks(self, method: Method, config: RunConfig, arguments: Any) -> None:
         if self.data.examples is None or config.training.get("packing"):
@@ -222,6 +245,13 @@ class Trainers:
         """Whether a run trains on messages."""
         rows, _ = self.formatted.get(self.extra(config, "formatting_func"))
         return is_chat(next(iter(rows)))
+
+    def exchanges(self, config: RunConfig) -> Iterator[Exchange]:
+        """What the evaluation data (or, without one, the training data) asks and expects, as the run sees it."""
+        train, evaluation = self.formatted.get(self.extra(config, "formatting_func"))
+        raw_train, raw_evaluation = self.formatted.get(None)
+        rows, raw = (train, raw_train) if evaluation is None else (evaluation, raw_evaluation or ())
+        return (exchange_of(*pair, text_column_of(config)) for pair in zip(rows, raw, strict=True))
 
     def modules_of(self, config: RunConfig) -> list[Any]:
         """The resident models that a run needs, loaded if they are not there: its base, its reference, its rewards."""
@@ -329,6 +359,11 @@ class Trainers:
         """Functions as they are; a model as a tree of its own over the shared weights."""
         trees = iter([tree_clone(model) for model in self._reward_models(config)])
         return tuple(next(trees) if isinstance(one, str) else one for one in self._listed_rewards(config))
+
+
+def text_column_of(config: RunConfig) -> str:
+    """The column of whole texts, for a run that trains on such."""
+    return str(config.training.get("dataset_text_field") or "text")
 
 
 def _needs_bitsandbytes(config: RunConfig) -> bool:

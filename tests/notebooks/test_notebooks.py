@@ -18,6 +18,7 @@ from tests.notebooks import reference_style
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STYLES = ("SFT", "DPO", "GRPO", "OPTUNA", "TEXTS", "MESSAGES", "FORMATTER", "PROMPTS", "MASKING")
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +40,17 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     return notebook
 
 
+def tiny_gpt2(layers: int, words: int):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    size = {"n_positions": 512, "n_embd": 64, "n_layer": layers, "n_head": 2}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=words, bos_token_id=0, eos_token_id=0, **size))
+
+
 @pytest.mark.parametrize(
     "cells",
-    [reference_style.SFT, reference_style.DPO, reference_style.GRPO, reference_style.OPTUNA],
-    ids=["SFT", "DPO", "GRPO", "OPTUNA"],
+    [getattr(reference_style, name) for name in STYLES],
+    ids=STYLES,
 )
 def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path, cells):
     from rf_notebook import demo
@@ -51,13 +59,24 @@ def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path,
     def write(name, rows):
         (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows))
 
+    demo_model, words = demo.create_model({})
     for name, (model, tokenizer) in {
-        "base": demo.create_model({}),
+        "base": (demo_model, words),
         "other": create_tiny({"model_kwargs": {"hidden": 128}}),
+        "gpt2": (tiny_gpt2(2, len(words)), words),
+        "distilgpt2": (tiny_gpt2(1, len(words)), words),
     }.items():
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    write("support.json", support_rows(80, 5))
+    support = support_rows(80, 5)
+    write("support.json", support)
+    security = [
+        {"instruction": row["instruction"], "input": None if i % 2 else "Shortly.", "output": row["response"]}
+        for i, row in enumerate(support)
+    ]
+    write("security.json", security[:32])
+    write("security-eval.json", security[32:38])
+    write("masking.json", [{"source_text": row["instruction"], "masked_text": row["response"]} for row in support])
     pairs = [
         {"prompt": row["instruction"], "chosen": row["chosen"], "rejected": row["rejected"]}
         for row in preference_rows(60, 5)

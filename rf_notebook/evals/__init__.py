@@ -1,0 +1,1 @@
+"""Likewise; see ``rf_notebook.fit``. Nothing is evaluated here but what a training run evaluates."""

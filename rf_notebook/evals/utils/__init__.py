@@ -1,0 +1,1 @@
+"""See ``rf_notebook.fit``."""

@@ -1,0 +1,1 @@
+"""RapidFire AI's import paths, so that its notebooks run here with only the package's name changed."""

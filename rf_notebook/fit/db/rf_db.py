@@ -1,0 +1,34 @@
+"""Where does an experiment lie? As RapidFire AI's notebooks ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.registry import FOLDER, known_experiments, recorded_experiments
+from rf_notebook.rehearsal import current_rehearsal
+
+
+class RfDb:
+    """RapidFire AI's database, of which its notebooks use one thing; here, every experiment has its own record."""
+
+    def get_experiments_path(self, experiment_name: str) -> Path:
+        """The folder that the experiment's own folder lies in.
+
+        Args:
+            experiment_name: Of an experiment of this process, or of one that is recorded in the working directory.
+
+        Raises:
+            ConfigError: when there is none of that name.
+        """
+        rehearsal = current_rehearsal()
+        if rehearsal is not None:  # a replay runs the cell: its experiment lies elsewhere
+            return rehearsal.place_of(experiment_name)[1]
+        known = {experiment.experiment_name: experiment.folder.parent for experiment in known_experiments()}
+        if experiment_name in known:
+            return known[experiment_name]
+        recorded = recorded_experiments()
+        if experiment_name in recorded:
+            return Path(FOLDER).absolute()
+        names = ", ".join(dict.fromkeys([*known, *recorded])) or "none"
+        raise ConfigError(f"there is no experiment {experiment_name!r}; there are: {names}.")
