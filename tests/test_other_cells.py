@@ -5,9 +5,11 @@ A quiet experiment equals plain TRL: tests/exactness.
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import os
 import random
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -21,7 +23,8 @@ import trl
 
 from rf_notebook import Experiment
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
-from rf_notebook.testing.tiny import text_rows, tiny_model, tiny_tokenizer
+from rf_notebook.testing.tiny import prompt_rows, text_rows, tiny_model, tiny_tokenizer
+from rf_notebook.training.base_models import BaseModels
 
 SHARED = {
     "per_device_train_batch_size": 4,
@@ -217,32 +220,153 @@ def test_runs_and_the_cell_beside_them_are_as_each_is_alone(cell, execution, qui
     assert {n: repr(beside[n]) for n in beside} == quiet[execution]
     assert given
     wrong = [one for one in given if one != alone]
-    assert not wrong or cell is loads, (
-        alone,
-        wrong,
-    )  # README, Limits: two loads at once share one default dtype
+    assert not wrong, (alone, wrong)
 
 
-def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(tmp_path, base):
+def written(predictions):
+    return {"length": sum(map(len, predictions[0]))}
+
+
+@pytest.mark.parametrize("loader", ["hub", "own"])
+@pytest.mark.parametrize("execution", MODES)
+def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(tmp_path, base, execution, loader):
+    """From the first moment on: while the model is loaded, runs are built, evaluated, let generate, cloned and exported."""
+
+    def create(config):
+        model = transformers.AutoModelForCausalLM.from_pretrained(base)
+        return model, transformers.AutoTokenizer.from_pretrained(base)
+
     experiment = Experiment("cells", experiment_path=tmp_path)
     config = RFModelConfig(
         model_name=str(base),
-        peft_config=RFLoraConfig(r=List([2, 4]), target_modules=["q_proj"]),
-        training_args=RFSFTConfig(max_steps=60, **SHARED),
+        peft_config=RFLoraConfig(r=List([2, 4, 8]), target_modules=["q_proj"]),
+        training_args=RFSFTConfig(max_steps=16, **SHARED),
+        compute_metrics=written,
+        generation_config={"max_new_tokens": 4, "temperature": 0.9},
     )
-    experiment.run_fit(RFGridSearch(config, "SFT"), None, text_rows(64, 1), num_chunks=2, display=False)
-    while any(run.steps < 2 for run in experiment.runs):
-        time.sleep(0.01)
+    experiment.run_fit(
+        RFGridSearch(config, "SFT"),
+        create if loader == "own" else None,
+        prompt_rows(64, 1),
+        prompt_rows(4, 2),
+        num_chunks=4,
+        display=False,
+        execution=execution,
+        sample_prompts=1,
+    )
     torch.manual_seed(5), random.seed(5), np.random.seed(5)
     expected = [torch.Generator().manual_seed(5), random.Random(5), np.random.RandomState(5)]
+    asked = []
     try:
-        for _ in range(200):
+        while not experiment.wait(timeout=0.001):
+            if not asked and experiment.run(1).checkpoint is not None:
+                asked.append(experiment.clone(1, {"learning_rate": 1e-4}, warm_start=True))
             assert torch.equal(torch.rand(3), torch.rand(3, generator=expected[0]))
             assert random.random() == expected[1].random()
             assert np.random.rand() == expected[2].rand()
-            time.sleep(0.001)
     finally:
         experiment.end(cancel=True)
+    assert [str(run.state) for run in experiment.runs] == ["completed"] * 4, [run.traceback for run in experiment.runs]
+    assert all("length" in run.metrics for run in experiment.runs)
+
+
+def test_generated_texts_are_those_of_a_quiet_notebook_beside_a_cell_that_draws(tmp_path, base):
+    def lengths(folder, cell):
+        experiment = Experiment("cells", experiment_path=folder)
+        config = RFModelConfig(
+            model_name=str(base),
+            peft_config=RFLoraConfig(r=2, target_modules=["q_proj"]),
+            training_args=RFSFTConfig(max_steps=16, **SHARED),
+            compute_metrics=written,
+            generation_config={"max_new_tokens": 8, "temperature": 1.5},
+        )
+        experiment.run_fit(RFGridSearch(config), None, prompt_rows(64, 1), prompt_rows(8, 2), num_chunks=8, display=False)
+        while not experiment.wait(timeout=0.001):
+            cell()
+        experiment.end()
+        return experiment.get_results().length.dropna().tolist()
+
+    quiet = lengths(tmp_path / "quiet", lambda: time.sleep(0.01))
+    assert len(set(quiet)) > 1
+    assert lengths(tmp_path / "loud", lambda: (torch.manual_seed(1), torch.rand(3))) == quiet
+
+
+ARCHITECTURES = {
+    "llama": {"num_key_value_heads": 2, "intermediate_size": 64},
+    "qwen3": {"num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 16, "tie_word_embeddings": True},
+    "gemma2": {"num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 16},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "gpt_neox": {"intermediate_size": 64},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "bloom": {"n_layer": 2, "n_head": 2},
+    "phi": {"intermediate_size": 64},
+    "mamba": {},
+}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_base_model_is_what_transformers_alone_loads_whatever_the_process_has(tmp_path, kind, dtype):
+    config = transformers.AutoConfig.for_model(
+        kind, vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, **ARCHITECTURES[kind]
+    )
+    transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    models = BaseModels(None)
+    chosen = {"model_name": str(tmp_path), "model_type": "causal_lm", "model_kwargs": {}, "tokenizer": None}
+    over = threading.Event()
+
+    def disturb():
+        while not over.wait(0.0002):
+            torch.set_default_dtype(random.choice([torch.float64, torch.bfloat16, torch.float32]))
+
+    other = threading.Thread(target=disturb)
+    other.start()
+    try:
+        model = models.get(chosen | {"tokenizer_kwargs": {}}, use_cpu=True).model
+    finally:
+        over.set()
+        other.join()
+        torch.set_default_dtype(torch.float32)
+    for mine, theirs in (
+        (model.state_dict(), plain.state_dict()),
+        (dict(model.named_buffers()), dict(plain.named_buffers())),
+    ):
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            assert mine[name].dtype is theirs[name].dtype, name
+            assert torch.equal(mine[name], theirs[name]), name
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert tied == (plain.get_input_embeddings().weight is plain.get_output_embeddings().weight)
+
+
+def test_models_of_a_cell_are_loaded_whole_beside_base_models(tmp_path, base):
+    """Tied, and of their own dtype, however the loads overlap."""
+    config = transformers.AutoConfig.for_model(
+        "qwen3", vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=64, head_dim=16, tie_word_embeddings=True,
+    )  # fmt: skip
+    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    over = threading.Event()
+
+    def load_bases():
+        chosen = {"model_name": str(base), "model_type": "causal_lm", "model_kwargs": {}, "tokenizer": None}
+        while not over.is_set():
+            found = BaseModels(None).get(chosen | {"tokenizer_kwargs": {}}, use_cpu=True).model
+            assert {p.dtype for p in found.parameters()} == {torch.float32}
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_bases)
+        try:
+            for _ in range(40):
+                model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+                assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+                assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+                assert torch.get_default_dtype() is torch.float32
+        finally:
+            over.set()
+        loading.result()
 
 
 def test_relative_paths_are_seen_from_where_the_experiment_was_made(tmp_path, base, monkeypatch):

@@ -23,9 +23,10 @@ from rf_notebook.planning.memory_plan import gibibytes
 from rf_notebook.training import memory
 from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.device import run_device
+from rf_notebook.training.per_thread import loading_alone
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
-from rf_notebook.training.undisturbed import Disturbed, LoadWatch, until_undisturbed
+from rf_notebook.training.undisturbed import Disturbed, Drawn, OwnDtype, OwnStream, until_undisturbed
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -112,6 +113,7 @@ class BaseModels:
     def __init__(self, create_model: CreateModel | None) -> None:
         self._create_model = create_model
         self._place = Path.cwd()
+        self._dtype = torch.get_default_dtype()
         self._dtypes: tuple[str, ...] = ()
         """Of the weights that were loaded last."""
         self._models: dict[str, BaseModel] = {}
@@ -128,7 +130,7 @@ class BaseModels:
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{_in_order(model_config)!r}"
         if key not in self._models:
-            self._models[key] = until_undisturbed(lambda: self._load_watched(dict(model_config), device))
+            self._models[key] = until_undisturbed(lambda: self._load_undisturbed(dict(model_config), device))
         self.on_use(self._models[key].model)
         return self._models[key]
 
@@ -137,7 +139,9 @@ class BaseModels:
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{name}"
         if key not in self._reward_models:
-            with isolated(), no_progress_bars():
+            stream = OwnStream()
+            stream.state = torch.get_rng_state()  # weights that the model lacks are drawn as trl would draw them
+            with isolated(streams=lambda: False), no_progress_bars(), stream:
                 found = self.located(name)
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(found, num_labels=1)
                 self._reward_models[key] = model.to(device)
@@ -159,20 +163,25 @@ class BaseModels:
         self._models.clear()
         self._reward_models.clear()
 
-    def _load_watched(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
-        watch = LoadWatch()
-        with isolated(), no_progress_bars(), watch:
+    def _load_undisturbed(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+        """Of a user's loader the process's streams are its own to draw from and to seed; the hub's gets a copy of them."""
+        own, drawn = OwnDtype(self._dtype), Drawn()
+        stream: Any = OwnStream() if self._create_model is None else drawn
+        if self._create_model is None:
+            stream.state = torch.get_rng_state()
+        with (
+            isolated(streams=lambda: drawn.has_drawn or not is_cell_at_work()),
+            no_progress_bars(),
+            loading_alone(lambda dtype: OwnDtype(dtype, within=self._dtype)),
+            own,
+            stream,
+        ):
             loaded = self._load(model_config, device)
-        if watch.is_disturbed or (is_cell_at_work() and self._may_be_mixed(loaded.model)):
-            raise Disturbed("another cell loaded a model, which set torch's default dtype")
+        dtypes = tuple(str(weight.dtype) for weight in loaded.model.parameters() if weight.is_floating_point())
+        is_known, self._dtypes = dtypes == self._dtypes, dtypes
+        if own.others and not is_known:  # what asks torch for the default dtype itself may have got another cell's
+            raise Disturbed("another cell changed torch's default dtype")
         return loaded
-
-    def _may_be_mixed(self, model: Any) -> bool:
-        """Whether weights of several dtypes may be those of two loads: not when another load gives the same ones."""
-        dtypes = tuple(str(weight.dtype) for weight in model.parameters() if weight.is_floating_point())
-        is_known = dtypes == self._dtypes
-        self._dtypes = dtypes
-        return len(set(dtypes)) > 1 and not is_known
 
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
         model_config |= {name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")}

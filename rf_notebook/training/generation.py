@@ -10,7 +10,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rf_notebook.training.exchanges import Exchange
-from rf_notebook.training.process_state import RandomState
+from rf_notebook.training.undisturbed import OwnStream
 
 #: Keys of a generation_config that shape the prompts rather than the generation.
 _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
@@ -151,12 +151,11 @@ def _generate(
     is_over: Callable[[], bool],
     is_chat: bool,
 ) -> list[str]:
-    before = RandomState.capture_everywhere()  # torch.manual_seed seeds all devices
     was_training = model.training
     sides = tokenizer.padding_side, tokenizer.truncation_side
     texts: list[str] = []
+    stream = OwnStream(seed)
     try:
-        torch.manual_seed(seed)
         model.eval()
         tokenizer.padding_side, tokenizer.truncation_side = "left", truncation_side
         for start in range(0, len(prompts), batch_size):
@@ -169,7 +168,7 @@ def _generate(
                 add_special_tokens=not is_chat,
                 return_token_type_ids=False,
             ).to(model.device)
-            with torch.no_grad():
+            with torch.no_grad(), stream:
                 output = model.generate(
                     **inputs, **config, stopping_criteria=StoppingCriteriaList([_StopWhen(is_over)])
                 )
@@ -178,5 +177,4 @@ def _generate(
     finally:
         tokenizer.padding_side, tokenizer.truncation_side = sides
         model.train(was_training)
-        before.install()
     return texts

@@ -23,8 +23,8 @@ from rf_notebook.planning.memory_plan import (
 from rf_notebook.planning.memory_plan import remedy as remedy_edits
 from rf_notebook.training.memory import bytes_of
 from rf_notebook.training.module_names import check_module_names
-from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.undisturbed import isolated_from_streams
 
 #: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's name; Adam's otherwise.
 _STATES = {"sgd": 0.0, "adafactor": 0.1, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
@@ -108,7 +108,7 @@ def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
     if not isinstance(name, str) or kwargs.get("quantization_config") is not None:
         return None
     try:
-        with isolated(), no_progress_bars(), torch.device("meta"):
+        with isolated_from_streams(), no_progress_bars(), torch.device("meta"):
             described = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
             if getattr(described, "quantization_config", None) is not None:
                 return None
@@ -140,7 +140,7 @@ def trainable_bytes(model: Any, peft_config: Any | None) -> int:
     """Of the weights that a run over this model trains; the model is changed, so it is one on the meta device."""
     if peft_config is None:
         return bytes_of(model.parameters())
-    with isolated(), torch.device("meta"):
+    with isolated_from_streams(), torch.device("meta"):
         adapted = get_peft_model(model, peft_config)
     found = bytes_of(p for p in adapted.parameters() if p.requires_grad)
     adapted.unload()

@@ -100,6 +100,7 @@ class ParkedRun:
         build: Callable[[Gate], Any],
         *,
         dtype: torch.dtype,
+        is_quiet: bool,
         resume_from: str | None = None,
         interrupted: threading.Event,
         abandoned: threading.Event,
@@ -109,6 +110,7 @@ class ParkedRun:
         Args:
             build: Makes the trainer, with the gate among its callbacks; called in the greenlet, under the run's state.
             dtype: The default one for new tensors.
+            is_quiet: Whether its steps draw no random numbers: then the process keeps the notebook's streams.
             resume_from: A checkpoint folder for ``train(resume_from_checkpoint=...)``.
             interrupted: While set, the run parks at its next step.
             abandoned: While set, the run gives up at its next callback.
@@ -130,14 +132,13 @@ class ParkedRun:
         self._ending = False
         self._surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._own_streams: RandomState | None = None
-        """Of a run that draws nothing in its steps, while the process has the notebook's."""
+        """Of a quiet run, while the process has the notebook's."""
         self._between_passes: AbstractContextManager[Any] | None = None
         """While such a run may draw an order of rows."""
         self._dtype = dtype
         self.own_stream = OwnStream()
         """From which a run draws that has no stream of the process's in."""
-        self.is_quiet = False
-        """Whether its steps draw no random numbers."""
+        self.is_quiet = is_quiet
         self._greenlet = greenlet(self._main)
 
     def advance(self, until: int) -> None:
@@ -170,19 +171,12 @@ class ParkedRun:
         """The streams are these when the first step begins; a checkpoint's take their place in a run that is continued."""
         assert self.state is not None
         self.state = replace(self.state, random=streams)
-
-    def draws_nothing(self) -> None:
-        """Its steps use no random numbers: from now on the process keeps the notebook's streams during its turns."""
-        assert self.state is not None
-        self.is_quiet, self._own_streams = True, self.state.random
-        self._checkpoint_by(without_streams)
-
-    def _checkpoint_by(self, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Let the layers of the run's own tree be checkpointed by another function, made of transformers' own."""
-        for module in self.trainer.model.modules():
-            own = module.__dict__.get("_gradient_checkpointing_func")
-            if own is not None:
-                module._gradient_checkpointing_func = make(own)
+        if self.is_quiet:
+            self._own_streams = streams
+            for module in self.trainer.model.modules():
+                own = module.__dict__.get("_gradient_checkpointing_func")
+                if own is not None:
+                    module._gradient_checkpointing_func = without_streams(own)
 
     def bring_streams(self) -> None:
         """Called by the gate before a pass begins: what a run draws there that has none in comes from its own stream."""

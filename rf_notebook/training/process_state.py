@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -290,18 +290,24 @@ def outside_torch_contexts() -> Iterator[None]:
 
 
 @contextmanager
-def isolated() -> Iterator[None]:
+def isolated(*, streams: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Do something that may touch the process's state, and leave no trace in it.
 
     Waits for a turn in progress to end or park, so never call it while holding a lock that the engine needs.
+
+    Args:
+        streams: Asked at the end: whether the random streams go back to where they were. Another cell that seeded or drew
+            meanwhile loses that.
     """
     with PROCESS:
         notebook = ProcessState.of_notebook()
         device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         try:
-            ProcessState.fresh(notebook).install()
+            ProcessState.fresh(notebook).install_beside_streams(notebook.environment)
             yield
         finally:
-            notebook.install()
+            if streams():
+                notebook.random.install()
+            notebook.install_beside_streams(notebook.environment)
             if device is not None:  # TrainingArguments makes the first GPU this thread's current one
                 torch.cuda.set_device(device)

@@ -14,16 +14,19 @@ from rf_notebook.core.values import Json
 _DRAWS = re.compile(r"dropout|pdrop|drop_path|layerdrop|layer_drop|noise|jitter")
 
 
-def draws_in_steps(trainer: Any, config: RunConfig) -> bool:
+def draws_in_steps(model: Any, config: RunConfig) -> bool:
     """Whether its steps may use random numbers; False only where it is sure that they do not.
 
     Args:
-        trainer: The run's, built.
+        model: The run's, or the base model of one that is still to be built.
         config: The run's.
     """
-    model = trainer.model
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if config.method == "GRPO" or not type(base).__module__.startswith("transformers."):
+    if (
+        config.method == "GRPO"
+        or config.training.get("full_determinism")
+        or not type(base).__module__.startswith("transformers.")
+    ):
         return True
     if any(isinstance(module, _DropoutNd) and module.p > 0 for module in model.modules()):
         return True

@@ -61,7 +61,7 @@ from rf_notebook.training.residency import Residency, storage_of, tensors_of, tr
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of, trained_model
 from rf_notebook.training.trainers import Trainers
-from rf_notebook.training.undisturbed import Disturbed, OwnDtype, Undisturbed, until_undisturbed
+from rf_notebook.training.undisturbed import Disturbed, OwnDtype, OwnStream, undisturbed, until_undisturbed
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
 
 #: Figures of the clock, no property of a config.
@@ -619,11 +619,13 @@ class KernelRunner:
             self._wait_if_full(error)
             return failure_of(error, config)
 
-        def attempt() -> _Held:
+        seed, precomputes = int(config.training["seed"]), config.training.get("precompute_ref_log_probs")
+
+        def attempt(is_quiet: bool) -> _Held:
             def started(report: WarmStartReport) -> None:
                 held.report = report if resume_from is None else None
 
-            undisturbed = Undisturbed(int(config.training["seed"]), self._dtype)
+            stream = OwnStream(seed)
             run = ParkedRun(
                 lambda gate: self._trainers.build(
                     method,
@@ -633,9 +635,10 @@ class KernelRunner:
                     start=start,
                     on_started=started,
                     is_continued=resume_from is not None,
-                    on_seeding=undisturbed.give_back_streams,
+                    on_seeding=(lambda: None) if is_quiet else stream.give_back,
                 ),
                 dtype=self._dtype,
+                is_quiet=is_quiet,
                 resume_from=None if resume_from is None else str(resume_from),
                 interrupted=self._interrupted,
                 abandoned=self._abandoned,
@@ -646,13 +649,20 @@ class KernelRunner:
             self._generate_at_evaluations(run_id, held)
             self._listen(run_id, held)
             with no_progress_bars():
-                run.build(lambda: undisturbed)
+                run.build(lambda: undisturbed(self._dtype, stream, is_quiet=is_quiet))
             if isinstance(run.error, Disturbed):
                 raise run.error
+            if run.status is ParkedStatus.PARKED and is_quiet and draws_in_steps(run.trainer.model, config):
+                return attempt(False)  # what the trainer made of the model draws, after all
+            if run.status is ParkedStatus.PARKED and is_quiet:
+                run.begin_from(stream.streams(seed))
+            elif run.status is ParkedStatus.PARKED and is_cell_at_work() and not precomputes:
+                run.begin_from(RandomState.seeded(seed))  # where Trainer's __init__ left them
             return held
 
         try:
-            held = until_undisturbed(attempt)
+            is_quiet = not draws_in_steps(modules[0], config)
+            held = until_undisturbed(lambda: attempt(is_quiet))
         except Disturbed as error:
             return Failure(
                 message=f"while run {run_id} was prepared {error}, again and again; wait for that cell, then clone the run.",
@@ -666,11 +676,6 @@ class KernelRunner:
         if run.status is not ParkedStatus.PARKED:
             return Failure(message="the run was given up while it was being built.", traceback="")
         held.loaded = self._facts(config)
-        if draws_in_steps(run.trainer, config):
-            if is_cell_at_work() and not config.training.get("precompute_ref_log_probs"):
-                run.begin_from(RandomState.seeded(int(config.training["seed"])))  # where Trainer's __init__ left them
-        else:
-            run.draws_nothing()
         held.plan = self._trainers.plan(method, run.trainer)
         held.need = need_of_trainer(config, run.trainer, modules[0])
         held.overhead_seconds += time.perf_counter() - began

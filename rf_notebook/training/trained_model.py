@@ -16,9 +16,9 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig, StoredFolder
 from rf_notebook.training import checkpoints
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
-from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
+from rf_notebook.training.undisturbed import isolated_from_streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def trained_model(
     """
     path = checkpoints.verify_folder(folder, checkpoint)
     base = base_of(models, objects, config)
-    with isolated(), no_progress_bars():
+    with isolated_from_streams(), no_progress_bars():
         if config.peft is None:
             model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
             model.requires_grad_(is_trainable)
@@ -103,7 +103,7 @@ def export_model(trained: TrainedModel, target: Path, *, merge: bool) -> None:
         raise ConfigError(f"{target} is not empty; export to a new folder.")
     target.mkdir(parents=True, exist_ok=True)
     model = trained.model
-    with isolated(), no_progress_bars():
+    with isolated_from_streams(), no_progress_bars():
         if merge and isinstance(model, PeftModel):
             # Merging writes into the base weights, which are shared: the copy owns its own.
             model = copy.deepcopy(model).merge_and_unload()

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import set_seed
 from peft import PeftConfig, get_peft_config, get_peft_model
 
 from rf_notebook.automl.encoding import decode
@@ -35,8 +34,8 @@ from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.parked import Gate
-from rf_notebook.training.process_state import isolated
 from rf_notebook.training.trained_model import base_of, reference_of
+from rf_notebook.training.undisturbed import isolated_from_streams
 from rf_notebook.training.warm_start import REFERENCE_ADAPTER, Start, warm_start
 
 #: Printers that trl and transformers add to every trainer.
@@ -69,7 +68,7 @@ class Trainers:
             ConfigError: what the libraries, the data, the method or the device would refuse.
         """
         method = method_named(config.method)
-        with isolated():
+        with isolated_from_streams():
             try:
                 arguments = self.arguments(method, config, self.folder / "runs" / "0")
                 peft_config = None if config.peft is None else self._peft_config(config)
@@ -209,7 +208,7 @@ class Trainers:
             compares_with_start = start.reference is not None and named is None and method.has_reference(arguments)
             if compares_with_start:
                 # Handed a model with its adapter, trl keeps a copy of that adapter as the reference.
-                model, peft_config = _with_adapter(model, peft_config, arguments.seed), None
+                model, peft_config = get_peft_model(model, peft_config), None
                 on_started(warm_start(model, start.adapter))
             elif not is_continued:
                 gate.on_ready = lambda trainer: on_started(warm_start(trainer.model, start.adapter))
@@ -379,12 +378,6 @@ def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
     if changes_base_weights(config.peft.get("init_lora_weights")):
         return tree_copy(base)
     return tree_clone(base), lambda: None
-
-
-def _with_adapter(model: Any, peft_config: PeftConfig, seed: int) -> Any:
-    """The model with a fresh adapter, the one that trl would make of these arguments."""
-    set_seed(seed)
-    return get_peft_model(model, peft_config)
 
 
 def _give_reference(start: Start | None, model: Any) -> None:

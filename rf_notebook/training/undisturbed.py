@@ -1,27 +1,31 @@
 """How is a run what plain TRL makes of it, whatever other cells of the notebook do to torch at that moment?
 
 torch keeps its default dtype, its random streams and the functions of ``torch.nn.init`` for the whole process, and
-transformers changes them while it loads a model. Nothing of that is blocked or patched. While a run is built, its own
-thread gives every new tensor the run's dtype, and draws the adapter's first weights from a generator of the run's own;
-functions that are replaced at the moment in which they are needed are noticed, and the run is built again. While it
-trains beside a cell that is at work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's
-streams alone, and others say that a cell was at work.
+transformers changes them while it loads a model. Nothing of that is blocked. While a run is built, its own thread gives
+every new tensor the run's dtype, and draws the adapter's first weights from a generator of the run's own; functions that
+are replaced at the moment in which they are needed are noticed, and the run is built again. While it trains beside a cell
+that is at work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's streams alone from
+their building on, and others say that a cell was at work.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 import torch.utils.checkpoint
-import transformers
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
+
+from rf_notebook.training.device import gpu_of_runs
+from rf_notebook.training.per_thread import seeding_only
+from rf_notebook.training.process_state import RandomState, isolated
 
 #: Tensor methods and functions that fill a tensor from a random stream and take a generator.
 _RANDOM_NAMES = ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_")
@@ -41,8 +45,6 @@ _DIVIDING = frozenset(
 )
 _TRIES = 3
 _TRY_SECONDS = 8.0
-_TIE_WEIGHTS = transformers.PreTrainedModel.tie_weights
-_left_behind: set[Any] = set()
 ValueT = TypeVar("ValueT")
 
 
@@ -53,11 +55,21 @@ class Disturbed(Exception):  # noqa: N818 - no error: what was built is built ag
 class OwnDtype(TorchFunctionMode):
     """New tensors of the thread that enters it have the run's default dtype, whichever the process has."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, within: torch.dtype | None = None) -> None:
+        """Nothing is made yet.
+
+        Args:
+            dtype: Of new tensors.
+            within: The dtype that they have around it, where this thread is inside another one of these.
+        """
         super().__init__()
         self._dtype = dtype
-        self._others: set[torch.dtype] = set()
-        """Default dtypes that other threads have set."""
+        self._others = set() if within in (None, dtype) else {within}
+
+    @property
+    def others(self) -> frozenset[torch.dtype]:
+        """Default dtypes that the process had meanwhile, which were not the thread's."""
+        return frozenset(self._others)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -80,96 +92,99 @@ class OwnDtype(TorchFunctionMode):
         return func(*(one.to(self._dtype) if isinstance(one, torch.Tensor) else one for one in args), **kwargs)
 
 
-class Undisturbed(OwnDtype):
-    """While it is entered by the thread that builds a run, other threads do not reach what is made."""
+class OwnStream(TorchFunctionMode):
+    """What its thread draws comes from generators of its own, and the process's streams stay where they are."""
 
-    def __init__(self, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, seed: int = 0) -> None:
         """Nothing is drawn yet.
 
         Args:
-            seed: Of the run, with which trl seeds before it makes the adapter.
-            dtype: Of new tensors: the notebook's when the experiment was launched.
+            seed: Of the generators, one for each device.
         """
-        super().__init__(dtype)
+        super().__init__()
         self._generators: dict[torch.device, torch.Generator] = {}
         self._seed = seed
-        self._draws_itself = True
+        self._is_open = True
 
-    def give_back_streams(self) -> None:
-        """From here on the run draws from the process's streams, which Trainer seeds now."""
-        self._draws_itself = False
+    def seed(self, seed: int) -> None:
+        """Begin anew on every device."""
+        self._seed = seed
+        self._generators.clear()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.nn.init.kaiming_uniform_.__name__ == "empty_func":  # transformers' no_init_weights
-            raise Disturbed("a cell loaded a model and had replaced torch.nn.init")
-        if self._draws_itself and _is_random(func) and kwargs.get("generator") is None:
-            kwargs = {**kwargs, "generator": self._generator(args, kwargs)}
-        return super().__torch_function__(func, types, args, kwargs)
-
-    def _generator(self, args: Any, kwargs: dict[str, Any]) -> torch.Generator:
-        tensor = args[0] if args and isinstance(args[0], torch.Tensor) else kwargs.get("tensor")
-        given = kwargs.get("device") if tensor is None else tensor.device
-        device = torch.device("cpu" if given is None else given)
-        if device.type == "meta":
-            device = torch.device("cpu")
-        if device not in self._generators:
-            self._generators[device] = torch.Generator(device)
-            self._generators[device].manual_seed(self._seed)
-        return self._generators[device]
-
-
-class LoadWatch(TorchFunctionMode):
-    """Notices that another thread loads a model at the same time: each sets the process's default dtype for its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._before = torch.get_default_dtype()
-        self._seen = {self._before}
-        self._own: Any = None
-        """What transformers ties no weights with during this load."""
-
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether there was a third dtype, beside the notebook's and the model's, or another load has not ended."""
-        if self._own is not None:
-            _left_behind.add(self._own)
-        has_not_ended = is_another_loading() or torch.get_default_dtype() is not self._before
-        return len(self._seen) > 2 or has_not_ended
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self._seen.add(torch.get_default_dtype())
-        if self._own is None and transformers.PreTrainedModel.tie_weights.__name__ == "empty_func":
-            self._own = transformers.PreTrainedModel.tie_weights
-        return func(*args, **(kwargs or {}))
-
-
-class OwnStream(TorchFunctionMode):
-    """What its thread draws on the CPU comes from a generator of the run's own, and the process's stream stays where it is.
-
-    For runs whose steps draw nothing: what is left are the seeds that data loaders draw.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._generator = torch.Generator()
+    def give_back(self) -> None:
+        """From here on what is drawn comes from the process's streams."""
+        self._is_open = False
 
     @property
     def state(self) -> torch.Tensor:
-        """Of the run's stream on the CPU, as ``torch.get_rng_state`` gives it."""
-        return self._generator.get_state()
+        """Of the stream on the CPU, as ``torch.get_rng_state`` gives it."""
+        return self.of(torch.device("cpu")).get_state()
 
     @state.setter
     def state(self, value: torch.Tensor) -> None:
-        self._generator.set_state(value)
+        self.of(torch.device("cpu")).set_state(value)
+
+    def of(self, device: torch.device) -> torch.Generator:
+        """The generator of a device."""
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+    def streams(self, seed: int) -> RandomState:
+        """All of a run's that seeded only this: Python's and numpy's as ``set_seed`` leaves them."""
+        seeded, device = RandomState.seeded(seed), gpu_of_runs()
+        cuda = () if device is None else (self.of(device).get_state(),)
+        return replace(seeded, cpu=self.state, cuda=cuda)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        tensor = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        device = torch.device((kwargs.get("device") if tensor is None else tensor.device) or "cpu")
-        if func in _RANDOM and device.type == "cpu" and kwargs.get("generator") is None:
-            kwargs = {**kwargs, "generator": self._generator}
+        if self._is_open and _is_random(func) and kwargs.get("generator") is None:
+            kwargs = {**kwargs, "generator": self.of(_device_of(args, kwargs))}
         return func(*args, **kwargs)
+
+
+@contextmanager
+def isolated_from_streams() -> Iterator[None]:
+    """``isolated``, for what may draw but need not draw anything in particular: the process's streams are not touched."""
+    with isolated(streams=lambda: False), OwnStream():
+        yield
+
+
+class Drawn(TorchFunctionMode):
+    """Notices whether its thread draws from the process's streams."""
+
+    has_drawn = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _is_random(func) and kwargs.get("generator") is None:
+            tensor = _filled(args, kwargs)
+            self.has_drawn |= tensor is None or tensor.device.type != "meta"
+        return func(*args, **kwargs)
+
+
+class _Noticing(TorchFunctionMode):
+    """Raises where a cell that loads a model has replaced the functions that make an adapter's first weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.nn.init.kaiming_uniform_.__name__ == "empty_func":  # transformers' no_init_weights
+            raise Disturbed("a cell loaded a model and had replaced torch.nn.init")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def undisturbed(dtype: torch.dtype, stream: OwnStream, *, is_quiet: bool) -> Iterator[None]:
+    """While it is entered by the thread that builds a run, other threads do not reach what is made.
+
+    Args:
+        dtype: Of new tensors: the notebook's when the experiment was launched.
+        stream: From which the run draws, seeded as trl seeds before it makes the adapter.
+        is_quiet: Whether the run draws nothing in its steps: then it does not seed the process's streams either.
+    """
+    with seeding_only(stream.seed if is_quiet else None), OwnDtype(dtype), _Noticing(), stream:
+        yield
 
 
 def without_streams(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,16 +199,17 @@ def _is_random(func: Any) -> bool:
     return func in _RANDOM
 
 
-def is_another_loading() -> bool:
-    """Whether a thread is about to load a model with transformers, which ties no weights while it does.
+def _filled(args: Any, kwargs: Any) -> torch.Tensor | None:
+    """The tensor that a random function fills; None for one that makes it."""
+    given = args[0] if args and isinstance(args[0], torch.Tensor) else kwargs.get("tensor")
+    return given if isinstance(given, torch.Tensor) else None
 
-    A load that began during ours and ended after it leaves behind what ours had put there; that is put right here.
-    """
-    held = transformers.PreTrainedModel.tie_weights
-    if held in _left_behind:
-        transformers.PreTrainedModel.tie_weights = _TIE_WEIGHTS
-        return False
-    return held.__name__ == "empty_func"
+
+def _device_of(args: Any, kwargs: Any) -> torch.device:
+    """Where a random function draws; what has no weights yet, on the CPU."""
+    tensor = _filled(args, kwargs)
+    device = torch.device((kwargs.get("device") if tensor is None else tensor.device) or "cpu")
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def until_undisturbed(attempt: Callable[[], ValueT]) -> ValueT:
@@ -204,19 +220,9 @@ def until_undisturbed(attempt: Callable[[], ValueT]) -> ValueT:
     """
     until = time.monotonic() + _TRY_SECONDS
     for tries in itertools.count(1):
-        _wait_for_loads()
         try:
             return attempt()
         except Disturbed:
             if tries >= _TRIES and time.monotonic() > until:
                 raise
     raise AssertionError
-
-
-def _wait_for_loads(seconds: float = 5.0) -> None:
-    """Until no other cell loads a model, or so long."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.002)):
-        if not is_another_loading():
-            return
-        pause.wait(0.002)

@@ -29,7 +29,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import StoredFolder, WarmStartReport
 from rf_notebook.training import checkpoints
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.process_state import isolated
+from rf_notebook.training.undisturbed import isolated_from_streams
 
 _FILE = "adapter_layers.safetensors"
 _REFERENCE_FILE = "reference_layers.safetensors"
@@ -78,7 +78,7 @@ def load_start(folder: Path, base: Callable[[], Any]) -> Start:
     if (folder / _FILE).exists():
         reference = _load(folder / _REFERENCE_FILE) if (folder / _REFERENCE_FILE).exists() else None
         return Start(_load(folder / _FILE), reference)
-    with isolated():
+    with isolated_from_streams():
         model = PeftModel.from_pretrained(tree_clone(base()), str(folder), is_trainable=True)
         adapter = take_snapshot(model)
     return Start(adapter, adapter)
