@@ -381,13 +381,22 @@ def _check_with_libraries(
 
     runner = KernelRunner(folder, data, objects, None, num_chunks=num_chunks)
     tried: set[str] = set()
-    told: list[str] = []
+    told: dict[str, list[int]] = {}
     for number, config in enumerate(configs, start=1):
         if config.digest() in tried:
             continue
         tried.add(config.digest())
         try:
-            told += [f"config {number}: {sentence}" for sentence in runner.validate(config)]
+            for sentence in runner.validate(config):
+                told.setdefault(sentence, []).append(number)
         except ConfigError as error:
             raise ConfigError(f"config {number}: {error}") from None
-    return told
+    return [f"{_configs_words(numbers)}: {sentence}" for sentence, numbers in told.items()]
+
+
+def _configs_words(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"config {numbers[0]}"
+    if numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"configs {numbers[0]} to {numbers[-1]}"
+    return f"configs {', '.join(map(str, numbers))}"
