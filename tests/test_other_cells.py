@@ -280,7 +280,9 @@ def test_generated_texts_are_those_of_a_quiet_notebook_beside_a_cell_that_draws(
             compute_metrics=written,
             generation_config={"max_new_tokens": 8, "temperature": 1.5},
         )
-        experiment.run_fit(RFGridSearch(config), None, prompt_rows(64, 1), prompt_rows(8, 2), num_chunks=8, display=False)
+        experiment.run_fit(
+            RFGridSearch(config), None, prompt_rows(64, 1), prompt_rows(8, 2), num_chunks=8, display=False
+        )
         while not experiment.wait(timeout=0.001):
             cell()
         experiment.end()
