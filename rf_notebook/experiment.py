@@ -37,13 +37,13 @@ from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
 from rf_notebook.lab.provenance import Sources, sources_now
-from rf_notebook.log import ExperimentLog
 from rf_notebook.recorded import Continuation, continuation
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
 from rf_notebook.runs import Run, best_runs, decisions_of, results_frame, runs_frame
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
+from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.training_session import TrainingSession, new_functions
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 

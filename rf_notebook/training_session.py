@@ -18,8 +18,8 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.launch import Launch
-from rf_notebook.log import ExperimentLog
 from rf_notebook.store.sqlite import SqliteStore
+from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
 
 if TYPE_CHECKING:

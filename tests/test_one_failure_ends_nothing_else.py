@@ -80,7 +80,7 @@ PLACES = [
     "rf_notebook.engine.loop:next_turn",
     "rf_notebook.engine.autopilot:Autopilot.missing",
     "rf_notebook.engine.publisher:Publisher.changed",
-    "rf_notebook.log:ExperimentLog.take",
+    "rf_notebook.tracking.experiment_log:ExperimentLog.take",
     "rf_notebook.tracking.mlflow_mirror:MlflowMirror.notify",
     "rf_notebook.tracking.mlflow_mirror:MlflowMirror._connect",
     "rf_notebook.tracking.mlflow_mirror:MlflowMirror._write",
@@ -88,7 +88,7 @@ PLACES = [
 #: What is bound when the experiment begins, or happens before a model is loaded.
 EARLY = [
     "rf_notebook.engine.loop:Engine.on_live",
-    "rf_notebook.log:ExperimentLog.take",
+    "rf_notebook.tracking.experiment_log:ExperimentLog.take",
     *(place for place in PLACES if "mlflow_mirror" in place),
 ]
 #: The same for joint steps.

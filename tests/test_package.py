@@ -28,7 +28,6 @@ FLOORS = {
     "console": {"core", "runs"},
     "widgets": {"core", "automl", "engine", "runs"},
     "lab": {"core", "engine", "runs", "widgets"},
-    "log": {"core"},
     "replay": {"core"},
     "registry": {"experiment"},  # by type only
     "host": {
@@ -43,7 +42,7 @@ FLOORS = {
     "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automation", "automl", "engine", "training"},
     "recorded": {"core", "automl", "launch"},
-    "training_session": {"core", "automation", "engine", "launch", "log", "store", "tracking", "training"},
+    "training_session": {"core", "automation", "engine", "launch", "store", "tracking", "training"},
     "rehearsal": {"core", "automl", "engine", "launch", "replay", "experiment"},  # the last by type only
     "once_more": {"core", "engine", "lab", "planning", "registry", "replay", "widgets", "experiment"},  # likewise
     "shared": {
@@ -64,7 +63,7 @@ FLOORS = {
         "automl",
         "engine",
         "launch",
-        "log",
+        "tracking",
         "host",
         "kernel_experiments",
         "lab",
