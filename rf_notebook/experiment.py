@@ -504,7 +504,7 @@ class Experiment:
     def record(self) -> dict[str, Json]:
         """The experiment as it travels: what defines it, what was done to it and what it gave, as JSON.
 
-        The schema is ``rf_notebook/replay/record.schema.json``. Secrets and the home folder are taken out.
+        The schema is ``rf_notebook/record/record.schema.json``. Secrets and the home folder are taken out.
 
         Raises:
             IllegalOperation: when nothing is recorded yet.

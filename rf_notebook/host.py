@@ -16,8 +16,8 @@ from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.provenance import Sources
-from rf_notebook.replay.record import RECORD_MIME
-from rf_notebook.replay.recording import Known, record_of
+from rf_notebook.record.record import RECORD_MIME
+from rf_notebook.record.recording import Known, record_of
 from rf_notebook.widgets.host import HostStatus
 
 if TYPE_CHECKING:

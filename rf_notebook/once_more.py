@@ -15,13 +15,13 @@ from rf_notebook.core.values import Json
 from rf_notebook.engine.script import Script
 from rf_notebook.lab.provenance import source_digest, spec_digest
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.record import compare as comparing
+from rf_notebook.record.against import standard_for, verdict_on_record
+from rf_notebook.record.files import RECORD
+from rf_notebook.record.record import parse_record
+from rf_notebook.record.recording import record_of
 from rf_notebook.registry import open_experiments, use
-from rf_notebook.replay import compare as comparing
-from rf_notebook.replay.against_record import standard_for, verdict_on_record
 from rf_notebook.replay.export import Export, operation_lines, script_metadata, write_export, write_record
-from rf_notebook.replay.files import RECORD
-from rf_notebook.replay.record import parse_record
-from rf_notebook.replay.recording import record_of
 from rf_notebook.widgets.report import report_page
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.static_output import static_bundle

@@ -15,15 +15,15 @@ from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.engine.script import Script, UntilChunk
 from rf_notebook.launch import Launch
-from rf_notebook.replay.against_record import (
+from rf_notebook.record.against import (
     script_of_record,
     standard_for,
     verdict_on_record,
     without_object_digests,
 )
+from rf_notebook.record.record import Record, portable
+from rf_notebook.record.verify import brought_by_clones, diff_lines, is_definition
 from rf_notebook.replay.cells import CellOver, run_cell
-from rf_notebook.replay.record import Record, portable
-from rf_notebook.replay.verify import brought_by_clones, diff_lines, is_definition
 
 if TYPE_CHECKING:
     from rf_notebook.experiment import Experiment

@@ -11,15 +11,15 @@ from rf_notebook import launch as launching
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.engine.script import UntilChunk
 from rf_notebook.experiment import Experiment
+from rf_notebook.record.against import compare_with_record, standard_for
+from rf_notebook.record.differences import differences
+from rf_notebook.record.files import Shared, read_shared
+from rf_notebook.record.record import Record, parse_record
+from rf_notebook.record.verify import Finding, verify
 from rf_notebook.registry import FOLDER
 from rf_notebook.rehearsal import Rehearsal, staged
-from rf_notebook.replay.against_record import compare_with_record, standard_for
 from rf_notebook.replay.cells import run_cells
-from rf_notebook.replay.differences import differences
-from rf_notebook.replay.files import Shared, read_shared
 from rf_notebook.replay.plan import ReplayPlan, plan_replay
-from rf_notebook.replay.record import Record, parse_record
-from rf_notebook.replay.verify import Finding, verify
 from rf_notebook.widgets.front_end import front_end
 
 if TYPE_CHECKING:

@@ -28,14 +28,15 @@ FLOORS = {
     "console": {"core", "runs"},
     "widgets": {"core", "automl", "engine", "runs"},
     "lab": {"core", "engine", "runs", "widgets"},
-    "replay": {"core"},
+    "record": {"core"},
+    "replay": {"core", "record"},
     "registry": {"experiment"},  # by type only
     "host": {
         "core",
         "automl",
         "engine",
         "lab",
-        "replay",
+        "record",
         "widgets",
         "experiment",
     },  # by type only: two files of one thing
@@ -43,8 +44,18 @@ FLOORS = {
     "launch": {"core", "planning", "automation", "automl", "engine", "training"},
     "recorded": {"core", "automl", "launch"},
     "training_session": {"core", "automation", "engine", "launch", "store", "tracking", "training"},
-    "rehearsal": {"core", "automl", "engine", "launch", "replay", "experiment"},  # the last by type only
-    "once_more": {"core", "engine", "lab", "planning", "registry", "replay", "widgets", "experiment"},  # likewise
+    "rehearsal": {"core", "automl", "engine", "launch", "record", "replay", "experiment"},  # the last by type only
+    "once_more": {
+        "core",
+        "engine",
+        "lab",
+        "planning",
+        "record",
+        "registry",
+        "replay",
+        "widgets",
+        "experiment",
+    },  # likewise
     "shared": {
         "core",
         "engine",
@@ -52,6 +63,7 @@ FLOORS = {
         "launch",
         "registry",
         "rehearsal",
+        "record",
         "replay",
         "training",
         "widgets",
@@ -108,7 +120,7 @@ HOMES = {
     "mlflow": {"tracking"},
     "optuna": {"automl", "automation", "tracking"},
     "sqlite3": {"store"},
-    "pydantic": {"store", "replay"},
+    "pydantic": {"store", "record"},
     "rich": {"console", "demo"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},

@@ -16,8 +16,8 @@ import nbformat
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json
-from rf_notebook.replay.files import NOTEBOOK, RECORD
-from rf_notebook.replay.record import RECORD_MIME, joined
+from rf_notebook.record.files import NOTEBOOK, RECORD
+from rf_notebook.record.record import RECORD_MIME, joined
 
 _PAGE = "report.html"
 _REQUIREMENTS = "requirements.txt"

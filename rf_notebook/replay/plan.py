@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rf_notebook.core.redaction import REDACTED
 from rf_notebook.core.values import Json, canonical_json, flatten
-from rf_notebook.replay.against_record import Standard
-from rf_notebook.replay.files import Shared
-from rf_notebook.replay.record import Record
-from rf_notebook.replay.verify import brought_by_clones, is_definition, verify
+from rf_notebook.record.against import Standard
+from rf_notebook.record.files import Shared
+from rf_notebook.record.record import Record
+from rf_notebook.record.verify import brought_by_clones, is_definition, verify
 
 #: Unicode's categories of control, format, surrogate and private signs, and of separators of lines and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

@@ -17,7 +17,7 @@ from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.replay.compare import compare, verdict
+from rf_notebook.record.compare import compare, verdict
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World, configs
 

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from rf_notebook.core.events import RunAdded
 from rf_notebook.engine.script import Script
-from rf_notebook.replay.against_record import (
+from rf_notebook.record.against import (
     Standard,
     compare_with_record,
     operations_difference,
     script_of_record,
 )
-from rf_notebook.replay.files import Shared
-from rf_notebook.replay.record import parse_record
-from rf_notebook.replay.recording import record_of
-from rf_notebook.replay.verify import verify
+from rf_notebook.record.files import Shared
+from rf_notebook.record.record import parse_record
+from rf_notebook.record.recording import record_of
+from rf_notebook.record.verify import verify
 from tests.engine.test_script import KINDS, recorded_world
 from tests.engine.world import World, configs
 from tests.replay.test_verify import STARTED

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from rf_notebook import ConfigError
-from rf_notebook.replay.record import RECORD_MIME, part_digests, record_digest
+from rf_notebook.record.record import RECORD_MIME, part_digests, record_digest
 from rf_notebook.shared import SharedExperiment
 from tests import warm
 from tests.replay.notebooks import NOTEBOOKS

@@ -9,10 +9,10 @@ import pytest
 from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.run import MetricPoint, Progress, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.replay.files import Shared
-from rf_notebook.replay.record import parse_record
-from rf_notebook.replay.recording import record_of
-from rf_notebook.replay.verify import verify
+from rf_notebook.record.files import Shared
+from rf_notebook.record.record import parse_record
+from rf_notebook.record.recording import record_of
+from rf_notebook.record.verify import verify
 from rf_notebook.testing.fake_runner import fake_config
 
 STARTED = ExperimentStarted(

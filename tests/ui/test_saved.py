@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rf_notebook.replay.record import RECORD_MIME
+from rf_notebook.record.record import RECORD_MIME
 from tests.ui.test_panel import launch
 from tests.widgets.hostile import TEXTS
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rf_notebook.core.run import FINISHED, objects_in
-from rf_notebook.replay.files import Shared
-from rf_notebook.replay.record import Operation, Record, Result, part_digests, record_digest
+from rf_notebook.record.files import Shared
+from rf_notebook.record.record import Operation, Record, Result, part_digests, record_digest
 
 _DIFF_LINES = 20
 _MOST_TOLD = 20

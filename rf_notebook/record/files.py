@@ -18,7 +18,7 @@ from typing import Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, canonical_json
-from rf_notebook.replay.record import FORMAT, RECORD_MIME, Record, parse_record
+from rf_notebook.record.record import FORMAT, RECORD_MIME, Record, parse_record
 
 #: Names inside an exported folder or zip.
 NOTEBOOK = "experiment.ipynb"

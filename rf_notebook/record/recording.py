@@ -12,7 +12,7 @@ from rf_notebook.core.redaction import private_json
 from rf_notebook.core.run import MetricPoint, RunConfig, StoredFolder
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
-from rf_notebook.replay.record import FORMAT, SHORT, VERSION, part_digests, portable, record_digest
+from rf_notebook.record.record import FORMAT, SHORT, VERSION, part_digests, portable, record_digest
 
 #: Points of a curve, and significant digits of its values.
 _POINTS = 40

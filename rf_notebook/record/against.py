@@ -12,10 +12,10 @@ from rf_notebook.core.redaction import private_json
 from rf_notebook.core.run import READY, RunState, with_objects
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
-from rf_notebook.replay.compare import RunComparison
-from rf_notebook.replay.record import Chunk, Record, Result, portable
-from rf_notebook.replay.record import Operation as RecordedOperation
-from rf_notebook.replay.recording import chunks_of
+from rf_notebook.record.compare import RunComparison
+from rf_notebook.record.record import Chunk, Record, Result, portable
+from rf_notebook.record.record import Operation as RecordedOperation
+from rf_notebook.record.recording import chunks_of
 
 #: How far apart figures may be, of themselves, where bits cannot be asked for: in 32 and in 16 bits.
 TOLERANCES = {"float32": 1e-3, "16 bits": 2e-2}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from rf_notebook.core.values import Json, canonical_json, flatten
-from rf_notebook.replay.record import Operation, Record, portable
+from rf_notebook.record.record import Operation, Record, portable
 
 _WIDTH = 200
 

@@ -1,0 +1,1 @@
+"""The experiment on paper: what travels with a notebook, written, read, verified, compared; trains nothing."""
