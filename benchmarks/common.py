@@ -13,8 +13,8 @@ from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import RunAdded
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.loop import Engine

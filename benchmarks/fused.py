@@ -28,7 +28,7 @@ from benchmarks.common import ON_GPU, engine_over, llama, quiet, synchronize
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine

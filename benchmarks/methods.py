@@ -24,7 +24,7 @@ from benchmarks.common import ON_GPU, engine_over, llama
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.scheduler import Idle

@@ -16,7 +16,7 @@ from benchmarks.report import Report
 from rf_notebook import demo
 from rf_notebook.automl import RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import ChunkRequest
 from rf_notebook.core.run import Progress
 from rf_notebook.training.datasets import ExperimentData

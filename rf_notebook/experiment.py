@@ -18,13 +18,13 @@ from rf_notebook import once_more
 from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import evaluates
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.foreground import only_waiting, watch_cells
 from rf_notebook.core.metrics import headline
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.redaction import private

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
-from rf_notebook.automl.objects import Objects, plain_name
 from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
@@ -23,6 +22,7 @@ from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted, LaunchRecorded
 from rf_notebook.core.metrics import check_metric
+from rf_notebook.core.objects import Objects, plain_name
 from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.requirements import TRAINING, too_old
 from rf_notebook.core.run import RunConfig

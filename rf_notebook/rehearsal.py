@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automl.objects import has_state
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import has_state
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.engine.script import Script, UntilChunk

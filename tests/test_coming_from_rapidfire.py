@@ -17,7 +17,7 @@ from rf_notebook.automl import (
     RFOptuna,
     RFSFTConfig,
 )
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.evals.utils.notebook_ui import NotebookUI
 from rf_notebook.fit.db.rf_db import RfDb
 from rf_notebook.fit.utils.interactive_controller import InteractiveController

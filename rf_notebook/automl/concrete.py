@@ -14,11 +14,11 @@ from rf_notebook.automl.configs import (
     TrainingConfig,
     adapter_config_of,
 )
-from rf_notebook.automl.encoding import decode, encode
-from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import unknown_argument
+from rf_notebook.core.encoding import decode, encode
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
 

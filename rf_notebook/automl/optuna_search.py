@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import ArgumentsConfig, RFModelConfig
-from rf_notebook.automl.encoding import encode
-from rf_notebook.automl.objects import Objects
 from rf_notebook.automl.search import MOST_CONFIGS, Search, has_choices
 from rf_notebook.automl.search_space import List, Number, Range
 from rf_notebook.automl.validation import did_you_mean
+from rf_notebook.core.encoding import encode
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, canonical_json
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, RunPinned, StateChanged
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.values import Json

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.core.foreground import counts_cells, is_cell_at_work
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import (
     ChunkRequest,
     ChunkResult,

@@ -10,9 +10,9 @@ from typing import Any
 from peft import PeftModel
 
 from rf_notebook.automl.concrete import MODEL_FIELDS
-from rf_notebook.automl.encoding import decode
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, StoredFolder
 from rf_notebook.training import checkpoints
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy

@@ -12,9 +12,9 @@ from typing import Any
 
 from peft import PeftConfig, get_peft_config, get_peft_model
 
-from rf_notebook.automl.encoding import decode
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError, RFNotebookError
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks

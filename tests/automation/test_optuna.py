@@ -17,9 +17,9 @@ from rf_notebook.automation import Policies, Stop, StopRules, View
 from rf_notebook.automation.optuna_policy import OptunaPolicy
 from rf_notebook.automl import List, Range, RFGridSearch, RFLoraConfig, RFModelConfig, RFOptuna, RFSFTConfig
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunAdded
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, ResumeRun, StopRun
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle

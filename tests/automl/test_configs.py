@@ -18,9 +18,9 @@ from rf_notebook.automl import (
     RFSFTConfig,
 )
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.encoding import decode
-from rf_notebook.automl.objects import Objects, plain_name
+from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects, plain_name
 from rf_notebook.core.values import canonical_json
 
 

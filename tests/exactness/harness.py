@@ -8,8 +8,8 @@ from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFModelConfig, adapter_config_of
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import RunAdded
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import fold

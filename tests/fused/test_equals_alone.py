@@ -9,8 +9,8 @@ import accelerate
 import pytest
 import torch
 
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import ChunkTrained
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution
 from tests.exactness.harness import turn_all

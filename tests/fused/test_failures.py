@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution

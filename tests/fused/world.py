@@ -9,7 +9,7 @@ from typing import Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rf_notebook.automl.objects import Objects
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
 from tests.fused.test_equals_alone import losses, trained

@@ -9,8 +9,8 @@ import pytest
 import torch
 import trl
 
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.events import Noted
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.runs import best_runs

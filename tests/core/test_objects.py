@@ -16,8 +16,8 @@ import pytest
 
 from rf_notebook.automl.concrete import apply_edits, build_run_config
 from rf_notebook.automl.configs import RFLoraConfig, RFModelConfig, RFSFTConfig
-from rf_notebook.automl.encoding import decode, encode
-from rf_notebook.automl.objects import Objects, has_canonical_state, has_state, plain_name, without_state
+from rf_notebook.core.encoding import decode, encode
+from rf_notebook.core.objects import Objects, has_canonical_state, has_state, plain_name, without_state
 
 
 class Reward:

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from rf_notebook.automl.canonical import canonical_digest, source_of
+from rf_notebook.core.canonical import canonical_digest, source_of
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, digest
 

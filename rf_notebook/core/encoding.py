@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from rf_notebook.automl.objects import Objects
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.redaction import is_secret_key, redact
 from rf_notebook.core.values import Json
 
