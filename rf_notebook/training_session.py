@@ -63,7 +63,7 @@ class TrainingSession:
             observer: Told of every commit.
             log: The experiment's, open.
         """
-        from rf_notebook.training.checkpoints import remove_orphans
+        from rf_notebook.store.folders import remove_orphans
         from rf_notebook.training.quiet import library_messages_to
         from rf_notebook.training.runner import KernelRunner
 

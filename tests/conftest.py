@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rf_notebook.training import checkpoints
+from rf_notebook.store import folders
 from tests import warm
 
 #: What needs neither torch nor mlflow: `make unit`.
@@ -117,7 +117,7 @@ def _one_tracking_database(monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 def _nothing_is_flushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What a power cut leaves is tested elsewhere; in unit tests thousands of little checkpoints would wait for the disk."""
     if request.node.get_closest_marker("unit") is not None:
-        monkeypatch.setattr(checkpoints, "_flush", lambda path: None)
+        monkeypatch.setattr(folders, "_flush", lambda path: None)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rf_notebook import Experiment
-from rf_notebook.training.checkpoints import verify_folder
+from rf_notebook.store.folders import verify_folder
 from tests import warm
 
 pytestmark = pytest.mark.slow

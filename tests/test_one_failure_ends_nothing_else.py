@@ -55,11 +55,11 @@ PLACES = [
     "rf_notebook.training.run_files:save_run",
     "rf_notebook.training.run_files:save_file",
     "rf_notebook.training.run_files:get_peft_model_state_dict",
-    "rf_notebook.training.checkpoints:write_folder",
-    "rf_notebook.training.checkpoints:_manifest_of",
-    "rf_notebook.training.checkpoints:_flush",
-    "rf_notebook.training.checkpoints:_weights_digest",
-    "rf_notebook.training.checkpoints:remove_folder",
+    "rf_notebook.store.folders:write_folder",
+    "rf_notebook.store.folders:_manifest_of",
+    "rf_notebook.store.folders:_flush",
+    "rf_notebook.store.folders:_weights_digest",
+    "rf_notebook.store.folders:remove_folder",
     "pathlib:Path.rename",
     "rf_notebook.training.memory:own_bytes",
     "rf_notebook.training.memory:collect",
@@ -298,18 +298,18 @@ def test_while_the_disk_takes_no_record_the_turn_waits(new, monkeypatch, error):
         ("torch:save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")),
         ("rf_notebook.training.run_files:save_file", RuntimeError("I/O error: No space left on device (os error 28)")),
         ("transformers:TrainerState.save_to_json", OSError(errno.ENOSPC, "No space left on device")),
-        ("rf_notebook.training.checkpoints:_flush", OSError(errno.EDQUOT, "Disk quota exceeded")),
-        ("rf_notebook.training.checkpoints:_manifest_of", OSError(errno.EIO, "Input/output error")),
+        ("rf_notebook.store.folders:_flush", OSError(errno.EDQUOT, "Disk quota exceeded")),
+        ("rf_notebook.store.folders:_manifest_of", OSError(errno.EIO, "Input/output error")),
     ],
 )
 def test_while_the_disk_takes_no_checkpoint_the_turn_waits(new, monkeypatch, place, error):
     from rf_notebook.engine import thread
-    from rf_notebook.training import checkpoints
+    from rf_notebook.store import folders
 
     monkeypatch.setattr(thread, "_ROOM_POLL_SECONDS", 0.05)
     if "unexpected pos" in str(error):  # which does not say so: whether the disk is full is tried
-        monkeypatch.setattr(checkpoints, "_PROBE_BYTES", 1 << 62)
-        monkeypatch.setattr(checkpoints, "bytes", lambda size: raising(OSError(errno.ENOSPC, "full"))(), raising=False)
+        monkeypatch.setattr(folders, "_PROBE_BYTES", 1 << 62)
+        monkeypatch.setattr(folders, "bytes", lambda size: raising(OSError(errno.ENOSPC, "full"))(), raising=False)
     experiment = new()
     begin(experiment)
     called = raise_once(monkeypatch, place, error)

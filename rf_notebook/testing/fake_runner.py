@@ -25,7 +25,7 @@ from rf_notebook.core.ports import (
 from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
 from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan, steps_per_pass
-from rf_notebook.training import checkpoints
+from rf_notebook.store import folders
 
 
 def fake_config(
@@ -203,7 +203,7 @@ class FakeRunner:
 
     def verify(self, folder: StoredFolder) -> None:
         """See ChunkRunner."""
-        checkpoints.verify_folder(self._folder, folder)
+        folders.verify_folder(self._folder, folder)
 
     def validate(self, config: RunConfig) -> list[str]:
         """See ChunkRunner."""
@@ -225,7 +225,7 @@ class FakeRunner:
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
         for path in paths:
-            checkpoints.remove_folder(self._folder, path)
+            folders.remove_folder(self._folder, path)
 
     def release(self, run_id: int) -> None:
         """See ChunkRunner."""
@@ -318,12 +318,10 @@ class FakeRunner:
         def fill(folder: Path) -> None:
             (folder / "weight.json").write_text(json.dumps([weight, steps]))
 
-        return checkpoints.write_folder(
-            self._folder, target, fill, steps=steps, samples=samples, observer=self._observer
-        )
+        return folders.write_folder(self._folder, target, fill, steps=steps, samples=samples, observer=self._observer)
 
     def _read(self, folder: StoredFolder) -> tuple[float, int]:
-        path = checkpoints.verify_folder(self._folder, folder)
+        path = folders.verify_folder(self._folder, folder)
         weight, steps = json.loads((path / "weight.json").read_text())
         return weight, steps
 

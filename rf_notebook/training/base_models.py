@@ -20,8 +20,8 @@ from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.memory_plan import gibibytes
+from rf_notebook.store.folders import refusal_of_disk
 from rf_notebook.training import memory
-from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.device import run_device
 from rf_notebook.training.per_thread import loading_alone
 from rf_notebook.training.process_state import isolated

@@ -39,9 +39,10 @@ from rf_notebook.core.run import (
 )
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.chunks import Plan
-from rf_notebook.training import checkpoints, memory, run_files
+from rf_notebook.store import folders
+from rf_notebook.store.folders import refusal_of_disk
+from rf_notebook.training import memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel, does_not_fit
-from rf_notebook.training.checkpoints import refusal_of_disk
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
@@ -255,7 +256,7 @@ class KernelRunner:
         reference = adapter if request.becomes_reference else None
         if reference is None and request.started_from is not None:
             reference = self._load_start(request.config, request.started_from).reference
-        return checkpoints.write_folder(
+        return folders.write_folder(
             self._folder,
             request.target,
             lambda folder: save_start(Start(adapter, reference), folder),
@@ -269,12 +270,12 @@ class KernelRunner:
         return adopt_adapter(self._folder, Path(path), target)
 
     def _load_start(self, config: RunConfig, folder: StoredFolder) -> Start:
-        path = checkpoints.verify_folder(self._folder, folder)
+        path = folders.verify_folder(self._folder, folder)
         return load_start(path, lambda: base_of(self.models, self._objects, config).model)
 
     def verify(self, folder: StoredFolder) -> None:
         """See ChunkRunner."""
-        checkpoints.verify_folder(self._folder, folder)
+        folders.verify_folder(self._folder, folder)
 
     def validate(self, config: RunConfig) -> list[str]:
         """See ChunkRunner."""
@@ -309,7 +310,7 @@ class KernelRunner:
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""
         for path in paths:
-            checkpoints.remove_folder(self._folder, path)
+            folders.remove_folder(self._folder, path)
 
     def release(self, run_id: int) -> None:
         """See ChunkRunner."""
@@ -529,7 +530,7 @@ class KernelRunner:
             save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
 
         with _inside(held):
-            return checkpoints.write_folder(
+            return folders.write_folder(
                 self._folder,
                 f"runs/{run_id}/{progress.steps}",
                 fill,
@@ -607,7 +608,7 @@ class KernelRunner:
         method = method_named(config.method)
         resume_from: Path | None = None
         if request.continue_from is not None:
-            resume_from = checkpoints.verify_folder(self._folder, request.continue_from)
+            resume_from = folders.verify_folder(self._folder, request.continue_from)
             self._remove_later_checkpoints_of_trainer(run_id, request.continue_from.steps)
         try:
             modules = self._loaded(config)
@@ -736,7 +737,7 @@ class KernelRunner:
         for folder in (self._folder / "runs" / str(run_id) / "trainer").glob("checkpoint-*"):
             number = folder.name.removeprefix("checkpoint-")
             if number.isdigit() and int(number) > steps:
-                checkpoints.remove_folder(self._folder, folder.relative_to(self._folder).as_posix())
+                folders.remove_folder(self._folder, folder.relative_to(self._folder).as_posix())
 
     # ---- listening
 

@@ -14,7 +14,7 @@ from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, StoredFolder
-from rf_notebook.training import checkpoints
+from rf_notebook.store import folders
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
@@ -71,7 +71,7 @@ def trained_model(
     Raises:
         CheckpointDamaged: when the checkpoint is not what was recorded.
     """
-    path = checkpoints.verify_folder(folder, checkpoint)
+    path = folders.verify_folder(folder, checkpoint)
     base = base_of(models, objects, config)
     with isolated_from_streams(), no_progress_bars():
         if config.peft is None:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import StoredFolder, WarmStartReport
-from rf_notebook.training import checkpoints
+from rf_notebook.store import folders
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.undisturbed import isolated_from_streams
 
@@ -117,7 +117,7 @@ def adopt_adapter(root: Path, path: Path, target: str) -> StoredFolder:
         for name in _PEFT_FILES:
             shutil.copyfile(path / name, folder / name)
 
-    return checkpoints.write_folder(root, target, copy, steps=0, samples=0)
+    return folders.write_folder(root, target, copy, steps=0, samples=0)
 
 
 def take_snapshot(model: Any) -> AdapterSnapshot:

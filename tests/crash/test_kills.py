@@ -14,7 +14,7 @@ from rf_notebook import Experiment
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.core.run import RunState
 from rf_notebook.runs import points_of
-from rf_notebook.training.checkpoints import verify_folder
+from rf_notebook.store.folders import verify_folder
 from tests.crash import forked
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # minutes when the machine has other work

@@ -271,10 +271,10 @@ def test_a_full_disk_holds_the_experiment_up_and_it_goes_on_by_itself(tmp_path):
 
 
 def test_a_full_disk_while_a_checkpoint_is_written_trains_no_step_twice(tmp_path, monkeypatch):
-    from rf_notebook.training import checkpoints
+    from rf_notebook.store import folders
 
     world = World(tmp_path)
-    real, refused = checkpoints.write_folder, []
+    real, refused = folders.write_folder, []
 
     def sometimes(*args, **kwargs):
         if len(refused) < 2:
@@ -283,7 +283,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_trains_no_step_twice(tmp_path
         return real(*args, **kwargs)
 
     world.engine.commit([RunAdded(run_id=1, config=configs(1)[0])])
-    monkeypatch.setattr(checkpoints, "write_folder", sometimes)
+    monkeypatch.setattr(folders, "write_folder", sometimes)
     world.finish()
     assert len(refused) == 2
     assert world.runner.steps_trained == 32

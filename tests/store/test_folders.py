@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
-from rf_notebook.training.checkpoints import remove_folder, remove_orphans, safe_path, verify_folder, write_folder
+from rf_notebook.store.folders import remove_folder, remove_orphans, safe_path, verify_folder, write_folder
 
 
 def write(root, relative="runs/1/8", text="hello"):
@@ -124,17 +124,17 @@ def test_nothing_behind_a_link_is_replaced(tmp_path, strangers):
 
 
 def test_a_folder_on_another_disk_is_no_orphan(tmp_path, monkeypatch):
-    from rf_notebook.training import checkpoints
+    from rf_notebook.store import folders
 
     ours, theirs = write(tmp_path, "runs/1/8"), write(tmp_path, "runs/2/8")
-    real = checkpoints.Path.lstat
+    real = folders.Path.lstat
 
     def lstat(path):
         found = real(path)
         elsewhere = "2" in path.parts
         return os.stat_result((*found[:2], found.st_dev + elsewhere, *found[3:]))
 
-    monkeypatch.setattr(checkpoints.Path, "lstat", lstat)
+    monkeypatch.setattr(folders.Path, "lstat", lstat)
     assert remove_orphans(tmp_path, set()) == [ours.path]
     assert (tmp_path / theirs.path).exists()
 
