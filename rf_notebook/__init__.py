@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         UnknownRun,
     )
     from rf_notebook.experiment import Experiment
-    from rf_notebook.runs import Run
+    from rf_notebook.results.handle import Run
     from rf_notebook.shared import SharedExperiment
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "LeaseLost": "core.errors",
     "RFNotebookError": "core.errors",
     "ReadOnlyExperiment": "core.errors",
-    "Run": "runs",
+    "Run": "results.handle",
     "SharedExperiment": "shared",
     "StorageFull": "core.errors",
     "StoreError": "core.errors",

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, TextIO
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import flatten
-from rf_notebook.runs import Run, best_runs, etas, latest_metrics, shown_metrics, varying_knobs
+from rf_notebook.results.frames import varying_knobs
+from rf_notebook.results.handle import Run
+from rf_notebook.results.metrics import best_runs, latest_metrics, shown_metrics
+from rf_notebook.results.times import etas
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -40,7 +40,10 @@ from rf_notebook.lab.provenance import Sources, sources_now
 from rf_notebook.recorded import Continuation, continuation
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
-from rf_notebook.runs import Run, best_runs, decisions_of, results_frame, runs_frame
+from rf_notebook.results.decisions import decisions_of
+from rf_notebook.results.frames import results_frame, runs_frame
+from rf_notebook.results.handle import Run
+from rf_notebook.results.metrics import best_runs
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog

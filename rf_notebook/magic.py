@@ -22,7 +22,8 @@ from rf_notebook.core.run import FINISHED, RunState
 from rf_notebook.doctor import Diagnosis, diagnose
 from rf_notebook.experiment import Experiment
 from rf_notebook.registry import latest_experiment, recorded_experiments, use
-from rf_notebook.runs import Run, log_lines
+from rf_notebook.results.handle import Run
+from rf_notebook.results.log_lines import log_lines
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
 _PATIENCE_SECONDS = 30.0

@@ -13,7 +13,7 @@ from rf_notebook.core.operations import verb
 from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json
-from rf_notebook.runs import obeyed_of
+from rf_notebook.results.decisions import obeyed_of
 
 #: Of the paired bootstrap.
 _RESAMPLES = 1000

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rf_notebook import Experiment
 from rf_notebook.demo.quickstart import start
-from rf_notebook.runs import Run
+from rf_notebook.results.handle import Run
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from rf_notebook.core.values import Json
 from rf_notebook.lab.host import Experiments, LabHost
 from rf_notebook.lab.protocol import present
 from rf_notebook.lab.provenance import spec_digest
-from rf_notebook.runs import etas
+from rf_notebook.results.times import etas
 from rf_notebook.widgets.controls import VERBS, why_not
 from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.pages import overall_progress

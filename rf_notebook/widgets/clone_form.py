@@ -13,7 +13,7 @@ from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.runs import varying_knobs
+from rf_notebook.results.frames import varying_knobs
 from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.elements import Document, StyledDocument, button, reachable_while_busy
 from rf_notebook.widgets.host import PanelHost

@@ -19,7 +19,7 @@ from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.runs import log_lines
+from rf_notebook.results.log_lines import log_lines
 from rf_notebook.widgets import pages
 from rf_notebook.widgets.clone_form import CloneForm
 from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not

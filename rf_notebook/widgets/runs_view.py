@@ -13,7 +13,9 @@ from rf_notebook.core.metrics import cost_of, direction, judged_by, scale_of
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.runs import best_of, can_lead, diverged_at, etas, varying_knobs
+from rf_notebook.results.frames import varying_knobs
+from rf_notebook.results.metrics import best_of, can_lead, diverged_at
+from rf_notebook.results.times import etas
 from rf_notebook.widgets.series import ExperimentSeries
 from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
 

@@ -24,7 +24,8 @@ from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.runs import best_runs, can_lead, decisions_of
+from rf_notebook.results.decisions import decisions_of
+from rf_notebook.results.metrics import best_runs, can_lead
 from rf_notebook.testing.fake_runner import fake_config
 from rf_notebook.widgets.compare import pareto_front
 from rf_notebook.widgets.runs_view import runs_view, sorted_rows

@@ -23,7 +23,7 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, ResumeRun, StopRun
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.runs import decisions_of
+from rf_notebook.results.decisions import decisions_of
 from rf_notebook.tracking.study_file import StudyFile
 from tests.automation.test_policies import notes, states, turn_to_the_end
 from tests.engine.world import World

@@ -13,7 +13,7 @@ import pytest
 from rf_notebook import Experiment
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.core.run import RunState
-from rf_notebook.runs import points_of
+from rf_notebook.results.metrics import points_of
 from rf_notebook.store.folders import verify_folder
 from tests.crash import forked
 

@@ -14,7 +14,7 @@ import torch
 
 from rf_notebook import Experiment
 from rf_notebook.automl import List, RFDPOConfig, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
-from rf_notebook.runs import points_of
+from rf_notebook.results.metrics import points_of
 from rf_notebook.testing.tiny import preference_rows, tiny_model, tiny_tokenizer
 
 TRAINING: dict[str, Any] = {

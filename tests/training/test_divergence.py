@@ -13,7 +13,7 @@ from rf_notebook.core.events import Noted
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.runs import best_runs
+from rf_notebook.results.metrics import best_runs
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.training.divergence import Divergence
 from rf_notebook.training.process_state import isolated

@@ -1,0 +1,1 @@
+"""What is known of an experiment: pure questions to its state."""
