@@ -13,12 +13,12 @@ from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.operations import BY_VERB
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.provenance import Sources
 from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.record.recording import Known, record_of
-from rf_notebook.widgets.host import HostStatus
 
 if TYPE_CHECKING:
     from rf_notebook.experiment import Experiment

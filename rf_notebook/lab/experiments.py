@@ -10,13 +10,13 @@ import math
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.lab.host import Experiments, LabHost
 from rf_notebook.lab.protocol import present
 from rf_notebook.lab.provenance import spec_digest
 from rf_notebook.results.times import etas
 from rf_notebook.widgets.controls import VERBS, why_not
-from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.pages import overall_progress
 from rf_notebook.widgets.runs_view import SHORT_NAMES, RunRow, runs_view
 from rf_notebook.widgets.series import CurveSettings, ExperimentSeries

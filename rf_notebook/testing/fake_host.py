@@ -17,11 +17,11 @@ from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Reco
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
+from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.lab.host import LabHost
 from rf_notebook.lab.provenance import Sources
-from rf_notebook.widgets.host import HostStatus
 
 
 def recorded_state(events: Sequence[Event], *, at: float = 1.7e9) -> ExperimentState:

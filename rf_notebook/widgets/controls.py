@@ -8,7 +8,7 @@ from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.operations import BY_VERB, CloneRun, Operation, check_allowed
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.widgets.host import HostStatus
+from rf_notebook.core.status import HostStatus
 
 #: The buttons in their order, with their words.
 VERBS = {

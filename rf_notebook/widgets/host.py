@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostStatus:
-    """How the experiment stands, besides its runs."""
-
-    open: bool
-    """Whether operations will be obeyed."""
-    preparing: bool = False
-    """Whether ``run_fit`` is at work: libraries are loaded, configs checked."""
-    idle: bool = False
-    """Whether no run wants a turn."""
-    paused: bool = False
-    read_only: bool = False
-    held_up: str | None = None
-    error: str | None = None
-    """Why the engine ended by itself."""
-    waits_for: str = ""
-    """What the policy at work waits for, in words."""
-    device: str = "CPU"
-    memory_bytes: int | None = None
-    memory_total_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """What could not be done, told where it was asked."""
-
-    at: float
-    text: str
 
 
 class PanelHost(Protocol):

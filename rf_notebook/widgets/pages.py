@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.run import READY, Generation, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
+from rf_notebook.core.status import HostStatus, Refusal
 from rf_notebook.results.decisions import PolicyDecision, decisions_of, savings_of
 from rf_notebook.results.times import etas
 from rf_notebook.widgets.curves import operation_words
 from rf_notebook.widgets.document import Node, element
-from rf_notebook.widgets.host import HostStatus, Refusal
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.runs_view import RunsView
 from rf_notebook.widgets.standing import Kind, standing

@@ -18,6 +18,7 @@ import ipywidgets
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import RunState
+from rf_notebook.core.status import HostStatus, Refusal
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.results.log_lines import log_lines
 from rf_notebook.widgets import pages
@@ -35,7 +36,7 @@ from rf_notebook.widgets.elements import (
     set_changed,
 )
 from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
-from rf_notebook.widgets.host import HostStatus, PanelHost, Refusal
+from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question

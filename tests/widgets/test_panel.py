@@ -8,10 +8,10 @@ from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.events import OperationObeyed, PolicyChanged, Recorded, RunAdded, RunFailed, StateChanged
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import Failure, RunState
+from rf_notebook.core.status import HostStatus
 from rf_notebook.results.decisions import savings_of
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points
 from rf_notebook.widgets.document import text_of
-from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.panel import PAGES, Panel
 from rf_notebook.widgets.pump import Pump
 from tests.widgets.hostile import hostile_state

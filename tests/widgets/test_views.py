@@ -14,13 +14,13 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunRolledBack, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import LiveRun
+from rf_notebook.core.status import HostStatus
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points, recorded_state, trained
 from rf_notebook.widgets import compare, pages
 from rf_notebook.widgets.controls import allowed_runs, why_not
 from rf_notebook.widgets.curves import Emphasis, curves_figure
 from rf_notebook.widgets.document import element, text_of, to_html
 from rf_notebook.widgets.elements import frame_of
-from rf_notebook.widgets.host import HostStatus
 from rf_notebook.widgets.palette import colour, dash
 from rf_notebook.widgets.plotly_figure import experiment_figure
 from rf_notebook.widgets.runs_view import filtered, runs_table_frame, runs_view, sorted_rows
