@@ -19,7 +19,6 @@ from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import evaluates
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.automl.validation import did_you_mean
-from rf_notebook.console import Progress, table_text
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.foreground import only_waiting, watch_cells
@@ -48,6 +47,7 @@ from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.training_session import TrainingSession, new_functions
+from rf_notebook.views.console import Progress, table_text
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
@@ -728,7 +728,7 @@ class Experiment:
         Raises:
             ConfigError: for a metric or an x axis that there is not.
         """
-        from rf_notebook.widgets.plotly_figure import experiment_figure
+        from rf_notebook.views.plotly_figure import experiment_figure
 
         self._refresh()
         return experiment_figure(self._state, metric, x=x, smoothing=smoothing, log_scale=log_scale)

@@ -173,7 +173,7 @@ class RapidFireMagics(Magics):
         return self._variables[name]
 
     def _status(self, given: argparse.Namespace) -> Any:
-        from rf_notebook.widgets.runs_view import runs_table_frame
+        from rf_notebook.views.runs_table import runs_table_frame
 
         return runs_table_frame(self._experiment._host.panel_state)
 

@@ -22,9 +22,9 @@ from rf_notebook.record.record import parse_record
 from rf_notebook.record.recording import record_of
 from rf_notebook.registry import open_experiments, use
 from rf_notebook.replay.export import Export, operation_lines, script_metadata, write_export, write_record
-from rf_notebook.widgets.report import report_page
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.static_output import static_bundle
+from rf_notebook.views.report import report_page
+from rf_notebook.views.saved import static_bundle
+from rf_notebook.views.series import ExperimentSeries
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -142,10 +142,10 @@ def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
         experiment.best("loss")
     assert experiment.best("loss", among=[2, 4]).id in (2, 4)
     assert experiment.best("reward").id == 5
-    from rf_notebook.widgets.curves import Emphasis
+    from rf_notebook.views.curves import Emphasis
+    from rf_notebook.views.runs_table import runs_view
+    from rf_notebook.views.series import ExperimentSeries
     from rf_notebook.widgets.figure_pages import CurvesPage
-    from rf_notebook.widgets.runs_view import runs_view
-    from rf_notebook.widgets.series import ExperimentSeries
 
     state, series = experiment._state, ExperimentSeries()
     series.update(state)
@@ -390,8 +390,8 @@ def test_completions_with_their_rewards_are_in_the_samples(new):
     for one in written.generations:
         assert one.rewards == {"length": float(len(one.text))}
         assert one.prompt in preference_rows(24, 1)["prompt"]
-    from rf_notebook.widgets.document import to_html
-    from rf_notebook.widgets.pages import samples
+    from rf_notebook.views.document import to_html
+    from rf_notebook.views.pages import samples
 
     assert "length " in to_html(samples(experiment._state, []))
 

@@ -1,4 +1,4 @@
-/** Which colour is a run's? As in rf_notebook/widgets/palette.py; both pass fixtures/protocol.json. */
+/** Which colour is a run's? As in rf_notebook/views/palette.py; both pass fixtures/protocol.json. */
 
 /** Okabe and Ito's colours without black and yellow, and two of like lightness. Source: jfly.uni-koeln.de/color. */
 export const COLOURS: readonly string[] = [

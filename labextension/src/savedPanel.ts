@@ -1,6 +1,6 @@
 /**
  * What does a saved notebook tell of an experiment? Our mime type's data, checked: a notebook from elsewhere is untrusted.
- * Written by rf_notebook/widgets/static_output.py; fixtures/panel.json is one.
+ * Written by rf_notebook/views/saved.py; fixtures/panel.json is one.
  */
 import { isObject } from './protocol';
 

@@ -1,4 +1,4 @@
-/** How are figures and durations written? As in rf_notebook/widgets/words.py; both pass fixtures/protocol.json. */
+/** How are figures and durations written? As in rf_notebook/views/words.py; both pass fixtures/protocol.json. */
 
 /** State as a sign, so that it is not told by colour alone. */
 export const ICONS: Readonly<Record<string, string>> = {

@@ -16,12 +16,12 @@ from rf_notebook.lab.host import Experiments, LabHost
 from rf_notebook.lab.protocol import present
 from rf_notebook.lab.provenance import spec_digest
 from rf_notebook.results.times import etas
+from rf_notebook.views.pages import overall_progress
+from rf_notebook.views.runs_table import SHORT_NAMES, RunRow, runs_view
+from rf_notebook.views.series import CurveSettings, ExperimentSeries
+from rf_notebook.views.standing import standing
+from rf_notebook.views.words import config_value, knob_name, shortened
 from rf_notebook.widgets.controls import VERBS, why_not
-from rf_notebook.widgets.pages import overall_progress
-from rf_notebook.widgets.runs_view import SHORT_NAMES, RunRow, runs_view
-from rf_notebook.widgets.series import CurveSettings, ExperimentSeries
-from rf_notebook.widgets.standing import standing
-from rf_notebook.widgets.words import config_value, knob_name, shortened
 
 #: Points of a sparkline, about.
 _SPARK_POINTS = 16

@@ -23,7 +23,7 @@ from rf_notebook.lab.commands import LATER, obey
 from rf_notebook.lab.experiments import ExperimentsView
 from rf_notebook.lab.host import Experiments
 from rf_notebook.lab.protocol import TARGET, Command, Hello, ProtocolMismatch, changes, message, read_message
-from rf_notebook.widgets import palette
+from rf_notebook.views import palette
 from rf_notebook.widgets.elements import deliver_while_busy
 from rf_notebook.widgets.pump import Pump
 

@@ -14,10 +14,10 @@ from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.frames import varying_knobs
-from rf_notebook.widgets.document import Node, element
+from rf_notebook.views.document import Node, element
+from rf_notebook.views.words import config_value, duration, knob_name, shortened, size
 from rf_notebook.widgets.elements import Document, StyledDocument, button, reachable_while_busy
 from rf_notebook.widgets.host import PanelHost
-from rf_notebook.widgets.words import config_value, duration, knob_name, shortened, size
 
 #: Shown even where all runs agree in them: what people change most.
 _USUAL = (

@@ -13,11 +13,11 @@ import uuid
 from typing import Any
 
 from rf_notebook.core.run import READY
+from rf_notebook.views.saved import PANEL_MIME, live_content, static_bundle
+from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.panel import Panel
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.static_output import PANEL_MIME, live_content, static_bundle
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.

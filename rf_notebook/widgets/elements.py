@@ -12,8 +12,8 @@ import ipywidgets
 import numpy as np
 import traitlets
 
-from rf_notebook.widgets.curves import Figure
-from rf_notebook.widgets.document import Node
+from rf_notebook.views.curves import Figure
+from rf_notebook.views.document import Node
 
 _STATIC = Path(__file__).parent / "static"
 #: Text of the panel's stylesheet.

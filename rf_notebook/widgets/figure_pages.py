@@ -10,12 +10,12 @@ import ipywidgets
 
 from rf_notebook.core.metrics import scale_of
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.widgets import compare
-from rf_notebook.widgets.curves import Emphasis, curves_figure
-from rf_notebook.widgets.document import element
+from rf_notebook.views import compare
+from rf_notebook.views.curves import Emphasis, curves_figure
+from rf_notebook.views.document import element
+from rf_notebook.views.runs_table import RunsView
+from rf_notebook.views.series import X_AXES, CurveSettings, ExperimentSeries
 from rf_notebook.widgets.elements import Chart, Document, OwnSetting, button, reachable_while_busy, set_changed
-from rf_notebook.widgets.runs_view import RunsView
-from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
 
 #: Runs of every kind.
 _ALL = "all methods"

@@ -21,11 +21,15 @@ from rf_notebook.core.run import RunState
 from rf_notebook.core.status import HostStatus, Refusal
 from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.results.log_lines import log_lines
-from rf_notebook.widgets import pages
+from rf_notebook.views import pages
+from rf_notebook.views.curves import Emphasis
+from rf_notebook.views.document import Node, element
+from rf_notebook.views.palette import colour
+from rf_notebook.views.runs_table import RunsView, filtered, runs_view, sorted_rows
+from rf_notebook.views.series import ExperimentSeries
+from rf_notebook.views.words import shortened
 from rf_notebook.widgets.clone_form import CloneForm
 from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not
-from rf_notebook.widgets.curves import Emphasis
-from rf_notebook.widgets.document import Node, element
 from rf_notebook.widgets.elements import (
     Document,
     OwnSetting,
@@ -37,12 +41,8 @@ from rf_notebook.widgets.elements import (
 )
 from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
 from rf_notebook.widgets.host import PanelHost
-from rf_notebook.widgets.palette import colour
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question
-from rf_notebook.widgets.runs_view import RunsView, filtered, runs_view, sorted_rows
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.words import shortened
 
 PAGES = ("Curves", "Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages")
 _SENTENCE = 500

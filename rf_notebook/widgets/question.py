@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import ipywidgets
 
-from rf_notebook.widgets.document import element
+from rf_notebook.views.document import element
+from rf_notebook.views.words import shortened
 from rf_notebook.widgets.elements import Document, button, reachable_while_busy, set_changed
 from rf_notebook.widgets.figure_pages import tools_row
-from rf_notebook.widgets.words import shortened
 
 _SENTENCE = 500
 

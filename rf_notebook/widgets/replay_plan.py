@@ -9,9 +9,9 @@ import ipywidgets
 from IPython.display import display
 
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.widgets.document import element
+from rf_notebook.views.document import element
+from rf_notebook.views.words import shortened
 from rf_notebook.widgets.elements import Document, button, reachable_while_busy
-from rf_notebook.widgets.words import shortened
 
 
 def show_plan(text: str, *, can_start: bool, start: Callable[[Callable[[str], None]], Any]) -> ipywidgets.Widget:

@@ -27,9 +27,9 @@ from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.metrics import best_runs, can_lead
 from rf_notebook.testing.fake_runner import fake_config
-from rf_notebook.widgets.compare import pareto_front
-from rf_notebook.widgets.runs_view import runs_view, sorted_rows
-from rf_notebook.widgets.series import ExperimentSeries
+from rf_notebook.views.compare import pareto_front
+from rf_notebook.views.runs_table import runs_view, sorted_rows
+from rf_notebook.views.series import ExperimentSeries
 from tests.automation.test_policies import apply, automated, notes, runs, states
 
 KNOBS = {"learning_rate": Range(0.01, 0.9)}

@@ -15,7 +15,7 @@ from rf_notebook.lab.link import Link
 from rf_notebook.lab.protocol import merged
 from rf_notebook.lab.provenance import Sources, source_digest
 from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
-from rf_notebook.widgets import palette
+from rf_notebook.views import palette
 from tests.widgets.hostile import hostile_state
 
 NUMBERS = itertools.count()

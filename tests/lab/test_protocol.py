@@ -13,11 +13,11 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.lab.protocol import PROTOCOL, Command, Hello, ProtocolMismatch, changes, merged, message, read_message
 from rf_notebook.lab.provenance import source_digest
 from rf_notebook.testing.fake_host import many_runs
-from rf_notebook.widgets import static_output
-from rf_notebook.widgets.palette import colour, dash
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.static_output import PANEL_MIME, static_bundle
-from rf_notebook.widgets.words import duration, number
+from rf_notebook.views import saved
+from rf_notebook.views.palette import colour, dash
+from rf_notebook.views.saved import PANEL_MIME, static_bundle
+from rf_notebook.views.series import ExperimentSeries
+from rf_notebook.views.words import duration, number
 
 FOLDER = Path(__file__).parents[2] / "labextension" / "fixtures"
 FIXTURES = json.loads((FOLDER / "protocol.json").read_text())
@@ -68,7 +68,7 @@ def test_figures_and_colours():
 
 
 def test_the_saved_panel_is_what_the_renderer_is_tested_with(monkeypatch):
-    monkeypatch.setattr(static_output.time, "strftime", lambda form: "25 Nov 2026, 22:10")
+    monkeypatch.setattr(saved.time, "strftime", lambda form: "25 Nov 2026, 22:10")
     state = many_runs(3, 20, metrics=("loss", "eval_loss"))
     series = ExperimentSeries()
     series.update(state)

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from rf_notebook.testing.tiny import create_tiny
-from rf_notebook.widgets.static_output import PANEL_MIME
+from rf_notebook.views.saved import PANEL_MIME
 from tests import warm
 from tests.notebooks import reference_style
 

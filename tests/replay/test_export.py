@@ -128,8 +128,8 @@ def test_nbconvert_shows_the_curves(experiment, tmp_path):
 
 
 def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
-    from rf_notebook.widgets.report import report_page
-    from rf_notebook.widgets.series import ExperimentSeries
+    from rf_notebook.views.report import report_page
+    from rf_notebook.views.series import ExperimentSeries
 
     made, _ = experiment
     evil = "<script>alert(1)</script>"

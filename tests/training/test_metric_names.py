@@ -9,8 +9,8 @@ import pytest
 from rf_notebook.automl import List, RFDPOConfig, RFGridSearch, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.core.metrics import HEADLINES, headline, known_metrics
 from rf_notebook.testing.tiny import create_tiny, preference_rows
-from rf_notebook.widgets.runs_view import runs_table_frame, runs_view
-from rf_notebook.widgets.series import ExperimentSeries
+from rf_notebook.views.runs_table import runs_table_frame, runs_view
+from rf_notebook.views.series import ExperimentSeries
 from tests.experiment_world import LORA, TRAINING
 
 ARGUMENTS = {name: value for name, value in TRAINING.items() if name != "max_length"} | {"num_train_epochs": 2}

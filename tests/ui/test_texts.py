@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.static_output import static_bundle
+from rf_notebook.views.saved import static_bundle
+from rf_notebook.views.series import ExperimentSeries
 from tests.widgets.hostile import TEXTS, hostile_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]

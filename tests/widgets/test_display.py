@@ -11,10 +11,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from rf_notebook.testing.fake_host import FakeHost, many_runs
+from rf_notebook.views.saved import PANEL_MIME
 from rf_notebook.widgets import display as module
 from rf_notebook.widgets.display import WIDGET_MIME, ExperimentDisplay
 from rf_notebook.widgets.front_end import FrontEnd, front_end
-from rf_notebook.widgets.static_output import PANEL_MIME
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*comm.*")
 

@@ -11,7 +11,7 @@ from rf_notebook.core.run import Failure, RunState
 from rf_notebook.core.status import HostStatus
 from rf_notebook.results.decisions import savings_of
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points
-from rf_notebook.widgets.document import text_of
+from rf_notebook.views.document import text_of
 from rf_notebook.widgets.panel import PAGES, Panel
 from rf_notebook.widgets.pump import Pump
 from tests.widgets.hostile import hostile_state

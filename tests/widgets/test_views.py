@@ -16,17 +16,17 @@ from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import LiveRun
 from rf_notebook.core.status import HostStatus
 from rf_notebook.testing.fake_host import FakeHost, many_runs, points, recorded_state, trained
-from rf_notebook.widgets import compare, pages
+from rf_notebook.views import compare, pages
+from rf_notebook.views.curves import Emphasis, curves_figure
+from rf_notebook.views.document import element, text_of, to_html
+from rf_notebook.views.palette import colour, dash
+from rf_notebook.views.plotly_figure import experiment_figure
+from rf_notebook.views.runs_table import filtered, runs_table_frame, runs_view, sorted_rows
+from rf_notebook.views.saved import PANEL_MIME, static_bundle
+from rf_notebook.views.series import CurveSettings, ExperimentSeries, RunSeries, smoothed, thinned, within
+from rf_notebook.views.words import config_value, duration, number, size
 from rf_notebook.widgets.controls import allowed_runs, why_not
-from rf_notebook.widgets.curves import Emphasis, curves_figure
-from rf_notebook.widgets.document import element, text_of, to_html
 from rf_notebook.widgets.elements import frame_of
-from rf_notebook.widgets.palette import colour, dash
-from rf_notebook.widgets.plotly_figure import experiment_figure
-from rf_notebook.widgets.runs_view import filtered, runs_table_frame, runs_view, sorted_rows
-from rf_notebook.widgets.series import CurveSettings, ExperimentSeries, RunSeries, smoothed, thinned, within
-from rf_notebook.widgets.static_output import PANEL_MIME, static_bundle
-from rf_notebook.widgets.words import config_value, duration, number, size
 from tests.widgets.hostile import TEXTS, hostile_state
 
 OPEN = HostStatus(open=True)

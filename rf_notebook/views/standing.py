@@ -8,7 +8,7 @@ from enum import StrEnum
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.status import HostStatus
-from rf_notebook.widgets.words import shortened
+from rf_notebook.views.words import shortened
 
 _ERROR = 80
 

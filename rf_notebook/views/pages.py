@@ -11,12 +11,12 @@ from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.status import HostStatus, Refusal
 from rf_notebook.results.decisions import PolicyDecision, decisions_of, savings_of
 from rf_notebook.results.times import etas
-from rf_notebook.widgets.curves import operation_words
-from rf_notebook.widgets.document import Node, element
-from rf_notebook.widgets.palette import colour
-from rf_notebook.widgets.runs_view import RunsView
-from rf_notebook.widgets.standing import Kind, standing
-from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, shortened, size
+from rf_notebook.views.curves import operation_words
+from rf_notebook.views.document import Node, element
+from rf_notebook.views.palette import colour
+from rf_notebook.views.runs_table import RunsView
+from rf_notebook.views.standing import Kind, standing
+from rf_notebook.views.words import ICONS, config_value, duration, knob_name, number, shortened, size
 
 _MOST_MESSAGES = 200
 _MOST_TURNS = 400

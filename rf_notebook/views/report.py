@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.widgets.document import Node, element, to_html
-from rf_notebook.widgets.runs_view import runs_view
-from rf_notebook.widgets.series import CurveSettings, ExperimentSeries
-from rf_notebook.widgets.static_output import curves_svg, runs_html_table
-from rf_notebook.widgets.words import config_value, shortened
+from rf_notebook.views.document import Node, element, to_html
+from rf_notebook.views.runs_table import runs_view
+from rf_notebook.views.saved import curves_svg, runs_html_table
+from rf_notebook.views.series import CurveSettings, ExperimentSeries
+from rf_notebook.views.words import config_value, shortened
 
 _MOST_METRICS = 6
 _POINTS = 400

@@ -12,9 +12,9 @@ from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.widgets.palette import colour, dash
-from rf_notebook.widgets.series import X_AXES, Array, CurveSettings, ExperimentSeries
-from rf_notebook.widgets.words import config_value, knob_name, plain_for_plotly
+from rf_notebook.views.palette import colour, dash
+from rf_notebook.views.series import X_AXES, Array, CurveSettings, ExperimentSeries
+from rf_notebook.views.words import config_value, knob_name, plain_for_plotly
 
 #: Up to this many curves, hovering compares all at one x, and each is labelled where it ends.
 _FEW_RUNS = 12

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.widgets.curves import Figure, curves_figure
-from rf_notebook.widgets.series import X_AXES, CurveSettings, ExperimentSeries
+from rf_notebook.views.curves import Figure, curves_figure
+from rf_notebook.views.series import X_AXES, CurveSettings, ExperimentSeries
 
 if TYPE_CHECKING:
     import plotly.graph_objects

@@ -16,8 +16,8 @@ from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.frames import varying_knobs
 from rf_notebook.results.metrics import best_of, can_lead, diverged_at
 from rf_notebook.results.times import etas
-from rf_notebook.widgets.series import ExperimentSeries
-from rf_notebook.widgets.words import ICONS, config_value, duration, knob_name, number, size
+from rf_notebook.views.series import ExperimentSeries
+from rf_notebook.views.words import ICONS, config_value, duration, knob_name, number, size
 
 if TYPE_CHECKING:
     import pandas as pd

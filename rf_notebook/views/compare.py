@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from rf_notebook.core.metrics import cost_of, direction, dominates
-from rf_notebook.widgets.curves import Figure, Trace
-from rf_notebook.widgets.palette import colour
-from rf_notebook.widgets.runs_view import RunRow, RunsView
-from rf_notebook.widgets.words import config_value, knob_name, number, plain_for_plotly, shortened
+from rf_notebook.views.curves import Figure, Trace
+from rf_notebook.views.palette import colour
+from rf_notebook.views.runs_table import RunRow, RunsView
+from rf_notebook.views.words import config_value, knob_name, number, plain_for_plotly, shortened
 
 #: Between two labels of an axis, as a share of its length.
 _LABEL_GAP = 0.06

@@ -1,0 +1,1 @@
+"""State to what is seen, without widgets: rows, documents, figures."""
