@@ -53,6 +53,7 @@ FLOORS = {
         "record",
         "registry",
         "replay",
+        "views",
         "widgets",
         "experiment",
     },  # likewise
