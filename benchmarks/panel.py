@@ -43,7 +43,7 @@ ExperimentDisplay(host)
 #: The same experiment told to the sidebar alone.
 _SIDEBAR_CELL = """
 import threading, time
-from rf_notebook.lab.link import connect
+from rf_notebook.jupyterlab.link import connect
 from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
 host = FakeHost(many_runs({runs}, {points}))
 fed = threading.Event()

@@ -35,7 +35,7 @@ from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.host import Host
-from rf_notebook.lab.provenance import Sources, sources_now
+from rf_notebook.jupyterlab.provenance import Sources, sources_now
 from rf_notebook.recorded import Continuation, continuation
 from rf_notebook.registry import FOLDER, open_experiments, remember, use
 from rf_notebook.rehearsal import current_rehearsal
@@ -772,8 +772,8 @@ class Experiment:
     def tell_jupyterlab(cls) -> None:
         """Let JupyterLab's sidebar know of this process's experiments; does nothing in other front ends."""
         if front_end() is FrontEnd.JUPYTER:
+            from rf_notebook.jupyterlab.link import connect
             from rf_notebook.kernel_experiments import KernelExperiments
-            from rf_notebook.lab.link import connect
 
             connect(lambda: KernelExperiments(cls))
 

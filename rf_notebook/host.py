@@ -16,7 +16,7 @@ from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.lab.provenance import Sources
+from rf_notebook.jupyterlab.provenance import Sources
 from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.record.recording import Known, record_of
 

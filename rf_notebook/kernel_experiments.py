@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.lab.host import LabHost
+from rf_notebook.jupyterlab.host import LabHost
 from rf_notebook.registry import FOLDER, known_experiments, open_experiments, recorded_experiments, use
 from rf_notebook.store.glance import Glance, Recorded, glance
 

@@ -13,7 +13,7 @@ from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
 from rf_notebook.engine.script import Script
-from rf_notebook.lab.provenance import source_digest, spec_digest
+from rf_notebook.jupyterlab.provenance import source_digest, spec_digest
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.record import compare as comparing
 from rf_notebook.record.against import standard_for, verdict_on_record

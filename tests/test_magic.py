@@ -188,7 +188,7 @@ def test_loading_the_extension_twice_registers_it_once(shell):
 
 def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell, monkeypatch, tmp_path):
     from rf_notebook import experiment as experiment_module
-    from rf_notebook.lab.provenance import Sources
+    from rf_notebook.jupyterlab.provenance import Sources
     from rf_notebook.shared import Planned
 
     setup = (

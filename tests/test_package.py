@@ -23,11 +23,11 @@ FLOORS = {
     "training": {"core", "planning", "automl", "store"},
     "automation": {"core", "automl", "results"},
     "engine": {"core", "automation", "planning", "store"},
-    "testing": {"core", "planning", "automl", "engine", "lab", "store", "training", "widgets"},
+    "testing": {"core", "planning", "automl", "engine", "jupyterlab", "store", "training", "widgets"},
     "results": {"core", "planning"},
     "views": {"core", "results"},
     "widgets": {"core", "automl", "engine", "results", "views"},
-    "lab": {"core", "engine", "results", "views", "widgets"},
+    "jupyterlab": {"core", "engine", "results", "views", "widgets"},
     "record": {"core"},
     "replay": {"core", "record"},
     "registry": {"experiment"},  # by type only
@@ -35,12 +35,12 @@ FLOORS = {
         "core",
         "automl",
         "engine",
-        "lab",
+        "jupyterlab",
         "record",
         "widgets",
         "experiment",
     },  # by type only: two files of one thing
-    "kernel_experiments": {"core", "host", "lab", "registry", "store", "experiment"},  # likewise
+    "kernel_experiments": {"core", "host", "jupyterlab", "registry", "store", "experiment"},  # likewise
     "launch": {"core", "planning", "automation", "automl", "engine", "training"},
     "recorded": {"core", "automl", "launch"},
     "training_session": {"core", "automation", "engine", "launch", "store", "tracking", "training"},
@@ -48,7 +48,7 @@ FLOORS = {
     "once_more": {
         "core",
         "engine",
-        "lab",
+        "jupyterlab",
         "planning",
         "record",
         "registry",
@@ -79,7 +79,7 @@ FLOORS = {
         "tracking",
         "host",
         "kernel_experiments",
-        "lab",
+        "jupyterlab",
         "once_more",
         "recorded",
         "registry",
@@ -129,7 +129,7 @@ HOMES = {
     "plotly": {"views", "widgets", "experiment", "automl"},  # the last two by type only
     "matplotlib": {"views"},
     "yaml": {"automl"},
-    "comm": {"lab"},
+    "comm": {"jupyterlab"},
     "nbformat": {"replay"},
 }
 

@@ -1,4 +1,4 @@
-/** The digest of a cell's text, as rf_notebook/lab/provenance.py makes it; loaded when the first notebook needs it. */
+/** The digest of a cell's text, as rf_notebook/jupyterlab/provenance.py makes it; loaded when the first notebook needs it. */
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
 

@@ -1,4 +1,4 @@
-/** What is known of a kernel's experiments: the kernel's state, read. The twin of rf_notebook/lab/experiments.py. */
+/** What is known of a kernel's experiments: the kernel's state, read. The twin of rf_notebook/jupyterlab/experiments.py. */
 import { isObject, type Json, type JsonObject } from './protocol';
 import type { Sources } from './provenance';
 

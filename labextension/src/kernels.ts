@@ -1,7 +1,7 @@
 /**
  * Which kernels are spoken with? One link for each kernel of an open notebook that has rf_notebook loaded.
  *
- * The kernel's comm is never opened on the wire (rf_notebook/lab/link.py says why): it is adopted when one of its
+ * The kernel's comm is never opened on the wire (rf_notebook/jupyterlab/link.py says why): it is adopted when one of its
  * messages is heard, or found in the kernel's list of comms.
  */
 import type { Kernel, KernelMessage } from '@jupyterlab/services';

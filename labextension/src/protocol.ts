@@ -1,7 +1,7 @@
 /**
  * What do the kernel and this extension say to each other?
  *
- * The twin of rf_notebook/lab/protocol.py, which describes the messages; both pass fixtures/protocol.json.
+ * The twin of rf_notebook/jupyterlab/protocol.py, which describes the messages; both pass fixtures/protocol.json.
  */
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;

@@ -2,7 +2,7 @@
  * Does a notebook still say what its experiment was made from?
  *
  * The kernel tells the digests of the cells that had been run when the experiment was launched; the notebook's cells are
- * compared with them, also later, when they come from the notebook's metadata. The twin of rf_notebook/lab/provenance.py.
+ * compared with them, also later, when they come from the notebook's metadata. The twin of rf_notebook/jupyterlab/provenance.py.
  */
 import { isObject, type JsonObject } from './protocol';
 

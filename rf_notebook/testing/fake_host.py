@@ -20,8 +20,8 @@ from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.lab.host import LabHost
-from rf_notebook.lab.provenance import Sources
+from rf_notebook.jupyterlab.host import LabHost
+from rf_notebook.jupyterlab.provenance import Sources
 
 
 def recorded_state(events: Sequence[Event], *, at: float = 1.7e9) -> ExperimentState:

@@ -14,7 +14,7 @@ from rf_notebook import ConfigError, Experiment, IllegalOperation
 from rf_notebook import experiment as experiment_module
 from rf_notebook.automl import List
 from rf_notebook.core.events import LaunchRecorded
-from rf_notebook.lab.provenance import Sources
+from rf_notebook.jupyterlab.provenance import Sources
 from rf_notebook.record.record import RECORD_MIME, parse_record, portable, schema
 from rf_notebook.record.verify import is_definition
 from rf_notebook.shared import SharedExperiment

@@ -57,7 +57,7 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
 
 #: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the last.
 OVERTAKING = """
-from rf_notebook.lab.link import connect
+from rf_notebook.jupyterlab.link import connect
 from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
 from rf_notebook.widgets.display import ExperimentDisplay
 from dataclasses import replace

@@ -11,9 +11,9 @@ import pytest
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.lab.link import Link
-from rf_notebook.lab.protocol import merged
-from rf_notebook.lab.provenance import Sources, source_digest
+from rf_notebook.jupyterlab.link import Link
+from rf_notebook.jupyterlab.protocol import merged
+from rf_notebook.jupyterlab.provenance import Sources, source_digest
 from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
 from rf_notebook.views import palette
 from tests.widgets.hostile import hostile_state

@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from rf_notebook.core.events import RunAdded
-from rf_notebook.lab.provenance import source_digest, sources_now, spec_digest
+from rf_notebook.jupyterlab.provenance import source_digest, sources_now, spec_digest
 from rf_notebook.testing.fake_host import config, recorded_state, started
 
 
@@ -48,7 +48,11 @@ def test_the_cells_that_were_run_are_those_before_and_the_running_one(tmp_path, 
     shell = InteractiveShell.instance(config=settings)
     try:
         assert sources_now() is None
-        cells = ["a = 1\n", "a = 2", "from rf_notebook.lab.provenance import sources_now\nfound = sources_now()\n\n"]
+        cells = [
+            "a = 1\n",
+            "a = 2",
+            "from rf_notebook.jupyterlab.provenance import sources_now\nfound = sources_now()\n\n",
+        ]
         for cell in cells:
             shell.run_cell(cell, store_history=True)
         found = shell.user_ns["found"]

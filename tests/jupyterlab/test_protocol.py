@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.lab.protocol import PROTOCOL, Command, Hello, ProtocolMismatch, changes, merged, message, read_message
-from rf_notebook.lab.provenance import source_digest
+from rf_notebook.jupyterlab.protocol import (
+    PROTOCOL,
+    Command,
+    Hello,
+    ProtocolMismatch,
+    changes,
+    merged,
+    message,
+    read_message,
+)
+from rf_notebook.jupyterlab.provenance import source_digest
 from rf_notebook.testing.fake_host import many_runs
 from rf_notebook.views import saved
 from rf_notebook.views.palette import colour, dash

@@ -12,8 +12,8 @@ from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.operations import BY_VERB
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.lab.host import Experiments, LabHost
-from rf_notebook.lab.protocol import Command
+from rf_notebook.jupyterlab.host import Experiments, LabHost
+from rf_notebook.jupyterlab.protocol import Command
 
 #: The answer at once, or a receipt: then the answer comes when the operation was obeyed or refused.
 Answer = Json | Receipt[Any]

@@ -12,9 +12,9 @@ from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.status import HostStatus
 from rf_notebook.core.values import Json
-from rf_notebook.lab.host import Experiments, LabHost
-from rf_notebook.lab.protocol import present
-from rf_notebook.lab.provenance import spec_digest
+from rf_notebook.jupyterlab.host import Experiments, LabHost
+from rf_notebook.jupyterlab.protocol import present
+from rf_notebook.jupyterlab.provenance import spec_digest
 from rf_notebook.results.times import etas
 from rf_notebook.views.pages import overall_progress
 from rf_notebook.views.runs_table import SHORT_NAMES, RunRow, runs_view

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from rf_notebook.core.values import Json
 from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.lab.provenance import Sources
+from rf_notebook.jupyterlab.provenance import Sources
 from rf_notebook.widgets.host import PanelHost
 
 
