@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext rf_notebook``: register %rapidfire."""
-    from rf_notebook.magic import load
+    from rf_notebook.magic.extension import load
 
     load(shell)
 

@@ -234,6 +234,6 @@ def _until(text: str | None, record: Record) -> UntilChunk | None:
 
 def _magics() -> dict[str, Any]:
     """``%rapidfire`` in cells that are run again, in their own namespace."""
-    from rf_notebook.magic import run_in_namespace
+    from rf_notebook.magic.extension import run_in_namespace
 
     return {"rapidfire": run_in_namespace}

@@ -7,7 +7,7 @@ import inspect
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError
@@ -17,66 +17,18 @@ from rf_notebook.automl.typed_text import config_keys, edits_of, parse_values
 from rf_notebook.automl.validation import did_you_mean, unknown_argument
 from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError
-from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
 from rf_notebook.core.run import FINISHED, RunState
-from rf_notebook.doctor import Diagnosis, diagnose
 from rf_notebook.experiment import Experiment
+from rf_notebook.magic.doctor import Diagnosis, diagnose
+from rf_notebook.magic.parser import HELP, POSITIONAL, Done, parser
+from rf_notebook.magic.run_ids import parse_run_ids
 from rf_notebook.registry import latest_experiment, recorded_experiments, use
-from rf_notebook.results.handle import Run
 from rf_notebook.results.log_lines import log_lines
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
 _PATIENCE_SECONDS = 30.0
 #: Endings of files that hold a record.
 _FILES = (".ipynb", ".zip", ".json")
-_POSITIONAL = ("param_config", "create_model_fn", "train_dataset", "eval_dataset")
-_HELP = {
-    "demo": "start the offline demo: four configs on a small model",
-    "run": "start an experiment from variables, or, as %%rapidfire run NAME, from a YAML grid in the cell",
-    "status": "a table of the runs",
-    "panel": "show the live panel here",
-    "stop": "take runs out of the rotation; nothing is lost",
-    "resume": "put stopped runs back; without RUN, go on after pause",
-    "pause": "no run gets a turn until resume",
-    "delete": "remove runs, their memory and their checkpoints",
-    "clone": "a new run: a run's config with edits; several values make several clones",
-    "retry": "a run that ran out of memory once more, with half its batch and twice its accumulation",
-    "automate": "let a policy decide at chunk boundaries: halving, async, median, rules, a variable; off takes the wheel back",
-    "pin": "policies leave runs alone",
-    "unpin": "the inverse of pin",
-    "undo": "take back what a policy did last to a run",
-    "decisions": "what policies did and why",
-    "generate": "what the models of runs write to a prompt, side by side",
-    "wait": "wait until no run wants to train; interrupting the cell ends the waiting, not the training",
-    "log": "what happened to a run, line by line",
-    "export": "write a run's adapter to a folder; with an experiment's name, a notebook, page, folder or zip of it",
-    "open": "open a recorded experiment",
-    "list": "the recorded experiments",
-    "replay": "train everything again, operations at their steps, and compare: this experiment, or that of a FILE",
-    "verify": "check the experiment in a notebook, folder or zip, without training",
-    "diff": "in what two experiments differ, by name or by file",
-    "end": "wait for the runs, then close; --now stops at the next step and keeps everything",
-    "doctor": "look whether everything is there that an experiment needs",
-    "help": "this text, or that of one sub-command",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises one sentence instead of leaving the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"%rapidfire: {message}. See %rapidfire help{self._topic()}.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise _Done(message or "")
-
-    def _topic(self) -> str:
-        words = self.prog.split()
-        return f" {words[1]}" if len(words) > 1 else ""
-
-
-class _Done(Exception):  # noqa: N818 - no error: help was printed
-    pass
 
 
 class Text:
@@ -97,7 +49,7 @@ class RapidFireMagics(Magics):
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        self._parser, self._commands = _parser()
+        self._parser, self._commands = parser()
 
     @line_cell_magic
     def rapidfire(self, line: str, cell: str | None = None) -> Any:
@@ -114,11 +66,11 @@ class RapidFireMagics(Magics):
             words = shlex.split(line)
         except ValueError as error:
             raise UsageError(f"%rapidfire: {error}.") from None
-        if words and words[0] not in _HELP:
-            raise UsageError(f"%rapidfire has no sub-command {words[0]!r:.40}; {did_you_mean(words[0], _HELP)}")
+        if words and words[0] not in HELP:
+            raise UsageError(f"%rapidfire has no sub-command {words[0]!r:.40}; {did_you_mean(words[0], HELP)}")
         try:
             given = self._parser.parse_args(words or ["help"])
-        except _Done as done:
+        except Done as done:
             return Text(str(done)) if str(done) else None
         if cell is not None and given.command != "run":
             raise UsageError(
@@ -138,17 +90,15 @@ class RapidFireMagics(Magics):
 
     def _run(self, given: argparse.Namespace) -> Experiment:
         arguments: dict[str, Any] = {}
-        names = iter(_POSITIONAL)
+        names = iter(POSITIONAL)
         for word in given.variables:
             key, is_named, value = word.partition("=")
             if is_named:
-                arguments[key] = (
-                    self._variable(value) if key in (*_POSITIONAL, *RUN_VARIABLES) else _literal(key, value)
-                )
+                arguments[key] = self._variable(value) if key in (*POSITIONAL, *RUN_VARIABLES) else _literal(key, value)
                 continue
             name = next(names, None)
             if name is None:
-                raise ConfigError(f"there are {len(_POSITIONAL)} variables at most: {', '.join(_POSITIONAL)}.")
+                raise ConfigError(f"there are {len(POSITIONAL)} variables at most: {', '.join(POSITIONAL)}.")
             arguments[name] = None if word == "-" else self._variable(word)
         if "param_config" not in arguments:
             raise ConfigError(
@@ -324,7 +274,7 @@ class RapidFireMagics(Magics):
 
     def _help(self, given: argparse.Namespace) -> Text:
         if given.topic is None:
-            lines = [f"  {name:8} {words}" for name, words in _HELP.items()]
+            lines = [f"  {name:8} {words}" for name, words in HELP.items()]
             lines.append(
                 "\nRUN is an id (3), several (3,5 or 2-4), best or all. %rapidfire help SUB-COMMAND tells more."
             )
@@ -365,7 +315,7 @@ class RapidFireMagics(Magics):
             begun: May be empty.
         """
         if not words:
-            return [name for name in _HELP if name.startswith(begun)]
+            return [name for name in HELP if name.startswith(begun)]
         command = words[0]
         try:
             experiment: Experiment | None = self._experiment
@@ -373,14 +323,14 @@ class RapidFireMagics(Magics):
             experiment = None
         offered: list[str] = []
         if command == "help":
-            offered = list(_HELP)
+            offered = list(HELP)
         elif command == "automate" and len(words) == 1:
             offered = ["halving", "async", "median", "rules", "off"]
         elif command == "open":
             offered = recorded_experiments()
         elif command == "run" and len(words) >= 2:
             offered = [name for name in self._variables if not name.startswith("_")]
-            offered += [f"{name}=" for name in (*_POSITIONAL, *RUN_VALUES)]
+            offered += [f"{name}=" for name in (*POSITIONAL, *RUN_VALUES)]
         elif command == "clone" and len(words) >= 2 and experiment is not None:
             keys = [key for record in list(experiment._state.runs.values())[:1] for key in config_keys(record.config)]
             offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
@@ -391,38 +341,6 @@ class RapidFireMagics(Magics):
         ):
             offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]
         return [word for word in dict.fromkeys(offered) if word.startswith(begun)]
-
-
-def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | None = None) -> list[int]:
-    """The runs that are meant: 3, 3,5, 2-4, best, all.
-
-    Args:
-        words: As typed.
-        experiment: Whose runs.
-        verb: With it, "all" means the runs that this can be done to.
-
-    Raises:
-        ConfigError: for words that mean none.
-    """
-    found: list[int] = []
-    for part in (piece for word in words for piece in word.split(",") if piece):
-        low, dash, high = part.partition("-")
-        if part == "best":
-            found.append(experiment.best().id)
-        elif part == "all":
-            found.extend(run.id for run in experiment.runs if _can(verb, run))
-        elif dash and low.isdigit() and high.isdigit() and int(high) - int(low) < 10_000:
-            known = {run.id for run in experiment.runs}
-            if int(low) not in known or int(high) not in known:
-                experiment.run(int(low if int(low) not in known else high))  # raises, naming the runs that there are
-            found.extend(i for i in range(int(low), int(high) + 1) if i in known)
-        elif part.isdigit():
-            found.append(experiment.run(int(part)).id)
-        else:
-            raise ConfigError(f"{part!r} means no run; write an id (3), several (3,5 or 2-4), best or all.")
-    if not found:
-        raise ConfigError("no run is meant; write an id (3), several (3,5 or 2-4), best or all.")
-    return list(dict.fromkeys(found))
 
 
 def run_in_namespace(namespace: dict[str, Any], line: str, cell: str | None) -> Any:
@@ -449,108 +367,11 @@ def _recorded(name: str) -> Experiment:
     return Experiment(name)
 
 
-def _can(verb: str | None, run: Run) -> bool:
-    if verb is None:
-        return run.state is not RunState.DELETED
-    return run.state in ALLOWED_FROM[BY_VERB[verb]]
-
-
 def _literal(key: str, text: str) -> Any:
     if key not in RUN_VALUES:
-        raise unknown_argument("run_fit", key, (*_POSITIONAL, *RUN_VALUES))
+        raise unknown_argument("run_fit", key, (*POSITIONAL, *RUN_VALUES))
     values = parse_values(text)
     return values[0] if len(values) == 1 else values
-
-
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and that of each sub-command."""
-    parser = _Parser(prog="%rapidfire", add_help=False)
-    commands = parser.add_subparsers(dest="command", metavar="SUB-COMMAND", parser_class=_Parser)
-
-    made: dict[str, argparse.ArgumentParser] = {}
-
-    def add(name: str, *arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
-        made[name] = commands.add_parser(name, prog=f"%rapidfire {name}", description=_HELP[name], add_help=False)
-        for flags, options in arguments:
-            made[name].add_argument(*flags, **options)
-
-    run = (("run",), {"metavar": "RUN", "help": "an id, or best"})
-    runs = (("runs",), {"metavar": "RUN", "nargs": "+", "help": "ids: 3, 3,5, 2-4, best or all"})
-    add("demo", (("name",), {"nargs": "?", "default": "demo", "metavar": "NAME"}))
-    add(
-        "run",
-        (("name",), {"metavar": "NAME", "help": "of the experiment"}),
-        (
-            ("variables",),
-            {
-                "nargs": "*",
-                "metavar": "VARIABLE",
-                "help": f"{' '.join(_POSITIONAL)}, in this order or as name=variable",
-            },
-        ),
-    )
-    add("status")
-    add("panel")
-    add("stop", runs)
-    add("resume", (runs[0], {**runs[1], "nargs": "*"}))
-    add("pause")
-    add("delete", runs)
-    add(
-        "clone",
-        run,
-        (
-            ("edits",),
-            {"nargs": "*", "metavar": "KEY=VALUE", "help": "learning_rate=5e-5; several: r=8,16 or 8..32 step 8"},
-        ),
-        (("--warm-start",), {"action": "store_true", "help": "start from the parent's adapter as it is now"}),
-    )
-    add("retry", run)
-    add(
-        "automate",
-        (
-            ("policy",),
-            {"metavar": "POLICY", "help": "halving, async, median, rules, off, or a variable that holds a policy"},
-        ),
-        (("settings",), {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"}),
-    )
-    add("pin", runs)
-    add("unpin", runs)
-    add("undo", run)
-    add("decisions")
-    add(
-        "generate",
-        (("runs",), {"metavar": "RUN", "help": "3, 3,5, 2-4, best or all"}),
-        (("prompts",), {"nargs": "+", "metavar": "PROMPT", "help": "in quotes when it has spaces"}),
-        (("--tokens",), {"type": int, "default": 64, "help": "new tokens of each answer at most; 64"}),
-    )
-    add("wait", (("seconds",), {"nargs": "?", "type": float, "metavar": "SECONDS"}))
-    add("log", run)
-    add(
-        "export",
-        (("run",), {"metavar": "RUN|NAME", "help": "an id or best; or the name of an experiment"}),
-        (("path",), {"metavar": "PATH", "help": "of an experiment: a new .ipynb, .html, .zip, or a folder"}),
-        (("--merge",), {"action": "store_true", "help": "whole weights"}),
-        (("--html",), {"action": "store_true", "help": "of an experiment: one page that needs nothing else"}),
-    )
-    add("open", (("name",), {"metavar": "NAME"}))
-    add("list")
-    add(
-        "replay",
-        (("what",), {"nargs": "?", "metavar": "FILE|NAME", "help": "a file to replay, or this one's new name"}),
-        (
-            ("--yes",),
-            {"action": "store_true", "help": "run the code of the file; without it you see what would be run"},
-        ),
-        (("--name",), {"help": "of the new experiment"}),
-        (("--until",), {"metavar": "RUN@CHUNK", "help": "pause there and let me go on"}),
-        (("--accept-changes",), {"action": "store_true", "help": "also when the cells make something else now"}),
-    )
-    add("verify", (("file",), {"metavar": "FILE"}))
-    add("diff", (("first",), {"metavar": "A"}), (("second",), {"metavar": "B"}))
-    add("end", (("--now",), {"action": "store_true"}))
-    add("doctor")
-    add("help", (("topic",), {"nargs": "?", "metavar": "SUB-COMMAND"}))
-    return parser, made
 
 
 def _matcher(magics: RapidFireMagics) -> Callable[[CompletionContext], dict[str, Any]]:
