@@ -43,6 +43,7 @@ from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import results_frame, runs_frame
 from rf_notebook.results.handle import Run
 from rf_notebook.results.metrics import best_runs
+from rf_notebook.store import layout
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
@@ -131,7 +132,7 @@ class Experiment:
         self._objects = Objects()
         self._models: BaseModels | None = None
         self._create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None
-        self._log = ExperimentLog(self._folder / "experiment.log", experiment_name)
+        self._log = ExperimentLog(layout.log(self._folder), experiment_name)
         self._observer: CommitObserver = unobserved
         self._host = Host(self)
         self._display: ExperimentDisplay | None = None
@@ -144,7 +145,7 @@ class Experiment:
         """What ``run_fit`` was given, when this process called it."""
         self._sources: Sources | None = None
         """The cells that it was launched from."""
-        if (self._folder / "experiment.sqlite").exists():
+        if layout.record(self._folder).exists():
             self._open_store()
         remember(self)
         self.tell_jupyterlab()
@@ -800,7 +801,7 @@ class Experiment:
     def _open_store(self) -> SqliteStore:
         if self._store is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._store = SqliteStore(self._folder / "experiment.sqlite", observer=self._observer)
+            self._store = SqliteStore(layout.record(self._folder), observer=self._observer)
             self._refresh()
         return self._store
 

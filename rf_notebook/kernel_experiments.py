@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.jupyterlab.host import LabHost
 from rf_notebook.registry import FOLDER, known_experiments, open_experiments, recorded_experiments, use
+from rf_notebook.store import layout
 from rf_notebook.store.glance import Glance, Recorded, glance
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class KernelExperiments:
         return seen
 
     def _glance(self, name: str) -> tuple[tuple[int, int], Glance]:
-        path = Path(FOLDER) / name / "experiment.sqlite"
+        path = layout.record(Path(FOLDER) / name)
         try:
             stat = path.stat()
         except OSError:

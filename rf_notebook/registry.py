@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from rf_notebook.experiment import Experiment
+    from rf_notebook.store import layout
+from rf_notebook.experiment import Experiment
 
 #: Where experiments lie when no path is given, in the working directory.
 FOLDER = "rf_experiments"
@@ -49,8 +50,7 @@ def known_experiments() -> list[Experiment]:
 
 def recorded_experiments(path: str | Path | None = None) -> list[str]:
     """Names of the experiments whose record lies in a folder, "rf_experiments" when omitted."""
-    folder = Path(path if path is not None else FOLDER)
-    return sorted(found.parent.name for found in folder.glob("*/experiment.sqlite"))
+    return layout.recorded_in(Path(path if path is not None else FOLDER))
 
 
 def forget_all() -> None:

@@ -18,6 +18,7 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.launch import Launch
+from rf_notebook.store import layout
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -151,7 +152,7 @@ class TrainingSession:
             numbered = enumerate(self._studies, start=1)
             return {self._name if len(self._studies) == 1 else f"{self._name} {n}": one.study for n, one in numbered}
 
-        self._study_file = StudyFile(self._folder / "optuna.db", now, log=self._log)
+        self._study_file = StudyFile(layout.studies(self._folder), now, log=self._log)
         self.thread.engine.publisher.subscribe(self._study_file.notify)
         self._study_file.start()
 

@@ -19,7 +19,7 @@ FLOORS = {
     "planning": {"core"},
     "automl": {"core"},
     "store": {"core"},
-    "tracking": {"core"},
+    "tracking": {"core", "store"},
     "training": {"core", "planning", "automl", "store"},
     "automation": {"core", "automl", "results"},
     "engine": {"core", "automation", "planning", "store"},
@@ -30,7 +30,7 @@ FLOORS = {
     "jupyterlab": {"core", "engine", "results", "views", "widgets"},
     "record": {"core"},
     "replay": {"core", "record"},
-    "registry": {"experiment"},  # by type only
+    "registry": {"store", "experiment"},  # the last by type only
     "host": {
         "core",
         "automl",

@@ -52,6 +52,7 @@ from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
+from rf_notebook.store import layout
 
 ValueT = TypeVar("ValueT")
 
@@ -390,7 +391,7 @@ class Engine:
                 config=parent.config,
                 checkpoint=parent.checkpoints[-1].folder if parent.checkpoints else None,
                 started_from=parent.warm_start,
-                target=_start_folder(run_id),
+                target=layout.warm_start(run_id),
                 becomes_reference=operation.config.method != parent.config.method,
             )
             adapter: StoredFolder | None = self._when_room(lambda: self._runner.snapshot(request))
@@ -415,7 +416,7 @@ class Engine:
         path = config.extras.get("warm_start_from")
         if path is None:
             return None
-        return self._when_room(lambda: self._runner.adopt(path, _start_folder(run_id)))
+        return self._when_room(lambda: self._runner.adopt(path, layout.warm_start(run_id)))
 
     # ---- turns
 
@@ -649,8 +650,3 @@ class Engine:
         if live is None or record.state not in READY:
             return record.progress
         return live.progress
-
-
-def _start_folder(run_id: int) -> str:
-    """Where the adapter lies that a run starts from."""
-    return f"runs/{run_id}/warm_start"

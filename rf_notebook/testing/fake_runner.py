@@ -25,7 +25,7 @@ from rf_notebook.core.ports import (
 from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
 from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan, steps_per_pass
-from rf_notebook.store import folders
+from rf_notebook.store import folders, layout
 
 
 def fake_config(
@@ -287,7 +287,7 @@ class FakeRunner:
     def _commit(self, run_id: int, held: _Held, fence: int, outcome: TurnOutcome) -> ChunkResult:
         held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
         progress = self._progress(held)
-        folder = self._write(f"runs/{run_id}/{held.step}", held.weight, held.step, progress.samples)
+        folder = self._write(layout.checkpoint(run_id, held.step), held.weight, held.step, progress.samples)
         held.waiting = None
         result = ChunkResult(
             run_id=run_id,

@@ -30,6 +30,7 @@ from rf_notebook.core.events import (
 from rf_notebook.core.redaction import REDACTED, redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
 from rf_notebook.core.values import Json, flatten
+from rf_notebook.store import layout
 
 _TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"
 _TAG_SEQ, _TAG_STEP = "rf_notebook.seq", "rf_notebook.step"
@@ -261,9 +262,9 @@ class MlflowMirror:
         folder = self._folder.resolve()
         if any(sign in str(folder) for sign in "%?"):
             folder = self._as_plain_path(folder)
-        database = folder / "mlflow.db"
+        database = layout.tracking(folder)
         if not database.exists():
-            unfinished = database.with_name(".mlflow.db.unfinished")
+            unfinished = database.with_name(f".{database.name}.unfinished")
             unfinished.unlink(missing_ok=True)
             mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
             unfinished.rename(database)

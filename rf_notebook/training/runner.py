@@ -39,7 +39,7 @@ from rf_notebook.core.run import (
 )
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.chunks import Plan
-from rf_notebook.store import folders
+from rf_notebook.store import folders, layout
 from rf_notebook.store.folders import refusal_of_disk
 from rf_notebook.training import memory, run_files
 from rf_notebook.training.base_models import BaseModels, CreateModel, does_not_fit
@@ -161,7 +161,7 @@ class KernelRunner:
             data=data,
             objects=objects,
             models=self.models,
-            formatted=FormattedData(data, folder / "data"),
+            formatted=FormattedData(data, layout.data(folder)),
             prepared=PreparedDatasets(),
             num_chunks=num_chunks,
             needs=MemoryNeeds(),
@@ -532,7 +532,7 @@ class KernelRunner:
         with _inside(held):
             return folders.write_folder(
                 self._folder,
-                f"runs/{run_id}/{progress.steps}",
+                layout.checkpoint(run_id, progress.steps),
                 fill,
                 steps=progress.steps,
                 samples=progress.samples,
@@ -734,7 +734,7 @@ class KernelRunner:
 
     def _remove_later_checkpoints_of_trainer(self, run_id: int, steps: int) -> None:
         """Those of load_best_model_at_end from beyond the point where the run goes on: they will be made again."""
-        for folder in (self._folder / "runs" / str(run_id) / "trainer").glob("checkpoint-*"):
+        for folder in layout.trainer(self._folder, run_id).glob("checkpoint-*"):
             number = folder.name.removeprefix("checkpoint-")
             if number.isdigit() and int(number) > steps:
                 folders.remove_folder(self._folder, folder.relative_to(self._folder).as_posix())

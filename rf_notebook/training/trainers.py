@@ -18,6 +18,7 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks
+from rf_notebook.store import layout
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.datasets import (
@@ -70,7 +71,7 @@ class Trainers:
         method = method_named(config.method)
         with isolated_from_streams():
             try:
-                arguments = self.arguments(method, config, self.folder / "runs" / "0")
+                arguments = self.arguments(method, config, layout.trainer(self.folder, 0))
                 peft_config = None if config.peft is None else self._peft_config(config)
             except RFNotebookError:
                 raise
@@ -193,7 +194,7 @@ class Trainers:
         base = base_of(self.models, self.objects, config)
         if config.peft is not None:
             check_module_names(config.peft, base.model)
-        arguments = self.arguments(method, config, self.folder / "runs" / str(run_id))
+        arguments = self.arguments(method, config, layout.trainer(self.folder, run_id))
         if is_continued:
             arguments.eval_on_start = False  # it was evaluated when it started
         formatting = self.extra(config, "formatting_func")
@@ -270,7 +271,7 @@ class Trainers:
         if given.get("chat_template_path") is not None:
             given["chat_template_path"] = self.models.located(given["chat_template_path"])
         given |= {
-            "output_dir": str(folder / "trainer"),
+            "output_dir": str(folder),
             "report_to": "none",
             "disable_tqdm": True,
             "dataloader_num_workers": 0,
