@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from rf_notebook.store import layout
+
 if TYPE_CHECKING:
-    from rf_notebook.store import layout
-from rf_notebook.experiment import Experiment
+    from rf_notebook.experiment import Experiment
 
 #: Where experiments lie when no path is given, in the working directory.
 FOLDER = "rf_experiments"
