@@ -52,7 +52,9 @@ def is_chat(row: Mapping[str, Any]) -> bool:
     )
 
 
-def exchange_of(row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str = "text") -> Exchange:
+def exchange_of(
+    row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str = "text", *, needs_answer: bool = True
+) -> Exchange:
     """The question and the answer of a row.
 
     A text that was made of both (``"Question: ... Answer: ..."``) is cut before the answer, which is looked up in the
@@ -62,6 +64,7 @@ def exchange_of(row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str
         row: In the columns that the run trains on.
         raw: The same row as the user handed it in.
         text_column: Where the whole text is, when the run trains on one.
+        needs_answer: Whether a question alone will not do; without it, what is expected may be empty.
 
     Raises:
         ConfigError: when no column is known to hold a question or an answer.
@@ -69,8 +72,8 @@ def exchange_of(row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str
     known = {**raw, **row}
     if "prompt" in row:
         answer = _first(known, _ANSWERS)
-        if answer is not None:
-            return Exchange(_question(row["prompt"]), answer)
+        if answer is not None or not needs_answer:
+            return Exchange(_question(row["prompt"]), answer or "")
     for name in ("messages", "conversations", "chosen"):
         if _holds_messages(row.get(name)):
             *before, last = next(iter(maybe_convert_to_chatml({name: row[name]}).values()))
@@ -79,8 +82,8 @@ def exchange_of(row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str
         if name in row:
             return _of_text(_text(row[name]), known)
     question, answer = _first(known, _QUESTIONS), _first(known, _ANSWERS)
-    if question is not None and answer is not None:
-        return Exchange(question, answer)
+    if question is not None and (answer is not None or not needs_answer):
+        return Exchange(question, answer or "")
     raise ConfigError(
         "compute_metrics with a generation_config needs rows with a prompt and a completion (or messages); "
         f"the evaluation rows have {', '.join(known)}. Make them in formatting_func."

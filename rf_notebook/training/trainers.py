@@ -251,7 +251,8 @@ class Trainers:
         train, evaluation = self.formatted.get(self.extra(config, "formatting_func"))
         raw_train, raw_evaluation = self.formatted.get(None)
         rows, raw = (train, raw_train) if evaluation is None else (evaluation, raw_evaluation or ())
-        return (exchange_of(*pair, text_column_of(config)) for pair in zip(rows, raw, strict=True))
+        text_column, judged = text_column_of(config), config.extras.get("generation_config") is not None
+        return (exchange_of(*pair, text_column, needs_answer=judged) for pair in zip(rows, raw, strict=True))
 
     def modules_of(self, config: RunConfig) -> list[Any]:
         """The resident models that a run needs, loaded if they are not there: its base, its reference, its rewards."""

@@ -45,6 +45,13 @@ def test_a_row_is_asked_as_it_is_trained(row, raw, asked, expected):
     assert found.is_chat == isinstance(asked, list)
 
 
+def test_a_question_alone_will_do_where_nothing_is_judged():
+    for row in ({"prompt": [USER]}, {"question": "Where?"}):
+        assert exchange_of(row, {}, needs_answer=False).expected == ""
+        with pytest.raises(ConfigError):
+            exchange_of(row, {})
+
+
 def test_a_text_column_of_another_name_counts_too():
     assert exchange_of({"content": TEXT}, QA, "content").asked == "Question: Where?\nAnswer:"
 
