@@ -504,13 +504,16 @@ def test_generated_texts_reach_compute_metrics_and_leave_the_training_as_it_was(
     assert strip == [m for _, m in curve(experiment, 1)]
 
 
-def test_texts_without_a_reference_are_a_failure_in_a_sentence(new):
-    config = model()
-    config.compute_metrics, config.generation_config = len, {"max_new_tokens": 2}
-    experiment = new()
-    experiment.run_fit(RFGridSearch(config, "SFT"), create_tiny, text_rows(24, 1), text_rows(6, 2))
+def test_texts_that_do_not_say_where_their_answer_begins_are_judged_whole_with_a_word(new):
+    config, asked = model(), []
+    config.compute_metrics = lambda pair: asked.append(pair[1]) or {"texts": len(pair[0])}
+    config.generation_config = {"max_new_tokens": 2}
+    experiment, rows = new(), text_rows(6, 2)
+    with pytest.warns(UserWarning, match="no column of eval_dataset .text. is known to hold the answer"):
+        experiment.run_fit(RFGridSearch(config, "SFT"), create_tiny, text_rows(24, 1), rows)
     experiment.wait()
-    assert "needs rows with a prompt and a completion" in experiment.run(1).error
+    assert experiment.run(1).metrics["texts"] == 6
+    assert asked[0] == [row["text"].strip() for row in rows]
 
 
 def test_full_fine_tuning_trains_and_leaves_the_base_alone(new):

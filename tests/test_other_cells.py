@@ -52,7 +52,7 @@ def train(folder, base, execution, cell):
     config = RFModelConfig(
         model_name=str(base),
         peft_config=RFLoraConfig(r=List([1, 2, 3, 4, 6, 8, 12, 16]), target_modules="all-linear"),
-        training_args=RFSFTConfig(max_steps=8, **SHARED),
+        training_args=RFSFTConfig(max_steps=6, **SHARED),
     )
     experiment.run_fit(
         RFGridSearch(config, "SFT"),
@@ -227,8 +227,7 @@ def written(predictions):
     return {"length": sum(map(len, predictions[0]))}
 
 
-@pytest.mark.parametrize("loader", ["hub", "own"])
-@pytest.mark.parametrize("execution", MODES)
+@pytest.mark.parametrize(("execution", "loader"), [("exact", "own"), ("fused", "hub")])
 def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(tmp_path, base, execution, loader):
     """From the first moment on: while the model is loaded, runs are built, evaluated, let generate, cloned and exported."""
 
@@ -240,7 +239,7 @@ def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none
     config = RFModelConfig(
         model_name=str(base),
         peft_config=RFLoraConfig(r=List([2, 4, 8]), target_modules=["q_proj"]),
-        training_args=RFSFTConfig(max_steps=16, **SHARED),
+        training_args=RFSFTConfig(max_steps=8, **SHARED),
         compute_metrics=written,
         generation_config={"max_new_tokens": 4, "temperature": 0.9},
     )
@@ -276,7 +275,7 @@ def test_generated_texts_are_those_of_a_quiet_notebook_beside_a_cell_that_draws(
         config = RFModelConfig(
             model_name=str(base),
             peft_config=RFLoraConfig(r=2, target_modules=["q_proj"]),
-            training_args=RFSFTConfig(max_steps=16, **SHARED),
+            training_args=RFSFTConfig(max_steps=8, **SHARED),
             compute_metrics=written,
             generation_config={"max_new_tokens": 8, "temperature": 1.5},
         )
@@ -306,7 +305,7 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_base_model_is_what_transformers_alone_loads_whatever_the_process_has(tmp_path, kind, dtype):
     config = transformers.AutoConfig.for_model(

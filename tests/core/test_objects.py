@@ -142,7 +142,7 @@ def test_the_same_cell_makes_the_same_names_in_another_kernel(family):
 
 def test_names_are_equal_in_another_process_whatever_its_hash_seed():
     code = (
-        "from tests.automl.test_objects import *;o=Objects();"
+        "from tests.core.test_objects import *;o=Objects();"
         "print([o.add(v) for v in (Reward(2), closure({'a','b','c'}), Described(1.0), default(Reward({'x', 'y'})), (lambda x: x in {'a', 'b', 'c'}))])"
     )
     told = {

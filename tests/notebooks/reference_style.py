@@ -459,8 +459,8 @@ from rf_notebook.automl import List, RFGridSearch, RFModelConfig, RFLoraConfig, 
     """
 from datasets import load_dataset
 dataset = load_dataset("json", data_files="support.json")
-train_dataset = dataset["train"].select(range(32)).shuffle(seed=42)
-eval_dataset = dataset["train"].select(range(32, 38)).shuffle(seed=42)
+train_dataset = dataset["train"].select(range(16)).shuffle(seed=42)
+eval_dataset = dataset["train"].select(range(32, 36)).shuffle(seed=42)
 """,
     '''
 def sample_formatting_function(example):
@@ -505,10 +505,10 @@ config_set_lite = List([
             lr_scheduler_type=schedule,
             per_device_train_batch_size=2,
             gradient_accumulation_steps=2,
-            max_steps=8,
+            max_steps=4,
             logging_steps=2,
             eval_strategy="steps",
-            eval_steps=4,
+            eval_steps=2,
             per_device_eval_batch_size=2,
             gradient_checkpointing=True,
             bf16=False,
@@ -569,7 +569,7 @@ assert (experiment.get_results().groupby("run_id").rougeL.count() >= 2).all()
 assert all(labels == [row["response"].strip() for row in eval_dataset] for _, labels in judged)
 assert os.path.samefile(f"{experiment_path}/{my_experiment}", experiment.folder)
 info = experiment.get_runs_info()
-assert list(info["status"]) == ["Completed"] * 4 and list(info["completed_steps"]) == [8] * 4, info
+assert list(info["status"]) == ["Completed"] * 4 and list(info["completed_steps"]) == [4] * 4, info
 """,
 ]
 
@@ -669,10 +669,10 @@ config_set = List([
             lr_scheduler_type=schedule,
             per_device_train_batch_size=2,
             gradient_accumulation_steps=4,
-            max_steps=6,
+            max_steps=4,
             logging_steps=1,
             eval_strategy="steps",
-            eval_steps=3,
+            eval_steps=2,
             gradient_checkpointing=True,
             report_to="none",
             num_train_epochs=10,
@@ -736,8 +736,8 @@ from rf_notebook import Experiment
 from rf_notebook.automl import List, RFGridSearch, RFModelConfig, RFLoraConfig, RFSFTConfig
 from datasets import load_dataset
 dataset = load_dataset("json", data_files="support.json")
-train_dataset = dataset["train"].select(range(32)).shuffle(seed=SEED)
-eval_dataset = dataset["train"].select(range(32, 40)).shuffle(seed=SEED)
+train_dataset = dataset["train"].select(range(16)).shuffle(seed=SEED)
+eval_dataset = dataset["train"].select(range(32, 36)).shuffle(seed=SEED)
 """,
     """
 def add_prompts(ex):
@@ -778,10 +778,10 @@ def make_cfg(model, scheme, fmt):
             lr_scheduler_type="linear",
             per_device_train_batch_size=2,
             gradient_accumulation_steps=2,
-            max_steps=8,
+            max_steps=4,
             logging_steps=1,
             eval_strategy="steps",
-            eval_steps=4,
+            eval_steps=2,
             per_device_eval_batch_size=2,
             gradient_checkpointing=True,
             bf16=False,
@@ -841,8 +841,8 @@ from rf_notebook import Experiment
 from rf_notebook.automl import List, RFGridSearch, RFModelConfig, RFLoraConfig, RFSFTConfig
 from datasets import load_dataset
 full_train = load_dataset("json", data_files="masking.json")["train"]
-train_dataset = full_train.select(range(32)).shuffle(seed=42)
-eval_dataset = full_train.select(range(32, 38)).shuffle(seed=42)
+train_dataset = full_train.select(range(16)).shuffle(seed=42)
+eval_dataset = full_train.select(range(32, 36)).shuffle(seed=42)
 """,
     '''
 def formatting_function_prompt_a(example):
@@ -892,10 +892,10 @@ config_group = RFGridSearch(
                 lr_scheduler_type="linear",
                 per_device_train_batch_size=2,
                 gradient_accumulation_steps=2,
-                max_steps=8,
+                max_steps=4,
                 logging_steps=2,
                 eval_strategy="steps",
-                eval_steps=4,
+                eval_steps=2,
                 per_device_eval_batch_size=4,
                 gradient_checkpointing=True,
                 bf16=False,
@@ -933,6 +933,6 @@ experiment.end()
 """,
     """
 assert [str(run.state) for run in experiment.runs] == ["completed"] * 2, [run.traceback for run in experiment.runs]
-assert set(experiment.get_results().total_examples.dropna()) == {6}
+assert set(experiment.get_results().total_examples.dropna()) == {4}
 """,
 ]
