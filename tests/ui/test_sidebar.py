@@ -413,7 +413,7 @@ def test_settings_reach_the_kernel_and_say_where_the_panel_opens(notebook, page,
     open_sidebar(page)
     row(page, 1).wait_for()
     assert row(page, 1).locator(".rfl-dot").evaluate("(e) => getComputedStyle(e).backgroundColor") == "rgb(170, 0, 0)"
-    opened.wait_python("__import__('rf_notebook.views.palette').widgets.palette.colour(2) == '#00aa00'")
+    opened.wait_python("__import__('rf_notebook.views.palette').views.palette.colour(2) == '#00aa00'")
     page.locator(".rfl-sidebar [data-action='panel']").click()
     page.wait_for_selector(".rfl-sidebar .rfl-hosted .rf-chart .main-svg")
     screenshot("39-panel-in-the-sidebar")
