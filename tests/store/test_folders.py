@@ -137,18 +137,3 @@ def test_a_folder_on_another_disk_is_no_orphan(tmp_path, monkeypatch):
     monkeypatch.setattr(folders.Path, "lstat", lstat)
     assert remove_orphans(tmp_path, set()) == [ours.path]
     assert (tmp_path / theirs.path).exists()
-
-
-def test_tied_weights_are_written_each(tmp_path):
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    from rf_notebook.training.run_files import _apart
-
-    one = torch.arange(6.0).reshape(2, 3)
-    apart = _apart({"a": one, "b": one, "c": one.t(), "d": torch.ones(2)})
-    save_file(apart, tmp_path / "w.safetensors")
-    read = load_file(tmp_path / "w.safetensors")
-    assert torch.equal(read["a"], one)
-    assert torch.equal(read["b"], one)
-    assert torch.equal(read["c"], one.t())
