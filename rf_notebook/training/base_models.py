@@ -139,9 +139,8 @@ class BaseModels:
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{name}"
         if key not in self._reward_models:
-            stream = OwnStream()
-            stream.state = torch.get_rng_state()  # weights that the model lacks are drawn as trl would draw them
-            with isolated(streams=lambda: False), no_progress_bars(), stream:
+            # Weights that the model lacks are drawn as trl would draw them.
+            with isolated(streams=lambda: False), no_progress_bars(), OwnStream.like_process():
                 found = self.located(name)
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(found, num_labels=1)
                 self._reward_models[key] = model.to(device)
@@ -166,9 +165,7 @@ class BaseModels:
     def _load_undisturbed(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
         """Of a user's loader the process's streams are its own to draw from and to seed; the hub's gets a copy of them."""
         own, drawn = OwnDtype(self._dtype), Drawn()
-        stream: Any = OwnStream() if self._create_model is None else drawn
-        if self._create_model is None:
-            stream.state = torch.get_rng_state()
+        stream: Any = OwnStream.like_process() if self._create_model is None else drawn
         with (
             isolated(streams=lambda: drawn.has_drawn or not is_cell_at_work()),
             no_progress_bars(),

@@ -654,6 +654,7 @@ class KernelRunner:
             if isinstance(run.error, Disturbed):
                 raise run.error
             if run.status is ParkedStatus.PARKED and is_quiet and draws_in_steps(run.trainer.model, config):
+                run.end()
                 return attempt(False)  # what the trainer made of the model draws, after all
             if run.status is ParkedStatus.PARKED and is_quiet:
                 run.begin_from(stream.streams(seed))

@@ -106,8 +106,15 @@ class OwnStream(TorchFunctionMode):
         self._seed = seed
         self._is_open = True
 
+    @classmethod
+    def like_process(cls) -> OwnStream:
+        """One whose stream on the CPU begins where the process's is: it gives the numbers that the process would give."""
+        stream = cls()
+        stream.state = torch.get_rng_state()
+        return stream
+
     def seed(self, seed: int) -> None:
-        """Begin anew on every device."""
+        """Begin again on every device."""
         self._seed = seed
         self._generators.clear()
 
@@ -165,7 +172,7 @@ class Drawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _Noticing(TorchFunctionMode):
+class _NoticesReplacedInits(TorchFunctionMode):
     """Raises where a cell that loads a model has replaced the functions that make an adapter's first weights."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -183,7 +190,7 @@ def undisturbed(dtype: torch.dtype, stream: OwnStream, *, is_quiet: bool) -> Ite
         stream: From which the run draws, seeded as trl seeds before it makes the adapter.
         is_quiet: Whether the run draws nothing in its steps: then it does not seed the process's streams either.
     """
-    with seeding_only(stream.seed if is_quiet else None), OwnDtype(dtype), _Noticing(), stream:
+    with seeding_only(stream.seed if is_quiet else None), OwnDtype(dtype), _NoticesReplacedInits(), stream:
         yield
 
 
