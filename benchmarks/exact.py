@@ -81,7 +81,7 @@ def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str) ->
         execution=execution,
         display=False,
     )
-    thread = experiment._thread
+    thread = experiment.session.thread
     assert thread is not None
     while not thread.engine.mailbox.idle.is_set():
         if not first and all(run.steps * CHUNKS >= ROWS // 8 for run in experiment.runs):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Report
-from rf_notebook.testing.fake_host import FakeHost, many_runs, points
+from rf_notebook.testing.fake_session import FakeSession, many_runs, points
 from rf_notebook.widgets.panel import Panel
 
 RUNS, POINTS, ADDED = 32, 10_000, 10
@@ -27,9 +27,9 @@ _WINDOWS = 5
 #: Sends what is new from a thread, as training does, while the page is watched.
 _CELL = """
 import threading, time
-from rf_notebook.testing.fake_host import FakeHost, many_runs, points
+from rf_notebook.testing.fake_session import FakeSession, many_runs, points
 from rf_notebook.widgets.display import ExperimentDisplay
-host = FakeHost(many_runs({runs}, {points}))
+host = FakeSession(many_runs({runs}, {points}))
 def grow():
     n = {points}
     while True:
@@ -38,14 +38,14 @@ def grow():
         n += 2
         time.sleep(0.3)
 threading.Thread(target=grow, daemon=True).start()
-ExperimentDisplay(host)
+ExperimentDisplay(host, host)
 """
 #: The same experiment told to the sidebar alone.
 _SIDEBAR_CELL = """
 import threading, time
 from rf_notebook.jupyterlab.link import connect
-from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
-host = FakeHost(many_runs({runs}, {points}))
+from rf_notebook.testing.fake_session import FakeExperiments, FakeSession, many_runs, points
+host = FakeSession(many_runs({runs}, {points}))
 fed = threading.Event()
 def grow():
     n = {points}
@@ -81,8 +81,8 @@ _CLICK = """(name) => {
 
 def measure_updates(report: Report) -> None:
     """Kernel time and bytes of an update."""
-    host = FakeHost(many_runs(RUNS, POINTS))
-    panel = Panel(host)
+    host = FakeSession(many_runs(RUNS, POINTS))
+    panel = Panel(host, host)
     sent: list[int] = []
 
     def count(change: Any) -> None:
@@ -225,7 +225,7 @@ def measure_overhead(report: Report) -> None:
     """Training with and without a live panel."""
     from rf_notebook import Experiment, demo
     from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
-    from rf_notebook.host import Host
+    from rf_notebook.session.commands import Commands
 
     configs = RFModelConfig(
         model_name=demo.MODEL_NAME,
@@ -244,9 +244,9 @@ def measure_overhead(report: Report) -> None:
     experiment = Experiment("overhead", experiment_path=Path(tempfile.mkdtemp(prefix="rf_bench_")))
     rows = demo.train_dataset(int(os.environ.get("RF_BENCH_ROWS", "2000")))
     experiment.run_fit(RFGridSearch(configs, "SFT"), demo.create_model, rows, num_chunks=4, display=False)
-    thread = experiment._thread
+    thread = experiment.session.thread
     assert thread is not None
-    panel = Panel(Host(experiment))
+    panel = Panel(experiment.session, Commands(experiment.session))
     seconds: dict[bool, list[float]] = {False: [], True: []}
     last: tuple[int, float] | None = None
     listener = thread._runner.listener

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook import launch as launching
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.engine.script import UntilChunk
 from rf_notebook.experiment import Experiment
@@ -16,10 +16,12 @@ from rf_notebook.record.differences import differences
 from rf_notebook.record.files import Shared, read_shared
 from rf_notebook.record.record import Record, parse_record
 from rf_notebook.record.verify import Finding, verify
-from rf_notebook.registry import FOLDER
-from rf_notebook.rehearsal import Rehearsal, staged
 from rf_notebook.replay.cells import run_cells
 from rf_notebook.replay.plan import ReplayPlan, plan_replay
+from rf_notebook.replay.rehearsal import Rehearsal
+from rf_notebook.session.registry import FOLDER
+from rf_notebook.session.stage import staged
+from rf_notebook.session.versions import versions
 from rf_notebook.widgets.front_end import front_end
 
 if TYPE_CHECKING:
@@ -68,10 +70,10 @@ class SharedExperiment:
     ) -> Planned:
         """What ``replay`` would train, what differs here, and which code it would run; see there."""
         _until(until, self.record)
-        here, versions = self._environment(), launching.versions()
+        here, installed = self._environment(), versions()
         target = Path(experiment_path if experiment_path is not None else FOLDER) / self._target(name)
-        standard = standard_for(self.record, versions, here)
-        made = plan_replay(self._shared, target, standard, versions, here)
+        standard = standard_for(self.record, installed, here)
+        made = plan_replay(self._shared, target, standard, installed, here)
         return Planned(self, made, {"name": name, "until": until, "experiment_path": experiment_path})
 
     def replay(
@@ -116,21 +118,21 @@ class SharedExperiment:
             accepts_changes=accept_changes,
         )
         with staged(rehearsal):
-            run_cells(planned.plan.cells, rehearsal.namespace, _magics(), stop=lambda: rehearsal.experiment is not None)
-        if rehearsal.experiment is None:
+            run_cells(planned.plan.cells, rehearsal.namespace, _magics(), stop=lambda: rehearsal.session is not None)
+        if rehearsal.session is None:
             others = f" (it makes {', '.join(map(repr, rehearsal.left_out[:5]))})" if rehearsal.left_out else ""
             raise ConfigError(f"the notebook's cells never called run_fit for {self.name!r}{others}.")
-        return rehearsal.experiment
+        return Experiment.of(rehearsal.session)
 
     def compare(self, experiment: Experiment) -> pd.DataFrame:
         """Whether an experiment gave what is recorded: a row per run, with the chunks that agree and what differs first."""
         import pandas as pd
 
-        experiment._refresh()
-        standard = standard_for(self.record, launching.versions(), self._environment())
+        experiment.session.refresh()
+        standard = standard_for(self.record, versions(), self._environment())
         rows = [
             {"run_id": one.run_id, "equal": one.difference is None, "chunks": one.steps, "difference": one.difference}
-            for one in compare_with_record(self.record, experiment._state, standard)
+            for one in compare_with_record(self.record, experiment.session.state, standard)
         ]
         return pd.DataFrame(rows, columns=["run_id", "equal", "chunks", "difference"])
 
@@ -198,12 +200,12 @@ class Planned:
 def _tell_verdict(replay: Experiment, tell: Callable[[str], None]) -> None:
     """Below the button that agreed, for the launching cell is over by then."""
     seen = -1
-    while replay._is_training:
+    while replay.session.is_training:
         told = [message for message in replay.messages if message.startswith("the replay ")]
         if told:
             tell(told[-1])
             return
-        seen = replay._host.wait_for_change(seen, _LOOK_SECONDS)
+        seen = replay.session.wait_for_change(seen, _LOOK_SECONDS)
 
 
 def diff(first: SharedExperiment | Experiment, second: SharedExperiment | Experiment) -> pd.DataFrame:
@@ -234,6 +236,5 @@ def _until(text: str | None, record: Record) -> UntilChunk | None:
 
 def _magics() -> dict[str, Any]:
     """``%rapidfire`` in cells that are run again, in their own namespace."""
-    from rf_notebook.magic.extension import run_in_namespace
-
-    return {"rapidfire": run_in_namespace}
+    # Found by its name, as IPython finds extensions: the magic lies above, and has this module's commands in it.
+    return {"rapidfire": importlib.import_module("rf_notebook.magic.extension").run_in_namespace}

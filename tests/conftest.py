@@ -133,7 +133,7 @@ def new(tmp_path) -> Iterator:
 
     yield make
     for experiment in made:
-        if experiment._thread is not None:
+        if experiment.session.thread is not None:
             experiment.cancel_current()
-        if experiment._store is not None:
-            experiment._store.close()
+        if experiment.session.store is not None:
+            experiment.session.store.close()

@@ -46,4 +46,4 @@ def fit(experiment: Experiment, search: Any, *, rows: int = 24, **kwargs: Any) -
 def curve(experiment: Experiment, run_id: int) -> list[tuple[int, dict[str, float]]]:
     from rf_notebook.results.metrics import points_of
 
-    return [(p.step, dict(p.metrics)) for p in points_of(experiment._state, run_id)]
+    return [(p.step, dict(p.metrics)) for p in points_of(experiment.session.state, run_id)]

@@ -46,7 +46,7 @@ def test_halving_finds_the_best_is_told_with_reasons_and_replays(new, tmp_path):
     assert len(decisions) == 3
     assert decisions.reason.str.contains("eval_loss").all()
     assert decisions.reason.iloc[0].endswith("; 2 go on.")
-    assert experiment._state.policy == "halving"
+    assert experiment.session.state.policy == "halving"
 
     again = experiment.replay("again")
     again.wait()
@@ -74,7 +74,7 @@ def test_the_user_has_the_last_word(new):
     experiment.automate(Impatient()).result()
     until(lambda: experiment.run(1).state == "stopped")
     experiment.automate(None).result()
-    assert experiment._state.policy is None
+    assert experiment.session.state.policy is None
     experiment.undo(1).result()
     experiment.wait()
     assert [str(run.state) for run in experiment.runs][2:] == ["completed", "completed"]

@@ -21,7 +21,7 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.evals.utils.notebook_ui import NotebookUI
 from rf_notebook.fit.db.rf_db import RfDb
 from rf_notebook.fit.utils.interactive_controller import InteractiveController
-from rf_notebook.registry import forget_all
+from rf_notebook.session.registry import forget_all
 from tests.experiment_world import fit, grid
 from tests.test_experiment import until
 

@@ -59,9 +59,9 @@ def check_continuable(folder: Path) -> None:
 
     again = Experiment("exit", experiment_path=folder)
     assert all(run.state in ("queued", "running") for run in again.runs)
-    for record in again._state.runs.values():
+    for record in again.session.state.runs.values():
         for saved in record.checkpoints:
-            verify_folder(again._folder, saved.folder)
+            verify_folder(again.folder, saved.folder)
     steps = [run.steps for run in again.runs]
     fit(again, two(num_train_epochs=4000), rows=60)
     deadline = time.monotonic() + 60
@@ -69,7 +69,7 @@ def check_continuable(folder: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     again.cancel_current()
-    again._store.close()
+    again.session.store.close()
 
 
 @pytest.mark.parametrize("how", ENDS)

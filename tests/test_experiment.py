@@ -105,7 +105,7 @@ def test_a_clone_with_bad_edits_is_refused_where_it_is_typed(new):
         experiment.clone(1, {"learnin_rate": 1})
     with pytest.raises(UnknownRun, match="there is no run 7"):
         experiment.stop(7)
-    with pytest.raises(ConfigError, match="is no run"):
+    with pytest.raises(ConfigError, match="is not a run"):
         experiment.stop("best")
     experiment.wait()
     assert len(experiment.runs) == 1
@@ -207,7 +207,7 @@ def test_chunks_may_be_called_shards(new, how):
     else:
         experiment.run_fit(grid(), create_tiny, *data, **{how: 2})
     experiment.wait()
-    assert experiment._state.record(1).progress.chunks == 2
+    assert experiment.session.state.record(1).progress.chunks == 2
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_data_as_users_have_it(new, given):
     experiment.run_fit(search, create_tiny, data, num_chunks=3)
     experiment.wait()
     assert experiment.run(1).state == "completed", experiment.run(1).error
-    assert experiment._state.record(1).progress.chunks == 3
+    assert experiment.session.state.record(1).progress.chunks == 3
 
 
 def test_a_stream_without_max_steps_is_refused(new):
@@ -340,10 +340,10 @@ def let_engine_fail(experiment, monkeypatch):
     def broken():
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(experiment._thread.engine, "turn", broken)
-    experiment._thread.engine.mailbox.wake()
-    until(lambda: not experiment._thread.is_alive)
-    until(lambda: not experiment._thread._keeper.is_alive())
+    monkeypatch.setattr(experiment.session.thread.engine, "turn", broken)
+    experiment.session.thread.engine.mailbox.wake()
+    until(lambda: not experiment.session.thread.is_alive)
+    until(lambda: not experiment.session.thread._keeper.is_alive())
 
 
 def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):
@@ -630,14 +630,14 @@ def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
     experiment = fit(new("samples"), two(), sample_prompts=2)
     experiment.end()
     assert [curve(experiment, i) for i in (1, 2)] == [curve(plain, i) for i in (1, 2)]
-    written = experiment._state.written
+    written = experiment.session.state.written
     assert {run_id: (event.samples, len(event.generations)) for run_id, event in written.items()} == {
         1: (24, 2),
         2: (24, 2),
     }
     own = fit(new("own"), two(), sample_prompts=["Where is my parcel?"])
     own.end()
-    (answer,) = own._state.written[1].generations
+    (answer,) = own.session.state.written[1].generations
     assert "Where is my parcel?" in answer.prompt
 
 
@@ -665,19 +665,19 @@ def test_two_threads_that_look_at_a_record_at_once_take_each_event_once(new, mon
     fit(new("read"), two()).end()
     expected = new("read").get_results()
     experiment = new("read")
-    experiment._state.__init__()
-    read = experiment._store.read
+    experiment.session.state.__init__()
+    read = experiment.session.store.read
 
     def slow(after=0):
         found = read(after=after)
         time.sleep(0.2)
         return found
 
-    monkeypatch.setattr(experiment._store, "read", slow)
-    threads = [threading.Thread(target=experiment._refresh) for _ in range(4)]
+    monkeypatch.setattr(experiment.session.store, "read", slow)
+    threads = [threading.Thread(target=experiment.session.refresh) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     pd.testing.assert_frame_equal(experiment.get_results(), expected)
-    assert len(experiment._state.turns) == 6
+    assert len(experiment.session.state.turns) == 6

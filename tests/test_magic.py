@@ -40,10 +40,11 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made.run_line_magic("load_ext", "rf_notebook")
     made.user_ns.update(create_tiny=create_tiny, rows=prompt_rows(200, 1), few=prompt_rows(6, 2))
     yield made
-    from rf_notebook.registry import forget_all, open_experiments
+    from rf_notebook.session.commands import Commands
+    from rf_notebook.session.registry import forget_all, open_sessions
 
-    for experiment in list(open_experiments.values()):
-        experiment.cancel_current()
+    for session in list(open_sessions.values()):
+        Commands(session).end(cancel=True)
     forget_all()
 
 
@@ -94,7 +95,7 @@ def test_variables_by_place_and_by_name(shell):
     shell.user_ns["search"] = grid()
     experiment = say(shell, "run mine search create_tiny rows eval_dataset=few num_chunks=2 seed=7")
     assert len(experiment.runs) == 1
-    assert experiment._state.started.num_chunks == 2
+    assert experiment.session.state.started.num_chunks == 2
 
 
 def test_running_the_launching_line_again_gives_the_same_experiment(shell):
@@ -187,8 +188,8 @@ def test_loading_the_extension_twice_registers_it_once(shell):
 
 
 def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell, monkeypatch, tmp_path):
-    from rf_notebook import experiment as experiment_module
-    from rf_notebook.jupyterlab.provenance import Sources
+    from rf_notebook.session import opening
+    from rf_notebook.session.cells import Sources
     from rf_notebook.shared import Planned
 
     setup = (
@@ -196,7 +197,7 @@ def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell
         "rows, few = prompt_rows(24, 1), prompt_rows(6, 2)"
     )
     launching = f"%%rapidfire run grid\n{GRID}"
-    monkeypatch.setattr(experiment_module, "sources_now", lambda: Sources(cells=(setup, launching)))
+    monkeypatch.setattr(opening, "sources_now", lambda: Sources(cells=(setup, launching)))
     shell.run_cell(setup)
     experiment = shell.run_cell_magic("rapidfire", "run grid", GRID)
     say(shell, "stop 2")

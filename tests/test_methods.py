@@ -76,7 +76,7 @@ def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
     experiment = fit(new(), configs, evaluates=True)
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 5
-    assert len(experiment._models._models) == 1, "one resident base model"
+    assert len(experiment.session.training.models._models) == 1, "one resident base model"
     assert [run.config["trainer_type"] for run in experiment.runs] == ["SFT", "DPO", "DPO", "GRPO", "GRPO"]
     experiment.end()
     for run_id, config in ((1, model()), (3, dpo(beta=0.5)), (5, grpo(beta=0.1))):
@@ -147,7 +147,7 @@ def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
     from rf_notebook.views.series import ExperimentSeries
     from rf_notebook.widgets.figure_pages import CurvesPage
 
-    state, series = experiment._state, ExperimentSeries()
+    state, series = experiment.session.state, ExperimentSeries()
     series.update(state)
     view = runs_view(state, series, "loss")
     assert view.scales == ("DPO", "DPO ipo", "GRPO", "SFT")
@@ -379,13 +379,13 @@ def test_a_reward_model_by_name_is_loaded_once(new, tmp_path):
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
     assert "rewards/judge/mean" in experiment.run(1).metrics
-    assert len(experiment._models._reward_models) == 1
+    assert len(experiment.session.training.models._reward_models) == 1
 
 
 def test_completions_with_their_rewards_are_in_the_samples(new):
     experiment = fit(new(), grpo(length))
     experiment.wait()
-    written = experiment._state.written[1]
+    written = experiment.session.state.written[1]
     assert len(written.generations) == 4
     for one in written.generations:
         assert one.rewards == {"length": float(len(one.text))}
@@ -393,7 +393,7 @@ def test_completions_with_their_rewards_are_in_the_samples(new):
     from rf_notebook.views.document import to_html
     from rf_notebook.views.pages import samples
 
-    assert "length " in to_html(samples(experiment._state, []))
+    assert "length " in to_html(samples(experiment.session.state, []))
 
 
 # ---- a kill between two chunks
@@ -480,7 +480,7 @@ def test_full_fine_tuning_of_two_models_at_once(new):
     experiment = fit(new(), RFGridSearch(config, "SFT"), rows=16)
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2
-    assert len(experiment._models._models) == 2
+    assert len(experiment.session.training.models._models) == 2
     tree = experiment.load(1)
     assert not hasattr(tree, "peft_config")
     fresh = get_peft_model(tiny_model(), LoraConfig(target_modules=["q_proj"]))

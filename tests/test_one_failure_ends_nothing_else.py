@@ -11,6 +11,7 @@ import pytest
 
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.core.errors import StorageFull, StoreError
+from rf_notebook.engine.requests import SetPaused
 from rf_notebook.testing.tiny import create_tiny, prompt_rows
 from tests.experiment_world import LORA, TRAINING
 
@@ -142,7 +143,7 @@ def begin(experiment, given=None, **options):
 
 def assert_only_one_may_have_failed(experiment, error=None):
     assert experiment.wait(timeout=120)
-    assert experiment._thread.is_alive, experiment._thread.error
+    assert experiment.session.thread.is_alive, experiment.session.thread.error
     failed = [run for run in experiment.runs if run.state == "failed"]
     assert len(failed) <= 1
     assert {run.state for run in experiment.runs} - {"failed"} == {"completed"}
@@ -235,7 +236,7 @@ def test_metrics_of_the_users_fail_their_run(new, kind):
     assert experiment.wait(timeout=120)
     assert [run.state for run in experiment.runs] == ["failed", "failed", "completed", "completed"]
     assert type(ERRORS[kind]).__name__ in experiment.run(1).error
-    assert experiment._thread.is_alive
+    assert experiment.session.thread.is_alive
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -251,10 +252,12 @@ def test_a_policy_that_raises_is_set_aside(new, kind):
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_what_a_letter_raises_is_its_answer(new, kind):
+def test_what_a_request_raises_is_its_answer(new, kind, monkeypatch):
     experiment = new()
     begin(experiment)
-    future = experiment._engine.mailbox.submit(raising(ERRORS[kind]))
+    engine = experiment.session.engine
+    monkeypatch.setattr(engine, "pause", raising(ERRORS[kind]))
+    future = engine.mailbox.submit(SetPaused(paused=True))
     assert future.exception(timeout=60) is ERRORS[kind]
     assert_only_one_may_have_failed(experiment)
 
@@ -272,7 +275,7 @@ def test_a_loader_that_raises_fails_its_runs_and_no_others(new, kind):
     begin(experiment, [other, search()], create_model=create)
     assert experiment.wait(timeout=120)
     assert [run.state for run in experiment.runs] == ["failed", "failed", "completed", "completed"]
-    assert experiment._thread.is_alive
+    assert experiment.session.thread.is_alive
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,105 +14,34 @@ import rf_notebook
 
 PACKAGE = Path(rf_notebook.__file__).parent
 
-#: Which folders and files a folder or file may import from, besides itself. Read: a floor imports lower floors only.
-FLOORS = {
-    "core": set(),
-    "planning": {"core"},
-    "automl": {"core"},
-    "store": {"core"},
-    "tracking": {"core", "store"},
-    "training": {"core", "planning", "automl", "store"},
-    "automation": {"core", "automl", "results"},
-    "engine": {"core", "automation", "planning", "store"},
-    "testing": {"core", "planning", "automl", "engine", "jupyterlab", "store", "training", "widgets"},
-    "results": {"core", "planning"},
-    "views": {"core", "results"},
-    "widgets": {"core", "automl", "engine", "results", "views"},
-    "jupyterlab": {"core", "engine", "results", "views", "widgets"},
-    "record": {"core"},
-    "replay": {"core", "record"},
-    "registry": {"store", "experiment"},  # the last by type only
-    "host": {
-        "core",
-        "automl",
-        "engine",
-        "jupyterlab",
-        "record",
-        "widgets",
-        "experiment",
-    },  # by type only: two files of one thing
-    "kernel_experiments": {"core", "host", "jupyterlab", "registry", "store", "experiment"},  # likewise
-    "launch": {"core", "planning", "automation", "automl", "engine", "training"},
-    "recorded": {"core", "automl", "launch"},
-    "training_session": {"core", "automation", "engine", "launch", "store", "tracking", "training"},
-    "rehearsal": {"core", "automl", "engine", "launch", "record", "replay", "experiment"},  # the last by type only
-    "once_more": {
-        "core",
-        "engine",
-        "jupyterlab",
-        "planning",
-        "record",
-        "registry",
-        "replay",
-        "views",
-        "widgets",
-        "experiment",
-    },  # likewise
-    "shared": {
-        "core",
-        "engine",
-        "experiment",
-        "launch",
-        "registry",
-        "rehearsal",
-        "record",
-        "replay",
-        "training",
-        "widgets",
-        "magic",
-    },
-    "experiment": {
-        "core",
-        "automation",
-        "automl",
-        "engine",
-        "launch",
-        "tracking",
-        "host",
-        "kernel_experiments",
-        "jupyterlab",
-        "once_more",
-        "recorded",
-        "registry",
-        "rehearsal",
-        "results",
-        "views",
-        "store",
-        "training",
-        "training_session",
-        "widgets",
-    },
-    "fit": {"core", "registry", "rehearsal"},
-    "evals": {"fit"},
-    "demo": {"automl", "results", "experiment"},
-    "magic": {
-        "core",
-        "automation",
-        "automl",
-        "demo",
-        "store",
-        "tracking",
-        "training",
-        "experiment",
-        "host",
-        "registry",
-        "results",
-        "shared",
-        "views",
-        "widgets",
-    },
-    "__init__": {"core", "automl", "demo", "experiment", "magic", "results", "shared"},
-}
+#: The floors, lowest first: a folder or file imports its own floor and lower ones, by type only included.
+FLOORS = [
+    "core",
+    "planning",
+    "store",
+    "automl",
+    "results",
+    "record",
+    "automation",
+    "tracking",
+    "training",
+    "engine",
+    "views",
+    "session",
+    "widgets",
+    "replay",
+    "jupyterlab",
+    "experiment_results",
+    "experiment",
+    "shared",
+    "demo",
+    "magic",
+    "fit",
+    "evals",
+    "registry",
+    "testing",
+    "__init__",
+]
 #: Libraries that only one place may import.
 HOMES = {
     "torch": {"training", "testing", "demo"},
@@ -127,7 +57,7 @@ HOMES = {
     "rich": {"views", "demo"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
-    "plotly": {"views", "widgets", "experiment", "automl"},  # the last two by type only
+    "plotly": {"views", "widgets", "experiment_results", "automl"},  # the last two by type only
     "matplotlib": {"views"},
     "yaml": {"automl"},
     "comm": {"jupyterlab"},
@@ -152,20 +82,49 @@ def place(file: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix())
-def test_a_file_imports_its_own_floor_and_lower_ones(file):
-    mine = place(file)
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def own_imports(file: Path) -> set[str]:
+    """The modules of this package that a file imports, wherever in it the import stands."""
+    modules = {module_of(one) for one in FILES}
+    found = set()
     for name in imports(file):
-        parts = name.split(".")
-        if parts[0] == "rf_notebook" and len(parts) > 1:
-            target = parts[1] if (PACKAGE / parts[1]).exists() or (PACKAGE / f"{parts[1]}.py").exists() else "__init__"
-            if mine == "demo" and target == "__init__":
-                continue
-            names = {"Experiment": "experiment", "demo": "demo", "automl": "automl"}
-            target = names.get(parts[1], target)
-            assert target == mine or target in FLOORS[mine], f"{mine} may not import {name}"
-        if parts[0] in HOMES:
-            assert mine in HOMES[parts[0]], f"{mine} may not import {name}"
+        if name.split(".")[0] == "rf_notebook":
+            while name not in modules:  # a name in a module
+                name = name.rpartition(".")[0]
+            found.add(name)
+    return found
+
+
+def floor_of(module: str) -> int:
+    parts = module.split(".")
+    return FLOORS.index(parts[1] if len(parts) > 1 else "__init__")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_its_own_floor_and_lower_ones(file):
+    mine = module_of(file)
+    above = [name for name in own_imports(file) if floor_of(name) > floor_of(mine)]
+    assert not above, f"{mine} lies below {', '.join(above)}"
+    for name in imports(file):
+        library = name.split(".")[0]
+        if library in HOMES:
+            assert place(file) in HOMES[library], f"{mine} may not import {name}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = {module_of(file): own_imports(file) - {module_of(file)} for file in FILES}
+    with contextlib.suppress(StopIteration):
+        while True:  # leaves are taken away until only circles are left
+            leaf = next(name for name, targets in graph.items() if not targets & graph.keys())
+            del graph[leaf]
+    assert not graph, f"these import each other: {sorted(graph)}"
 
 
 def run(code: str) -> str:

@@ -101,7 +101,7 @@ def test_an_exported_notebook_is_valid_and_tells_what_was_done(new, tmp_path):
     assert "stop run 1 at its step" in text
     assert "clone run 1 at its step" in text
     assert "warm" in text
-    assert notebook.metadata.rf_notebook["identity"] == first._state.started.identity
+    assert notebook.metadata.rf_notebook["identity"] == first.session.state.started.identity
     assert str(tmp_path) not in text
     assert len(text) < 300_000
     with pytest.raises(ConfigError, match="is there already"):

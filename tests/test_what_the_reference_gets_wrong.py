@@ -60,7 +60,7 @@ def test_packing_keeps_its_epoch_count(new):
     experiment.wait()
     run = experiment.run(1)
     assert run.state == "completed", run.traceback
-    last = experiment._state.record(1).progress
+    last = experiment.session.state.record(1).progress
     assert (last.epoch, last.samples, last.chunks) == (3.0, 180, 6)
     assert last.steps < 3 * 30, "packed rows are fewer than examples"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rf_notebook.automl.configs import (
@@ -18,8 +18,9 @@ from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.encoding import decode, encode
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import RunConfig
+from rf_notebook.core.objects import Objects, plain_name, source_text, without_state
+from rf_notebook.core.redaction import private
+from rf_notebook.core.run import RunConfig, objects_in
 from rf_notebook.core.values import Json, flatten
 
 #: Fields of RFModelConfig that decide which base model is loaded.
@@ -104,6 +105,35 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
     seed = config.training["seed"]
     edited = build_run_config(fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
     return edited, _changed(config, edited)
+
+
+def functions_brought(edits: Any, config: RunConfig) -> dict[str, str]:
+    """Sources of the functions that edits bring to the config that they gave, by the names by which it refers to them.
+
+    Args:
+        edits: As for ``apply_edits``.
+        config: What that returned.
+    """
+    names = list(objects_in(config.as_json()))
+    found: dict[str, str] = {}
+    for value in _values_in(edits):
+        source = source_text(value)
+        if source is not None:
+            plain = plain_name(value)
+            found |= {name: private(source) for name in names if without_state(name) == plain}
+    return found
+
+
+def _values_in(edits: Any) -> Iterator[Any]:
+    if isinstance(edits, RFModelConfig | ArgumentsConfig):
+        edits = edits.given()
+    if isinstance(edits, Mapping):
+        edits = list(edits.values())
+    if isinstance(edits, list | tuple):
+        for value in edits:
+            yield from _values_in(value)
+    else:
+        yield edits
 
 
 def _changed(config: RunConfig, edited: RunConfig) -> dict[str, Json]:

@@ -9,7 +9,6 @@ a clone. Secrets are named by their argument and place alone, since a digest of 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import inspect
@@ -136,10 +135,10 @@ class Objects:
         with self._lock:
             live = list(self._live.items())
         for name, value in live:
-            if callable(value) and not isinstance(value, functools.partial):
-                with contextlib.suppress(OSError, TypeError):
-                    found[name] = _written(value if _is_code(value) else type(value))
-        return {name: source for name, source in found.items() if len(source) <= _MOST_SOURCE}
+            source = source_text(value)
+            if source is not None:
+                found[name] = source
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._live
@@ -150,6 +149,17 @@ class Objects:
             return f"{base}{_PLACE}x{uuid.uuid4().hex[:12]}"
         places = (f"{base}{_PLACE}{number}" for number in itertools.count(first))
         return next(name for name in places if prefix + name not in self._live)
+
+
+def source_text(value: Any) -> str | None:
+    """The source of a function, or of the class of what can be called like one; None where there is none to record."""
+    if not callable(value) or isinstance(value, functools.partial):
+        return None
+    try:
+        source = _written(value if _is_code(value) else type(value))
+    except (OSError, TypeError):
+        return None
+    return source if len(source) <= _MOST_SOURCE else None
 
 
 def plain_name(value: Any) -> str:

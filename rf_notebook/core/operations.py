@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from rf_notebook.core.errors import IllegalOperation
@@ -44,6 +44,8 @@ class CloneRun:
     """What differs from the parent, by dotted key; information, for ``config`` already holds it."""
     warm_start: bool = False
     """Whether the new run starts from the parent's adapter as it is when the operation is obeyed."""
+    functions: Mapping[str, str] = field(default_factory=dict)
+    """Sources of the functions that ``config`` refers to and the edits brought, by name; recorded with the new run."""
 
 
 Operation = StopRun | ResumeRun | DeleteRun | CloneRun

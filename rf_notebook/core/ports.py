@@ -195,6 +195,23 @@ class ChunkRunner(Protocol):
             ConfigError: when there is neither a held run nor a checkpoint.
         """
 
+    def load(self, run_id: int, config: RunConfig, checkpoint: StoredFolder) -> object:
+        """The model of a run's checkpoint, ready for inference."""
+
+    def export(self, run_id: int, config: RunConfig, checkpoint: StoredFolder, path: str, *, merge: bool) -> None:
+        """Write the model of a run's checkpoint and its tokenizer to a folder of the user's.
+
+        Args:
+            run_id: The run.
+            config: Its config.
+            checkpoint: Its newest.
+            path: A new or empty folder.
+            merge: Whether to write whole weights with the adapter folded in.
+
+        Raises:
+            ConfigError: when the folder holds something.
+        """
+
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """Delete checkpoint folders."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostStatus:
+class Status:
     """How the experiment stands, besides its runs."""
 
     open: bool

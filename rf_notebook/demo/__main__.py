@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from rf_notebook import Experiment
 from rf_notebook.demo.quickstart import start
+from rf_notebook.experiment import Experiment
 from rf_notebook.results.handle import Run
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rf_notebook import Experiment, demo
+from rf_notebook import demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.experiment import Experiment
 
 
 def start(name: str, folder: Path | None = None) -> Experiment:

@@ -8,6 +8,7 @@ from typing import Any
 from rf_notebook.automation.callback import as_policy
 from rf_notebook.automation.policies import Policies
 from rf_notebook.automation.policy import Clone, Decision, Policy, Resume, Stop, View
+from rf_notebook.automl.concrete import functions_brought
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.metrics import check_metric, headline, judged_by
 from rf_notebook.core.operations import CloneRun, Operation, ResumeRun, StopRun
@@ -135,7 +136,13 @@ class Autopilot:
                 return ResumeRun(run_id=decision.run)
             case Clone():
                 config, changed = self._apply_edits(state.record(decision.run).config, decision.edits)
-                return CloneRun(run_id=decision.run, config=config, edits=changed, warm_start=decision.warm_start)
+                return CloneRun(
+                    run_id=decision.run,
+                    config=config,
+                    edits=changed,
+                    warm_start=decision.warm_start,
+                    functions=functions_brought(decision.edits, config),
+                )
             case _:
                 raise ConfigError(f"decide() gave a {type(decision).__name__}; give Stop, Resume or Clone.")
 

@@ -9,15 +9,24 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar, assert_never
+from dataclasses import replace
+from typing import Any, TypeVar, assert_never
 
-from rf_notebook.core.errors import CheckpointDamaged, IllegalOperation, LeaseLost, RFNotebookError, StoreError
+from rf_notebook.core.errors import (
+    CheckpointDamaged,
+    ConfigError,
+    IllegalOperation,
+    LeaseLost,
+    RFNotebookError,
+    StoreError,
+)
 from rf_notebook.core.events import (
     BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
     Event,
     ExperimentEnded,
+    FunctionsRecorded,
     Noted,
     OperationObeyed,
     PolicyChanged,
@@ -45,10 +54,22 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import READY, Failure, MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json
-from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
 from rf_notebook.engine.keep import Keep, superseded
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.publisher import Publisher
+from rf_notebook.engine.requests import (
+    AddRuns,
+    Automate,
+    CloseExperiment,
+    ExportRun,
+    GenerateTexts,
+    LoadModel,
+    PinRuns,
+    Request,
+    SetPaused,
+    in_words,
+)
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
@@ -63,6 +84,10 @@ class Paused:
 
 class Closing(Exception):  # noqa: N818
     """Raised inside a turn that waits for room on the disk when the engine is to end."""
+
+
+def _no_edits(_config: RunConfig, _edits: object) -> tuple[RunConfig, Mapping[str, Json]]:
+    raise ConfigError("this engine was given no way to edit configs.")
 
 
 class Engine:
@@ -81,6 +106,7 @@ class Engine:
         observer: CommitObserver = unobserved,
         wait_for_room: Callable[[], bool] = lambda: True,
         script: Script | None = None,
+        apply_edits: ApplyEdits = _no_edits,
         clock: Callable[[], float] = time.perf_counter,
         log: logging.Logger | None = None,
     ) -> None:
@@ -97,6 +123,7 @@ class Engine:
             observer: For the crash tests.
             wait_for_room: Called while the disk is full, before the next try; False ends the engine.
             script: What is to be done at which steps, when this is a replay; the user's own operations wait for its end.
+            apply_edits: Makes the config of a clone that a policy asks for.
             clock: Seconds, for execution="auto".
             log: The experiment's.
         """
@@ -108,6 +135,7 @@ class Engine:
         self._execution = Execution(execution)
         self._trials: dict[tuple[str, int], Trial] = {}
         """Of execution="auto", by what the runs have in common and how many they are."""
+        self._apply_edits = apply_edits
         self._clock = clock
         self._keep = keep
         self._observer = observer
@@ -258,10 +286,6 @@ class Engine:
         """What the policy at work waits for, in words; "" when none is, or it does not say."""
         return "" if self._autopilot is None else self._autopilot.waits_for
 
-    def pin(self, run_id: int, pinned: bool) -> None:
-        """Let policies leave a run alone, or no longer; called between two steps."""
-        self.commit([RunPinned(run_id=self.state.record(run_id).run_id, pinned=pinned)])
-
     def _follow_policy(self) -> None:
         """Ask the policy when a chunk was trained; one that raises is set aside, and the experiment goes on."""
         pilot = self._autopilot
@@ -305,16 +329,9 @@ class Engine:
     # ---- operations
 
     def _answer(self, letter: Letter) -> None:
+        self._log.info("%s: %s", letter.origin, in_words(letter.request))
         try:
-            content = letter.content
-            if isinstance(content, StopRun | ResumeRun | DeleteRun | CloneRun):
-                if self._script is not None and not self._script.is_over:
-                    raise IllegalOperation(
-                        f"cannot {verb(content)} run {content.run_id}: this is a replay, and recorded operations are still to come."
-                    )
-                letter.future.set_result(self._obey(content, letter.origin))
-            else:
-                letter.future.set_result(content())
+            letter.future.set_result(self._answer_to(letter.request, letter.origin))
         except (LeaseLost, Closing) as error:
             letter.future.set_exception(error)
             raise
@@ -323,13 +340,52 @@ class Engine:
             letter.future.set_exception(error)
         self.publisher.changed()  # so that whoever asked is told at once, also of a refusal
 
+    def _answer_to(self, request: Request, origin: str) -> Any:
+        match request:
+            case StopRun() | ResumeRun() | DeleteRun() | CloneRun():
+                if self._script is not None and not self._script.is_over:
+                    raise IllegalOperation(
+                        f"cannot {verb(request)} run {request.run_id}: this is a replay, and recorded operations are still to come."
+                    )
+                return self._obey(request, origin)
+            case SetPaused():
+                self.pause(request.paused)
+            case PinRuns():
+                self.commit([RunPinned(run_id=one, pinned=request.pinned) for one in map(self._known, request.run_ids)])
+            case Automate():
+                self.automate(None if request.policy is None else Autopilot(request.policy, self._apply_edits))
+            case GenerateTexts():
+                return self.generate(request.run_ids, request.prompts, request.settings)
+            case LoadModel():
+                return self._runner.load(request.run_id, *self._newest(request.run_id))
+            case ExportRun():
+                config, newest = self._newest(request.run_id)
+                self._runner.export(request.run_id, config, newest, request.path, merge=request.merge)
+            case AddRuns():
+                self.commit([*new_functions(request.functions, self.state), *self.new_runs(request.configs)])
+            case CloseExperiment():
+                self.close_experiment(cancelled=request.cancelled)
+            case _:
+                assert_never(request)
+        return None
+
+    def _known(self, run_id: int) -> int:
+        return self.state.record(run_id).run_id
+
+    def _newest(self, run_id: int) -> tuple[RunConfig, StoredFolder]:
+        """The config of a run, and its newest checkpoint."""
+        record = self.state.record(run_id)
+        if not record.checkpoints:
+            raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
+        return record.config, record.checkpoints[-1].folder
+
     def _obey(self, operation: Operation, origin: str, reason: str = "") -> int:
         """Returns the id of the run that the operation was about, or made."""
         record = self.state.record(operation.run_id)
         progress = self._live_progress(record)
         check_allowed(operation, record.state, steps_done=progress.steps)
         obeyed = OperationObeyed(
-            operation=operation,
+            operation=replace(operation, functions={}) if isinstance(operation, CloneRun) else operation,
             steps=progress.steps,
             samples=progress.samples,
             origin=origin,
@@ -399,6 +455,7 @@ class Engine:
             adapter = self._adopted(run_id, operation.config)
         self.commit(
             [
+                *new_functions(operation.functions, self.state),
                 obeyed,
                 RunAdded(
                     run_id=run_id,
@@ -650,3 +707,9 @@ class Engine:
         if live is None or record.state not in READY:
             return record.progress
         return live.progress
+
+
+def new_functions(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:
+    """What records the functions that are not recorded as they are now."""
+    new = {name: source for name, source in sources.items() if state.functions.get(name) != source}
+    return [FunctionsRecorded(functions=new)] if new else []

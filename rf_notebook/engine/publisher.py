@@ -1,32 +1,31 @@
-"""How do waiting cells, panels and the tracker learn that something changed?"""
+"""Who is handed what was committed?"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
+from rf_notebook.core.change import ChangeSignal
 from rf_notebook.core.events import Recorded
 
 Subscriber = Callable[[Sequence[Recorded]], None]
 
 
 class Publisher:
-    """Counts changes, wakes who waits, and hands committed events to subscribers."""
+    """Hands committed events to subscribers, and tells who waits for a change."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._version = 0
+    def __init__(self, signal: ChangeSignal | None = None) -> None:
+        """A publisher without subscribers.
+
+        Args:
+            signal: Changes with everything that is published.
+        """
+        self._signal = signal or ChangeSignal()
         self._subscribers: list[Subscriber] = []
-
-    @property
-    def version(self) -> int:
-        """Grows with every change."""
-        return self._version
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Be handed committed events, by the engine's thread; returns how to stop.
 
-        A subscriber must be quick and must not raise; what it raises is dropped, for no listener may fail the engine.
+        A subscriber must be quick and must not raise; one that raises is dropped, for no listener may fail the engine.
         """
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
@@ -42,13 +41,8 @@ class Publisher:
 
     def changed(self) -> None:
         """Something worth looking at changed, committed or live."""
-        with self._changed:
-            self._version += 1
-            self._changed.notify_all()
+        self._signal.changed()
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Until the version is beyond ``seen`` or the seconds are over; returns the version."""
-        with self._changed:
-            if self._version == seen:
-                self._changed.wait(timeout)
-            return self._version
+        """Wait until something changed since ``seen`` or the seconds are over; returns what to pass next."""
+        return self._signal.wait(seen, timeout)

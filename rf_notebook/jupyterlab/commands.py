@@ -10,10 +10,10 @@ from typing import Any
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.operations import BY_VERB
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.values import Json
-from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.jupyterlab.host import Experiments, LabHost
 from rf_notebook.jupyterlab.protocol import Command
+from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 
 #: The answer at once, or a receipt: then the answer comes when the operation was obeyed or refused.
 Answer = Json | Receipt[Any]
@@ -34,47 +34,47 @@ def obey(command: Command, experiments: Experiments, answer_later: Callable[[Bas
     if command.name == "open":
         experiments.open(_text(command.arguments, "name"))
         return {}
-    host = _experiment(command.arguments, experiments)
+    one = _experiment(command.arguments, experiments)
     if command.name == "end":
-        host.end_soon(answer_later)
+        one.commands.end_soon(answer_later)
         return LATER
     if command.name in _SLOW:
         slow = _SLOW[command.name]
-        _in_thread(lambda: slow(host, command.arguments), answer_later)
+        _in_thread(lambda: slow(one, command.arguments), answer_later)
         return LATER
     if command.name in BY_VERB:
-        return host.operate(command.name, _runs(command.arguments, host), "button")
+        return one.commands.operate(command.name, _runs(command.arguments, one), "button")
     if command.name not in _COMMANDS:
         raise ConfigError(f"the kernel's rf_notebook knows no command {command.name!r:.60}.")
-    return _COMMANDS[command.name](host, command.arguments)
+    return _COMMANDS[command.name](one, command.arguments)
 
 
 #: The answer comes by itself.
 LATER: Answer = object()
 
 
-def _retry(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
-    return host.retry(_run(arguments, host))
+def _retry(one: LabExperiment, arguments: Mapping[str, Json]) -> Answer:
+    return one.commands.retry(_run(arguments, one), "button")
 
 
-def _clone(host: LabHost, arguments: Mapping[str, Json]) -> Answer:
+def _clone(one: LabExperiment, arguments: Mapping[str, Json]) -> Answer:
     warm = arguments.get("warm") is True
-    return {"model_id": host.clone_form_model(_run(arguments, host), warm=warm)}
+    return {"model_id": one.clone_form_model(_run(arguments, one), warm=warm)}
 
 
-def _panel(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
-    return {"model_id": host.panel_model()}
+def _panel(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
+    return {"model_id": one.panel_model()}
 
 
-def _saved(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
-    return {"data": host.saved_bundle()}
+def _saved(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
+    return {"data": one.saved_bundle()}
 
 
-def _log(host: LabHost, _arguments: Mapping[str, Json]) -> Answer:
+def _log(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
     """Where the log lies, seen from the kernel's working directory."""
-    if not host.log_path.exists():
-        raise ConfigError(f"experiment {host.experiment_name!r} has written no log here yet.")
-    return {"path": Path(os.path.relpath(host.log_path, Path.cwd())).as_posix()}
+    if not one.log_path.exists():
+        raise ConfigError(f"experiment {one.session.name!r} has written no log here yet.")
+    return {"path": Path(os.path.relpath(one.log_path, Path.cwd())).as_posix()}
 
 
 def _in_thread(do: Callable[[], object], answer_later: Callable[[BaseException | None], None]) -> None:
@@ -91,9 +91,9 @@ def _in_thread(do: Callable[[], object], answer_later: Callable[[BaseException |
     threading.Thread(target=work, name="rf-jupyterlab", daemon=True).start()
 
 
-_COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
-    "pause": lambda host, _arguments: host.set_paused(True),
-    "go on": lambda host, _arguments: host.set_paused(False),
+_COMMANDS: dict[str, Callable[[LabExperiment, Mapping[str, Json]], Answer]] = {
+    "pause": lambda one, _arguments: one.commands.set_paused(True, "button"),
+    "go on": lambda one, _arguments: one.commands.set_paused(False, "button"),
     "retry": _retry,
     "clone": _clone,
     "panel": _panel,
@@ -101,36 +101,36 @@ _COMMANDS: dict[str, Callable[[LabHost, Mapping[str, Json]], Answer]] = {
     "saved": _saved,
 }
 #: What loads models, or writes files.
-_SLOW: dict[str, Callable[[LabHost, Mapping[str, Json]], object]] = {
-    "export": lambda host, given: host.export(_run(given, host), _text(given, "path")),
-    "export notebook": lambda host, given: host.export_notebook(_text(given, "path")),
-    "replay": lambda host, _given: host.replay(),
+_SLOW: dict[str, Callable[[LabExperiment, Mapping[str, Json]], object]] = {
+    "export": lambda one, given: one.commands.export(_run(given, one), _text(given, "path"), origin="button"),
+    "export notebook": lambda one, given: one.export_notebook(_text(given, "path")),
+    "replay": lambda one, _given: one.replay(),
 }
 
 
-def _experiment(arguments: Mapping[str, Json], experiments: Experiments) -> LabHost:
+def _experiment(arguments: Mapping[str, Json], experiments: Experiments) -> LabExperiment:
     wanted = _text(arguments, "experiment")
-    for host in experiments.known():
-        if str(host.folder) == wanted:
-            return host
+    for one in experiments.known():
+        if str(one.folder) == wanted:
+            return one
     raise ConfigError("this kernel no longer holds that experiment; reopen it.")
 
 
-def _run(arguments: Mapping[str, Json], host: LabHost) -> int:
-    found = _runs(arguments, host)
+def _run(arguments: Mapping[str, Json], one: LabExperiment) -> int:
+    found = _runs(arguments, one)
     if len(found) != 1:
         raise ConfigError(f"give one run, not {len(found)}.")
     return found[0]
 
 
-def _runs(arguments: Mapping[str, Json], host: LabHost) -> list[int]:
+def _runs(arguments: Mapping[str, Json], one: LabExperiment) -> list[int]:
     given = arguments.get("runs")
     if not isinstance(given, list) or not 0 < len(given) <= _MOST_RUNS:
         raise ConfigError("a command names its runs in a list.")
     for run_id in given:
         if isinstance(run_id, bool) or not isinstance(run_id, int):
-            raise UnknownRun(f"{run_id!r:.60} is no run.")
-        host.panel_state.record(run_id)
+            raise UnknownRun(f"{run_id!r:.60} is not a run.")
+        one.session.recent_state.record(run_id)
     return given
 
 

@@ -10,12 +10,12 @@ import math
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import HostStatus
+from rf_notebook.core.status import Status
 from rf_notebook.core.values import Json
-from rf_notebook.jupyterlab.host import Experiments, LabHost
 from rf_notebook.jupyterlab.protocol import present
-from rf_notebook.jupyterlab.provenance import spec_digest
+from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 from rf_notebook.results.times import etas
+from rf_notebook.session.cells import spec_digest
 from rf_notebook.views.pages import overall_progress
 from rf_notebook.views.runs_table import SHORT_NAMES, RunRow, runs_view
 from rf_notebook.views.series import CurveSettings, ExperimentSeries
@@ -42,38 +42,38 @@ class ExperimentsView:
     def now(self) -> dict[str, Json]:
         """As things stand."""
         known = list(self._experiments.known())
-        self._series = {key: held for key, held in self._series.items() if key in {str(h.folder) for h in known}}
-        made = {str(host.folder): self._one(host) for host in known}
-        current = next((str(host.folder) for host in reversed(known)), None)
+        self._series = {key: held for key, held in self._series.items() if key in {str(one.folder) for one in known}}
+        made = {str(one.folder): self._one(one) for one in known}
+        current = next((str(one.folder) for one in reversed(known)), None)
         return present(
             current=current,
             experiments=made,
             recorded={name: dict(found) for name, found in self._experiments.recorded().items()},
         )
 
-    def _one(self, host: LabHost) -> dict[str, Json]:
-        state, status = host.panel_state, host.panel_status()
-        held = self._series.get(str(host.folder))
+    def _one(self, one: LabExperiment) -> dict[str, Json]:
+        state, status = one.session.recent_state, one.session.status()
+        held = self._series.get(str(one.folder))
         if held is None or held[0] is not state:
-            held = self._series[str(host.folder)] = (state, ExperimentSeries())
+            held = self._series[str(one.folder)] = (state, ExperimentSeries())
         held[1].update(state)
-        made = experiment_view(host.experiment_name, state, status, held[1])
-        made.update(present(spec=self._spec(host, state), saved=host.saved_seq or None))
-        sources = host.sources
+        made = experiment_view(one.session.name, state, status, held[1])
+        made.update(present(spec=self._spec(one, state), saved=one.saved_seq or None))
+        sources = one.sources
         if sources is not None:
             made["sources"] = {"ran": list(sources.ran), "launch": sources.launch}
         return made
 
-    def _spec(self, host: LabHost, state: ExperimentState) -> str | None:
+    def _spec(self, one: LabExperiment, state: ExperimentState) -> str | None:
         """The digest of what was asked, made again when runs were added."""
-        key, version = str(host.folder), len(state.runs)
+        key, version = str(one.folder), len(state.runs)
         held = self._specs.get(key)
         if held is None or held[0] != version:
             held = self._specs[key] = (version, spec_digest(state))
         return held[1]
 
 
-def experiment_view(name: str, state: ExperimentState, status: HostStatus, series: ExperimentSeries) -> dict[str, Json]:
+def experiment_view(name: str, state: ExperimentState, status: Status, series: ExperimentSeries) -> dict[str, Json]:
     """One experiment.
 
     Args:
@@ -109,7 +109,7 @@ def experiment_view(name: str, state: ExperimentState, status: HostStatus, serie
 
 
 def _run(
-    row: RunRow, is_best: bool, state: ExperimentState, status: HostStatus, series: ExperimentSeries, metric: str | None
+    row: RunRow, is_best: bool, state: ExperimentState, status: Status, series: ExperimentSeries, metric: str | None
 ) -> dict[str, Json]:
     record = state.runs[row.run_id]
     knobs = [

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.values import Json
-from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.jupyterlab.commands import LATER, obey
 from rf_notebook.jupyterlab.experiments import ExperimentsView
-from rf_notebook.jupyterlab.host import Experiments
 from rf_notebook.jupyterlab.protocol import TARGET, Command, Hello, ProtocolMismatch, changes, message, read_message
+from rf_notebook.jupyterlab.protocols import Experiments
 from rf_notebook.views import palette
 from rf_notebook.widgets.elements import deliver_while_busy
 from rf_notebook.widgets.pump import Pump

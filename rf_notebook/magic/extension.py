@@ -18,12 +18,14 @@ from rf_notebook.automl.validation import did_you_mean, unknown_argument
 from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
 from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError
 from rf_notebook.core.run import FINISHED, RunState
-from rf_notebook.experiment import Experiment
+from rf_notebook.experiment import Experiment, use_experiment
 from rf_notebook.magic.doctor import Diagnosis, diagnose
 from rf_notebook.magic.parser import HELP, POSITIONAL, Done, parser
 from rf_notebook.magic.run_ids import parse_run_ids
-from rf_notebook.registry import latest_experiment, recorded_experiments, use
 from rf_notebook.results.log_lines import log_lines
+from rf_notebook.session.commands import Commands
+from rf_notebook.session.registry import latest_session, recorded_experiments
+from rf_notebook.session.session import Session
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
 _PATIENCE_SECONDS = 30.0
@@ -49,7 +51,7 @@ class RapidFireMagics(Magics):
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
-        self._parser, self._commands = parser()
+        self._parser, self._sub_parsers = parser()
 
     @line_cell_magic
     def rapidfire(self, line: str, cell: str | None = None) -> Any:
@@ -125,7 +127,7 @@ class RapidFireMagics(Magics):
     def _status(self, given: argparse.Namespace) -> Any:
         from rf_notebook.views.runs_table import runs_table_frame
 
-        return runs_table_frame(self._experiment._host.panel_state)
+        return runs_table_frame(self._session.recent_state)
 
     def _panel(self, given: argparse.Namespace) -> Any:
         return self._experiment.panel()
@@ -135,35 +137,34 @@ class RapidFireMagics(Magics):
 
     def _resume(self, given: argparse.Namespace) -> Any:
         if not given.runs:
-            return self._experiment.resume().result(_PATIENCE_SECONDS)
+            return self._commands.set_paused(False, "magic").result(_PATIENCE_SECONDS)
         return self._operate("resume", given.runs)
 
     def _pause(self, given: argparse.Namespace) -> Any:
-        return self._experiment.pause().result(_PATIENCE_SECONDS)
+        return self._commands.set_paused(True, "magic").result(_PATIENCE_SECONDS)
 
     def _delete(self, given: argparse.Namespace) -> Any:
         return self._operate("delete", given.runs)
 
     def _clone(self, given: argparse.Namespace) -> Any:
-        experiment = self._experiment
         (run_id,) = self._run_ids([given.run], single=True)
         typed = {}
         for word in given.edits:
             key, is_edit, value = word.partition("=")
             if not is_edit:
-                raise ConfigError(f"{word!r} is no edit; write key=value, as in learning_rate=5e-5.")
+                raise ConfigError(f"{word!r} is not an edit; write key=value, as in learning_rate=5e-5.")
             typed[key] = value
-        edits = edits_of(typed, experiment._state.record(run_id).config)
-        receipt = experiment._host.clone_all(run_id, edits, given.warm_start, "magic")
+        edits = edits_of(typed, self._session.state.record(run_id).config)
+        receipt = self._commands.clone_all(run_id, edits, given.warm_start, "magic")
         made = receipt.result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
 
     def _retry(self, given: argparse.Namespace) -> Any:
         (run_id,) = self._run_ids([given.run], single=True)
-        return self._experiment.retry(run_id).result(_PATIENCE_SECONDS)
+        return self._commands.retry(run_id, "magic").result(_PATIENCE_SECONDS)
 
     def _automate(self, given: argparse.Namespace) -> None:
-        self._experiment.automate(self._policy(given.policy, given.settings)).result(_PATIENCE_SECONDS)
+        self._commands.automate(self._policy(given.policy, given.settings), "magic").result(_PATIENCE_SECONDS)
 
     def _policy(self, word: str, settings: Sequence[str]) -> Any:
         from rf_notebook.automation import AsyncHalving, Halving, MedianStop, StopRules
@@ -187,14 +188,14 @@ class RapidFireMagics(Magics):
         return built_in[word](**typed)
 
     def _pin(self, given: argparse.Namespace) -> None:
-        self._experiment.pin(self._run_ids(given.runs)).result(_PATIENCE_SECONDS)
+        self._commands.pin(self._run_ids(given.runs), True, "magic").result(_PATIENCE_SECONDS)
 
     def _unpin(self, given: argparse.Namespace) -> None:
-        self._experiment.unpin(self._run_ids(given.runs)).result(_PATIENCE_SECONDS)
+        self._commands.pin(self._run_ids(given.runs), False, "magic").result(_PATIENCE_SECONDS)
 
     def _undo(self, given: argparse.Namespace) -> Any:
         (run_id,) = self._run_ids([given.run], single=True)
-        return self._experiment.undo(run_id).result(_PATIENCE_SECONDS)
+        return self._commands.undo(run_id, "magic").result(_PATIENCE_SECONDS)
 
     def _decisions(self, given: argparse.Namespace) -> Any:
         return self._experiment.decisions
@@ -204,16 +205,15 @@ class RapidFireMagics(Magics):
 
     def _operate(self, verb: str, words: Sequence[str]) -> Any:
         run_ids = self._run_ids(words, verb=verb)
-        made = self._experiment._host.operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
+        made = self._commands.operate(verb, run_ids, "magic").result(_PATIENCE_SECONDS)
         return made[0] if len(made) == 1 else made
 
     def _wait(self, given: argparse.Namespace) -> bool:
         return self._experiment.wait(given.seconds)
 
     def _log(self, given: argparse.Namespace) -> Text:
-        experiment = self._experiment
         (run_id,) = self._run_ids([given.run], single=True)
-        return Text("\n".join(log_lines(experiment._state, run_id)) or f"run {run_id}: nothing yet")
+        return Text("\n".join(log_lines(self._session.state, run_id)) or f"run {run_id}: nothing yet")
 
     def _export(self, given: argparse.Namespace) -> Path:
         if given.run != "best" and not given.run.isdigit():
@@ -230,7 +230,7 @@ class RapidFireMagics(Magics):
         return _recorded(given.run).export_notebook(path)
 
     def _open(self, given: argparse.Namespace) -> Experiment:
-        return use(_recorded(given.name))
+        return use_experiment(_recorded(given.name))
 
     def _replay(self, given: argparse.Namespace) -> Any:
         if given.what is None or not _is_file(given.what):
@@ -279,9 +279,9 @@ class RapidFireMagics(Magics):
                 "\nRUN is an id (3), several (3,5 or 2-4), best or all. %rapidfire help SUB-COMMAND tells more."
             )
             return Text("%rapidfire SUB-COMMAND ...\n\n" + "\n".join(lines))
-        if given.topic not in self._commands:
+        if given.topic not in self._sub_parsers:
             raise UsageError(f"%rapidfire has no sub-command {given.topic!r}. See %rapidfire help.")
-        return Text(self._commands[given.topic].format_help())
+        return Text(self._sub_parsers[given.topic].format_help())
 
     # ---- which experiment, which runs
 
@@ -292,12 +292,20 @@ class RapidFireMagics(Magics):
 
     @property
     def _experiment(self) -> Experiment:
-        found = latest_experiment()
+        return Experiment.of(self._session)
+
+    @property
+    def _session(self) -> Session:
+        found = latest_session()
         if found is None:
             raise IllegalOperation(
                 "there is no experiment yet; %rapidfire demo starts one, %rapidfire open NAME opens one."
             )
         return found
+
+    @property
+    def _commands(self) -> Commands:
+        return Commands(self._session)
 
     def _run_ids(self, words: Sequence[str], *, single: bool = False, verb: str | None = None) -> list[int]:
         found = parse_run_ids(words, self._experiment, verb=verb)
@@ -332,7 +340,7 @@ class RapidFireMagics(Magics):
             offered = [name for name in self._variables if not name.startswith("_")]
             offered += [f"{name}=" for name in (*POSITIONAL, *RUN_VALUES)]
         elif command == "clone" and len(words) >= 2 and experiment is not None:
-            keys = [key for record in list(experiment._state.runs.values())[:1] for key in config_keys(record.config)]
+            keys = [key for record in list(self._session.state.runs.values())[:1] for key in config_keys(record.config)]
             offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
         elif (
             command

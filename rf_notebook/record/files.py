@@ -1,4 +1,4 @@
-"""Reading what somebody else wrote: a notebook, a folder or a zip with an experiment's record.
+"""Reading what somebody else wrote: a notebook, a folder or a zip with an experiment's record; and writing a record.
 
 Nothing is executed, unpacked, fetched or followed. Everything is read into memory within limits, and whatever is wrong
 is one sentence.
@@ -10,8 +10,9 @@ import io
 import json
 import os
 import stat
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,34 @@ def _json(path: Path, data: bytes) -> Json:
 
 def _shown(path: Path) -> str:
     return repr(path.name[:80])
+
+
+def write_record(folder: Path, record: Mapping[str, Json]) -> None:
+    """Write an experiment's record, or write it anew.
+
+    Raises:
+        OSError: when it cannot be written; what was there stays.
+    """
+    write_whole(folder / RECORD, record_text(record).encode())
+
+
+def record_text(record: Mapping[str, Json]) -> str:
+    """A record as the text of ``record.json``."""
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole, or not at all.
+
+    Raises:
+        OSError: when it cannot be written; what was there stays.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import nbformat
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json
-from rf_notebook.record.files import NOTEBOOK, RECORD
+from rf_notebook.record.files import NOTEBOOK, RECORD, record_text, write_whole
 from rf_notebook.record.record import RECORD_MIME, joined
 
 _PAGE = "report.html"
@@ -55,27 +53,18 @@ def write_export(path: Path, made: Export) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".ipynb":
-            _write(path, notebook_of(made, path.name).encode())
+            write_whole(path, notebook_of(made, path.name).encode())
         elif path.suffix == ".html":
-            _write(path, made.page().encode())
+            write_whole(path, made.page().encode())
         elif path.suffix == ".zip":
-            _write(path, _zip(_parts(made)))
+            write_whole(path, _zip(_parts(made)))
         else:
             path.mkdir()
             for name, text in _parts(made).items():
-                _write(path / name, text.encode())
+                write_whole(path / name, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
-
-
-def write_record(folder: Path, record: Mapping[str, Json]) -> None:
-    """Write an experiment's record, or write it anew.
-
-    Raises:
-        OSError: when it cannot be written; what was there stays.
-    """
-    _write(folder / RECORD, _record_text(record).encode())
 
 
 def notebook_of(made: Export, file_name: str) -> str:
@@ -126,14 +115,10 @@ def _parts(made: Export) -> dict[str, str]:
     versions = made.record["spec"]["versions"]
     return {
         NOTEBOOK: notebook_of(made, NOTEBOOK),
-        RECORD: _record_text(made.record),
+        RECORD: record_text(made.record),
         _PAGE: made.page(),
         _REQUIREMENTS: "\n".join(requirements(versions)) + "\n",
     }
-
-
-def _record_text(record: Mapping[str, Json]) -> str:
-    return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
 def _zip(parts: Mapping[str, str]) -> bytes:
@@ -142,19 +127,6 @@ def _zip(parts: Mapping[str, str]) -> bytes:
         for name, text in parts.items():
             archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return stream.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole, or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 _REPLAY = (

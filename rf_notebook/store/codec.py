@@ -31,6 +31,7 @@ def encode(event: Event) -> tuple[str, str]:
     body = asdict(event)
     if isinstance(event, OperationObeyed):
         body["operation"]["kind"] = type(event.operation).__name__
+        body["operation"].pop("functions", None)  # they have an event of their own
     return type(event).__name__, json.dumps(body, separators=(",", ":"))
 
 

@@ -60,7 +60,7 @@ from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.randomness import draws_in_steps
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
-from rf_notebook.training.trained_model import base_of, trained_model
+from rf_notebook.training.trained_model import base_of, export_model, trained_model
 from rf_notebook.training.trainers import Trainers
 from rf_notebook.training.undisturbed import Disturbed, OwnDtype, OwnStream, undisturbed, until_undisturbed
 from rf_notebook.training.warm_start import Start, adopt_adapter, load_start, save_start, take_snapshot
@@ -306,6 +306,15 @@ class KernelRunner:
             texts = sample_texts(prompts, (), trained.tokenizer, is_chat=trained.is_chat)
             over = self._abandoned.is_set
             return texts_of(trained.model, trained.tokenizer, texts, settings, over, is_chat=trained.is_chat)
+
+    def load(self, run_id: int, config: RunConfig, checkpoint: StoredFolder) -> object:
+        """See ChunkRunner."""
+        return trained_model(self.models, self._folder, self._objects, config, checkpoint).model
+
+    def export(self, run_id: int, config: RunConfig, checkpoint: StoredFolder, path: str, *, merge: bool) -> None:
+        """See ChunkRunner."""
+        trained = trained_model(self.models, self._folder, self._objects, config, checkpoint)
+        export_model(trained, Path(path), merge=merge)
 
     def remove(self, run_id: int, paths: Sequence[str]) -> None:
         """See ChunkRunner."""

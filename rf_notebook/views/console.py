@@ -31,7 +31,7 @@ _ALWAYS_SHOWN = ("loss", "eval_loss")
 _NOWHERE = Path()
 
 
-class Progress:
+class ConsoleProgress:
     """Shows an experiment's progress, by the thread that waits; remembers what it told, from wait to wait."""
 
     def __init__(self, state: ExperimentState) -> None:

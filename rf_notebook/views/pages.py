@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.run import READY, Generation, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.core.status import HostStatus, Refusal
+from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.decisions import PolicyDecision, decisions_of, savings_of
 from rf_notebook.results.times import etas
 from rf_notebook.views.curves import operation_words
@@ -32,7 +32,7 @@ def dot(run_id: int) -> Node:
 # ---- the header
 
 
-def header(name: str, state: ExperimentState, status: HostStatus) -> Node:
+def header(name: str, state: ExperimentState, status: Status) -> Node:
     """One line that tells the state of everything."""
     runs = [r for r in list(state.runs.values()) if r.state is not RunState.DELETED]
     ready = [r for r in runs if r.state in READY]
@@ -89,7 +89,7 @@ _CHIPS = {
 }
 
 
-def _chip(state: ExperimentState, status: HostStatus) -> list[Node]:
+def _chip(state: ExperimentState, status: Status) -> list[Node]:
     now = standing(state, status)
     if now.kind not in _CHIPS:
         return [now.words]
@@ -118,7 +118,7 @@ def _throughput(state: ExperimentState) -> float | None:
     return samples / seconds if seconds else None
 
 
-def _memory_stat(status: HostStatus) -> Node:
+def _memory_stat(status: Status) -> Node:
     text = size(status.memory_bytes)
     if status.memory_total_bytes:
         text += f" / {size(status.memory_total_bytes)}"
@@ -264,7 +264,7 @@ def _written(generation: Generation) -> Node:
 # ---- automation
 
 
-def automation(state: ExperimentState, status: HostStatus) -> Node:
+def automation(state: ExperimentState, status: Status) -> Node:
     """The policy at work and what it waits for, what it spared, what it did and why; undo and pin."""
     decided = decisions_of(state)
     parts: list[Node] = [_policy_line(state, status)]
@@ -284,7 +284,7 @@ def automation(state: ExperimentState, status: HostStatus) -> Node:
     return element("div", *parts, class_="rf-automation")
 
 
-def _policy_line(state: ExperimentState, status: HostStatus) -> Node:
+def _policy_line(state: ExperimentState, status: Status) -> Node:
     if state.policy is None:
         words = "No policy decides. Give run_fit policy=Halving(), or run %rapidfire automate halving."
         return element("p", words, class_="rf-dim")

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import HostStatus
+from rf_notebook.core.status import Status
 from rf_notebook.views.words import shortened
 
 _ERROR = 80
@@ -36,7 +36,7 @@ class Standing:
     words: str
 
 
-def standing(state: ExperimentState, status: HostStatus) -> Standing:
+def standing(state: ExperimentState, status: Status) -> Standing:
     """The standing of an experiment."""
     if status.error:
         return Standing(

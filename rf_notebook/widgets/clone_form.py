@@ -17,7 +17,7 @@ from rf_notebook.results.frames import varying_knobs
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.words import config_value, duration, knob_name, shortened, size
 from rf_notebook.widgets.elements import Document, StyledDocument, button, reachable_while_busy
-from rf_notebook.widgets.host import PanelHost
+from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 #: Shown even where all runs agree in them: what people change most.
 _USUAL = (
@@ -36,14 +36,15 @@ _TEXT = 300
 class CloneForm:
     """Opened for one run at a time; ``box`` is what is shown."""
 
-    def __init__(self, host: PanelHost, on_sent: Callable[[Any], None]) -> None:
+    def __init__(self, session: PanelSession, commands: PanelCommands, on_sent: Callable[[Any], None]) -> None:
         """A closed form.
 
         Args:
-            host: The experiment.
+            session: The experiment.
+            commands: Add the clones.
             on_sent: Called with the receipt of what was submitted.
         """
-        self._host = host
+        self._session, self._commands = session, commands
         self._on_sent = on_sent
         self._lock = threading.RLock()
         self._run_id: int | None = None
@@ -78,7 +79,7 @@ class CloneForm:
     def open(self, run_id: int, *, warm: bool) -> None:
         """Show the form for a run."""
         with self._lock:
-            state = self._host.panel_state
+            state = self._session.recent_state
             record = state.record(run_id)
             config = record.config
             flat = flatten(config.as_json())
@@ -144,7 +145,7 @@ class CloneForm:
         with self._lock:
             if self._run_id is None:
                 return
-            config = self._host.panel_state.record(self._run_id).config
+            config = self._session.recent_state.record(self._run_id).config
             key = _key_of(change["new"], config)
             if key is None or key in self._fields:
                 self._check()  # which says so when there is no such knob
@@ -159,7 +160,7 @@ class CloneForm:
         with self._lock:
             if self._run_id is None:
                 return
-            state = self._host.panel_state
+            state = self._session.recent_state
             config = state.record(self._run_id).config
             typed = {
                 key: field.value
@@ -172,7 +173,7 @@ class CloneForm:
                 if self._more.value.strip() and _key_of(self._more.value, config) is None:
                     raise unknown_argument("the config", self._more.value.strip(), map(knob_name, config_keys(config)))
                 made = edits_of(typed, config)
-                changes = [self._host.check_edits(self._run_id, edit)[1] for edit in made]
+                changes = [self._commands.check_edits(self._run_id, edit)[1] for edit in made]
             except RFNotebookError as error:
                 self.edits = []
                 self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
@@ -191,7 +192,7 @@ class CloneForm:
 
     def _difference(self, changes: list[dict[str, Json]], before: dict[str, Json]) -> Node:
         run_id = self._run_id
-        first = max(self._host.panel_state.runs) + 1
+        first = max(self._session.recent_state.runs) + 1
         count = f"{len(changes)} new runs" if len(changes) > 1 else "One new run"
         parts: list[Node] = [element("b", count)]
         for number, changed in enumerate(changes[:_SHOWN_CLONES]):
@@ -211,7 +212,7 @@ class CloneForm:
         return element("div", *parts)
 
     def _catching_up(self, count: int) -> str:
-        state = self._host.panel_state
+        state = self._session.recent_state
         assert self._run_id is not None
         parent = state.record(self._run_id)
         others = [record.progress.samples for record in state.ready()]
@@ -227,7 +228,7 @@ class CloneForm:
 
     def _warm_sentence(self, changes: list[dict[str, Json]]) -> Node:
         assert self._run_id is not None
-        state = self._host.panel_state
+        state = self._session.recent_state
         record, live = state.record(self._run_id), state.live.get(self._run_id)
         done = (record.progress if live is None else live.progress).steps
         if done == 0:
@@ -257,7 +258,7 @@ class CloneForm:
             if self._run_id is None or not self.edits:
                 return
             try:
-                receipt = self._host.clone_all(self._run_id, self.edits, bool(self.warm.value), "button")
+                receipt = self._commands.clone_all(self._run_id, self.edits, bool(self.warm.value), "button")
             except RFNotebookError as error:
                 self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
                 return

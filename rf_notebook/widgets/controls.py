@@ -8,7 +8,7 @@ from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.operations import BY_VERB, CloneRun, Operation, check_allowed
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import HostStatus
+from rf_notebook.core.status import Status
 
 #: The buttons in their order, with their words.
 VERBS = {
@@ -21,7 +21,7 @@ VERBS = {
 }
 
 
-def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: HostStatus) -> str | None:
+def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status) -> str | None:
     """Why a button is disabled, in a sentence; None when it may be clicked.
 
     Args:
@@ -58,7 +58,7 @@ def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: H
     return reasons[0] if len(reasons) == len(runs) else None
 
 
-def allowed_runs(verb: str, run_ids: Sequence[int], state: ExperimentState, status: HostStatus) -> list[int]:
+def allowed_runs(verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status) -> list[int]:
     """Those of the selected runs on which a button acts: of several, the ones that it is allowed on."""
     return [run_id for run_id in run_ids if why_not(verb, [run_id], state, status) is None]
 

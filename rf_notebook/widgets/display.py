@@ -13,11 +13,12 @@ import uuid
 from typing import Any
 
 from rf_notebook.core.run import READY
+from rf_notebook.session.session import Session
 from rf_notebook.views.saved import PANEL_MIME, live_content, static_bundle
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.widgets.front_end import FrontEnd, front_end
-from rf_notebook.widgets.host import PanelHost
 from rf_notebook.widgets.panel import Panel
+from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.
@@ -28,13 +29,14 @@ _WAITING_SECONDS = 2.0
 class ExperimentDisplay:
     """What a notebook shows of one experiment."""
 
-    def __init__(self, host: PanelHost) -> None:
+    def __init__(self, session: PanelSession, commands: PanelCommands) -> None:
         """Nothing is shown yet.
 
         Args:
-            host: The experiment.
+            session: The experiment.
+            commands: What its panel asks for.
         """
-        self._host = host
+        self._session, self._commands = session, commands
         self._lock = threading.RLock()
         self._series = ExperimentSeries()
         self._panel: Panel | None = None
@@ -55,7 +57,7 @@ class ExperimentDisplay:
         """The live panel; made when it is first asked for."""
         with self._lock:
             if self._panel is None:
-                self._panel = Panel(self._host, after_update=self._at_milestone)
+                self._panel = Panel(self._session, self._commands, after_update=self._at_milestone)
             self._panel.start()
             return self._panel
 
@@ -112,10 +114,10 @@ class ExperimentDisplay:
             self._panel.close()
 
     def _live_bundle(self) -> dict[str, Any]:
-        name = self._host.experiment_name
+        name = self._session.name
         model_id = self.panel.widget.model_id
         return {
-            PANEL_MIME: live_content(self._host.experiment_name, model_id),
+            PANEL_MIME: live_content(self._session.name, model_id),
             WIDGET_MIME: {"version_major": 2, "version_minor": 0, "model_id": model_id},
             "text/html": "",  # for viewers without widgets: the static twin follows
             "text/plain": f"live panel of {name!r}",
@@ -123,14 +125,14 @@ class ExperimentDisplay:
 
     def _bundle(self) -> dict[str, Any]:
         with self._lock:
-            state = self._host.panel_state
+            state = self._session.recent_state
             self._series.update(state)
             metric = self._panel.curves.metric.value if self._panel is not None else None
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
             self.saved_seq = state.last_seq
-            bundle = static_bundle(self._host.experiment_name, state, self._series, known, model_id=model_id)
-            return {**bundle, **self._host.also_saved()}
+            bundle = static_bundle(self._session.name, state, self._series, known, model_id=model_id)
+            return {**bundle, **self._session.also_saved()}
 
     def saved_bundle(self) -> dict[str, Any]:
         """The static twin as it is now, for a page that does not get what ``refresh`` sends: it was loaded again since."""
@@ -139,7 +141,7 @@ class ExperimentDisplay:
     def _at_milestone(self) -> None:
         """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""
         with self._lock:
-            state = self._host.panel_state
+            state = self._session.recent_state
             states = tuple(record.state for record in list(state.runs.values()))
             over = not any(one in READY for one in states)
             milestone = (states, state.last_seq if not over else None)
@@ -156,7 +158,20 @@ class ExperimentDisplay:
         self.show(once_a_cell=True)
 
     def __repr__(self) -> str:
-        return f"<panel of experiment {self._host.experiment_name!r}>"
+        return f"<panel of experiment {self._session.name!r}>"
+
+
+def display_of(session: Session, commands: PanelCommands) -> ExperimentDisplay:
+    """What a notebook shows of an open experiment; made when it is first asked for.
+
+    Args:
+        session: The experiment.
+        commands: What its panel asks for.
+    """
+    if session.display is None:
+        session.display = ExperimentDisplay(session, commands)
+    assert isinstance(session.display, ExperimentDisplay)
+    return session.display
 
 
 def _running_cell() -> int | None:

@@ -17,9 +17,9 @@ import ipywidgets
 
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.metrics import direction
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import RunState
-from rf_notebook.core.status import HostStatus, Refusal
-from rf_notebook.engine.mailbox import Receipt
+from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.log_lines import log_lines
 from rf_notebook.views import pages
 from rf_notebook.views.curves import Emphasis
@@ -40,7 +40,7 @@ from rf_notebook.widgets.elements import (
     set_changed,
 )
 from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
-from rf_notebook.widgets.host import PanelHost
+from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question
 
@@ -51,15 +51,18 @@ _SENTENCE = 500
 class Panel:
     """See the module. ``widget`` is what is displayed."""
 
-    def __init__(self, host: PanelHost, after_update: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, session: PanelSession, commands: PanelCommands, after_update: Callable[[], None] = lambda: None
+    ) -> None:
         """A panel that shows the experiment as it is now; ``start`` makes it live.
 
         Args:
-            host: The experiment.
+            session: The experiment.
+            commands: What its buttons ask for.
             after_update: Called after each update that the panel made by itself, by the thread that made it.
         """
         self._after_update = after_update
-        self._host = host
+        self._session, self._commands = session, commands
         self._lock = threading.RLock()
         self.series = ExperimentSeries()
         self._view: RunsView | None = None
@@ -111,7 +114,7 @@ class Panel:
 
         self.question = Question()
         self.table = live(RunsTable())
-        self.clone_form = CloneForm(self._host, lambda receipt: self._follow(receipt, "clone"))
+        self.clone_form = CloneForm(self._session, self._commands, lambda receipt: self._follow(receipt, "clone"))
         self.toast = live(Document(on_action=self._act))
         self.toast.add_class("rf-toast")
         self.widget = ipywidgets.VBox(
@@ -159,7 +162,7 @@ class Panel:
             self.update()
             self._after_update()
 
-        return Pump(self._host.wait_for_change, turn, name=self._host.experiment_name, on_error=self._draw_failed)
+        return Pump(self._session.wait_for_change, turn, name=self._session.name, on_error=self._draw_failed)
 
     def close(self) -> None:
         """End the updates; what is shown stays."""
@@ -175,13 +178,13 @@ class Panel:
     def update(self) -> None:
         """Bring everything that can be seen up to date; any thread."""
         with self._lock:
-            state, status = self._host.panel_state, self._host.panel_status()
+            state, status = self._session.recent_state, self._session.status()
             self.series.update(state)
             self._offer_metrics()
             metric = self.curves.metric.value if self.series.metrics else None
             view = self._view = runs_view(state, self.series, metric)
             self._settle_receipts()
-            self.header.show(pages.header(self._host.experiment_name, state, status))
+            self.header.show(pages.header(self._session.name, state, status))
             set_changed(
                 self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open
             )
@@ -245,8 +248,8 @@ class Panel:
         with self.table.hold_sync():
             set_changed(self.table, columns=columns, rows=made, metric=view.metric or "")
 
-    def _show_controls(self, status: HostStatus) -> None:
-        state = self._host.panel_state
+    def _show_controls(self, status: Status) -> None:
+        state = self._session.recent_state
         selected = self.table.selected
         self.selection_label.show(element("b", selection_words(selected, state)))
         for verb, control in self.buttons.items():
@@ -255,7 +258,7 @@ class Panel:
             set_changed(control, disabled=reason is not None, tooltip=tip)
 
     def _show_page_content(self, view: RunsView) -> None:
-        state, selected = self._host.panel_state, self.table.selected
+        state, selected = self._session.recent_state, self.table.selected
         match self.page:
             case "Curves":
                 self.curves.show(state, self.series, view, Emphasis(selected=selected, hidden=self.table.hidden))
@@ -264,7 +267,7 @@ class Panel:
             case "Lineage":
                 self.documents["Lineage"].show(pages.lineage(state, view.metric, view))
             case "Automation":
-                self.documents["Automation"].show(pages.automation(state, self._host.panel_status()))
+                self.documents["Automation"].show(pages.automation(state, self._session.status()))
             case "Schedule":
                 self.documents["Schedule"].show(pages.schedule(state))
             case "Samples":
@@ -295,8 +298,8 @@ class Panel:
         """An action of a document: "select 3", "clone 3", "undo 3", "pin 3", "unpin 3", "wheel"."""
         verb, _, number = action.partition(" ")
         if action == "wheel":
-            self._ask_host("take the wheel", self._host.take_wheel)
-        if not number.isdigit() or int(number) not in self._host.panel_state.runs:
+            self._ask("take the wheel", lambda: self._commands.automate(None, "button"))
+        if not number.isdigit() or int(number) not in self._session.recent_state.runs:
             return
         if verb == "select":
             self.table.selected = [int(number)]
@@ -304,11 +307,11 @@ class Panel:
             self.table.selected = [int(number)]
             self._clicked("clone")
         elif verb == "undo":
-            self._ask_host(f"undo run {number}", lambda: self._host.undo(int(number)))
+            self._ask(f"undo run {number}", lambda: self._commands.undo(int(number), "button"))
         elif verb in ("pin", "unpin"):
-            self._ask_host(f"{verb} run {number}", lambda: self._host.pin(int(number), verb == "pin"))
+            self._ask(f"{verb} run {number}", lambda: self._commands.pin(int(number), verb == "pin", "button"))
 
-    def _ask_host(self, words: str, ask: Callable[[], Receipt[Any]]) -> None:
+    def _ask(self, words: str, ask: Callable[[], Receipt[Any]]) -> None:
         try:
             self._follow(ask(), words)
         except RFNotebookError as error:
@@ -316,7 +319,7 @@ class Panel:
 
     def _clicked(self, verb: str) -> None:
         with self._lock:
-            state, status = self._host.panel_state, self._host.panel_status()
+            state, status = self._session.recent_state, self._session.status()
             chosen = allowed_runs(verb, self.table.selected, state, status)
             reason = why_not(verb, self.table.selected, state, status)
             if reason is not None:
@@ -332,7 +335,7 @@ class Panel:
                     lambda: self._operate("delete", chosen),
                 )
             elif verb == "export":
-                default = f"{self._host.experiment_name}-run-{chosen[0]}"
+                default = f"{self._session.name}-run-{chosen[0]}"
                 self.question.ask(
                     f"Export run {chosen[0]} to the folder",
                     "Export",
@@ -343,7 +346,7 @@ class Panel:
                 self.clone_form.open(chosen[0], warm=verb == "warm start")
 
     def _operate(self, verb: str, run_ids: list[int]) -> None:
-        self._ask_host(verb, lambda: self._host.operate(verb, run_ids, "button"))
+        self._ask(verb, lambda: self._commands.operate(verb, run_ids, "button"))
 
     def _export(self, run_id: int, path: str) -> None:
         """In a thread of its own: writing takes a while."""
@@ -351,7 +354,7 @@ class Panel:
 
         def export() -> None:
             try:
-                written = self._host.export(run_id, Path(path))
+                written = self._commands.export(run_id, Path(path), origin="button")
                 self._say(element("span", f"✓ run {run_id} is in {written}", class_="rf-completed"))
             except Exception as error:  # noqa: BLE001 - told where it was asked
                 self._refuse(f"run {run_id} was not exported: {error}")
@@ -359,8 +362,8 @@ class Panel:
         threading.Thread(target=export, name="rf-export", daemon=True).start()
 
     def _toggle_pause(self) -> None:
-        paused = self._host.panel_status().paused
-        self._ask_host("resume all" if paused else "pause all", lambda: self._host.set_paused(not paused))
+        paused = self._session.status().paused
+        self._ask("resume all" if paused else "pause all", lambda: self._commands.set_paused(not paused, "button"))
 
     def _ask_end(self) -> None:
         self.question.ask(
@@ -378,7 +381,7 @@ class Panel:
             self.update()
 
         self._say(element("span", "ending …"))
-        self._host.end_soon(ended)
+        self._commands.end_soon(ended)
 
     # ---- telling
 
@@ -416,7 +419,7 @@ class Panel:
 
     def _show_toast(self) -> None:
         """What was said last, and the newest failure with what to do about it."""
-        failed = [r for r in list(self._host.panel_state.runs.values()) if r.failure is not None]
+        failed = [r for r in list(self._session.recent_state.runs.values()) if r.failure is not None]
         failed = [record for record in failed if record.state is RunState.FAILED]
         newest = pages.failure_line(failed[-1]) if failed else None
         self.toast.show(element("div", self._said, newest, role="status"))

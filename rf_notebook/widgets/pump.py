@@ -30,7 +30,7 @@ class Pump:
         """Nothing runs before ``start``.
 
         Args:
-            wait_for_change: Of the host.
+            wait_for_change: Of the session, or of all.
             update: Brings the panel up to date; what it raises is told once and does not end the pump.
             name: Of the experiment.
             on_error: Gets the traceback of a failed update.

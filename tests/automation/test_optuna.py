@@ -18,7 +18,7 @@ from rf_notebook.automation.optuna_policy import OptunaPolicy
 from rf_notebook.automl import List, Range, RFGridSearch, RFLoraConfig, RFModelConfig, RFOptuna, RFSFTConfig
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import RunAdded
+from rf_notebook.core.events import RunAdded, RunPinned
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, ResumeRun, StopRun
 from rf_notebook.engine.autopilot import Autopilot
@@ -364,7 +364,7 @@ def test_never_an_illegal_operation_never_a_pinned_run_never_beyond_the_budget(
         world = Study(Path(folder), lambda: search(n_initial, budget, sampler=sampler, pruner=pruner))
         pinned &= set(world.state.runs)
         for run_id in pinned:
-            world.engine.pin(run_id, True)
+            world.engine.commit([RunPinned(run_id=run_id, pinned=True)])
         for _ in range(kills):
             world.turn(3)
             world.restart()

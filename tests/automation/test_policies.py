@@ -26,7 +26,7 @@ from rf_notebook.automation.policy import Boundary, Obeyed, RunView, View, suren
 from rf_notebook.automl import List, Range
 from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import OperationObeyed
+from rf_notebook.core.events import OperationObeyed, RunPinned
 from rf_notebook.core.operations import ResumeRun
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
@@ -101,7 +101,7 @@ def test_runs_of_other_methods_are_halved_apart(tmp_path):
 
 def test_a_pinned_run_and_one_that_was_given_back_go_to_their_end(tmp_path):
     world = automated(tmp_path, Halving("loss"), runs(8))
-    world.engine.pin(8, True)
+    world.engine.commit([RunPinned(run_id=8, pinned=True)])
     while not decisions_of(world.state):
         world.turn()
     back = decisions_of(world.state)[0].run_id
@@ -462,7 +462,7 @@ def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, c
         world = automated(Path(folder), make(), runs(count, batch))
         pinned &= set(world.state.runs)
         for run_id in pinned:
-            world.engine.pin(run_id, True)
+            world.engine.commit([RunPinned(run_id=run_id, pinned=True)])
         for _ in range(kills):
             world.turn(3)
             world.restart()

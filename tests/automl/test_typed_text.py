@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rf_notebook.automl.typed_text import edits_of, parse_values
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.testing.fake_host import config
+from rf_notebook.testing.fake_session import config
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class KillAt:
 def main() -> None:
     one = experiment(sys.argv[1])
     if len(sys.argv) > 2:
-        one._observer = KillAt(sys.argv[2], int(sys.argv[3]))
+        one.session.observer = KillAt(sys.argv[2], int(sys.argv[3]))
     run(one)
     print("started", flush=True)
     # Operations whose outcome does not depend on when they come: in one life or in several, the curves are the same.

@@ -24,26 +24,26 @@ ROOT = Path(__file__).parents[2]
 def curves(folder: Path) -> dict[int, list[tuple[int, dict[str, float]]]]:
     one = Experiment("crash", experiment_path=folder)
     try:
-        return {run.id: [(p.step, dict(p.metrics)) for p in points_of(one._state, run.id)] for run in one.runs}
+        return {run.id: [(p.step, dict(p.metrics)) for p in points_of(one.session.state, run.id)] for run in one.runs}
     finally:
-        one._store.close()
+        one.session.store.close()
 
 
 def check_whole(folder: Path, expected: dict[int, list[tuple[int, dict[str, float]]]], execution: str) -> None:
     """What was finished equals the uninterrupted, in joint steps up to rounding; every checkpoint in use verifies; nothing lies about."""
     one = Experiment("crash", experiment_path=folder)
-    state = one._state
+    state = one.session.state
     for run_id, record in state.runs.items():
         steps = [point.step for point in record.all_points()]
         assert steps == sorted(set(steps)), "a point was doubled"
         assert record.state is RunState.COMPLETED, f"run {run_id}: {record.state} {record.failure}"
         for saved in record.checkpoints:
-            verify_folder(one._folder, saved.folder)
+            verify_folder(one.folder, saved.folder)
     in_use = {c.folder.path for r in state.runs.values() for c in r.checkpoints}
     in_use |= {r.warm_start.path for r in state.runs.values() if r.warm_start}
-    found = {f.relative_to(one._folder).as_posix() for f in (one._folder / "runs").glob("*/*") if f.name != "trainer"}
+    found = {f.relative_to(one.folder).as_posix() for f in (one.folder / "runs").glob("*/*") if f.name != "trainer"}
     assert found == in_use
-    one._store.close()
+    one.session.store.close()
     found_curves = curves(folder)
     if execution == "exact":
         assert found_curves == expected

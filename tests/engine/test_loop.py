@@ -7,6 +7,7 @@ from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing, Paused
+from rf_notebook.engine.requests import CloseExperiment
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
@@ -316,7 +317,7 @@ def test_after_a_take_over_nothing_more_is_written(tmp_path):
 
 def test_ending_commits_the_chunk_in_progress(tmp_path):
     world = World(tmp_path, configs(1))
-    close = lambda: world.engine.close_experiment(cancelled=True)  # noqa: E731
+    close = CloseExperiment(cancelled=True)
     world.runner._on_step = lambda run_id, step: world.engine.mailbox.submit(close) if step == 3 else None
     world.turn()  # interrupted inside the chunk
     world.runner._on_step = lambda run_id, step: None
@@ -332,7 +333,7 @@ def test_ending_commits_the_chunk_in_progress(tmp_path):
 def test_nothing_is_trained_after_the_end_is_committed(tmp_path):
     world = World(tmp_path, configs(2))
     world.turn(2)
-    world.engine.mailbox.submit(lambda: world.engine.close_experiment(cancelled=True))
+    world.engine.mailbox.submit(CloseExperiment(cancelled=True))
     trained = world.runner.steps_trained
     for _ in range(3):
         assert isinstance(world.turn(), Paused)

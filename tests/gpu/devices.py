@@ -78,7 +78,11 @@ def main() -> None:
         experiment.wait()
         experiment.end()
     found = {
-        run.id: [str(run.state), run.error, [[p.step, dict(p.metrics)] for p in points_of(experiment._state, run.id)]]
+        run.id: [
+            str(run.state),
+            run.error,
+            [[p.step, dict(p.metrics)] for p in points_of(experiment.session.state, run.id)],
+        ]
         for run in experiment.runs
     }
     print(json.dumps({"gpus": torch.cuda.device_count(), "runs": found}))

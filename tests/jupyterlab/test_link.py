@@ -9,12 +9,12 @@ from concurrent.futures import Future
 import pytest
 
 from rf_notebook.core.errors import IllegalOperation
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import RunState
-from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.jupyterlab.link import Link
 from rf_notebook.jupyterlab.protocol import merged
-from rf_notebook.jupyterlab.provenance import Sources, source_digest
-from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
+from rf_notebook.session.cells import Sources, source_digest
+from rf_notebook.testing.fake_session import FakeExperiments, FakeSession, many_runs, points
 from rf_notebook.views import palette
 from tests.widgets.hostile import hostile_state
 
@@ -54,7 +54,7 @@ class FakeComm:
 
 @pytest.fixture
 def host():
-    return FakeHost(many_runs(3, 40, metrics=("loss", "eval_loss")), name="demo")
+    return FakeSession(many_runs(3, 40, metrics=("loss", "eval_loss")), name="demo")
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def test_each_command_reaches_its_experiment(comm, link, host):
     assert host.asked == [
         ("stop", [1], "button"),
         ("resume", [1], "button"),
-        ("retry", 2),
+        ("retry", 2, "button"),
         ("clone form", 3, True),
-        ("export", 1, "out"),
+        ("export", 1, "out", "button"),
         ("delete", [3], "button"),
-        ("pause", True),
-        ("pause", False),
+        ("pause", True, "button"),
+        ("pause", False, "button"),
         ("replay",),
         ("export notebook", "out.ipynb"),
         ("end",),
@@ -156,8 +156,8 @@ def test_each_command_reaches_its_experiment(comm, link, host):
         ("stop", {"experiment": KEY}, "names its runs in a list"),
         ("stop", {"experiment": KEY, "runs": []}, "names its runs in a list"),
         ("stop", {"experiment": KEY, "runs": [99]}, "there is no run 99"),
-        ("stop", {"experiment": KEY, "runs": ["1"]}, "'1' is no run"),
-        ("stop", {"experiment": KEY, "runs": [True]}, "True is no run"),
+        ("stop", {"experiment": KEY, "runs": ["1"]}, "'1' is not a run"),
+        ("stop", {"experiment": KEY, "runs": [True]}, "True is not a run"),
         ("clone", {"experiment": KEY, "runs": [1, 2]}, "give one run, not 2"),
         ("export", {"experiment": KEY, "runs": [1], "path": " "}, "needs a text for 'path'"),
         ("log", {"experiment": KEY}, "has written no log"),
@@ -234,7 +234,7 @@ def test_the_cells_that_it_was_made_from_are_told(comm, link, host):
 
 
 def test_a_state_of_hostile_texts_is_told_as_texts_of_bounded_length(comm):
-    host = FakeHost(hostile_state(), name="demo")
+    host = FakeSession(hostile_state(), name="demo")
     link = Link(FakeExperiments(host), comm, "0.1.0")
     comm.hear("hello")
     shown = comm.of("snapshot")[0]["state"]["experiments"][KEY]

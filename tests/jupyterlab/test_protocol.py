@@ -20,8 +20,8 @@ from rf_notebook.jupyterlab.protocol import (
     message,
     read_message,
 )
-from rf_notebook.jupyterlab.provenance import source_digest
-from rf_notebook.testing.fake_host import many_runs
+from rf_notebook.session.cells import source_digest
+from rf_notebook.testing.fake_session import many_runs
 from rf_notebook.views import saved
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.saved import PANEL_MIME, static_bundle

@@ -9,8 +9,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from rf_notebook.core.events import RunAdded
-from rf_notebook.jupyterlab.provenance import source_digest, sources_now, spec_digest
-from rf_notebook.testing.fake_host import config, recorded_state, started
+from rf_notebook.session.cells import source_digest, sources_now, spec_digest
+from rf_notebook.testing.fake_session import config, recorded_state, started
 
 
 def state(*, more=(), **changes):
@@ -51,7 +51,7 @@ def test_the_cells_that_were_run_are_those_before_and_the_running_one(tmp_path, 
         cells = [
             "a = 1\n",
             "a = 2",
-            "from rf_notebook.jupyterlab.provenance import sources_now\nfound = sources_now()\n\n",
+            "from rf_notebook.session.cells import sources_now\nfound = sources_now()\n\n",
         ]
         for cell in cells:
             shell.run_cell(cell, store_history=True)

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 
 from rf_notebook import ConfigError, Experiment, IllegalOperation
-from rf_notebook import experiment as experiment_module
 from rf_notebook.automl import List
 from rf_notebook.core.events import LaunchRecorded
-from rf_notebook.jupyterlab.provenance import Sources
 from rf_notebook.record.record import RECORD_MIME, parse_record, portable, schema
 from rf_notebook.record.verify import is_definition
+from rf_notebook.session import opening
+from rf_notebook.session.cells import Sources
 from rf_notebook.shared import SharedExperiment
 from tests.experiment_world import create_tiny, grid, prompt_rows
 
@@ -33,7 +33,7 @@ def experiment(tmp_path_factory):
     patch.setattr(Path, "home", lambda: home)
     made = Experiment("sixteen", experiment_path=home / "work")
     cells = (f"token = '{TOKEN}'\n", f"data = load('{home}/data/rows.json')\nexperiment.run_fit(search)\n")
-    patch.setattr(experiment_module, "sources_now", lambda: Sources(cells=cells))
+    patch.setattr(opening, "sources_now", lambda: Sources(cells=cells))
     search = grid(learning_rate=List([1e-4 * i for i in range(1, 17)]))
     made.run_fit(search, create_tiny, prompt_rows(12, 1), prompt_rows(4, 2), num_chunks=3, seed=1, display=False)
     made.wait()
@@ -53,7 +53,7 @@ def test_a_record_holds_together_and_survives_a_browser(experiment):
     record = parse_record(written)
     assert record.as_json() == written
     assert record.digest_now() == record.digest
-    assert isinstance(made._state.launch, LaunchRecorded)
+    assert isinstance(made.session.state.launch, LaunchRecorded)
     facts = record.spec.models[0].facts
     assert facts["parameters"] > 1000
     assert len(facts["weights"]) == len(facts["tokenizer"]) == 64
@@ -138,8 +138,8 @@ def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
     written["spec"]["versions"][evil] = evil
     written["operations"] = [{"what": evil, "run": 1, "steps": 1, "samples": 1, "origin": evil, "edits": {evil: evil}}]
     series = ExperimentSeries()
-    series.update(made._state)
-    page = report_page(evil, written, [evil, evil], made._state, series)
+    series.update(made.session.state)
+    page = report_page(evil, written, [evil, evil], made.session.state, series)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
 

@@ -11,7 +11,7 @@ from rf_notebook.core.run import Failure, RunState
 from rf_notebook.store.glance import Glance, Recorded, glance
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
-from rf_notebook.testing.fake_host import config, started
+from rf_notebook.testing.fake_session import config, started
 
 
 @pytest.fixture

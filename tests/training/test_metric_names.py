@@ -48,7 +48,7 @@ def test_what_is_logged_was_known_and_the_best_is_the_best_by_the_headline(new, 
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
     logged = {name for run in experiment.runs for name in run.metrics}
-    known = known_metrics(experiment._state.record(1).config, evaluates=evaluates)
+    known = known_metrics(experiment.session.state.record(1).config, evaluates=evaluates)
     assert [name for name in sorted(logged) if not any(fnmatch.fnmatchcase(name, one) for one in known)] == []
     best = headline([method], logged)
     assert best == ("eval_" if evaluates else "") + HEADLINES[method]
@@ -57,13 +57,13 @@ def test_what_is_logged_was_known_and_the_best_is_the_best_by_the_headline(new, 
     winner = pick(figures, key=figures.get)
     assert experiment.best().id == winner
     series = ExperimentSeries()
-    series.update(experiment._state)
+    series.update(experiment.session.state)
     assert series.usual_metric == best
-    view = runs_view(experiment._state, series, best)
+    view = runs_view(experiment.session.state, series, best)
     assert view.best_runs == {winner}
-    assert best in runs_table_frame(experiment._state).columns
+    assert best in runs_table_frame(experiment.session.state).columns
     if method == "GRPO":  # whatever is looked at, a GRPO run's loss crowns nobody
-        assert runs_view(experiment._state, series, "loss").best_runs == {winner}
+        assert runs_view(experiment.session.state, series, "loss").best_runs == {winner}
     experiment.end()
 
 

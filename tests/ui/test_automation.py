@@ -45,10 +45,10 @@ def test_decisions_are_read_taken_back_and_prevented_by_click(notebook, screensh
     opened.wait_python(f"experiment.run({stopped[0]}).state == 'running'")
     alive = opened.python("[r.id for r in experiment.runs if r.state == 'running'][0]")
     page.locator("button", has_text=f"pin run {alive}").first.click()
-    opened.wait_python(f"experiment._state.pinned == {{{alive}}}")
+    opened.wait_python(f"experiment.session.state.pinned == {{{alive}}}")
     page.locator("button", has_text=f"unpin run {alive}").wait_for()
     page.locator("button", has_text="Take the wheel").click()
-    opened.wait_python("experiment._state.policy is None")
+    opened.wait_python("experiment.session.state.policy is None")
     page.locator("text=/No policy decides/").wait_for()
     assert page.locator("tr", has_text=f"stop run {stopped[1]}").locator("button", has_text="Undo").count() == 1
     screenshot("71-wheel-taken")

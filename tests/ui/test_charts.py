@@ -9,10 +9,10 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 CELL = """
-from rf_notebook.testing.fake_host import FakeHost, many_runs
+from rf_notebook.testing.fake_session import FakeSession, many_runs
 from rf_notebook.widgets.display import ExperimentDisplay
-host = FakeHost(many_runs({runs}, {points}, metrics=("loss", "eval_loss")))
-shown = ExperimentDisplay(host)
+host = FakeSession(many_runs({runs}, {points}, metrics=("loss", "eval_loss")))
+shown = ExperimentDisplay(host, host)
 shown
 """
 DRAWN = "() => document.querySelector('.rf-chart').data.map((trace) => trace.meta?.run).filter((run) => run)"
@@ -58,12 +58,12 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
 #: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the last.
 OVERTAKING = """
 from rf_notebook.jupyterlab.link import connect
-from rf_notebook.testing.fake_host import FakeExperiments, FakeHost, many_runs, points
+from rf_notebook.testing.fake_session import FakeExperiments, FakeSession, many_runs, points
 from rf_notebook.widgets.display import ExperimentDisplay
 from dataclasses import replace
-host = FakeHost(many_runs(4, 20))
+host = FakeSession(many_runs(4, 20))
 connect(lambda: FakeExperiments(host))
-shown = ExperimentDisplay(host)
+shown = ExperimentDisplay(host, host)
 step = 20
 def overtake(order):
     global step

@@ -72,7 +72,7 @@ def do_everything(notebook) -> None:
     notebook.page.wait_for_function("() => document.querySelector('.rf-form input[type=checkbox]').checked")
     notebook.panel.locator("button:enabled", has_text="Start clone").click()
     notebook.wait_python("len(experiment.runs) == 7")
-    assert notebook.python("experiment._state.record(7).warm_start is not None")
+    assert notebook.python("experiment.session.state.record(7).warm_start is not None")
 
     notebook.select(3)
     notebook.button("Delete").click()
@@ -108,7 +108,7 @@ def test_clicks_change_the_experiment_and_curves_grow(notebook, screenshot):
         or opened.panel.locator(".rf-message").count() >= 6
     )
     opened.button("Pause all").click()
-    opened.wait_python("experiment._thread.engine.paused")
+    opened.wait_python("experiment.session.thread.engine.paused")
     steps = opened.python("[r.steps for r in experiment.runs]")
     opened.page.wait_for_timeout(1500)
     assert opened.python("[r.steps for r in experiment.runs]") == steps
@@ -116,7 +116,7 @@ def test_clicks_change_the_experiment_and_curves_grow(notebook, screenshot):
     opened.wait_python(f"[r.steps for r in experiment.runs] != {steps}")
     opened.button("End").click()
     opened.panel.locator("button.mod-danger", has_text="End").click()
-    opened.wait_python("experiment._thread is None")
+    opened.wait_python("experiment.session.thread is None")
     screenshot("4-ended")
 
 

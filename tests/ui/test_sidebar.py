@@ -73,15 +73,15 @@ def every_button(opened, page):
     page.wait_for_function("() => document.querySelector('.rfl-hosted .rf-form input[type=checkbox]')?.checked")
     page.locator(".rfl-hosted .rf-form button:enabled", has_text="Start clone").click()
     opened.wait_python("len(experiment.runs) == 6")
-    assert opened.python("experiment._state.record(6).warm_start is not None")
+    assert opened.python("experiment.session.state.record(6).warm_start is not None")
     click(page, 3, "delete")
     accept(page, "Delete")
     opened.wait_python("experiment.run(3).state == 'deleted'")
     row(page, 3).wait_for(state="detached")
     page.locator(".rfl-sidebar [data-action='pause']").click()
-    opened.wait_python("experiment._thread.engine.paused")
+    opened.wait_python("experiment.session.thread.engine.paused")
     page.locator(".rfl-sidebar [data-action='pause']", has_text="Resume all").click()
-    opened.wait_python("not experiment._thread.engine.paused")
+    opened.wait_python("not experiment.session.thread.engine.paused")
     assert opened.python(OBEYED) == [
         ["StopRun", 2, "button"],
         ["ResumeRun", 2, "button"],
@@ -120,7 +120,7 @@ def test_every_button_changes_the_experiment(notebook, page, screenshot, blocked
     screenshot("31-panel-in-a-tab")
     page.locator(".rfl-sidebar [data-action='end']").click()
     accept(page, "End")
-    opened.wait_python("experiment._thread is None")
+    opened.wait_python("experiment.session.thread is None")
     page.locator(".rfl-standing[data-standing='interrupted'], .rfl-standing[data-standing='ended']").wait_for()
     assert page.locator(".rfl-sidebar [data-action='pause']").is_disabled()
     screenshot("32-ended")
@@ -149,10 +149,10 @@ def test_every_command_changes_the_experiment(notebook, page, blocked):
     command(page, "stop-or-resume")
     opened.wait_python("experiment.run(2).state in ('queued', 'running')")
     page.keyboard.press("Control+Alt+p")
-    opened.wait_python("experiment._thread.engine.paused")
+    opened.wait_python("experiment.session.thread.engine.paused")
     page.wait_for_selector(".rfl-sidebar [data-action='pause']:has-text('Resume all')")
     command(page, "pause-all")
-    opened.wait_python("not experiment._thread.engine.paused")
+    opened.wait_python("not experiment.session.thread.engine.paused")
     page.wait_for_selector(".rfl-run[data-run='2'] button[data-verb='warm start']:enabled")
     for name in ("clone", "warm-start"):
         command(page, name)
@@ -183,14 +183,14 @@ def test_every_command_changes_the_experiment(notebook, page, blocked):
     assert "experiment.run_fit(search" in source
     command(page, "end")
     accept(page, "End")
-    opened.wait_python("experiment._thread is None")
+    opened.wait_python("experiment.session.thread is None")
     command(page, "export-experiment")
     page.locator(".jp-Dialog input").fill("exported.ipynb")
     accept(page, "Export")
     opened.wait_python("pathlib.Path('exported.ipynb').exists()")
     command(page, "replay")
     accept(page, "Replay")
-    latest = "__import__('rf_notebook.registry').registry.latest_experiment()"
+    latest = "__import__('rf_notebook.experiment').experiment.latest_experiment()"
     opened.wait_python(f"{latest}.experiment_name == 'clicks-replay'")
     page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks-replay')")
     opened.wait_python(f"any('the replay of' in one for one in {latest}.messages)", timeout=120)
@@ -358,7 +358,7 @@ def test_the_badge_and_the_metadata(notebook, page, screenshot):
     saved = opened.save()["metadata"]
     assert set(saved["rf_notebook"]) == {"version", "experiment", "identity", "spec", "launch", "ran"}
     assert saved["rf_notebook"]["experiment"] == "clicks"
-    assert saved["rf_notebook"]["identity"] == opened.python("experiment._state.started.identity")
+    assert saved["rf_notebook"]["identity"] == opened.python("experiment.session.state.started.identity")
     assert "widgets" not in saved
     set_source = (
         "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"

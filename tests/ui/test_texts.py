@@ -16,10 +16,10 @@ CELLS = (
     """
 import sys; sys.path.insert(0, {root!r})
 from tests.widgets.hostile import TEXTS, hostile_state
-from rf_notebook.testing.fake_host import FakeHost
+from rf_notebook.testing.fake_session import FakeSession
 from rf_notebook.widgets.display import ExperimentDisplay
-host = FakeHost(hostile_state(), name=TEXTS[1])
-shown = ExperimentDisplay(host)
+host = FakeSession(hostile_state(), name=TEXTS[1])
+shown = ExperimentDisplay(host, host)
 shown
 """,
     "shown._bundle = shown._bundle; from IPython.display import display; display(shown._bundle(), raw=True)",

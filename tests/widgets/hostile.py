@@ -6,7 +6,7 @@ from rf_notebook.core.events import Noted, OperationObeyed, RunAdded, RunFailed,
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import Failure, Generation
 from rf_notebook.core.state import ExperimentState
-from rf_notebook.testing.fake_host import config, points, recorded_state, started, trained
+from rf_notebook.testing.fake_session import config, points, recorded_state, started, trained
 
 TEXTS = (
     "<script>window.pwned=1</script>",

@@ -10,7 +10,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from rf_notebook.testing.fake_host import FakeHost, many_runs
+from rf_notebook.testing.fake_session import FakeSession, many_runs
 from rf_notebook.views.saved import PANEL_MIME
 from rf_notebook.widgets import display as module
 from rf_notebook.widgets.display import WIDGET_MIME, ExperimentDisplay
@@ -32,7 +32,8 @@ def outputs(tmp_path, monkeypatch):
 
 def shown_in(where, monkeypatch):
     monkeypatch.setattr(module, "front_end", lambda: where)
-    shown = ExperimentDisplay(FakeHost(many_runs(2, 20)))
+    fake = FakeSession(many_runs(2, 20))
+    shown = ExperimentDisplay(fake, fake)
     shown.show()
     return shown
 

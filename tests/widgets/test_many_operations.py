@@ -13,14 +13,14 @@ import pytest
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.events import OperationObeyed, RunAdded, StateChanged
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun, verb
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
-from rf_notebook.engine.mailbox import Receipt
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
-from rf_notebook.testing.fake_host import FakeHost
 from rf_notebook.testing.fake_runner import FakeRunner, fake_config
+from rf_notebook.testing.fake_session import FakeSession
 from rf_notebook.widgets.panel import Panel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*comm.*")]
@@ -34,8 +34,8 @@ ALLOWED = {
 }
 
 
-class EngineHost(FakeHost):
-    """A panel's host over a real engine."""
+class EngineSession(FakeSession):
+    """A panel's session over a real engine."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.state)
@@ -45,9 +45,9 @@ class EngineHost(FakeHost):
     def wait_for_change(self, seen, timeout):
         return self.engine.publisher.wait_for_change(seen, timeout)
 
-    def operate(self, verb, run_ids, origin):
+    def operate(self, verb, runs, origin):
         kinds = {"stop": StopRun, "resume": ResumeRun, "delete": DeleteRun}
-        made = [self.engine.mailbox.submit(kinds[verb](run_id=i), origin) for i in run_ids]
+        made = [self.engine.mailbox.submit(kinds[verb](run_id=i), origin) for i in runs]
         self.futures.extend(made)
         return Receipt(made, list)
 
@@ -69,8 +69,8 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
     runner.listener = engine.on_live
     engine.commit([RunAdded(run_id=i, config=fake_config(seed=i)) for i in range(1, 6)])
     thread.start()
-    host = EngineHost(engine)
-    panel = Panel(host)
+    session = EngineSession(engine)
+    panel = Panel(session, session)
     panel.start()
     waited: list[float] = []
     refusals: list[tuple[str, str]] = []
@@ -111,7 +111,7 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
 
     def clicker() -> None:
         rng = random.Random(99)
-        while not clicks_over.is_set() or len(host.futures) < 40:
+        while not clicks_over.is_set() or len(session.futures) < 40:
             time.sleep(0.02)
             panel.table.selected = [rng.choice(alive())]
             word = rng.choices(["stop", "resume", "delete"], weights=[8, 8, 1])[0]
@@ -129,7 +129,7 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
         one.join()
     clicks_over.set()
     clicking.join()
-    clicked = [future.exception(timeout=30) for future in host.futures]
+    clicked = [future.exception(timeout=30) for future in session.futures]
     panel.close()
     thread.end()
 

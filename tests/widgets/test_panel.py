@@ -8,9 +8,9 @@ from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.events import OperationObeyed, PolicyChanged, Recorded, RunAdded, RunFailed, StateChanged
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import Failure, RunState
-from rf_notebook.core.status import HostStatus
+from rf_notebook.core.status import Status
 from rf_notebook.results.decisions import savings_of
-from rf_notebook.testing.fake_host import FakeHost, many_runs, points
+from rf_notebook.testing.fake_session import FakeSession, many_runs, points
 from rf_notebook.views.document import text_of
 from rf_notebook.widgets.panel import PAGES, Panel
 from rf_notebook.widgets.pump import Pump
@@ -20,39 +20,48 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*comm.*")
 
 
 @pytest.fixture
-def panel():
-    return Panel(FakeHost(many_runs(4, 50)))
+def fake():
+    return FakeSession(many_runs(4, 50))
 
 
-def test_buttons_act_on_the_selected_runs(panel):
+@pytest.fixture
+def panel(fake):
+    return Panel(fake, fake)
+
+
+def panel_of(state, **of_session):
+    return Panel(fake := FakeSession(state, **of_session), fake)
+
+
+def test_buttons_act_on_the_selected_runs(panel, fake):
     panel.table.selected = [1, 3]
     panel.buttons["stop"].click()
-    assert panel._host.asked == [("stop", [1, 3], "button")]
+    assert fake.asked == [("stop", [1, 3], "button")]
     assert panel.buttons["stop"].disabled
     panel.buttons["resume"].click()
-    assert panel._host.asked[-1] == ("resume", [1, 3], "button")
+    assert fake.asked[-1] == ("resume", [1, 3], "button")
 
 
-def test_nothing_is_deleted_before_it_is_confirmed(panel):
+def test_nothing_is_deleted_before_it_is_confirmed(panel, fake):
     panel.table.selected = [2]
     panel.buttons["delete"].click()
-    assert panel._host.asked == []
+    assert fake.asked == []
     panel.question.no.click()
-    assert panel._host.asked == []
+    assert fake.asked == []
     panel.buttons["delete"].click()
     panel.question.yes.click()
-    assert panel._host.asked == [("delete", [2], "button")]
+    assert fake.asked == [("delete", [2], "button")]
     assert panel.table.selected == []
 
 
-def test_a_click_on_a_disabled_button_that_comes_late_is_refused_in_a_sentence(panel):
+def test_a_click_on_a_disabled_button_that_comes_late_is_refused_in_a_sentence(panel, fake):
     panel.table.selected = [1]
     panel._clicked("resume")
     assert "only a stopped run can be resumed" in text_of(panel.toast.root)
-    assert panel._host.asked == []
+    assert fake.asked == []
 
 
-def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(panel):
+def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(panel, fake):
     panel.table.selected = [2]
     panel.buttons["clone"].click()
     form = panel.clone_form
@@ -65,15 +74,15 @@ def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(pa
     assert "r" in text_of(form._diff.root)
     form.fields["peft_config.r"].value = "16"
     form.submit.click()
-    verb, run_id, edits, warm, origin = panel._host.asked[-1]
+    verb, run_id, edits, warm, origin = fake.asked[-1]
     assert (verb, run_id, warm, origin) == ("clone", 2, False, "button")
     assert [e["training_args.learning_rate"] for e in edits] == [5e-4, 2e-3]
 
 
-def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel):
+def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel, fake):
     offered = {"training_args.per_device_train_batch_size": 4, "training_args.gradient_accumulation_steps": 2}
     failure = Failure(message="out of device memory", traceback="", out_of_memory=True, retry=offered)
-    panel._host.panel_state.apply(Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure)))
+    fake.recent_state.apply(Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure)))
     panel.clone_form.open(2, warm=False)
     assert "half the batch" in text_of(panel.clone_form._title.root)
     assert panel.clone_form.edits == [offered]
@@ -91,7 +100,8 @@ def test_a_knob_that_is_not_shown_can_be_found(panel):
 
 
 def test_every_page_can_be_drawn_also_of_hostile_text():
-    panel = Panel(FakeHost(hostile_state()))
+    fake = FakeSession(hostile_state())
+    panel = Panel(fake, fake)
     for page in PAGES:
         panel.show_page(page)
         assert panel.page == page
@@ -100,10 +110,11 @@ def test_every_page_can_be_drawn_also_of_hostile_text():
 
 
 def test_a_chosen_metric_stays_and_an_unchosen_one_follows_the_evaluation():
-    panel = Panel(FakeHost(many_runs(2, 20)))
+    fake = FakeSession(many_runs(2, 20))
+    panel = Panel(fake, fake)
     assert panel.curves.metric.value == "loss"
     more = many_runs(2, 20, metrics=("loss", "eval_loss"))
-    panel._host.panel_state = more
+    fake.recent_state = more
     panel.series.__init__()
     panel.update()
     assert panel.curves.metric.value == "eval_loss"
@@ -129,7 +140,7 @@ def test_an_update_without_news_sends_nothing(panel):
 
 
 def test_the_pump_shows_news_and_survives_a_view_that_cannot_be_drawn():
-    host = FakeHost(many_runs(1, 5))
+    host = FakeSession(many_runs(1, 5))
     seen, errors = [], []
 
     def update():
@@ -149,7 +160,7 @@ def test_the_pump_shows_news_and_survives_a_view_that_cannot_be_drawn():
 
 
 def test_a_zoom_is_fetched_in_detail_and_another_axis_leaves_it():
-    panel = Panel(FakeHost(many_runs(2, 9000)))
+    panel = panel_of(many_runs(2, 9000))
     whole = sum(trace["n"] for trace in panel.curves.chart.frame["traces"][:1])
     panel.curves.chart.zoom = [4000.0, 4400.0]
     frame = panel.curves.chart.frame
@@ -185,14 +196,15 @@ def obeyed(state, operation, reason):
 
 
 def test_the_automation_page_tells_who_decides_what_was_spared_and_why():
-    status = HostStatus(open=True, waits_for="chunk 4 of run 3")
-    panel = Panel(FakeHost(automated(), status=status))
+    status = Status(open=True, waits_for="chunk 4 of run 3")
+    fake = FakeSession(automated(), status=status)
+    panel = Panel(fake, fake)
     panel.tabs["Automation"].click()
     text = text_of(panel.documents["Automation"].root)
     assert "halving" in text
     assert "waits for chunk 4 of run 3" in text
     assert "run 1 is <b>weak</b>" in text, "text stays text"
-    saved = savings_of(panel._host.panel_state)
+    saved = savings_of(fake.recent_state)
     assert saved.samples > 0
     assert saved.seconds > 0
     assert f"{saved.samples:,} samples" in text
@@ -201,12 +213,18 @@ def test_the_automation_page_tells_who_decides_what_was_spared_and_why():
 
 
 def test_undo_pin_and_taking_the_wheel_by_click():
-    panel = Panel(FakeHost(automated()))
+    fake = FakeSession(automated())
+    panel = Panel(fake, fake)
     panel.tabs["Automation"].click()
     for action in ("undo 2", "pin 3", "unpin 3", "wheel", "undo 99", "pin x"):
         panel._act(action)
-    assert panel._host.asked == [("undo", 2), ("pin", 3, True), ("pin", 3, False), ("take wheel",)]
-    panel._host.undo = lambda run_id: (_ for _ in ()).throw(IllegalOperation("no policy did anything to it."))
+    assert fake.asked == [
+        ("undo", 2, "button"),
+        ("pin", 3, True, "button"),
+        ("pin", 3, False, "button"),
+        ("automate", None, "button"),
+    ]
+    fake.undo = lambda run, origin: (_ for _ in ()).throw(IllegalOperation("no policy did anything to it."))
     panel._act("undo 3")
     assert "no policy did anything to it." in text_of(panel.toast.root)
 

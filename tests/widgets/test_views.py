@@ -14,8 +14,8 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunRolledBack, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import LiveRun
-from rf_notebook.core.status import HostStatus
-from rf_notebook.testing.fake_host import FakeHost, many_runs, points, recorded_state, trained
+from rf_notebook.core.status import Status
+from rf_notebook.testing.fake_session import FakeSession, many_runs, points, recorded_state, trained
 from rf_notebook.views import compare, pages
 from rf_notebook.views.curves import Emphasis, curves_figure
 from rf_notebook.views.document import element, text_of, to_html
@@ -29,7 +29,7 @@ from rf_notebook.widgets.controls import allowed_runs, why_not
 from rf_notebook.widgets.elements import frame_of
 from tests.widgets.hostile import TEXTS, hostile_state
 
-OPEN = HostStatus(open=True)
+OPEN = Status(open=True)
 
 
 def series_of(state):
@@ -122,7 +122,7 @@ def test_values_that_are_no_numbers_leave_a_curve_but_stay_in_the_table():
 
 def _begin():
     from rf_notebook.core.events import RunAdded
-    from rf_notebook.testing.fake_host import config, started
+    from rf_notebook.testing.fake_session import config, started
 
     return [started(), RunAdded(run_id=1, config=config())]
 
@@ -173,7 +173,7 @@ def test_sorting_puts_runs_without_a_value_last_in_both_directions():
     fresh = recorded_state([])
     fresh.runs.update(state.runs)
     from rf_notebook.core.state import RunRecord
-    from rf_notebook.testing.fake_host import config
+    from rf_notebook.testing.fake_session import config
 
     fresh.runs[4] = RunRecord(run_id=4, config=config(), parent_id=None, edits={}, warm_start=None)
     view = view_of(fresh)
@@ -197,8 +197,8 @@ def test_a_button_is_disabled_with_a_reason():
     assert why_not("stop", [1], state, OPEN) is None
     assert "only a stopped run can be resumed" in why_not("resume", [1], state, OPEN)
     assert "select one run" in why_not("clone", [1, 2], state, OPEN)
-    assert "run its cell again" in why_not("stop", [1], state, HostStatus(open=False))
-    assert why_not("export", [1], state, HostStatus(open=False)) is None
+    assert "run its cell again" in why_not("stop", [1], state, Status(open=False))
+    assert why_not("export", [1], state, Status(open=False)) is None
 
 
 def test_with_several_runs_a_button_acts_on_those_it_may():
@@ -292,8 +292,8 @@ class Tags(html.parser.HTMLParser):
 def every_page():
     state = hostile_state()
     view = view_of(state, TEXTS[1])
-    yield pages.header(TEXTS[0], state, HostStatus(open=True, held_up=TEXTS[1], error=None))
-    yield pages.header(TEXTS[1], state, HostStatus(open=False, error=TEXTS[0]))
+    yield pages.header(TEXTS[0], state, Status(open=True, held_up=TEXTS[1], error=None))
+    yield pages.header(TEXTS[1], state, Status(open=False, error=TEXTS[0]))
     yield pages.lineage(state, TEXTS[1], view)
     yield pages.schedule(state)
     yield pages.samples(state, [])
@@ -372,8 +372,8 @@ def test_words():
     assert size(48e6) == "48 MB"
 
 
-def test_the_fake_host_is_a_host():
-    host = FakeHost(many_runs(2, 5))
+def test_the_fake_session_checks_edits_as_a_session_does():
+    host = FakeSession(many_runs(2, 5))
     assert host.check_edits(1, {"learning_rate": 0.5})[1] == {"training_args.learning_rate": 0.5}
 
 

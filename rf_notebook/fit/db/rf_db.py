@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.registry import FOLDER, known_experiments, recorded_experiments
-from rf_notebook.rehearsal import current_rehearsal
+from rf_notebook.session.registry import FOLDER, known_sessions, recorded_experiments
+from rf_notebook.session.stage import current_stage
 
 
 class RfDb:
@@ -21,10 +21,10 @@ class RfDb:
         Raises:
             ConfigError: when there is none of that name.
         """
-        rehearsal = current_rehearsal()
-        if rehearsal is not None:  # a replay runs the cell: its experiment lies elsewhere
-            return rehearsal.place_of(experiment_name)[1]
-        known = {experiment.experiment_name: experiment.folder.parent for experiment in known_experiments()}
+        stage = current_stage()
+        if stage is not None:  # a replay runs the cell: its experiment lies elsewhere
+            return stage.place_of(experiment_name)[1]
+        known = {session.name: session.folder.parent for session in known_sessions()}
         if experiment_name in known:
             return known[experiment_name]
         recorded = recorded_experiments()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rf_notebook.core.errors import IllegalOperation
-from rf_notebook.registry import latest_experiment
+from rf_notebook.experiment import latest_experiment
 
 
 class InteractiveController:

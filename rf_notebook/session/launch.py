@@ -1,11 +1,8 @@
-"""Can this ``run_fit`` work, and is it the experiment that was recorded? Answered before any model is loaded."""
+"""Can this ``run_fit`` work? Answered before any model is loaded."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import importlib.metadata
-import inspect
 import logging
 import random
 import uuid
@@ -14,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
 from rf_notebook.automl.optuna_search import RFOptuna
-from rf_notebook.automl.search import RFGridSearch, Search
-from rf_notebook.automl.search_space import List
-from rf_notebook.automl.validation import did_you_mean
+from rf_notebook.automl.search import Search
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted, LaunchRecorded
 from rf_notebook.core.metrics import check_metric
@@ -27,17 +21,12 @@ from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.requirements import TRAINING, too_old
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json
-from rf_notebook.engine.keep import Keep
-from rf_notebook.planning.fusion import Execution
+from rf_notebook.session.arguments import FitArguments
+from rf_notebook.session.versions import versions
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.training.datasets import ExperimentData
-
-_DISTRIBUTIONS = ("rf-notebook", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
-#: Likewise, where they are installed.
-_MAY_BE_THERE = ("bitsandbytes",)
-_MOST_SAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,84 +97,62 @@ class Launch:
 def prepare(
     folder: Path,
     name: str,
-    param_config: Any,
-    create_model_fn: Any,
-    train_dataset: Any,
-    eval_dataset: Any,
+    given: FitArguments,
     *,
-    num_chunks: Any,
-    num_shards: Any,
-    num_gpus: Any,
-    seed: Any,
-    data_seed: Any,
-    execution: Any,
-    keep: Any,
-    fail_on_nan: bool,
-    sample_prompts: Any,
     known: Objects,
     cells: Sequence[str] = (),
     before_import: Callable[[], None] = lambda: None,
 ) -> Launch:
-    """Check every argument of ``run_fit``, cheap things first; nothing is written and no model loaded.
+    """Check what needs the libraries and the data; nothing is written and no model is loaded.
 
-    ``known`` is what the experiment's configs refer to so far: the same objects keep their names. ``cells`` are the texts
-    of the cells that were run, the launching one last.
-
-    ``before_import`` is called when all that needs no library is found right: from here on it takes seconds.
+    Args:
+        folder: Of the experiment.
+        name: Of the experiment.
+        given: The arguments of ``run_fit``.
+        known: What the experiment's configs refer to so far: the same objects keep their names.
+        cells: Texts of the cells that were run, the launching one last.
+        before_import: Called before the libraries are imported, which takes seconds.
 
     Raises:
         ConfigError: what is wrong, in one sentence.
     """
-    num_chunks = _chunks(num_chunks, num_shards)
-    check_num_gpus("run_fit", num_gpus)
-    _check_seed("seed", seed)
-    if data_seed is not None:
-        _check_seed("data_seed", data_seed)
-    if execution not in tuple(Execution):
-        ways = tuple(map(str, Execution))
-        raise ConfigError(
-            f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), ways)}"
-        )
-    if keep not in tuple(Keep):
-        raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
-    samples = _sample_prompts(sample_prompts)
-    _check_create_model(create_model_fn)
-    searches = _searches(param_config)
     before_import()
     _import_libraries()
-    objects = known.for_launch()
-    search_given = [search.as_given(objects) for search in searches]  # first: objects are counted as they were written
+    objects, has_eval = known.for_launch(), given.eval_dataset is not None
+    search_given = [one.as_given(objects) for one in given.searches]  # first: objects are counted as they were written
     configs = tuple(
-        config for search in searches for config in search.run_configs(objects, seed=seed, data_seed=data_seed)
+        config
+        for search in given.searches
+        for config in search.run_configs(objects, seed=given.seed, data_seed=given.data_seed)
     )
-    for search in searches:
-        _check_objective(search, configs, objects, has_eval=eval_dataset is not None)
+    for search in given.searches:
+        _check_objective(search, configs, objects, has_eval=has_eval)
     for number, config in enumerate(configs, start=1):
-        _check_config(number, config, has_loader=create_model_fn is not None, has_eval=eval_dataset is not None)
+        _check_config(number, config, has_loader=given.create_model is not None, has_eval=has_eval)
 
     from rf_notebook.training.datasets import ExperimentData, as_dataset
 
-    if train_dataset is None:
+    if given.train_dataset is None:
         raise ConfigError("run_fit needs a train_dataset; give a datasets.Dataset, a list of dicts or a pandas frame.")
     data = ExperimentData(
-        as_dataset(train_dataset, "train_dataset"),
-        None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset"),
+        as_dataset(given.train_dataset, "train_dataset"),
+        as_dataset(given.eval_dataset, "eval_dataset") if has_eval else None,
     )
     objects.seal()
-    told = [*_unused_trackers(configs), *_check_with_libraries(folder, configs, data, objects, num_chunks)]
+    told = [*_unused_trackers(configs), *_check_with_libraries(folder, configs, data, objects, given.num_chunks)]
     started = ExperimentStarted(
         name=name,
         identity=uuid.uuid4().hex,
-        num_chunks=num_chunks,
-        seed=seed,
-        data_seed=data_seed,
-        execution=str(execution),
-        keep=str(keep),
+        num_chunks=given.num_chunks,
+        seed=given.seed,
+        data_seed=given.data_seed,
+        execution=str(given.execution),
+        keep=str(given.keep),
         data=data.fingerprint(),
         versions=versions(),
     )
     return Launch(
-        searches=tuple(searches),
+        searches=given.searches,
         configs=configs,
         objects=objects,
         data=data,
@@ -193,28 +160,10 @@ def prepare(
         search=search_given,
         launched_as=name,
         cells=tuple(cells),
-        create_model=create_model_fn,
-        fail_on_nan=bool(fail_on_nan),
-        sample_prompts=samples,
+        create_model=given.create_model,
+        fail_on_nan=given.fail_on_nan,
+        sample_prompts=given.sample_prompts,
         warnings=tuple(told),
-    )
-
-
-def check_num_gpus(owner: str, given: Any) -> None:
-    """Refuse a number of GPUs that an experiment cannot have.
-
-    Raises:
-        ConfigError: for all but None and 1.
-    """
-    if isinstance(given, bool) or not isinstance(given, int | None) or (given is not None and given < 0):
-        raise ConfigError(f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1.")
-    if given == 0:
-        raise ConfigError(f"{owner}(num_gpus=0): to train on the CPU, set use_cpu=True in the training_args instead.")
-    if given is None or given == 1:
-        return
-    raise ConfigError(
-        f"{owner}(num_gpus={given}): all runs of an experiment share one GPU. Use num_gpus=1; for more GPUs, start a kernel "
-        "for each (CUDA_VISIBLE_DEVICES=0, 1, ...) with an experiment of its own."
     )
 
 
@@ -229,20 +178,6 @@ def check_starts(new: Iterable[RunConfig]) -> None:
     for path in dict.fromkeys(config.extras.get("warm_start_from") for config in new):
         if path is not None:
             check_adapter(Path(path))
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that decide figures."""
-    found = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    for name in _MAY_BE_THERE:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def _import_libraries() -> None:
@@ -262,72 +197,6 @@ def _import_libraries() -> None:
     finally:
         talker.setLevel(level)
         random.setstate(before)
-
-
-def _chunks(num_chunks: Any, num_shards: Any) -> int:
-    if num_shards is not None:
-        if num_chunks != 4 and num_chunks != num_shards:
-            raise ConfigError(
-                f"run_fit has num_chunks={num_chunks!r} and num_shards={num_shards!r}; they mean the same, give one."
-            )
-        num_chunks = num_shards
-    if isinstance(num_chunks, bool) or not isinstance(num_chunks, int) or num_chunks < 1:
-        raise ConfigError(f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1.")
-    return num_chunks
-
-
-def _check_seed(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-        raise ConfigError(f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}.")
-
-
-def _sample_prompts(given: Any) -> int | tuple[str, ...]:
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_SAMPLES:
-        return given
-    if isinstance(given, list | tuple) and len(given) <= _MOST_SAMPLES and all(isinstance(one, str) for one in given):
-        return tuple(given)
-    raise ConfigError(
-        f"run_fit(sample_prompts={given!r:.80}): give up to {_MOST_SAMPLES} texts, or how many rows of the data to ask."
-    )
-
-
-def _check_create_model(function: Any) -> None:
-    if function is None:
-        return
-    if not callable(function):
-        raise ConfigError(
-            f"run_fit(create_model_fn=...) is a {type(function).__name__}; "
-            "give a function of the model config that returns (model, tokenizer)."
-        )
-    try:
-        inspect.signature(function).bind({})
-    except TypeError:
-        name = getattr(function, "__name__", "create_model_fn")
-        raise ConfigError(
-            f"{name} must take one argument, the model config; its signature is {inspect.signature(function)}."
-        ) from None
-    except ValueError:
-        return  # a built-in without a signature
-
-
-def _searches(given: Any) -> list[Search]:
-    """One search or several side by side; a config without a search is a grid of its own."""
-    listed = given.values if isinstance(given, List) else given if isinstance(given, list | tuple) else [given]
-    searches = []
-    for one in listed:
-        if isinstance(one, RFModelConfig):
-            args = one.training_args
-            first = args.values[0] if isinstance(args, List) else args
-            one = RFGridSearch(one, type(first).method) if isinstance(first, TrainingConfig) else one
-        if not isinstance(one, Search):
-            raise ConfigError(
-                f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or "
-                "RFRandomSearch(...) or RFOptuna(...), or a list of them for several methods side by side."
-            )
-        searches.append(one)
-    if not searches:
-        raise ConfigError("run_fit(param_config=[]) has no configs; give at least one RFGridSearch or RFModelConfig.")
-    return searches
 
 
 def _check_objective(search: Search, configs: Sequence[RunConfig], objects: Objects, *, has_eval: bool) -> None:

@@ -1,23 +1,27 @@
-"""What is open while an experiment trains in this process: the engine's thread, and what follows its record."""
+"""What is at work while an experiment trains in this process: the engine's thread, and those who follow its record."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.core.change import ChangeSignal
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.core.events import Event, ExperimentContinued, FunctionsRecorded, Noted
+from rf_notebook.core.events import Event, ExperimentContinued, Noted
 from rf_notebook.core.ports import CommitObserver
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.engine.keep import Keep
-from rf_notebook.engine.loop import Engine
+from rf_notebook.engine.loop import Engine, new_functions
+from rf_notebook.engine.publisher import Publisher
+from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
-from rf_notebook.launch import Launch
+from rf_notebook.session.launch import Launch
 from rf_notebook.store import layout
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
@@ -31,7 +35,7 @@ _CLOSE_SECONDS = 20.0
 """For whoever follows the record to write the rest."""
 
 
-class TrainingSession:
+class Training:
     """From one ``run_fit`` to the end of the experiment, or of the kernel."""
 
     def __init__(
@@ -48,6 +52,7 @@ class TrainingSession:
         autopilot: Autopilot | None,
         observer: CommitObserver,
         log: ExperimentLog,
+        signal: ChangeSignal,
     ) -> None:
         """The launch and its runs are recorded; nothing trains before ``start``.
 
@@ -63,6 +68,7 @@ class TrainingSession:
             autopilot: The policy at work, if any.
             observer: Told of every commit.
             log: The experiment's, open.
+            signal: Changes with the experiment.
         """
         from rf_notebook.store.folders import remove_orphans
         from rf_notebook.training.quiet import library_messages_to
@@ -90,11 +96,13 @@ class TrainingSession:
                 runner,
                 state,
                 fence=fence,
+                publisher=Publisher(signal),
                 execution=launch.started.execution,
                 keep=Keep(launch.started.keep),
                 observer=observer,
                 wait_for_room=wait_for_room,
                 script=script,
+                apply_edits=lambda config, edits: apply_edits(config, edits, launch.objects),
                 log=self._log,
             )
 
@@ -129,11 +137,9 @@ class TrainingSession:
         release_workers()
         self.thread.start()
 
-    def add(self, launch: Launch, new: Iterable[RunConfig], state: ExperimentState) -> None:
+    def add(self, launch: Launch, new: Iterable[RunConfig]) -> None:
         """Record configs of a launch beside those that train, and wait until that is done."""
-        engine = self.thread.engine
-        events = new_functions(launch.functions(), state)
-        engine.mailbox.submit(lambda: engine.commit([*events, *engine.new_runs(new)])).result()
+        self.thread.engine.mailbox.submit(AddRuns(configs=tuple(new), functions=launch.functions())).result()
 
     def keep_studies(self, studies: Sequence[OptunaPolicy]) -> None:
         """Let Optuna's tools read the studies of searches, from a file that follows them.
@@ -164,8 +170,7 @@ class TrainingSession:
     def close(self, *, cancelled: bool) -> None:
         """End the training, and give whoever follows the record time to write the rest."""
         if self.thread.is_alive:
-            engine = self.thread.engine
-            ended = engine.mailbox.submit(lambda: engine.close_experiment(cancelled=cancelled))
+            ended = self.thread.engine.mailbox.submit(CloseExperiment(cancelled=cancelled))
             with contextlib.suppress(RFNotebookError):  # shown by whoever asks for the thread's error
                 ended.result()
             self.thread.end()
@@ -173,12 +178,6 @@ class TrainingSession:
             self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
             self._log.warning("optuna.db is behind; it is written anew when the experiment is continued")
-
-
-def new_functions(sources: Mapping[str, str], state: ExperimentState) -> list[Event]:
-    """What records the functions that are not recorded as they are now."""
-    new = {name: source for name, source in sources.items() if state.functions.get(name) != source}
-    return [FunctionsRecorded(functions=new)] if new else []
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

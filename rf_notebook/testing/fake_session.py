@@ -15,13 +15,13 @@ from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, RunPinned, StateChanged
 from rf_notebook.core.objects import Objects
+from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
-from rf_notebook.core.status import HostStatus
+from rf_notebook.core.status import Status
 from rf_notebook.core.values import Json
-from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.jupyterlab.host import LabHost
-from rf_notebook.jupyterlab.provenance import Sources
+from rf_notebook.jupyterlab.protocols import LabExperiment
+from rf_notebook.session.cells import Sources
 
 
 def recorded_state(events: Sequence[Event], *, at: float = 1.7e9) -> ExperimentState:
@@ -112,28 +112,38 @@ def trained(run_id: int, made: Sequence[MetricPoint], *, total_steps: int = 40_0
     )
 
 
-class FakeHost:
-    """See widgets.host.PanelHost. What is asked of it is noted in ``asked``; stops and resumes take effect at once."""
+class FakeSession:
+    """An experiment's session and its commands at once, for panels and for JupyterLab. What is asked of it is noted in ``asked``; stops and resumes take effect at once."""
 
-    def __init__(self, state: ExperimentState, name: str = "fake", status: HostStatus | None = None) -> None:
-        self.experiment_name = name
-        self.panel_state = state
-        self.status = status or HostStatus(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
+    def __init__(self, state: ExperimentState, name: str = "fake", status: Status | None = None) -> None:
+        self.name = name
+        self.recent_state = state
+        self.standing = status or Status(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
         self.sources: Sources | None = None
         self.saved_seq = 0
-        """See LabHost."""
+        """See LabExperiment."""
         self.asked: list[tuple[Any, ...]] = []
         self.asked_at: list[float] = []
         """Seconds since 1970 of each stop, resume and delete."""
         self._changed = threading.Condition()
         self._version = 0
 
-    def panel_status(self) -> HostStatus:
-        """See PanelHost."""
-        return self.status
+    @property
+    def session(self) -> FakeSession:
+        """See LabExperiment."""
+        return self
+
+    @property
+    def commands(self) -> FakeSession:
+        """See LabExperiment."""
+        return self
+
+    def status(self) -> Status:
+        """See PanelSession."""
+        return self.standing
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """See PanelHost."""
+        """See PanelSession."""
         with self._changed:
             if self._version == seen:
                 self._changed.wait(timeout)
@@ -141,102 +151,102 @@ class FakeHost:
 
     def add_live(self, run_id: int, made: Sequence[MetricPoint]) -> None:
         """Points of the chunk in progress."""
-        record = self.panel_state.record(run_id)
-        live = self.panel_state.live.setdefault(run_id, LiveRun(record.progress))
+        record = self.recent_state.record(run_id)
+        live = self.recent_state.live.setdefault(run_id, LiveRun(record.progress))
         live.points.extend(made)
         self._tell()
 
-    def operate(self, verb: str, run_ids: Sequence[int], origin: str) -> Receipt[Any]:
-        """See PanelHost."""
-        self.asked.append((verb, list(run_ids), origin))
+    def operate(self, verb: str, runs: Sequence[int], origin: str) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append((verb, list(runs), origin))
         self.asked_at.append(time.time())
         states = {"stop": RunState.STOPPED, "resume": RunState.RUNNING, "delete": RunState.DELETED}
-        for run_id in run_ids:
+        for run_id in runs:
             event = StateChanged(run_id=run_id, state=states[verb])
-            self.panel_state.apply(Recorded(seq=self.panel_state.last_seq + 1, at=time.time(), event=event))
+            self.recent_state.apply(Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event))
         self._tell()
-        return _done(list(run_ids))
+        return _done(list(runs))
 
     def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
-        """See PanelHost."""
+        """See PanelCommands."""
         self.asked.append(("clone", run_id, [dict(edit) for edit in edits], warm_start, origin))
         return _done([run_id] * len(edits))
 
     def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
-        """See PanelHost."""
-        return apply_edits(self.panel_state.record(run_id).config, dict(edits), Objects())
+        """See PanelCommands."""
+        return apply_edits(self.recent_state.record(run_id).config, dict(edits), Objects())
 
-    def set_paused(self, paused: bool) -> Receipt[Any]:
-        """See PanelHost."""
-        self.asked.append(("pause", paused))
+    def set_paused(self, paused: bool, origin: str) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append(("pause", paused, origin))
         return _done([])
 
-    def undo(self, run_id: int) -> Receipt[Any]:
-        """See PanelHost."""
-        self.asked.append(("undo", run_id))
-        return _done([run_id])
+    def undo(self, run: int, origin: str) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append(("undo", run, origin))
+        return _done([run])
 
-    def pin(self, run_id: int, pinned: bool) -> Receipt[Any]:
-        """See PanelHost."""
-        self.asked.append(("pin", run_id, pinned))
-        event = RunPinned(run_id=run_id, pinned=pinned)
-        self.panel_state.apply(Recorded(seq=self.panel_state.last_seq + 1, at=time.time(), event=event))
+    def pin(self, runs: int, pinned: bool, origin: str) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append(("pin", runs, pinned, origin))
+        event = RunPinned(run_id=runs, pinned=pinned)
+        self.recent_state.apply(Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event))
         return _done([])
 
-    def take_wheel(self) -> Receipt[Any]:
-        """See PanelHost."""
-        self.asked.append(("take wheel",))
+    def automate(self, policy: None, origin: str) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append(("automate", policy, origin))
         return _done([])
 
     def also_saved(self) -> Mapping[str, Json]:
-        """See PanelHost."""
+        """See PanelSession."""
         return {}
 
-    def export(self, run: int, path: str | Path) -> Path:
-        """See PanelHost."""
-        self.asked.append(("export", run, str(path)))
+    def export(self, run: int, path: str | Path, *, origin: str) -> Path:
+        """See PanelCommands."""
+        self.asked.append(("export", run, str(path), origin))
         return Path(path)
 
     def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
-        """See PanelHost."""
+        """See PanelCommands."""
         self.asked.append(("end",))
         on_done(None)
 
     @property
     def folder(self) -> Path:
-        """See LabHost."""
-        return Path("/fake") / self.experiment_name
+        """See LabExperiment."""
+        return Path("/fake") / self.name
 
     @property
     def log_path(self) -> Path:
-        """See LabHost."""
+        """See LabExperiment."""
         return self.folder / "experiment.log"
 
-    def retry(self, run_id: int) -> Receipt[Any]:
-        """See LabHost."""
-        self.asked.append(("retry", run_id))
-        return _done([run_id])
+    def retry(self, run: int, origin: str) -> Receipt[Any]:
+        """See LabExperiment."""
+        self.asked.append(("retry", run, origin))
+        return _done([run])
 
     def replay(self) -> str:
-        """See LabHost."""
+        """See LabExperiment."""
         self.asked.append(("replay",))
-        return f"{self.experiment_name}-replay"
+        return f"{self.name}-replay"
 
     def export_notebook(self, path: str) -> Path:
-        """See LabHost."""
+        """See LabExperiment."""
         self.asked.append(("export notebook", path))
         return Path(path)
 
     def saved_bundle(self) -> dict[str, Json]:
-        """See LabHost."""
+        """See LabExperiment."""
         return {"text/plain": f"figures up to event {self.saved_seq}"}
 
     def panel_model(self) -> str:
-        """See LabHost."""
+        """See LabExperiment."""
         return "panel-model"
 
     def clone_form_model(self, run_id: int, *, warm: bool) -> str:
-        """See LabHost."""
+        """See LabExperiment."""
         self.asked.append(("clone form", run_id, warm))
         return "form-model"
 
@@ -247,16 +257,16 @@ class FakeHost:
 
 
 class FakeExperiments:
-    """See lab.host.Experiments."""
+    """See jupyterlab.protocols.Experiments."""
 
-    def __init__(self, *hosts: FakeHost) -> None:
-        self.hosts = list(hosts)
+    def __init__(self, *sessions: FakeSession) -> None:
+        self.sessions = list(sessions)
         self.opened: list[str] = []
         self.on_disk: dict[str, dict[str, Any]] = {}
 
-    def known(self) -> Sequence[LabHost]:
+    def known(self) -> Sequence[LabExperiment]:
         """See Experiments."""
-        return list(self.hosts)
+        return list(self.sessions)
 
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """See Experiments."""
@@ -270,8 +280,8 @@ class FakeExperiments:
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """See Experiments."""
-        if self.hosts:
-            return self.hosts[-1].wait_for_change(seen, timeout)
+        if self.sessions:
+            return self.sessions[-1].wait_for_change(seen, timeout)
         time.sleep(timeout)
         return seen
 

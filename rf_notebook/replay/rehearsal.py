@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import has_state
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.engine.script import Script, UntilChunk
-from rf_notebook.launch import Launch
 from rf_notebook.record.against import (
     script_of_record,
     standard_for,
@@ -24,16 +21,15 @@ from rf_notebook.record.against import (
 from rf_notebook.record.record import Record, portable
 from rf_notebook.record.verify import brought_by_clones, diff_lines, is_definition
 from rf_notebook.replay.cells import CellOver, run_cell
-
-if TYPE_CHECKING:
-    from rf_notebook.experiment import Experiment
+from rf_notebook.session.launch import Launch
+from rf_notebook.session.session import Session
 
 _MOST_TOLD = 6
 
 
 @dataclass(slots=True)
 class Rehearsal:
-    """The replay that cells are being run for."""
+    """The replay that cells are being run for; see ``session.stage.Stage``."""
 
     record: Record
     name: str
@@ -46,8 +42,8 @@ class Rehearsal:
     accepts_changes: bool = False
     namespace: dict[str, Any] = field(default_factory=dict)
     """Of the cells."""
-    experiment: Experiment | None = None
-    """The replay, once the cells have launched it."""
+    session: Session | None = None
+    """Of the replay, once the cells have launched it."""
     left_out: list[str] = field(default_factory=list)
     """Names of other experiments that the cells make, whose cells end there."""
 
@@ -57,7 +53,7 @@ class Rehearsal:
         Raises:
             CellOver: for another one.
         """
-        if self.experiment is not None or name != self._launched_as:
+        if self.session is not None or name != self._launched_as:
             self.left_out.append(str(name))
             raise CellOver
         return self.name, self.folder
@@ -111,13 +107,13 @@ class Rehearsal:
                 raise ConfigError(f"a clone uses {plain!r:.80}, which the notebook's cells do not define.")
             launch.objects.put(name, self.namespace[plain])
 
-    def began(self, experiment: Experiment) -> None:
+    def began(self, session: Session) -> None:
         """The replay trains; the rest of the cell is left out.
 
         Raises:
             CellOver: always.
         """
-        self.experiment = experiment
+        self.session = session
         raise CellOver
 
     def _changes(self, launch: Launch) -> Iterator[str]:
@@ -136,25 +132,6 @@ class Rehearsal:
                 yield f"run {number}: {key} was {was} and is {value}"
         for part in ("train", "eval"):
             yield from _data_changes(part, spec.data.get(part), started.data.get(part))
-
-
-#: The rehearsal for which cells are run at this moment in this context.
-_current: ContextVar[Rehearsal | None] = ContextVar("rehearsal", default=None)
-
-
-def current_rehearsal() -> Rehearsal | None:
-    """The replay that cells are being run for; None in everyday use."""
-    return _current.get()
-
-
-@contextmanager
-def staged(rehearsal: Rehearsal) -> Iterator[None]:
-    """While cells run, the experiment that they construct is the replay."""
-    token = _current.set(rehearsal)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]:

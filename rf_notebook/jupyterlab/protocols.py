@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rf_notebook.core.values import Json
-from rf_notebook.engine.mailbox import Receipt
-from rf_notebook.jupyterlab.provenance import Sources
-from rf_notebook.widgets.host import PanelHost
+from rf_notebook.session.cells import Sources
+from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 
-class LabHost(PanelHost, Protocol):
-    """An experiment as the extension sees it: what a panel sees, and a few things beside."""
+class LabExperiment(Protocol):
+    """An experiment as the extension sees it: what its panel sees and asks for, and a few things more."""
+
+    @property
+    def session(self) -> PanelSession:
+        """What is open."""
+
+    @property
+    def commands(self) -> PanelCommands:
+        """What can be asked of it."""
 
     @property
     def folder(self) -> Path:
@@ -27,18 +34,15 @@ class LabHost(PanelHost, Protocol):
     def sources(self) -> Sources | None:
         """The cells that it was made from; None when this process did not launch it."""
 
-    def retry(self, run_id: int) -> Receipt[Any]:
-        """A clone with half the batch of a run that ran out of memory."""
+    @property
+    def saved_seq(self) -> int:
+        """Number of the newest event that the saved figures show; 0 when no notebook shows any."""
 
     def replay(self) -> str:
         """Train everything again under another name, operations included; that name."""
 
     def export_notebook(self, path: str) -> Path:
         """Write the experiment as a notebook."""
-
-    @property
-    def saved_seq(self) -> int:
-        """Number of the newest event that the saved figures show; 0 when no notebook shows any."""
 
     def saved_bundle(self) -> dict[str, Json]:
         """The saved figures as they are now, by mime type."""
@@ -53,7 +57,7 @@ class LabHost(PanelHost, Protocol):
 class Experiments(Protocol):
     """The experiments that a kernel knows."""
 
-    def known(self) -> Sequence[LabHost]:
+    def known(self) -> Sequence[LabExperiment]:
         """In this process, the one used last at the end."""
 
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
@@ -67,4 +71,4 @@ class Experiments(Protocol):
         """
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Until something changed since ``seen``, or the seconds are over; returns what to pass next."""
+        """Wait until something changed since ``seen``, or the seconds are over; returns what to pass next."""

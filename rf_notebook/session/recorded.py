@@ -13,7 +13,7 @@ from rf_notebook.core.objects import Objects, has_canonical_state, has_state, na
 from rf_notebook.core.run import RunConfig, object_words, objects_in, with_objects
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest, flatten
-from rf_notebook.launch import Launch
+from rf_notebook.session.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,152 @@
+"""How does an experiment begin? From the constructor's arguments and those of ``run_fit``."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.automation.policies import Policies
+from rf_notebook.automation.policy import Policy
+from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.session.arguments import FitArguments, check_num_gpus
+from rf_notebook.session.cells import sources_now
+from rf_notebook.session.launch import prepare
+from rf_notebook.session.registry import folder_of, open_sessions, opened, session_of
+from rf_notebook.session.session import Session
+from rf_notebook.session.stage import current_stage
+from rf_notebook.session.waiting import wait
+
+if TYPE_CHECKING:
+    from rf_notebook.automation.optuna_policy import OptunaPolicy
+
+_NAME = re.compile(r"[\w][\w .+-]{0,99}")
+
+
+def open_session(name: Any, path: str | Path | None, *, mode: Any, num_cpus: Any, num_gpus: Any) -> Session:
+    """The session behind ``Experiment(...)``, whose arguments these are.
+
+    Raises:
+        ConfigError: for arguments that an experiment cannot have.
+    """
+    if mode != "fit":
+        raise ConfigError(f"Experiment(mode={mode!r}) is not possible; use mode='fit'.")
+    check_num_gpus("Experiment", num_gpus)
+    if num_cpus is not None:
+        warnings.warn(
+            f"Experiment(num_cpus={num_cpus!r}) has no effect: training uses torch's threads; torch.set_num_threads sets them.",
+            stacklevel=3,
+        )
+    name, path = _staged(name, path)
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("."):
+        raise ConfigError(
+            f"Experiment(experiment_name={name!r}): a name has up to 100 letters, digits, spaces and . _ + - "
+            "and begins with a letter, digit or _."
+        )
+    return session_of(name, path)
+
+
+def open_here(name: Any, path: str | Path | None) -> Session | None:
+    """The session of this name when it trains in this process."""
+    name, path = _staged(name, path)
+    present = open_sessions.get(folder_of(name, path))
+    return present if present is not None and present.is_training else None
+
+
+def fit(
+    session: Session,
+    given: FitArguments,
+    *,
+    extend: bool,
+    policy: Policy | None,
+    take_over: bool,
+    before_import: Callable[[], None],
+) -> bool:
+    """Begin to train, or continue; when the experiment trains already, take in what is new.
+
+    Args:
+        session: The experiment.
+        given: The arguments that make the runs.
+        extend: As for ``Experiment.run_fit``, like the next two.
+        policy: Who decides at chunk boundaries.
+        take_over: Whether to take the experiment from another kernel.
+        before_import: Called before the libraries are imported, which takes seconds.
+
+    Returns:
+        Whether it began; False when it trained already.
+
+    Raises:
+        ConfigError: what cannot work, before any model is loaded.
+        ReadOnlyExperiment: when another kernel trains this experiment.
+    """
+    stage, sources = current_stage(), sources_now()
+    autopilot = None if policy is None or stage is not None else autopilot_of(session, policy)
+    launch = prepare(
+        session.folder,
+        session.name,
+        given,
+        known=session.objects,
+        cells=() if sources is None else sources.cells,
+        before_import=before_import,
+    )
+    told = list(launch.warnings)
+    if autopilot is not None:
+        has_eval = launch.data.evaluation is not None
+        told += autopilot.check(launch.configs, evaluates=has_eval, sources=launch.functions())
+    for text in told:
+        warnings.warn(text, stacklevel=3)
+    studies: list[OptunaPolicy] = [] if stage is not None else launch.studies(lambda: wait(session))
+    if studies:
+        policies = [*studies] if autopilot is None else [autopilot.policy, *studies]
+        autopilot = autopilot_of(session, policies[0] if len(policies) == 1 else Policies(policies))
+    if session.is_training:
+        session.attach(launch, extend=extend, autopilot=autopilot, studies=studies)
+        return False
+    script = None
+    if stage is not None:
+        launch = stage.as_recorded(launch)
+        script = stage.script_for(launch)
+        sources = None  # a replay's cells are not this notebook's
+    session.begin(
+        launch,
+        extend=extend,
+        take_over=take_over,
+        sources=sources,
+        script=script,
+        autopilot=autopilot,
+        studies=studies,
+    )
+    opened(session)
+    return True
+
+
+def check_alone(session: Session) -> None:
+    """Refuse to train beside another experiment of this process.
+
+    Raises:
+        IllegalOperation: naming the one that trains.
+    """
+    for other in list(open_sessions.values()):
+        if other is not session and other.is_training and not other.is_idle:
+            raise IllegalOperation(
+                f"experiment {other.name!r} is training in this kernel; wait() for it or end() it first."
+            )
+
+
+def autopilot_of(session: Session, policy: Any) -> Autopilot:
+    """A policy at work on an experiment.
+
+    Raises:
+        ConfigError: when it is not a policy.
+    """
+    return Autopilot(policy, lambda config, edits: apply_edits(config, edits, session.objects))
+
+
+def _staged(name: Any, path: str | Path | None) -> tuple[Any, str | Path | None]:
+    """The name and the place that a cell asked for, or those of the replay for which it is run."""
+    stage = current_stage()
+    return (name, path) if stage is None else stage.place_of(name)

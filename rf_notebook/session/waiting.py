@@ -1,0 +1,86 @@
+"""How does a cell wait for an experiment, and how does one end?"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import nullcontext
+
+from rf_notebook.core.foreground import only_waiting
+from rf_notebook.record.files import RECORD, write_record
+from rf_notebook.record.recording import record_of
+from rf_notebook.session.registry import closed
+from rf_notebook.session.session import Session
+
+_LOOK_SECONDS = 0.5
+_ASYNC_LOOK_SECONDS = 0.05
+
+
+def wait(session: Session, timeout: float | None = None) -> bool:
+    """Wait until no run wants to train, and show the progress meanwhile.
+
+    Args:
+        session: The experiment.
+        timeout: Seconds; forever when omitted.
+
+    Returns:
+        Whether no run wants to train any more.
+    """
+    thread = session.thread
+    if thread is None:
+        return True
+    until = None if timeout is None else time.monotonic() + timeout
+    engine, display = thread.engine, session.display
+    quiet = display is not None and display.is_shown
+    # Whoever looks in now and then does something else in between.
+    at_rest = only_waiting() if timeout is None else nullcontext()
+    with at_rest, session.progress.shown(None if quiet else sys.stdout) as show:
+        seen = -1
+        while not engine.mailbox.idle.is_set():
+            left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, until - time.monotonic())
+            if left <= 0:
+                return False
+            now = session.wait_for_change(seen, left)
+            if now != seen:
+                show(engine.held_up or ("paused" if engine.paused else None))
+                seen = now
+            if display is not None:
+                display.refresh_while_waiting()
+    return True
+
+
+async def wait_async(session: Session) -> None:
+    """Like ``wait``, for ``await``: other coroutines run meanwhile."""
+    thread = session.thread
+    while thread is not None and not thread.engine.mailbox.idle.is_set():
+        await asyncio.sleep(_ASYNC_LOOK_SECONDS)
+
+
+def end(session: Session, *, cancel: bool) -> None:
+    """Wait for the runs unless it is cancelled, then close; the record is written into the experiment's folder.
+
+    Raises:
+        BaseException: what the engine's thread died of, if it did.
+    """
+    if session.thread is None:
+        return
+    if not cancel:
+        wait(session)
+    error = session.end_training(cancelled=cancel)
+    closed(session)
+    if session.state.started is not None:
+        try:
+            write_record(session.folder, record_of(session.state))
+        except OSError as refusal:  # hinders nothing else
+            session.log.logger.warning("%s was not written: %s", RECORD, refusal)
+    session.log.close()
+    if error is not None:
+        raise error
+    refresh_display(session)
+
+
+def refresh_display(session: Session) -> None:
+    """Bring what the saved notebook shows up to date."""
+    if session.display is not None:
+        session.display.refresh()
