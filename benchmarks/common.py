@@ -24,6 +24,7 @@ from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
+from rf_notebook.training.validation import Validation
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -96,12 +97,22 @@ def engine_over(
     runner_class: type[KernelRunner] = KernelRunner,
 ) -> tuple[Engine, Any]:
     """An engine and its runner, which keeps files in a folder, over runs that have not begun."""
-    objects = Objects()
-    runner = runner_class(
-        folder, ExperimentData(rows, None), objects, lambda _config: (base, tiny_tokenizer()), num_chunks=num_chunks
-    )
+    objects, data = Objects(), ExperimentData(rows, None)
+
+    def create_model(_config: object) -> tuple[Any, Any]:
+        return base, tiny_tokenizer()
+
+    runner = runner_class(folder, data, objects, create_model, num_chunks=num_chunks)
+    rules = Validation(folder, data, objects, create_model, num_chunks)
     store = MemoryStore()
-    engine = Engine(store, runner, ExperimentState(), fence=store.acquire(this_process()), execution=execution)
-    runner.listener = engine.on_live
+    engine = Engine(
+        store,
+        runner,
+        ExperimentState(),
+        fence=store.acquire(this_process()),
+        folder=folder,
+        rules=rules,
+        execution=execution,
+    )
     engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs(objects), start=1)])
     return engine, runner

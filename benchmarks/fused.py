@@ -254,7 +254,7 @@ def measure_remainder(report: Report) -> None:
 
             def listen(run_id: int, progress: Any, point: Any) -> None:
                 if run_id == shape.configs and point is None and progress.steps in (warm_up, steps - 1):
-                    (model,) = runner._joint_models.values()
+                    (model,) = runner.joint_turns.models.values()
                     counts[progress.steps] = (model.counts.own_seconds, model.counts.forwards)
 
             runner.listener = listen
@@ -334,7 +334,7 @@ def measure_memory(report: Report) -> None:
             report.row(f"{count} configs: peak of joint steps", (memory.peak_bytes() or 0) / 2**20, "MiB")
             report.row(f"{count} configs: allocated between turns", parked[count] / 2**20, "MiB")
             trained = sum(
-                p.numel() for p in next(iter(runner._held.values())).run.trainer.model.parameters() if p.requires_grad
+                p.numel() for p in next(iter(runner.runs.values())).trainer.model.parameters() if p.requires_grad
             )
     further = (parked[32] - parked[4]) / 28
     report.row("a further parked config", further / 2**20, "MiB")
@@ -444,10 +444,10 @@ def _end(base: Any, rows: Any, shape: Shape, execution: Execution, **more: Any) 
         release = runner.release
 
         def released(run_id: int) -> None:
-            held = runner._held.get(run_id)
+            held = runner.runs.get(run_id)
             if held is not None:
                 trained = [
-                    p.detach().float().cpu().flatten() for p in held.run.trainer.model.parameters() if p.requires_grad
+                    p.detach().float().cpu().flatten() for p in held.trainer.model.parameters() if p.requires_grad
                 ]
                 weights[run_id] = torch.cat(trained)
             release(run_id)

@@ -139,9 +139,9 @@ class _Watched(KernelRunner):
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
 
     def release(self, run_id: int) -> None:
-        held = self._held.get(run_id)
+        held = self.runs.get(run_id)
         if held is not None:
-            parameters = held.run.trainer.model.named_parameters()
+            parameters = held.trainer.model.named_parameters()
             self.weights[run_id] = {n: p.detach().cpu() for n, p in parameters if p.requires_grad}
         super().release(run_id)
 
@@ -194,7 +194,7 @@ def _compare(
 
 def _handover(report: Report, runner: KernelRunner) -> None:
     """The round trip into a parked run and back, which trains nothing, run by run."""
-    held = list(runner._held.values())
+    held = list(runner.runs.values())
     gc.collect()
     before = memory.allocated_bytes()
     trips = []
@@ -227,8 +227,8 @@ def measure_sharing(report: Report) -> None:
             peak = 0
             while not isinstance(engine.turn(), Idle):
                 peak = max(peak, memory.peak_bytes() or 0)
-                if len(runner._held) == count:
-                    owns[count] = max(memory.own_bytes(one.run.trainer) for one in runner._held.values())
+                if len(runner.runs) == count:
+                    owns[count] = max(memory.own_bytes(one.run.trainer) for one in runner.runs.values())
             peaks[count] = peak
             runner.close()
             del engine, runner
@@ -274,9 +274,9 @@ def measure_quantised(report: Report) -> None:
                 runner_class=_Watched,
             )
             del base
-            while len(runner._held) < len(names):
+            while len(runner.runs) < len(names):
                 engine.turn()
-            own = sum(memory.own_bytes(held.run.trainer) for held in runner._held.values())
+            own = sum(memory.own_bytes(held.trainer) for held in runner.runs.values())
             beyond = memory.allocated_bytes() - resident - own
             while not isinstance(engine.turn(), Idle):
                 pass

@@ -249,7 +249,7 @@ def measure_overhead(report: Report) -> None:
     panel = Panel(experiment.session, Commands(experiment.session))
     seconds: dict[bool, list[float]] = {False: [], True: []}
     last: tuple[int, float] | None = None
-    listener = thread._runner.listener
+    listener = thread.engine.fleet.listener
 
     def heard(run_id: int, progress: Any, point: Any) -> None:
         """Notes how long each step took, within a turn, and whether the panel was live then."""
@@ -264,7 +264,7 @@ def measure_overhead(report: Report) -> None:
 
     while not any(r.steps > 5 for r in experiment.runs):
         time.sleep(0.05)
-    thread._runner.listener = heard
+    thread.engine.fleet.listener = heard
     until = time.monotonic() + float(os.environ.get("RF_BENCH_SECONDS", "150"))
     while time.monotonic() < until and not thread.engine.mailbox.idle.is_set():
         panel.start()

@@ -17,8 +17,8 @@ from rf_notebook import demo
 from rf_notebook.automl import RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.core.objects import Objects
-from rf_notebook.core.ports import ChunkRequest
 from rf_notebook.core.run import Progress
+from rf_notebook.core.runner import ChunkRequest
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.process_state import ProcessState
 from rf_notebook.training.runner import KernelRunner
@@ -44,19 +44,21 @@ def _request(run_id: int) -> ChunkRequest:
         ),
     )
     fixed = build_run_config(config.given(), "SFT", Objects(), seed=0)
-    return ChunkRequest(run_id=run_id, config=fixed, progress=Progress(), continue_from=None, warm_start=None, fence=1)
+    return ChunkRequest(
+        run_id=run_id, config=fixed, progress=Progress(), continue_from=None, warm_start=None, fence=1, attempt=1
+    )
 
 
 def measure_handover(report: Report) -> None:
     """The round trip from the engine into a parked run and back, training nothing; and its part of state swapping."""
     with tempfile.TemporaryDirectory() as folder:
         runner = _runner(Path(folder), 64)
-        held = [runner._build(_request(run_id)) for run_id in (1, 2)]
+        held = [runner.build(_request(run_id)) for run_id in (1, 2)]
         trips: list[float] = []
         for i in range(400):
             run: Any = held[i % 2]
             started = time.perf_counter()
-            run.run.advance(run.run.step)
+            run.parked.advance(run.parked.step)
             trips.append(time.perf_counter() - started)
         swaps: list[float] = []
         for _ in range(400):
@@ -78,7 +80,7 @@ def measure_start(report: Report, rows: int = 2000) -> None:
             runner.models.get(_model_config(), use_cpu=False)
             started = time.perf_counter()
             for run_id in range(1, count + 1):
-                runner._build(_request(run_id))
+                runner.build(_request(run_id))
             seconds = time.perf_counter() - started
             runner.close()
             return seconds
@@ -110,15 +112,15 @@ def measure_memory(report: Report) -> None:
         sizes = []
         own = 0
         for run_id in range(1, 65):
-            held: Any = runner._build(_request(run_id))
-            held.run.advance(2)
+            held: Any = runner.build(_request(run_id))
+            held.parked.advance(2)
             if run_id in (8, 64):
                 gc.collect()
                 sizes.append(process.memory_info().rss)
             if run_id == 64:
                 from rf_notebook.training.memory import own_bytes
 
-                own = own_bytes(held.run.trainer)
+                own = own_bytes(held.trainer)
         threads = threading.active_count()
         runner.close()
     each = (sizes[1] - sizes[0]) / 56

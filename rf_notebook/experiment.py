@@ -131,6 +131,7 @@ class Experiment(ExperimentResults):
         policy: Policy | None = None,
         take_over: bool = False,
         num_gpus: int = 1,
+        devices: list[str] | None = None,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
@@ -162,6 +163,9 @@ class Experiment(ExperimentResults):
                 the record and takes none.
             take_over: Take the experiment from another kernel that is training it.
             num_gpus: 1; more is refused.
+            devices: ["cuda:0"], ["cuda:1"] or ["cpu"] trains in a process of its own on that device and leaves the
+                kernel's alone: functions and data are sent there, so what they change in the kernel stays as it was.
+                When omitted, runs train in the kernel.
 
         Raises:
             ConfigError: what cannot work, before any model is loaded.
@@ -177,6 +181,7 @@ class Experiment(ExperimentResults):
             num_chunks=num_chunks,
             num_shards=num_shards,
             num_gpus=num_gpus,
+            devices=devices,
             seed=seed,
             data_seed=data_seed,
             execution=execution,

@@ -25,6 +25,7 @@ FLOORS = [
     "automation",
     "tracking",
     "training",
+    "runners",
     "engine",
     "views",
     "session",

@@ -41,6 +41,19 @@ def objects_in(config: Json) -> Iterator[str]:
             yield from objects_in(item)
 
 
+def secrets_in(config: Json) -> Iterator[str]:
+    """The names of the secrets that a config's JSON refers to, in order."""
+    if isinstance(config, Mapping):
+        name = config.get("$secret")
+        if isinstance(name, str):
+            yield name
+        for item in config.values():
+            yield from secrets_in(item)
+    elif isinstance(config, list | tuple):
+        for item in config:
+            yield from secrets_in(item)
+
+
 def with_objects(config: Json, name_of: Callable[[str], str]) -> Json:
     """A config's JSON with other names of its functions and other objects."""
     if isinstance(config, Mapping):

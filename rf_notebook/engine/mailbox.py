@@ -51,6 +51,11 @@ class Mailbox:
         self._on_letter()
         return future
 
+    def first(self) -> Letter | None:
+        """The oldest letter, which stays here; None when there is none."""
+        with self._arrived:
+            return self._letters[0] if self._letters else None
+
     def take(self) -> Letter | None:
         """The oldest letter, or None."""
         with self._arrived:

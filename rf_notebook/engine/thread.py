@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from rf_notebook.core.errors import IllegalOperation, LeaseLost, RFNotebookError
-from rf_notebook.core.ports import ChunkRunner, EventStore
-from rf_notebook.engine.loop import Closing, Engine, Paused
+from rf_notebook.core.ports import EventStore
+from rf_notebook.engine.journal import Closing
+from rf_notebook.engine.loop import Engine, Paused
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import RENEW_EVERY_SECONDS
 
@@ -35,7 +36,6 @@ class EngineThread:
     def __init__(
         self,
         make_engine: Callable[[Callable[[], bool]], Engine],
-        runner: ChunkRunner,
         store: EventStore,
         *,
         fence: int,
@@ -47,14 +47,12 @@ class EngineThread:
 
         Args:
             make_engine: Gets what the engine calls while the disk is full.
-            runner: Of the engine.
             store: Of the engine; its lease is renewed here.
             fence: Of the lease.
             name: Of the experiment, for the thread's name.
             surroundings: Entered by the thread for as long as it runs.
             log: The experiment's.
         """
-        self._runner = runner
         self._store = store
         self._fence = fence
         self._surroundings = surroundings
@@ -91,10 +89,9 @@ class EngineThread:
         self._abandoned = self._abandoned or abandon
         self._ending.set()
         self.engine.mailbox.wake()
+        self.engine.interrupt()
         if abandon:
-            self._runner.abandon()
-        else:
-            self._runner.interrupt()
+            self.engine.fleet.abandon()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
         atexit.unregister(self._at_exit)
@@ -156,7 +153,7 @@ class EngineThread:
         self.engine.mailbox.close(reason)
         try:
             if not self._abandoned:
-                self._runner.close()
+                self.engine.fleet.close()
         except BaseException:  # noqa: BLE001 - the log is committed; what is left is only memory
             self._log.error("closing: %s", traceback.format_exc())
         self.engine.publisher.changed()
@@ -171,7 +168,7 @@ class EngineThread:
             except LeaseLost:
                 self._ending.set()
                 self.error = self.error or LeaseLost("another kernel took this experiment over.")
-                self._runner.interrupt()
+                self.engine.interrupt()
                 return
             except Exception as error:  # noqa: BLE001 - a disk that takes nothing now may later
                 self._log.warning("the lease could not be renewed: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
 
 _MOST_SAMPLES = 20
+_DEVICE = re.compile(r"cpu|cuda:\d{1,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class FitArguments:
     keep: Keep
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
+    device: str | None
+    """Of the worker process, "cpu" or "cuda:N"; None trains in the kernel."""
 
 
 def fit_arguments(
@@ -44,6 +48,7 @@ def fit_arguments(
     num_chunks: Any,
     num_shards: Any,
     num_gpus: Any,
+    devices: Any,
     seed: Any,
     data_seed: Any,
     execution: Any,
@@ -82,6 +87,7 @@ def fit_arguments(
         keep=Keep(keep),
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,
+        device=_device(devices),
     )
 
 
@@ -101,6 +107,20 @@ def check_num_gpus(owner: str, given: Any) -> None:
         f"{owner}(num_gpus={given}): all runs of an experiment share one GPU. Use num_gpus=1; for more GPUs, start a kernel "
         "for each (CUDA_VISIBLE_DEVICES=0, 1, ...) with an experiment of its own."
     )
+
+
+def _device(devices: Any) -> str | None:
+    if devices is None:
+        return None
+    listed = [devices] if isinstance(devices, str) else devices
+    if not isinstance(listed, list | tuple) or len(listed) != 1:
+        raise ConfigError(
+            f"run_fit(devices={devices!r:.80}): give one device in a list, such as ['cuda:0'] or ['cpu'], for a worker process "
+            "of its own; leave devices out to train in the kernel."
+        )
+    if not isinstance(listed[0], str) or not _DEVICE.fullmatch(listed[0]):
+        raise ConfigError(f"run_fit(devices={devices!r:.80}): a device is 'cpu' or 'cuda:0', 'cuda:1', ...")
+    return listed[0]
 
 
 def _chunks(num_chunks: Any, num_shards: Any) -> int:

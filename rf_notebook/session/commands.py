@@ -178,8 +178,9 @@ class Commands:
     def load(self, run: RunLike, *, create_model: CreateModel | None = None, origin: str) -> Any:
         """A run's trained model. See ``Experiment.load``."""
         (run_id,) = self._ids(run)
-        if self._session.is_training:
-            return self._answer(LoadModel(run_id=run_id), origin)
+        model = self._answer(LoadModel(run_id=run_id), origin) if self._session.is_training else None
+        if model is not None:
+            return model
         return load_model(self._session, run_id, create_model)
 
     def export(

@@ -23,6 +23,7 @@ from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json
 from rf_notebook.session.arguments import FitArguments
 from rf_notebook.session.versions import versions
+from rf_notebook.store.adapters import check_adapter
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
@@ -47,6 +48,8 @@ class Launch:
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
+    device: str | None
+    """Of the worker process; None trains in the kernel."""
     warnings: tuple[str, ...]
     """What may not work, in sentences."""
 
@@ -163,18 +166,17 @@ def prepare(
         create_model=given.create_model,
         fail_on_nan=given.fail_on_nan,
         sample_prompts=given.sample_prompts,
+        device=given.device,
         warnings=tuple(told),
     )
 
 
 def check_starts(new: Iterable[RunConfig]) -> None:
-    """Refuse adapters to start from that are none; recorded runs have their own copy.
+    """Refuse adapters to start from that are not adapters; recorded runs have their own copy.
 
     Raises:
         ConfigError: naming the folder.
     """
-    from rf_notebook.training.warm_start import check_adapter
-
     for path in dict.fromkeys(config.extras.get("warm_start_from") for config in new):
         if path is not None:
             check_adapter(Path(path))
@@ -246,9 +248,9 @@ def _check_with_libraries(
     folder: Path, configs: Iterable[RunConfig], data: ExperimentData, objects: Objects, num_chunks: int
 ) -> list[str]:
     """What only the data, the methods, and trl's and peft's own classes know."""
-    from rf_notebook.training.runner import KernelRunner
+    from rf_notebook.training.validation import Validation
 
-    runner = KernelRunner(folder, data, objects, None, num_chunks=num_chunks)
+    rules = Validation(folder, data, objects, None, num_chunks)
     tried: set[str] = set()
     told: dict[str, list[int]] = {}
     for number, config in enumerate(configs, start=1):
@@ -256,7 +258,7 @@ def _check_with_libraries(
             continue
         tried.add(config.digest())
         try:
-            for sentence in runner.validate(config):
+            for sentence in rules.validate(config):
                 told.setdefault(sentence, []).append(number)
         except ConfigError as error:
             raise ConfigError(f"config {number}: {error}") from None

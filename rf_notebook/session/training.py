@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,22 @@ from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.change import ChangeSignal
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.events import Event, ExperimentContinued, Noted
+from rf_notebook.core.fleet import Fleet
 from rf_notebook.core.ports import CommitObserver
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.engine.journal import new_functions
 from rf_notebook.engine.keep import Keep
-from rf_notebook.engine.loop import Engine, new_functions
+from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
+from rf_notebook.runners.in_kernel import KernelFleet
 from rf_notebook.session.launch import Launch
 from rf_notebook.store import layout
+from rf_notebook.store.folders import remove_folder, remove_orphans
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -70,32 +75,24 @@ class Training:
             log: The experiment's, open.
             signal: Changes with the experiment.
         """
-        from rf_notebook.store.folders import remove_orphans
         from rf_notebook.training.quiet import library_messages_to
-        from rf_notebook.training.runner import KernelRunner
+        from rf_notebook.training.validation import Validation
 
         self._folder, self._name, self._log = folder, name, log.logger
         self._studies: Sequence[OptunaPolicy] = ()
         self._study_file: StudyFile | None = None
-        runner = KernelRunner(
-            folder,
-            launch.data,
-            launch.objects,
-            launch.create_model,
-            num_chunks=launch.started.num_chunks,
-            fail_on_nan=launch.fail_on_nan,
-            sample_prompts=launch.sample_prompts,
-            observer=observer,
-            log=self._log,
-        )
-        self.models = runner.models
+        self._has_worker = launch.device is not None
+        fleet = fleet_of(folder, launch, observer, self._log)
+        rules = Validation(folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks)
 
         def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
             return Engine(
                 store,
-                runner,
+                fleet,
                 state,
                 fence=fence,
+                folder=folder,
+                rules=rules,
                 publisher=Publisher(signal),
                 execution=launch.started.execution,
                 keep=Keep(launch.started.keep),
@@ -108,7 +105,6 @@ class Training:
 
         self.thread = EngineThread(
             make_engine,
-            runner,
             store,
             fence=fence,
             name=name,
@@ -116,7 +112,6 @@ class Training:
             log=self._log,
         )
         engine = self.thread.engine
-        runner.listener = engine.on_live
         opened: list[Event] = [launch.started, launch.recorded()]
         if state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
@@ -174,10 +169,53 @@ class Training:
             with contextlib.suppress(RFNotebookError):  # shown by whoever asks for the thread's error
                 ended.result()
             self.thread.end()
+        if self._has_worker:
+            remove_folder(self._folder, layout.worker_data(self._folder).relative_to(self._folder).as_posix())
         if not self._mirror.close(_CLOSE_SECONDS):
             self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
             self._log.warning("optuna.db is behind; it is written anew when the experiment is continued")
+
+
+def fleet_of(folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger) -> Fleet:
+    """Who trains: a runner in the kernel, or a worker process when the launch asks for a device.
+
+    Args:
+        folder: Of the experiment.
+        launch: Found to be possible.
+        observer: Told of every commit that a runner in the kernel makes.
+        log: The experiment's.
+
+    Raises:
+        ConfigError: for what cannot be sent to another process.
+    """
+    if launch.device is not None:
+        from rf_notebook.runners.process import ProcessFleet
+        from rf_notebook.runners.recipe import experiment_recipe
+
+        recipe = experiment_recipe(
+            folder,
+            launch.data,
+            launch.create_model,
+            num_chunks=launch.started.num_chunks,
+            fail_on_nan=launch.fail_on_nan,
+            sample_prompts=launch.sample_prompts,
+        )
+        return ProcessFleet(recipe, launch.objects, device=launch.device, log=log)
+    from rf_notebook.training.runner import KernelRunner
+
+    runner = KernelRunner(
+        folder,
+        launch.data,
+        launch.objects,
+        launch.create_model,
+        num_chunks=launch.started.num_chunks,
+        fail_on_nan=launch.fail_on_nan,
+        sample_prompts=launch.sample_prompts,
+        observer=observer,
+        log=log,
+    )
+    return KernelFleet(runner)
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

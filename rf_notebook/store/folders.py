@@ -17,10 +17,11 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, StorageFull
 from rf_notebook.core.ports import CommitObserver, CommitPoint, unobserved
 from rf_notebook.core.run import StoredFolder
 from rf_notebook.core.values import digest
+from rf_notebook.store import layout
 
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
@@ -39,7 +40,7 @@ def write_folder(
 
     Args:
         root: The experiment's folder.
-        relative: Where below it, with forward slashes; what is there already is replaced.
+        relative: Where below it, with forward slashes; nothing may be there yet.
         fill: Writes the files into the folder it is given.
         steps: Of the run, for the record.
         samples: Likewise.
@@ -47,15 +48,10 @@ def write_folder(
 
     Raises:
         StorageFull: when there is no room, or the disk does not take it now; nothing is left behind.
-        ConfigError: when a folder of that name lies behind a symbolic link: it is somebody else's.
+        FileExistsError: when something is there already: nobody replaces what another has written.
     """
     target = root / relative
     temporary = target.with_name(_TEMPORARY + target.name)
-    if target.exists() and not _is_ours(root, target):
-        raise ConfigError(
-            f"{relative} exists behind a symbolic link and is not replaced; move it away, or move the whole experiment "
-            "to the other disk instead of a part of it."
-        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -69,8 +65,8 @@ def write_folder(
             _flush(file)
         _flush(temporary)
         observer(CommitPoint.CHECKPOINT_SYNCED)
-        if target.exists():
-            shutil.rmtree(target)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), relative)
         temporary.rename(target)
         _flush(target.parent)
         observer(CommitPoint.CHECKPOINT_RENAMED)
@@ -160,7 +156,7 @@ def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
     removed = []
     for folder in sorted((root / "runs").glob("*/*")):
         relative = folder.relative_to(root).as_posix()
-        named = folder.name.isdigit() or folder.name == "warm_start" or folder.name.startswith(_TEMPORARY)
+        named = layout.is_of_a_run(folder.name.removeprefix(_TEMPORARY))
         if folder.is_dir() and named and relative not in in_use and _is_ours(root, folder):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(relative)

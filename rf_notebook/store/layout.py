@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _RECORD = "experiment.sqlite"
+_OF_A_RUN = re.compile(r"(\d+|warm_start)(-\d+\.\d+)?")
 
 
 def record(folder: Path) -> Path:
@@ -37,6 +39,11 @@ def data(folder: Path) -> Path:
     return folder / "data"
 
 
+def worker_data(folder: Path) -> Path:
+    """Data that lies in the kernel's memory, for a worker process to map."""
+    return data(folder) / "worker"
+
+
 def run(folder: Path, run_id: int) -> Path:
     """Everything of one run."""
     return folder / "runs" / str(run_id)
@@ -47,11 +54,26 @@ def trainer(folder: Path, run_id: int) -> Path:
     return run(folder, run_id) / "trainer"
 
 
-def checkpoint(run_id: int, steps: int) -> str:
-    """A run's checkpoint after so many steps, relative to the experiment's folder, with forward slashes."""
-    return f"runs/{run_id}/{steps}"
+def checkpoint(run_id: int, steps: int, fence: int, attempt: int) -> str:
+    """A run's checkpoint, relative to the experiment's folder, with forward slashes.
+
+    The fence and the attempt are in its name, so that a kernel that has lost the experiment and does not know it yet never
+    writes where its successor has written. Version 0.1.0 named checkpoints by their steps alone.
+
+    Args:
+        run_id: The run.
+        steps: That it has trained.
+        fence: Of the lease under which it is written.
+        attempt: Which no other checkpoint under that lease has.
+    """
+    return f"runs/{run_id}/{steps}-{fence}.{attempt}"
 
 
-def warm_start(run_id: int) -> str:
-    """The adapter that a run starts from, likewise."""
-    return f"runs/{run_id}/warm_start"
+def warm_start(run_id: int, fence: int, attempt: int) -> str:
+    """The adapter that a run starts from; see ``checkpoint``."""
+    return f"runs/{run_id}/warm_start-{fence}.{attempt}"
+
+
+def is_of_a_run(name: str) -> bool:
+    """Whether a folder below ``runs/N`` has a name that ``checkpoint`` or ``warm_start`` gives, today or formerly."""
+    return _OF_A_RUN.fullmatch(name) is not None

@@ -7,23 +7,25 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError
-from rf_notebook.core.ports import (
+from rf_notebook.core.ports import CommitObserver, unobserved
+from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
+from rf_notebook.core.runner import (
     ChunkRequest,
     ChunkResult,
-    CommitObserver,
+    Errand,
     Fusibility,
     LiveListener,
+    ReleaseRun,
+    SaveRun,
     SnapshotRequest,
     TurnOutcome,
-    unobserved,
+    WriteTexts,
 )
-from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
-from rf_notebook.core.values import Json
 from rf_notebook.planning.chunks import Plan, steps_per_pass
 from rf_notebook.store import folders, layout
 
@@ -60,6 +62,9 @@ class _Held:
     reached: int | None = None
     """The boundary at which a joint turn ended."""
     fused_with: tuple[int, ...] = ()
+    has_failed: bool = False
+    result: ChunkResult | None = None
+    """Of the last turn, until it is committed."""
 
 
 class FakeRunner:
@@ -85,150 +90,54 @@ class FakeRunner:
             observer: For the crash tests.
             on_step: Called before each step with the run and its steps done; where a test plays the user.
         """
-        self._folder = folder
+        self.folder = folder
         self._examples = examples
         self._num_chunks = num_chunks
         self.listener = listener
         self._observer = observer
-        self._on_step = on_step
+        self.on_step = on_step
         self._held: dict[int, _Held] = {}
         self._interrupted = threading.Event()
         self.steps_trained = 0
         self.joint_turns: list[tuple[int, ...]] = []
         """Who trained in each joint turn."""
 
-    def train(self, request: ChunkRequest) -> ChunkResult:
-        """See ChunkRunner."""
-        held = self._held.get(request.run_id) or self._build(request)
-        if held.waiting is not None:
-            return self._commit(request.run_id, held, request.fence, held.waiting)
-        plan, training = held.plan, held.config.training
-        boundary = held.reached or plan.next_boundary(held.step)
-        first = True
-        while held.step < boundary:
-            self._on_step(request.run_id, held.step)
-            if (self._interrupted.is_set() and not first) or held.step == request.park_at:
-                return ChunkResult(
-                    run_id=request.run_id,
-                    fence=request.fence,
-                    outcome=TurnOutcome.INTERRUPTED,
-                    progress=self._progress(held),
-                )
-            first = False
-            if training.get("fails_at") == held.step:
-                result = ChunkResult(
-                    run_id=request.run_id,
-                    fence=request.fence,
-                    outcome=TurnOutcome.FAILED,
-                    progress=self._progress(held),
-                    points=tuple(held.points),
-                    failure=Failure(message=f"ValueError: bad row at step {held.step}", traceback="Traceback ..."),
-                )
-                self.release(request.run_id)
-                return result
-            self._step(request.run_id, held)
-        outcome = TurnOutcome.COMPLETED if held.step == plan.total_steps else TurnOutcome.BOUNDARY
-        return self._commit(request.run_id, held, request.fence, outcome)
+    def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
+        """See ChunkRunner; several runs train a step each in turn."""
+        if len(requests) > 1:
+            self._train_together(requests)
+        return tuple(self._turn(request, trains=len(requests) == 1) for request in requests)
 
-    def fusibility(self, run_id: int, config: RunConfig) -> Fusibility:
-        """See ChunkRunner: runs of one model train together, but for those whose seed is odd."""
+    def do(self, errand: Errand) -> object:
+        """See ChunkRunner."""
+        match errand:
+            case SaveRun():
+                held = self._held.get(errand.run_id)
+                if held is None:
+                    return None
+                return self._commit(errand.run_id, held, errand.fence, errand.attempt, TurnOutcome.INTERRUPTED)
+            case SnapshotRequest():
+                return self._snapshot(errand)
+            case WriteTexts():
+                return [f"run {errand.run_id} to {prompt}" for prompt in errand.prompts]
+            case ReleaseRun():
+                self.release(errand.run_id)
+        return None
+
+    def fusibility(self, config: RunConfig) -> Fusibility:
+        """See ConfigRules: runs of one model train together, but for those whose seed is odd."""
         if int(config.training.get("seed", 0)) % 2:
             return Fusibility(None, "its seed is odd")
         return Fusibility(str(config.model["model_name"]))
 
-    def train_together(self, requests: Sequence[ChunkRequest]) -> tuple[int, ...]:
-        """See ChunkRunner: a step of each run in turn."""
-        until: dict[int, int] = {}
-        over: list[int] = []
-        for request in requests:
-            try:
-                held = self._held.get(request.run_id) or self._build(request)
-            except CheckpointDamaged:
-                over.append(request.run_id)  # ``train`` says so
-                continue
-            if held.waiting is not None:
-                over.append(request.run_id)
-                continue
-            boundary = held.plan.next_boundary(held.step)
-            until[request.run_id] = boundary if request.park_at is None else min(boundary, request.park_at)
-        self.joint_turns.append(tuple(until))
-        for run_id in until:
-            self._held[run_id].fused_with = tuple(sorted(until.keys() - {run_id}))
-        live, is_first = sorted(until), True
-        while live and (is_first or not self._interrupted.is_set()):
-            is_first = False
-            for run_id in list(live):
-                if not self._step_jointly(run_id, until[run_id]):
-                    live.remove(run_id)
-        for run_id in until:
-            held = self._held[run_id]
-            if held.config.training.get("fails_at") == held.step or held.reached is not None:
-                over.append(run_id)
-        return tuple(over)
-
-    def _step_jointly(self, run_id: int, until: int) -> bool:
-        """One step; False when the run's turn is over."""
-        held = self._held[run_id]
-        if held.step < until:
-            self._on_step(run_id, held.step)
-            if held.config.training.get("fails_at") == held.step:
-                return False
-            self._step(run_id, held)
-        if held.step == held.plan.next_boundary(held.step - 1):
-            held.reached = held.step
-        return held.step < until
-
-    def holds(self, run_id: int) -> bool:
-        """See ChunkRunner."""
-        return run_id in self._held
-
-    def save(self, run_id: int, fence: int) -> ChunkResult:
-        """See ChunkRunner."""
-        return self._commit(run_id, self._held[run_id], fence, TurnOutcome.INTERRUPTED)
-
-    def snapshot(self, request: SnapshotRequest) -> StoredFolder:
-        """See ChunkRunner."""
-        run_id = request.run_id
-        if run_id in self._held:
-            weight, steps = self._held[run_id].weight, self._held[run_id].step
-        elif request.checkpoint is not None:
-            weight, steps = self._read(request.checkpoint)[0], request.checkpoint.steps
-        else:
-            raise ConfigError(f"run {run_id} has no adapter to start from.")
-        return self._write(request.target, weight, steps, 0)
-
-    def adopt(self, path: str, target: str) -> StoredFolder:
-        """See ChunkRunner: the adapter is the path's length."""
-        return self._write(target, float(len(path)), 0, 0)
-
-    def verify(self, folder: StoredFolder) -> None:
-        """See ChunkRunner."""
-        folders.verify_folder(self._folder, folder)
-
     def validate(self, config: RunConfig) -> list[str]:
-        """See ChunkRunner."""
+        """See ConfigRules."""
         if config.training.get("learning_rate", 0) < 0:
             raise ConfigError("learning_rate must be at least 0.")
         return []
 
-    def generate(
-        self,
-        run_id: int,
-        config: RunConfig,
-        checkpoint: StoredFolder | None,
-        prompts: Sequence[str],
-        settings: Mapping[str, Json],
-    ) -> list[str]:
-        """See ChunkRunner."""
-        return [f"run {run_id} to {prompt}" for prompt in prompts]
-
-    def remove(self, run_id: int, paths: Sequence[str]) -> None:
-        """See ChunkRunner."""
-        for path in paths:
-            folders.remove_folder(self._folder, path)
-
     def release(self, run_id: int) -> None:
-        """See ChunkRunner."""
+        """Free the memory of a run."""
         self._held.pop(run_id, None)
 
     def rearm(self) -> None:
@@ -246,6 +155,108 @@ class FakeRunner:
     def close(self) -> None:
         """See ChunkRunner."""
         self._held.clear()
+
+    @property
+    def held(self) -> set[int]:
+        """Runs in memory."""
+        return set(self._held)
+
+    def _turn(self, request: ChunkRequest, *, trains: bool) -> ChunkResult:
+        run_id, fence = request.run_id, request.fence
+        try:
+            held = self._held_for(request)
+        except CheckpointDamaged as error:
+            failure = Failure(message=str(error), traceback="")
+            return ChunkResult(
+                run_id=run_id, fence=fence, outcome=TurnOutcome.DAMAGED, progress=request.progress, failure=failure
+            )
+        if held.result is not None:
+            return held.result
+        if held.waiting is None and trains:
+            self._step_alone(request, held)
+        if held.has_failed:
+            result = ChunkResult(
+                run_id=run_id,
+                fence=fence,
+                outcome=TurnOutcome.FAILED,
+                progress=self._progress(held),
+                points=tuple(held.points),
+                failure=Failure(message=f"ValueError: bad row at step {held.step}", traceback="Traceback ..."),
+            )
+            self.release(run_id)
+            return result
+        if held.waiting is None and held.reached is None:
+            progress = self._progress(held)
+            return ChunkResult(run_id=run_id, fence=fence, outcome=TurnOutcome.INTERRUPTED, progress=progress)
+        is_end = held.step == held.plan.total_steps
+        outcome = held.waiting or (TurnOutcome.COMPLETED if is_end else TurnOutcome.BOUNDARY)
+        held.result = self._commit(run_id, held, fence, request.attempt, outcome)
+        return held.result
+
+    def _step_alone(self, request: ChunkRequest, held: _Held) -> None:
+        """Train to the boundary, to where it is to park, to its failure, or a step after an interrupt."""
+        boundary, first = held.plan.next_boundary(held.step), True
+        while held.step < boundary:
+            self.on_step(request.run_id, held.step)
+            if (self._interrupted.is_set() and not first) or held.step == request.park_at:
+                return
+            first = False
+            if held.config.training.get("fails_at") == held.step:
+                held.has_failed = True
+                return
+            self._step(request.run_id, held)
+        held.reached = boundary
+
+    def _train_together(self, requests: Sequence[ChunkRequest]) -> None:
+        until: dict[int, int] = {}
+        for request in requests:
+            try:
+                held = self._held_for(request)
+            except CheckpointDamaged:
+                continue  # its own turn says so
+            if held.waiting is not None or held.result is not None or held.reached is not None:
+                continue
+            boundary = held.plan.next_boundary(held.step)
+            until[request.run_id] = boundary if request.park_at is None else min(boundary, request.park_at)
+        self.joint_turns.append(tuple(until))
+        for run_id in until:
+            self._held[run_id].fused_with = tuple(sorted(until.keys() - {run_id}))
+        live, is_first = sorted(until), True
+        while live and (is_first or not self._interrupted.is_set()):
+            is_first = False
+            for run_id in list(live):
+                if not self._step_jointly(run_id, until[run_id]):
+                    live.remove(run_id)
+
+    def _step_jointly(self, run_id: int, until: int) -> bool:
+        """One step; False when the run's turn is over."""
+        held = self._held[run_id]
+        if held.step < until:
+            self.on_step(run_id, held.step)
+            if held.config.training.get("fails_at") == held.step:
+                held.has_failed = True
+                return False
+            self._step(run_id, held)
+        if held.step == held.plan.next_boundary(held.step - 1):
+            held.reached = held.step
+        return held.step < until
+
+    def _snapshot(self, errand: SnapshotRequest) -> StoredFolder:
+        run_id = errand.run_id
+        if run_id in self._held:
+            weight, steps = self._held[run_id].weight, self._held[run_id].step
+        elif errand.checkpoint is not None:
+            weight, steps = self._read(errand.checkpoint)[0], errand.checkpoint.steps
+        else:
+            raise ConfigError(f"run {run_id} has no adapter to start from.")
+        return self._write(errand.target, weight, steps, 0)
+
+    def _held_for(self, request: ChunkRequest) -> _Held:
+        """The run in memory; a result that is committed is forgotten."""
+        held = self._held.get(request.run_id) or self._build(request)
+        if held.result is not None and held.result.progress.steps <= request.progress.steps:
+            held.result = None
+        return held
 
     def _build(self, request: ChunkRequest) -> _Held:
         training = request.config.training
@@ -284,10 +295,12 @@ class FakeRunner:
         if self.listener is not None:
             self.listener(run_id, self._progress(held), point)
 
-    def _commit(self, run_id: int, held: _Held, fence: int, outcome: TurnOutcome) -> ChunkResult:
+    def _commit(self, run_id: int, held: _Held, fence: int, attempt: int, outcome: TurnOutcome) -> ChunkResult:
         held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
         progress = self._progress(held)
-        folder = self._write(layout.checkpoint(run_id, held.step), held.weight, held.step, progress.samples)
+        folder = self._write(
+            layout.checkpoint(run_id, held.step, fence, attempt), held.weight, held.step, progress.samples
+        )
         held.waiting = None
         result = ChunkResult(
             run_id=run_id,
@@ -318,10 +331,10 @@ class FakeRunner:
         def fill(folder: Path) -> None:
             (folder / "weight.json").write_text(json.dumps([weight, steps]))
 
-        return folders.write_folder(self._folder, target, fill, steps=steps, samples=samples, observer=self._observer)
+        return folders.write_folder(self.folder, target, fill, steps=steps, samples=samples, observer=self._observer)
 
     def _read(self, folder: StoredFolder) -> tuple[float, int]:
-        path = folders.verify_folder(self._folder, folder)
+        path = folders.verify_folder(self.folder, folder)
         weight, steps = json.loads((path / "weight.json").read_text())
         return weight, steps
 

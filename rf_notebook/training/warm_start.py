@@ -12,7 +12,6 @@ the factors (Eckart and Young 1936). Where only one of the two uses DoRA, see ``
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import StoredFolder, WarmStartReport
-from rf_notebook.store import folders
+from rf_notebook.core.run import WarmStartReport
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.undisturbed import isolated_from_streams
 
 _FILE = "adapter_layers.safetensors"
 _REFERENCE_FILE = "reference_layers.safetensors"
-_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 #: The name of the frozen adapter that trl makes of the one that a run starts from.
 REFERENCE_ADAPTER = "ref"
 
@@ -89,35 +85,6 @@ def save_start(start: Start, folder: Path) -> None:
     _save(start.adapter, folder / _FILE)
     if start.reference is not None:
         _save(start.reference, folder / _REFERENCE_FILE)
-
-
-def check_adapter(path: Path) -> None:
-    """Refuse a folder that holds no adapter which can be started from.
-
-    Raises:
-        ConfigError: with the folder and what would do.
-    """
-    missing = [name for name in _PEFT_FILES if not (path / name).is_file()]
-    if missing:
-        raise ConfigError(
-            f"warm_start_from={str(path)!r} is no adapter: it has no {' and no '.join(missing)}. "
-            "Give a folder that export(run, path) or peft's save_pretrained wrote."
-        )
-
-
-def adopt_adapter(root: Path, path: Path, target: str) -> StoredFolder:
-    """Copy an adapter in peft's format into the experiment ``root``, so that the run does not depend on other folders.
-
-    Raises:
-        ConfigError: when it is none.
-    """
-    check_adapter(path)
-
-    def copy(folder: Path) -> None:
-        for name in _PEFT_FILES:
-            shutil.copyfile(path / name, folder / name)
-
-    return folders.write_folder(root, target, copy, steps=0, samples=0)
 
 
 def take_snapshot(model: Any) -> AdapterSnapshot:

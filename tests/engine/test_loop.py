@@ -47,7 +47,7 @@ def test_a_stop_inside_a_chunk_is_obeyed_at_the_next_step(tmp_path):
         if (run_id, step) == (1, 3):
             world.stop(1)
 
-    world.runner._on_step = user
+    world.runner.on_step = user
     world.turn(2)
     assert world.state.record(1).state is RunState.STOPPED
     assert world.state.record(1).progress.steps == 3
@@ -70,7 +70,7 @@ def test_a_stopped_run_is_passed_over_until_resumed_and_then_goes_on_exactly(tmp
 
 def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):
     world = World(tmp_path, configs(2))
-    world.runner._on_step = lambda run_id, step: world.stop(1) if (run_id, step) == (1, 5) else None
+    world.runner.on_step = lambda run_id, step: world.stop(1) if (run_id, step) == (1, 5) else None
     world.turn(2)
     world.restart()
     world.finish()
@@ -140,7 +140,7 @@ def test_a_clone_catches_up_and_equals_its_config_alone(tmp_path):
 
 def test_a_warm_clone_starts_from_the_parent_as_it_was_and_its_plan_is_whole(tmp_path):
     world = World(tmp_path, [fake_config(learning_rate=0.5, batch_size=2)])
-    world.runner._on_step = lambda run_id, step: world.clone(1, warm=True) if (run_id, step) == (1, 7) else None
+    world.runner.on_step = lambda run_id, step: world.clone(1, warm=True) if (run_id, step) == (1, 7) else None
     world.finish()
     child = world.state.record(2)
     assert child.warm_start.steps == 7
@@ -164,7 +164,7 @@ def test_deleting_frees_memory_and_checkpoints_and_keeps_the_figures(tmp_path):
     world.turn(2)
     world.delete(1)
     world.turn()
-    assert not world.runner.holds(1)
+    assert 1 not in world.runner.held
     assert not list((tmp_path / "runs" / "1").glob("*"))
     assert world.losses(1)
     world.finish()
@@ -179,7 +179,7 @@ def test_a_failing_run_fails_alone_with_its_points_and_its_text(tmp_path):
     assert record.state is RunState.FAILED
     assert "bad row at step 9" in record.failure.message
     assert [step for step, _ in world.losses(1)] == list(range(1, 10))
-    assert not world.runner.holds(1)
+    assert 1 not in world.runner.held
     assert world.losses(2) == alone(tmp_path, configs(2)[1])
 
 
@@ -229,7 +229,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(tm
     (tmp_path / newest.path / "weight.json").write_text("[99, 24]")
     world.restart()
     world.finish()
-    assert any("goes on from step 16" in r.event.text for r in world.state.notes)
+    assert any("continues from step 16" in r.event.text for r in world.state.notes)
     assert world.losses(1) == alone(tmp_path, configs(1)[0])
     steps = [step for step, _ in world.losses(1)]
     assert steps == sorted(set(steps))
@@ -318,11 +318,10 @@ def test_after_a_take_over_nothing_more_is_written(tmp_path):
 def test_ending_commits_the_chunk_in_progress(tmp_path):
     world = World(tmp_path, configs(1))
     close = CloseExperiment(cancelled=True)
-    world.runner._on_step = lambda run_id, step: world.engine.mailbox.submit(close) if step == 3 else None
+    world.runner.on_step = lambda run_id, step: world.engine.mailbox.submit(close) if step == 3 else None
     world.turn()  # interrupted inside the chunk
-    world.runner._on_step = lambda run_id, step: None
-    world.engine._runner.rearm()
-    world.engine._answer(world.engine.mailbox.take())
+    world.runner.on_step = lambda run_id, step: None
+    assert isinstance(world.turn(), Paused)
     assert world.state.ended.cancelled
     assert world.state.record(1).progress.steps == 3
     world.restart()

@@ -57,7 +57,7 @@ def _play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) 
             _, kind, target = pending.pop(0)
             if kind == "restart":
                 restart[0] = True
-                world.engine.mailbox.submit(lambda: None)
+                world.engine.interrupt()
             elif kind in ("clone", "warm clone"):
                 if target in world.state.runs:
                     config = fake_config(learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3)
@@ -72,7 +72,7 @@ def _play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) 
         if restart[0]:
             restart[0] = False
             world.restart()  # all that was not committed is gone
-            world.runner._on_step = user
+            world.runner.on_step = user
     for answer in answers:
         if answer.done() and answer.exception() is not None:
             assert isinstance(answer.exception(), RFNotebookError)
@@ -81,7 +81,7 @@ def _play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) 
     for record in list(world.state.runs.values()):
         if record.state is RunState.STOPPED:
             world.resume(record.run_id)
-    world.runner._on_step = lambda run_id, step: None
+    world.runner.on_step = lambda run_id, step: None
     world.finish()
     for run_id, expected in EXPECTED.items():
         record = world.state.record(run_id)

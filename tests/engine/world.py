@@ -37,7 +37,6 @@ class World:
         self.engine = Engine(
             self.store, self.runner, fold(self.store.read()), fence=fence, execution=self.execution, **engine
         )
-        self.runner.listener = self.engine.on_live
         self.state = self.engine.state
 
     restart = open

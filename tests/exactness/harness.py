@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFModelConfig, adapter_config_of
-from rf_notebook.core.events import RunAdded
+from rf_notebook.core.events import Event, RunAdded
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import RunConfig
@@ -21,7 +22,11 @@ from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
+from rf_notebook.training.validation import Validation
 from tests.exactness.cases import CASES, REFERENCE_SEED, REWARDS, arguments, without_clock
+
+#: Of the engines that were made here.
+_stores: WeakKeyDictionary[Engine, EventStore] = WeakKeyDictionary()
 
 
 class WatchedRunner(KernelRunner):
@@ -32,9 +37,9 @@ class WatchedRunner(KernelRunner):
         self.results: dict[int, dict[str, Any]] = {}
 
     def release(self, run_id: int) -> None:
-        held = self._held.get(run_id)
-        if held is not None and held.run.trainer is not None:
-            trainer = held.run.trainer
+        held = self.runs.get(run_id)
+        if held is not None and held.trainer is not None:
+            trainer = held.trainer
             self.results[run_id] = {
                 "history": without_clock(trainer.state.log_history),
                 "weights": {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad},
@@ -76,11 +81,17 @@ def engine_over(
     known = store.read()
     fence = store.acquire(this_process(), take_over=True)
     made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
-    engine = Engine(store, made, fold(known), fence=fence, execution=execution)
-    made.listener = engine.on_live
+    rules = Validation(folder, ExperimentData(*data), objects, create_tiny, num_chunks)
+    engine = Engine(store, made, fold(known), fence=fence, folder=folder, rules=rules, execution=execution)
+    _stores[engine] = store
     if not known:
         engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
     return engine
+
+
+def events_of(engine: Engine) -> list[Event]:
+    """All that an engine has committed."""
+    return [recorded.event for recorded in _stores[engine].read()]
 
 
 def start(folder: Path, names: list[str], data: tuple[Any, Any], **more: Any) -> Engine:

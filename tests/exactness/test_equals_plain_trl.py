@@ -51,7 +51,7 @@ def test_interleaved_runs_equal_plain_trl_bit_for_bit(
         record = engine.state.record(run_id)
         assert record.state is RunState.COMPLETED, record.failure
         assert record.progress.chunks == record.progress.total_chunks >= 3, "it took turns"
-        assert_equal(name, plain[name], engine._runner.results[run_id])  # type: ignore[attr-defined]
+        assert_equal(name, plain[name], engine.fleet.runner.results[run_id])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,13 +62,13 @@ def test_runs_continued_from_checkpoints_by_another_runner_equal_plain_trl(
     first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
     for _ in range(3):  # three times nothing of the process survives but the folder and the log
         turn_all(first, turns=len(names) * 2 - 1)
-        first._runner.close()
+        first.fleet.close()
         first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
     turn_all(first)
     for run_id, name in enumerate(names, start=1):
         assert first.state.record(run_id).state is RunState.COMPLETED, first.state.record(run_id).failure
-        if run_id in first._runner.results:  # type: ignore[attr-defined]
-            assert_equal(name, plain[name], first._runner.results[run_id])  # type: ignore[attr-defined]
+        if run_id in first.fleet.runner.results:  # type: ignore[attr-defined]
+            assert_equal(name, plain[name], first.fleet.runner.results[run_id])  # type: ignore[attr-defined]
         points = list(first.state.record(run_id).all_points())
         steps = [point.step for point in points]
         assert steps == sorted(set(steps)), name
@@ -78,7 +78,7 @@ def test_the_shared_base_is_untouched_by_training(tmp_path: Path) -> None:
     names = ["sft_cosine_dropout", "sft_full_fine_tuning", "sft_dora"]
     engine = start(tmp_path, names, data("prompts"), num_chunks=2)
     turn_all(engine, turns=5)
-    (base,) = engine._runner.models._models.values()  # type: ignore[attr-defined]
+    (base,) = engine.fleet.runner.models._models.values()  # type: ignore[attr-defined]
     for (name, found), (_, expected) in zip(
         base.model.named_parameters(), tiny_model().named_parameters(), strict=True
     ):

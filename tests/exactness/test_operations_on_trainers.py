@@ -23,7 +23,7 @@ NAMES = ["sft_cosine_dropout", "sft_dora", "sft_neftune_max_steps", "sft_plateau
 
 def outcome(engine: Any, run_id: int) -> tuple[list[Any], dict[str, torch.Tensor] | None]:
     points = [(p.step, dict(p.metrics)) for p in engine.state.record(run_id).all_points()]
-    result = engine._runner.results.get(run_id)
+    result = engine.fleet.runner.results.get(run_id)
     return points, None if result is None else result["weights"]
 
 
@@ -81,17 +81,19 @@ def test_untouched_runs_are_as_without_the_operations_and_stopped_ones_too(
         engine.on_live(run_id, progress, point)
         user(run_id, progress, point)
 
-    engine._runner.listener = listen  # type: ignore[attr-defined]
+    engine.fleet.listener = listen  # type: ignore[attr-defined]
     turns = 0
     while not isinstance(engine.turn(), Idle):
         turns += 1
         if turns == restart_after:
-            results = engine._runner.results  # type: ignore[attr-defined]
-            engine._runner.close()
+            results = engine.fleet.runner.results  # type: ignore[attr-defined]
+            engine.fleet.close()
             engine = start(tmp_path, NAMES, data("prompts"), num_chunks=4, store=store, execution=execution)
-            engine._runner.results.update({k: v for k, v in results.items() if k not in engine._runner.results})  # type: ignore[attr-defined]
-            engine._runner.listener = listen  # type: ignore[attr-defined]
-    engine._runner.listener = engine.on_live  # type: ignore[attr-defined]
+            engine.fleet.runner.results.update(
+                {k: v for k, v in results.items() if k not in engine.fleet.runner.results}
+            )  # type: ignore[attr-defined]
+            engine.fleet.listener = listen  # type: ignore[attr-defined]
+    engine.fleet.listener = engine.on_live  # type: ignore[attr-defined]
     for record in list(engine.state.runs.values()):
         if record.state is RunState.STOPPED:
             engine.mailbox.submit(ResumeRun(run_id=record.run_id))

@@ -30,9 +30,9 @@ class OutOfMemory(WatchedRunner):
     victim = 0
     passes = 0
 
-    def _build(self, request: Any) -> Any:
-        built = super()._build(request)
-        held = self._held.get(request.run_id)
+    def build(self, request: Any) -> Any:
+        built = super().build(request)
+        held = self.runs.get(request.run_id)
         if held is not None and request.run_id == self.victim:
             left = [self.passes]
 
@@ -47,7 +47,7 @@ class OutOfMemory(WatchedRunner):
                 if output.requires_grad:
                     output.register_hook(fail)
 
-            layers = [m for n, m in held.run.trainer.model.named_modules() if n.endswith(("self_attn", "mlp"))]
+            layers = [m for n, m in held.trainer.model.named_modules() if n.endswith(("self_attn", "mlp"))]
             for layer in layers:
                 layer.register_forward_hook(watch)
         return built

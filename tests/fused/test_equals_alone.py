@@ -13,7 +13,7 @@ from rf_notebook.core.events import ChunkTrained
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.planning.fusion import Execution
-from tests.exactness.harness import turn_all
+from tests.exactness.harness import events_of, turn_all
 from tests.fused.world import config, engine_over, figures, joint_forwards, mixed_group
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def trained(folder: Path, configs: list[RunConfig], objects: Objects, execution:
     turn_all(engine)
     for record in engine.state.runs.values():
         assert record.state is RunState.COMPLETED, record.failure
-    return engine, engine._runner.results  # type: ignore[attr-defined]
+    return engine, engine.fleet.runner.results  # type: ignore[attr-defined]
 
 
 def micro_steps(engine: Any) -> list[int]:
@@ -34,8 +34,7 @@ def micro_steps(engine: Any) -> list[int]:
 
 def company(engine: Any, run_id: int) -> list[tuple[int, ...]]:
     """With whom a run trained, turn by turn."""
-    events = [recorded.event for recorded in engine._store.read()]
-    return [e.fused_with for e in events if isinstance(e, ChunkTrained) and e.run_id == run_id]
+    return [e.fused_with for e in events_of(engine) if isinstance(e, ChunkTrained) and e.run_id == run_id]
 
 
 def weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> float:
@@ -97,7 +96,7 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
     ]
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
-    (model,) = joint._runner._joint_models.values()
+    (model,) = joint.fleet.runner.joint_turns.models.values()
     assert model.counts.generated_for > 2 * model.counts.generated > 0
     for run_id in alone.state.runs:
         assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6

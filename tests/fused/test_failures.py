@@ -63,11 +63,11 @@ class Failing(WatchedRunner):
 
     victim, at, is_nan = 0, 0, False
 
-    def _build(self, request: Any) -> Any:
-        built = super()._build(request)
-        held = self._held.get(request.run_id)
+    def build(self, request: Any) -> Any:
+        built = super().build(request)
+        held = self.runs.get(request.run_id)
         if held is not None and request.run_id == self.victim:
-            trainer, left = held.run.trainer, [self.at]
+            trainer, left = held.trainer, [self.at]
             own = trainer.compute_loss
 
             def compute_loss(*args: Any, **kwargs: Any) -> Any:
@@ -194,7 +194,7 @@ def test_what_does_not_fit_together_is_done_in_parts(
     with memory_for(rows):
         engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
         turn_all(engine)
-    (model,) = engine._runner._joint_models.values()  # type: ignore[attr-defined]
+    (model,) = engine.fleet.runner.joint_turns.models.values()  # type: ignore[attr-defined]
     assert model.counts.too_large > 0
     for run_id, expected in undisturbed.items():
         assert engine.state.record(run_id).state is RunState.COMPLETED
@@ -264,7 +264,7 @@ def test_groups_are_formed_anew_as_runs_stop_and_join(tmp_path: Path, undisturbe
             engine.mailbox.submit(StopRun(run_id=4))
             engine.mailbox.submit(CloneRun(run_id=1, config=listed[0], edits={}, warm_start=True))
 
-    engine._runner.listener = listen  # type: ignore[attr-defined]
+    engine.fleet.listener = listen  # type: ignore[attr-defined]
     turn_all(engine)
     assert engine.state.record(4).state is RunState.STOPPED
     assert engine.state.record(5).state is RunState.COMPLETED

@@ -85,7 +85,7 @@ def engine_over(
 
 def joint_forwards(engine: Engine) -> tuple[int, int]:
     """How many joint forwards the engine's runner has done, and how many forwards of runs they answered."""
-    counts = [model.counts for model in engine._runner._joint_models.values()]  # type: ignore[attr-defined]
+    counts = [model.counts for model in engine.fleet.runner.joint_turns.models.values()]  # type: ignore[attr-defined]
     return sum(one.forwards for one in counts), sum(one.requests for one in counts)
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, StorageFull
 from rf_notebook.store.folders import remove_folder, remove_orphans, safe_path, verify_folder, write_folder
 
 
@@ -64,21 +64,23 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     assert not list((tmp_path / "runs" / "1").iterdir())
 
 
-def test_writing_again_replaces(tmp_path):
-    write(tmp_path)
-    folder = write(tmp_path, text="again")
-    assert (verify_folder(tmp_path, folder) / "a.txt").read_text() == "again"
+def test_what_somebody_has_written_is_not_replaced(tmp_path):
+    folder = write(tmp_path)
+    with pytest.raises(FileExistsError, match="runs/1/8"):
+        write(tmp_path, text="again")
+    assert (verify_folder(tmp_path, folder) / "a.txt").read_text() != "again"
+    assert [path.name for path in (tmp_path / "runs" / "1").iterdir()] == ["8"], "and nothing is left behind"
 
 
 def test_orphans_go_and_all_else_stays(tmp_path):
-    for relative in ("runs/1/8", "runs/1/16", "runs/2/warm_start", "runs/3/warm_start"):
+    for relative in ("runs/1/8", "runs/1/16-3.7", "runs/1/8-2.4", "runs/2/warm_start", "runs/3/warm_start-1.1"):
         write(tmp_path, relative)
-    (tmp_path / "runs" / "1" / ".writing-24").mkdir()
+    (tmp_path / "runs" / "1" / ".writing-24-3.8").mkdir()
     (tmp_path / "runs" / "1" / "trainer").mkdir()
     (tmp_path / "runs" / "1" / "notes").mkdir()
-    removed = remove_orphans(tmp_path, {"runs/1/16", "runs/2/warm_start"})
-    assert removed == ["runs/1/.writing-24", "runs/1/8", "runs/3/warm_start"]
-    assert sorted(p.name for p in (tmp_path / "runs" / "1").iterdir()) == ["16", "notes", "trainer"]
+    removed = remove_orphans(tmp_path, {"runs/1/16-3.7", "runs/2/warm_start"})
+    assert removed == ["runs/1/.writing-24-3.8", "runs/1/8", "runs/1/8-2.4", "runs/3/warm_start-1.1"]
+    assert sorted(p.name for p in (tmp_path / "runs" / "1").iterdir()) == ["16-3.7", "notes", "trainer"]
 
 
 # ---- links
@@ -116,7 +118,7 @@ def test_nothing_behind_a_link_is_replaced(tmp_path, strangers):
     root = tmp_path / "root"
     (root / "runs").mkdir(parents=True)
     (root / "runs" / "1").symlink_to(strangers)
-    with pytest.raises(ConfigError, match="runs/1/8 exists behind a symbolic link and is not replaced"):
+    with pytest.raises(FileExistsError, match="runs/1/8"):
         write(root)
     assert untouched(strangers)
     folder = write(root, "runs/1/16")  # a folder that somebody moved to another disk is still written to

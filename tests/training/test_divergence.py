@@ -85,11 +85,11 @@ class Diverging(WatchedRunner):
 
     factor, in_gradients = math.nan, False
 
-    def _build(self, request):
-        built = super()._build(request)
-        held = self._held.get(request.run_id)
+    def build(self, request):
+        built = super().build(request)
+        held = self.runs.get(request.run_id)
         if held is not None and request.run_id == 2 and request.continue_from is None:
-            trainer = held.run.trainer
+            trainer = held.trainer
             if self.in_gradients:
                 trainer.training_step = with_gradients_injected(trainer, trainer.training_step, self.factor)
             else:

@@ -65,7 +65,7 @@ def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
     turn_all(engine)
     for run_id, name in enumerate(names, start=1):
         assert engine.state.record(run_id).state == "completed", engine.state.record(run_id).failure
-        assert_equal(name, plain[name], engine._runner.results[run_id])
+        assert_equal(name, plain[name], engine.fleet.runner.results[run_id])
 
 
 @pytest.mark.parametrize("names", [["sft_4bit", "dpo_4bit"], ["sft_8bit", "sft_8bit"]], ids=["4bit", "8bit"])
@@ -76,7 +76,7 @@ def test_runs_over_a_quantised_base_train_in_joint_steps_and_equal_runs_alone(tm
         turn_all(engine)
         engines[execution] = engine
     alone, joint = engines[Execution.EXACT], engines[Execution.FUSED]
-    (model,) = joint._runner._joint_models.values()
+    (model,) = joint.fleet.runner.joint_turns.models.values()
     assert model.counts.forwards > 0
     assert model.counts.requests > model.counts.forwards
     for run_id, name in enumerate(names, start=1):
@@ -87,8 +87,8 @@ def test_runs_over_a_quantised_base_train_in_joint_steps_and_equal_runs_alone(tm
         assert len(pairs) > 2
         for (step, expected), (_, found) in pairs:
             assert found == pytest.approx(expected, rel=1e-6), (name, step)
-        weights = alone._runner.results[run_id]["weights"]
-        assert weights.keys() == joint._runner.results[run_id]["weights"].keys()
+        weights = alone.fleet.runner.results[run_id]["weights"]
+        assert weights.keys() == joint.fleet.runner.results[run_id]["weights"].keys()
         assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
         for path, expected in weights.items():
-            assert torch.equal(joint._runner.results[run_id]["weights"][path], expected), (name, path)
+            assert torch.equal(joint.fleet.runner.results[run_id]["weights"][path], expected), (name, path)

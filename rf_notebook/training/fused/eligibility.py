@@ -8,8 +8,8 @@ from typing import Any
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from rf_notebook.core.ports import Fusibility
 from rf_notebook.core.run import RunConfig
+from rf_notebook.core.runner import Fusibility
 from rf_notebook.core.values import Json, digest
 from rf_notebook.training.base_models import changes_base_weights
 from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights

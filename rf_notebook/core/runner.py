@@ -1,0 +1,227 @@
+"""Who trains runs? A ChunkRunner, in whatever process: what it is asked and what it answers are values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from rf_notebook.core.run import (
+    Failure,
+    Generation,
+    LoadedModel,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    StoredFolder,
+    WarmStartReport,
+)
+from rf_notebook.core.values import Json
+
+
+class TurnOutcome(StrEnum):
+    """How a turn of a run ended."""
+
+    BOUNDARY = "boundary"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DAMAGED = "damaged"
+    """The checkpoint to continue from is not what was recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRequest:
+    """One turn of one run."""
+
+    run_id: int
+    config: RunConfig
+    progress: Progress
+    """What is committed."""
+    continue_from: StoredFolder | None
+    """The checkpoint of ``progress``, for a runner that does not hold the run."""
+    warm_start: StoredFolder | None
+    """The adapter from which a run that has not trained starts."""
+    fence: int
+    """Of the lease; comes back in the result."""
+    attempt: int
+    """Names the checkpoint with the fence, so that nobody writes where another has written."""
+    park_at: int | None = None
+    """Steps after which the turn ends as if it had been interrupted, when they come before the boundary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkResult:
+    """What a turn gave. ``points`` and ``progress`` are only to be committed together with ``checkpoint``."""
+
+    run_id: int
+    fence: int
+    outcome: TurnOutcome
+    progress: Progress
+    """Of an interrupted run, where it stands now; nothing of it is committed yet."""
+    points: tuple[MetricPoint, ...] = ()
+    checkpoint: StoredFolder | None = None
+    failure: Failure | None = None
+    """Why it failed, or what is damaged."""
+    warm_start_report: WarmStartReport | None = None
+    train_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    own_bytes: int = 0
+    generations: tuple[Generation, ...] = ()
+    """To the sample prompts, when the turn ended at a boundary."""
+    notes: tuple[str, ...] = ()
+    fused_with: tuple[int, ...] = ()
+    """The runs with which it trained in joint steps."""
+    hindrance: str = ""
+    """Why it cannot take part in joint steps, as its trainer tells; empty when it can, or was not asked."""
+    loaded: tuple[LoadedModel, ...] = ()
+    """Base models that were loaded for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusibility:
+    """Whether a run can train in joint steps with others."""
+
+    key: str | None
+    """Equal for runs that can train together; None for one that trains alone."""
+    reason: str = ""
+    """Why it trains alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveRun:
+    """Checkpoint a run that was interrupted inside a chunk; the answer is a ChunkResult, or None when it is not held."""
+
+    run_id: int
+    fence: int
+    attempt: int
+    """As in ChunkRequest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRequest:
+    """Save the adapter of a run, held or from its checkpoint, for another run to start from; a StoredFolder."""
+
+    run_id: int
+    """Whose adapter it is."""
+    config: RunConfig
+    """Of that run."""
+    checkpoint: StoredFolder | None
+    """Its newest, for a runner that does not hold it."""
+    started_from: StoredFolder | None
+    """What that run itself started from; its reference is there."""
+    target: str
+    """The folder to write, relative to the experiment's."""
+    becomes_reference: bool
+    """Whether the new run, of another method, is to be compared with what it starts from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteTexts:
+    """What a run's model writes, held or from its checkpoint; a list of texts. Training is not touched by it."""
+
+    run_id: int
+    config: RunConfig
+    checkpoint: StoredFolder | None
+    """Its newest, for a runner that does not hold it."""
+    prompts: tuple[str, ...]
+    """What a user asks; the tokenizer's chat template is applied where it has one."""
+    settings: Mapping[str, Json]
+    """Arguments of ``generate``, and ``seed``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteModel:
+    """Write the model of a checkpoint and its tokenizer to a folder of the user's."""
+
+    config: RunConfig
+    checkpoint: StoredFolder
+    path: str
+    """A new or empty folder, absolute."""
+    merge: bool
+    """Whether to write whole weights with the adapter folded in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadModel:
+    """The model of a checkpoint, ready for inference; only a runner in the kernel has an answer, others give None."""
+
+    config: RunConfig
+    checkpoint: StoredFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRun:
+    """Free the memory of a run."""
+
+    run_id: int
+
+
+#: What is asked of a runner between two turns.
+Errand = SaveRun | SnapshotRequest | WriteTexts | WriteModel | ReadModel | ReleaseRun
+
+
+class LiveListener(Protocol):
+    """Hears of steps while a turn is under way; called by the thread that trains, so it must be quick."""
+
+    def __call__(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
+        """``point`` is None for a step that logged nothing."""
+
+
+class ChunkRunner(Protocol):
+    """Trains runs on one device. All methods but ``interrupt`` and ``abandon`` are called by one thread."""
+
+    listener: LiveListener | None
+
+    def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
+        """Advance each run to its next chunk boundary, its end, its failure, or the next step after ``interrupt``.
+
+        Several runs train in joint steps where they can. A result of an interrupted run carries no checkpoint and no
+        points: the turn continues when it is asked for again. So does the rest of a turn that raised: a result that
+        was there already, and is not in the request's ``progress`` yet, is given again.
+
+        Returns:
+            A result for each request.
+
+        Raises:
+            StorageFull: when a checkpoint did not fit; asking again writes it and trains nothing.
+        """
+
+    def do(self, errand: Errand) -> object:
+        """Do an errand; its class says what the answer is.
+
+        Raises:
+            ConfigError: when there is neither a held run nor a checkpoint, or when a folder holds something already.
+            CheckpointDamaged: when a checkpoint is not what was recorded.
+            StorageFull: when there is no room to write.
+        """
+
+    def rearm(self) -> None:
+        """Forget earlier interrupts."""
+
+    def interrupt(self) -> None:
+        """Ask the runs that train to park at their next optimizer step; any thread."""
+
+    def abandon(self) -> None:
+        """Ask the runs that train to give up at once, their uncommitted part lost; any thread."""
+
+    def close(self) -> None:
+        """Free everything."""
+
+
+class ConfigRules(Protocol):
+    """What is known of a config without a runner."""
+
+    def validate(self, config: RunConfig) -> list[str]:
+        """Refuse a config that cannot be trained; loads no model.
+
+        Returns:
+            What the user should know.
+
+        Raises:
+            ConfigError: why it cannot be trained.
+        """
+
+    def fusibility(self, config: RunConfig) -> Fusibility:
+        """Whether a run of this config can train in joint steps, as far as the config tells."""

@@ -1,0 +1,1 @@
+"""Where runners live: in the kernel, or in a process of their own."""

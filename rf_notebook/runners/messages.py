@@ -1,0 +1,84 @@
+"""What a kernel and a worker process say to each other besides turns, errands and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rf_notebook.core.fleet import DeviceTurn
+from rf_notebook.core.run import MetricPoint, Progress
+from rf_notebook.core.runner import Errand
+from rf_notebook.core.values import Json
+
+# ---- to the worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenExperiment:
+    """The first message: what all runs share."""
+
+    recipe: bytes
+    """A Recipe, by cloudpickle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bring:
+    """Functions, other objects and secrets, by the names by which the configs to come refer to them."""
+
+    values: Mapping[str, bytes]
+    """By cloudpickle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """See Fleet.begin."""
+
+    turn: DeviceTurn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """See Fleet.ask."""
+
+    errand: int
+    what: Errand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """See Fleet.interrupt."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Free everything and end."""
+
+
+# ---- from the worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The libraries are imported, and turns can begin."""
+
+    environment: Mapping[str, Json] = field(default_factory=dict)
+    """See DeviceFacts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """See LiveListener."""
+
+    run_id: int
+    progress: Progress
+    point: MetricPoint | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """For the experiment's log."""
+
+    level: int
+    text: str

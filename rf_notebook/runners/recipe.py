@@ -1,0 +1,150 @@
+"""What does a worker process make its runner of? A value that travels there: the experiment's data, loader and settings."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cloudpickle
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.objects import Objects
+from rf_notebook.core.runner import ChunkRunner, LiveListener
+from rf_notebook.core.values import Json
+from rf_notebook.store import layout
+
+
+class Recipe(Protocol):
+    """Makes a runner in the process that it was sent to."""
+
+    def cooked(
+        self, objects: Objects, listener: LiveListener, log: logging.Logger
+    ) -> AbstractContextManager[tuple[ChunkRunner, Mapping[str, Json]]]:
+        """The runner, and what its device is; both for as long as the context lasts.
+
+        Args:
+            objects: Takes the functions and other values that the kernel sends.
+            listener: Hears of every step.
+            log: Its lines go to the experiment's log.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRecipe:
+    """Of every real experiment."""
+
+    folder: str
+    """The experiment's, absolute."""
+    train: bytes
+    """A function that gives the training data, by cloudpickle."""
+    evaluation: bytes | None
+    create_model: bytes | None
+    """The user's loader, by cloudpickle."""
+    num_chunks: int
+    fail_on_nan: bool
+    sample_prompts: int | tuple[str, ...]
+    settings: Mapping[str, Json]
+    """Of torch, as in the kernel."""
+
+    @contextmanager
+    def cooked(
+        self, objects: Objects, listener: LiveListener, log: logging.Logger
+    ) -> Iterator[tuple[ChunkRunner, Mapping[str, Json]]]:
+        """See Recipe."""
+        from rf_notebook.training.datasets import ExperimentData
+        from rf_notebook.training.facts import environment
+        from rf_notebook.training.quiet import library_messages_to
+        from rf_notebook.training.runner import KernelRunner
+        from rf_notebook.training.settings import use_settings
+
+        use_settings(self.settings)
+        evaluation = None if self.evaluation is None else cloudpickle.loads(self.evaluation)()
+        runner = KernelRunner(
+            Path(self.folder),
+            ExperimentData(cloudpickle.loads(self.train)(), evaluation),
+            objects,
+            None if self.create_model is None else cloudpickle.loads(self.create_model),
+            num_chunks=self.num_chunks,
+            fail_on_nan=self.fail_on_nan,
+            sample_prompts=self.sample_prompts,
+            listener=listener,
+            log=log,
+        )
+        with library_messages_to(log):
+            yield runner, environment()
+
+
+def experiment_recipe(
+    folder: Path,
+    data: Any,
+    create_model: Any,
+    *,
+    num_chunks: int,
+    fail_on_nan: bool,
+    sample_prompts: int | tuple[str, ...],
+) -> ExperimentRecipe:
+    """What a worker needs of an experiment.
+
+    Args:
+        folder: The experiment's.
+        data: The ExperimentData that all runs train on.
+        create_model: The user's loader.
+        num_chunks: Chunks a pass over the data.
+        fail_on_nan: Whether a loss that is NaN or infinite ends a run.
+        sample_prompts: What every run answers at each boundary.
+
+    Raises:
+        ConfigError: for a loader or data that cannot be sent to another process.
+    """
+    from rf_notebook.training.settings import settings_now
+
+    return ExperimentRecipe(
+        folder=str(folder),
+        train=_data(folder, data.train, "train"),
+        evaluation=None if data.evaluation is None else _data(folder, data.evaluation, "eval"),
+        create_model=None if create_model is None else pickled(create_model, "create_model_fn"),
+        num_chunks=num_chunks,
+        fail_on_nan=fail_on_nan,
+        sample_prompts=sample_prompts,
+        settings=settings_now(),
+    )
+
+
+def pickled(value: Any, name: str) -> bytes:
+    """A value as bytes that another process reads.
+
+    Args:
+        value: A function, an object, data.
+        name: What the user calls it.
+
+    Raises:
+        ConfigError: when it cannot be sent.
+    """
+    try:
+        made: bytes = cloudpickle.dumps(value)
+    except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything
+        raise ConfigError(
+            f"{name} cannot be sent to a worker process: {error}. Make what it needs inside of it, or leave out devices=."
+        ) from None
+    return made
+
+
+def _data(folder: Path, dataset: Any, part: str) -> bytes:
+    """What gives the data in the worker: data in memory goes through a folder, so that it is mapped there."""
+    import datasets
+
+    from rf_notebook.training.quiet import no_progress_bars
+
+    if isinstance(dataset, datasets.Dataset) and not dataset.cache_files:
+        place = layout.worker_data(folder) / part
+        shutil.rmtree(place, ignore_errors=True)
+        with no_progress_bars():
+            dataset.save_to_disk(str(place))
+        path = str(place)
+        return pickled(lambda: datasets.load_from_disk(path), f"{part}_dataset")
+    return pickled(lambda: dataset, f"{part}_dataset")

@@ -1,0 +1,120 @@
+"""The worker process: a real runner in its main thread, and a thread that hears what the kernel says.
+
+Started by ``process.py``. It ends with the kernel: when the pipe closes, whatever it does is no longer wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+
+from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.fleet import Answer, Message, TurnFailed
+from rf_notebook.core.objects import Objects
+from rf_notebook.core.run import MetricPoint, Progress
+from rf_notebook.runners.in_kernel import DEVICE, KernelFleet
+from rf_notebook.runners.messages import Ask, Begin, Bring, Close, Interrupt, Live, LogLine, OpenExperiment, Ready
+from rf_notebook.runners.recipe import Recipe
+
+
+def main(descriptor: int) -> None:
+    """Serve the kernel at the other end of a pipe until it is closed.
+
+    Args:
+        descriptor: Of the pipe's end.
+    """
+    Worker(Connection(descriptor)).serve()
+
+
+class Worker:
+    """Translates between the pipe and a fleet of one."""
+
+    def __init__(self, pipe: Connection) -> None:
+        """Nothing is heard yet.
+
+        Args:
+            pipe: To the kernel.
+        """
+        self._pipe = pipe
+        self._sending = threading.Lock()
+        self._objects = Objects()
+        self._is_closing = False
+
+    def serve(self) -> None:
+        """Train and answer until the kernel says that it is over."""
+        opened: OpenExperiment = self._pipe.recv()
+        recipe: Recipe = cloudpickle.loads(opened.recipe)
+        log = logging.Logger("rf_notebook.worker")
+        log.addHandler(_ToKernel(self._send))
+        # The engine's threads of the kernel are named so: the libraries' messages of this one go to the log as well.
+        threading.current_thread().name = "rf-worker"
+        with recipe.cooked(self._objects, self._heard, log) as (runner, environment):
+            self._fleet = KernelFleet(runner)
+            self._send(Ready(environment=environment))
+            threading.Thread(target=self._listen, name="rf-listener", daemon=True).start()
+            while not self._is_closing:
+                found = self._fleet.next(None)
+                if found is not None:
+                    self._send(_portable(found[1]))
+            self._fleet.close()
+        self._pipe.close()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                said = self._pipe.recv()
+            except (EOFError, OSError):
+                os._exit(0)  # the kernel is gone
+            match said:
+                case Bring():
+                    for name, value in said.values.items():
+                        self._objects.put(name, cloudpickle.loads(value))
+                case Begin():
+                    self._fleet.begin(DEVICE, said.turn)
+                case Ask():
+                    self._fleet.ask(DEVICE, said.errand, said.what)
+                case Interrupt():
+                    self._fleet.interrupt(DEVICE, said.turn)
+                case Close():
+                    self._is_closing = True
+                    self._fleet.wake()
+                    return
+
+    def _heard(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
+        self._send(Live(run_id=run_id, progress=progress, point=point))
+
+    def _send(self, message: Any) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
+
+class _ToKernel(logging.Handler):
+    """Sends lines to the experiment's log."""
+
+    def __init__(self, send: Any) -> None:
+        super().__init__()
+        self._tell = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(LogLine(level=record.levelno, text=record.getMessage()))
+
+
+def _portable(message: Message) -> Message:
+    """A message whose error can be read in a process that does not have its class."""
+    error = message.error if isinstance(message, Answer | TurnFailed) else None
+    if error is None or isinstance(error, RFNotebookError):
+        return message
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - a class of the user's may do anything
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    if isinstance(message, Answer):
+        return Answer(errand=message.errand, error=error)
+    assert isinstance(message, TurnFailed)
+    return TurnFailed(turn=message.turn, error=error)

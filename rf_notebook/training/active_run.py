@@ -1,0 +1,434 @@
+"""What can a run in memory do? Train to a boundary, be evaluated and saved there, and answer prompts meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rf_notebook.core.errors import StorageFull
+from rf_notebook.core.foreground import counts_cells, is_cell_at_work
+from rf_notebook.core.run import (
+    Failure,
+    Generation,
+    LoadedModel,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    StoredFolder,
+    WarmStartReport,
+)
+from rf_notebook.core.runner import ChunkRequest, ChunkResult, TurnOutcome
+from rf_notebook.core.values import Json
+from rf_notebook.planning.chunks import Plan
+from rf_notebook.store import folders, layout
+from rf_notebook.training import memory, run_files
+from rf_notebook.training.failures import failure_of
+from rf_notebook.training.generation import sample_texts, texts_of
+from rf_notebook.training.memory_estimate import Need
+from rf_notebook.training.methods import Method
+from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
+from rf_notebook.training.process_state import ProcessState, RandomState
+from rf_notebook.training.resources import Resources
+from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
+from rf_notebook.training.trained_model import base_of
+from rf_notebook.training.undisturbed import Disturbed, OwnDtype
+
+#: Figures of the clock, no property of a config.
+_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
+
+
+class ActiveRun:
+    """A run whose trainer is in memory, or is being built."""
+
+    def __init__(
+        self,
+        run_id: int,
+        config: RunConfig,
+        method: Method,
+        parked: ParkedRun,
+        resources: Resources,
+        *,
+        evaluates: bool,
+    ) -> None:
+        """Made by ``building.build``.
+
+        Args:
+            run_id: The run.
+            config: Its config.
+            method: Of the config.
+            parked: Its trainer, in a greenlet of its own.
+            resources: What it shares with others.
+            evaluates: Whether there is evaluation data.
+        """
+        self.run_id = run_id
+        self.config = config
+        self.method = method
+        self.parked = parked
+        self.plan: Plan | None = None
+        """Known once the trainer is there."""
+        self.points: list[MetricPoint] = []
+        """Since the last commit."""
+        self.report: WarmStartReport | None = None
+        self.train_seconds = 0.0
+        self.overhead_seconds = 0.0
+        self.notes: tuple[str, ...] = ()
+        self.loaded: tuple[LoadedModel, ...] = ()
+        """Base models of which the next result tells."""
+        self.need: Need | None = None
+        """What the memory plan says, once the trainer is there."""
+        self.reached: int | None = None
+        """The boundary at which a joint turn ended, until its result is asked for."""
+        self.fused_with: tuple[int, ...] = ()
+        """Those with which the run trained in joint steps since the last commit."""
+        self.hindrance: str | None = None
+        """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None before it was asked."""
+        self.result: ChunkResult | None = None
+        """What the last turn gave, until it is known to be committed."""
+        self._resources = resources
+        self._evaluates = evaluates
+        self._generations: tuple[Generation, ...] = ()
+        """To the sample prompts, at the boundary just reached."""
+        self._writes_no_samples = False
+        self._used_bytes = 0
+        """The most that a turn took on the device beyond what lay there before."""
+        self._was_beside_a_cell = False
+        """Whether it was told that a cell was at work beside its steps, which draw random numbers."""
+        self._uncommitted: TurnOutcome | None = None
+        """Set while a finished turn waits for room on the disk."""
+
+    @property
+    def trainer(self) -> Any:
+        """Trl's."""
+        return self.parked.trainer
+
+    @property
+    def steps_left(self) -> int:
+        """Optimizer steps to the run's end."""
+        return 0 if self.plan is None else self.plan.total_steps - self.parked.step
+
+    @property
+    def room(self) -> int:
+        """Bytes of device memory that the next turn needs beyond what the run keeps."""
+        if self.need is None:
+            return self._used_bytes
+        planned = self.need.estimate
+        estimated = planned.gradients + planned.activations + (planned.optimizer if self.parked.step == 0 else 0)
+        return max(estimated, self._used_bytes)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can train; it cannot while a result of it waits to be saved or committed."""
+        waits = self._uncommitted is not None or self.reached is not None or self.result is not None
+        return not waits and self.parked.status is ParkedStatus.PARKED
+
+    @property
+    def next_boundary(self) -> int:
+        """Steps at the end of the chunk in progress."""
+        return self.known_plan.next_boundary(self.parked.step)
+
+    @property
+    def known_plan(self) -> Plan:
+        """The plan of a run that is built."""
+        assert self.plan is not None
+        return self.plan
+
+    # ---- a turn
+
+    def take_turn(self, request: ChunkRequest) -> ChunkResult:
+        """Train to the next boundary, its end, its failure, or the next step after an interrupt.
+
+        Raises:
+            Disturbed: when another cell changed what the turn depends on.
+            StorageFull: when the checkpoint did not fit.
+        """
+        if self._uncommitted is not None:
+            return self._commit(request.fence, request.attempt, self._uncommitted)
+        boundary = self.reached or self.next_boundary
+        started = time.perf_counter()
+        self._resources.bring_in(self._resources.trainers.modules_of(self.config), [self.run_id], room=self.room)
+        before = memory.allocated_bytes()
+        self.overhead_seconds += time.perf_counter() - started
+        if self.reached is None:
+            started = time.perf_counter()
+            self.parked.advance(boundary if request.park_at is None else min(boundary, request.park_at))
+            self.train_seconds += time.perf_counter() - started
+            self._used_bytes = max(self._used_bytes, (memory.peak_bytes() or 0) - before)
+        match self.parked.status:
+            case ParkedStatus.FAILED if isinstance(self.parked.error, Disturbed):
+                raise self.parked.error
+            case ParkedStatus.FAILED:
+                return self.failed(request.fence, self.failure(), request.progress)
+            case ParkedStatus.WAITING:  # nobody is left to answer it
+                failure = Failure(message="the joint step that the run was in has failed.", traceback="")
+                return self.failed(request.fence, failure, request.progress)
+            case ParkedStatus.FINISHED:
+                return self._finish_turn(request, TurnOutcome.COMPLETED)
+            case ParkedStatus.PARKED if self.parked.step >= boundary:
+                return self._finish_turn(request, TurnOutcome.BOUNDARY)
+            case _:
+                return self.interrupted(request)
+
+    def interrupted(self, request: ChunkRequest) -> ChunkResult:
+        """The result of a turn that ended inside a chunk: where the run stands."""
+        return ChunkResult(
+            run_id=self.run_id,
+            fence=request.fence,
+            outcome=TurnOutcome.INTERRUPTED,
+            progress=self.progress(),
+            hindrance=self.hindrance or "",
+        )
+
+    def failed(self, fence: int, failure: Failure, committed: Progress) -> ChunkResult:
+        """The result of a run that failed.
+
+        Args:
+            fence: Of the request.
+            failure: Why.
+            committed: The progress, where the run's own is not known.
+        """
+        return ChunkResult(
+            run_id=self.run_id,
+            fence=fence,
+            outcome=TurnOutcome.FAILED,
+            progress=committed if self.plan is None or self.trainer is None else self.progress(),
+            points=tuple(self.points),
+            failure=failure,
+            fused_with=self.fused_with,
+            loaded=self.loaded,
+            train_seconds=self.train_seconds,
+            overhead_seconds=self.overhead_seconds,
+        )
+
+    def save(self, fence: int, attempt: int) -> ChunkResult:
+        """Checkpoint the run where it stands, inside a chunk."""
+        return self._commit(fence, attempt, TurnOutcome.INTERRUPTED)
+
+    def failure(self) -> Failure:
+        """Why the trainer raised."""
+        assert self.parked.error is not None
+        return failure_of(self.parked.error, self.config, self.parked.traceback_text, self.need)
+
+    def end(self) -> None:
+        """Unwind the trainer and let it go."""
+        self.parked.end()
+
+    def _finish_turn(self, request: ChunkRequest, outcome: TurnOutcome) -> ChunkResult:
+        started = time.perf_counter()
+        self._generations = self.method.completions(self.trainer)  # before an evaluation adds its own
+        failure = self._evaluate()
+        if failure is None:
+            self._write_samples()
+        self.overhead_seconds += time.perf_counter() - started
+        if failure is not None:
+            return self.failed(request.fence, failure, request.progress)
+        return self._commit(request.fence, request.attempt, outcome)
+
+    def _commit(self, fence: int, attempt: int, outcome: TurnOutcome) -> ChunkResult:
+        started = time.perf_counter()
+        progress = self.progress()
+        self._uncommitted = outcome if outcome is not TurnOutcome.INTERRUPTED else None
+        try:
+            checkpoint = self._checkpoint(progress, fence, attempt)
+        except StorageFull:
+            raise
+        except BaseException as error:  # noqa: BLE001 - weights that cannot be written as they are, say
+            failure = failure_of(error, self.config)
+            told = replace(failure, message=f"the run could not be saved: {failure.message}")
+            return self.failed(fence, told, progress)
+        self._uncommitted = None
+        self._tell_of_other_cells()
+        self.overhead_seconds += time.perf_counter() - started
+        result = ChunkResult(
+            run_id=self.run_id,
+            fence=fence,
+            outcome=outcome,
+            progress=progress,
+            points=tuple(self.points),
+            checkpoint=checkpoint,
+            warm_start_report=self.report,
+            train_seconds=self.train_seconds,
+            overhead_seconds=self.overhead_seconds,
+            own_bytes=memory.own_bytes(self.trainer),
+            generations=self._generations,
+            notes=self.notes,
+            fused_with=self.fused_with,
+            hindrance=self.hindrance or "",
+            loaded=self.loaded,
+        )
+        self.reached, self.fused_with = None, ()
+        self.points, self.report, self.train_seconds, self.overhead_seconds = [], None, 0.0, 0.0
+        self._generations, self.notes, self.loaded = (), (), ()
+        return result
+
+    def _checkpoint(self, progress: Progress, fence: int, attempt: int) -> StoredFolder:
+        resources, trainer = self._resources, self.trainer
+        base = base_of(resources.models, resources.objects, self.config)
+        used = RunTokenizer(trainer.processing_class, resources.trainers.is_chat(self.config))
+
+        def fill(folder: Path) -> None:
+            parked = self.parked
+            streams = parked.state.random if parked.is_quiet and parked.state else RandomState.capture()
+            run_files.save_run(trainer, parked.gate, self.method, streams, folder)
+            save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
+
+        with self.inside():
+            return folders.write_folder(
+                resources.folder,
+                layout.checkpoint(self.run_id, progress.steps, fence, attempt),
+                fill,
+                steps=progress.steps,
+                samples=progress.samples,
+                observer=resources.observer,
+            )
+
+    # ---- at a boundary
+
+    def _evaluate(self) -> Failure | None:
+        """Evaluate the parked run outside its own course: its state, logs and streams are as if nothing had happened."""
+        if not self._evaluates:
+            return None
+        if self.points and self.points[-1].step == self.parked.step and "eval_loss" in self.points[-1].metrics:
+            return None  # the run evaluated itself at this step
+        trainer = self.trainer
+        with self.inside():
+            logged = len(trainer.state.log_history)
+            loaders = len(trainer.accelerator._dataloaders)
+            try:
+                with torch.enable_grad():
+                    trainer.evaluate()
+                return None
+            except StopTraining:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
+                return failure_of(error, self.config, need=self.need)
+            finally:
+                del trainer.state.log_history[logged:]
+                del trainer.accelerator._dataloaders[loaders:]
+
+    def _write_samples(self) -> None:
+        """Let the parked run answer the sample prompts, outside its own course; what fails here fails nothing."""
+        resources = self._resources
+        if not resources.sample_prompts or self._writes_no_samples:
+            return
+        try:
+            with self.inside():
+                exchanges = resources.trainers.exchanges(self.config)
+                prompts, texts = self._answers(resources.sample_prompts, exchanges, {})
+                self._generations += tuple(
+                    Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
+                )
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - answers are to look at; training does not need them
+            self._writes_no_samples = True
+            self.notes += (f"run {self.run_id} writes no samples: {failure_of(error, self.config).message}",)
+
+    def texts(self, prompts: Sequence[str], settings: Mapping[str, Json]) -> list[str]:
+        """What the run's model writes now, outside its own course.
+
+        Args:
+            prompts: What a user asks.
+            settings: Arguments of ``generate``, and ``seed``.
+        """
+        self._resources.bring_in(self._resources.trainers.modules_of(self.config), [self.run_id])
+        with self.inside():
+            return self._answers(prompts, (), settings)[1]
+
+    def _answers(
+        self, asked: int | Sequence[str], exchanges: Any, settings: Mapping[str, Json]
+    ) -> tuple[list[str], list[str]]:
+        trainer, resources = self.trainer, self._resources
+        tokenizer, chat = trainer.processing_class, resources.trainers.is_chat(self.config)
+        prompts = sample_texts(asked, exchanges, tokenizer, is_chat=chat)
+        is_over = resources.abandoned.is_set
+        return prompts, texts_of(trainer.model, tokenizer, prompts, settings, is_over, is_chat=chat)
+
+    def _tell_of_other_cells(self) -> None:
+        """A run that draws shares the process's streams with whatever cell is at work."""
+        if self.parked.is_quiet or self._was_beside_a_cell or not (counts_cells() and is_cell_at_work()):
+            return
+        self._was_beside_a_cell = True
+        self.notes += (
+            f"a cell was at work while run {self.run_id} trained, whose steps draw random numbers: if that cell drew or "
+            "seeded any, the run's figures are not those of plain TRL, and the cell's numbers not those of its seed.",
+        )
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Under the parked run's process state, which is not captured again: what is done leaves no trace in its course."""
+        parked, notebook = self.parked, ProcessState.of_notebook()
+        state = parked.state
+        assert state is not None
+        if not parked.is_quiet:
+            state.random.install()
+        state.install_beside_streams()
+        try:
+            parked.own_stream.state = state.random.cpu
+            with parked.own_stream if parked.is_quiet else nullcontext(), OwnDtype(self._resources.dtype):
+                yield
+        finally:
+            if not parked.is_quiet:
+                notebook.random.install()
+            notebook.install_beside_streams()
+
+    # ---- where it stands
+
+    def progress(self) -> Progress:
+        """Where the parked run stands; waits for the device."""
+        step = self.parked.step
+        at = self._progress_at(step, self.trainer.divergence.now())
+        if self.parked.status is ParkedStatus.FINISHED and step < self.known_plan.total_steps:
+            return replace(at, chunks=self.known_plan.total_chunks)  # the trainer ended early by itself
+        return at
+
+    def live_progress(self, step: int) -> Progress:
+        """Where the run stands while it trains; waits for nothing."""
+        return self._progress_at(step, self.trainer.divergence.since)
+
+    def _progress_at(self, step: int, diverged_at: int | None) -> Progress:
+        plan = self.known_plan
+        return Progress(
+            steps=step,
+            samples=plan.samples(step),
+            epoch=plan.epoch(step),
+            chunks=plan.chunks_done(step),
+            total_steps=plan.total_steps,
+            total_samples=plan.samples(plan.total_steps),
+            total_chunks=plan.total_chunks,
+            diverged_at=diverged_at,
+        )
+
+    def add_point(self, step: int, metrics: Mapping[str, Any]) -> MetricPoint | None:
+        """Add logged metrics to the points; those of one step belong together.
+
+        Returns:
+            The point; None when nothing of it is a number.
+        """
+        numbers = {
+            name: float(value)
+            for name, value in metrics.items()
+            if isinstance(value, int | float) and name not in ("step", "epoch") and not name.endswith(_CLOCK)
+        }
+        plan = self.plan
+        if plan is None and self.trainer is not None:
+            plan = self._resources.trainers.plan(self.method, self.trainer)
+        if not numbers or plan is None:
+            return None
+        if self.points and self.points[-1].step == step:
+            numbers = {**self.points.pop().metrics, **numbers}
+        point = MetricPoint(
+            step=step,
+            samples=plan.samples(step),
+            epoch=plan.epoch(step),
+            chunk=plan.chunk_of(max(step, 1)),
+            metrics=numbers,
+            at=time.time(),
+        )
+        self.points.append(point)
+        return point

@@ -1,0 +1,94 @@
+"""A turn of several runs in joint steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from rf_notebook.core.foreground import is_cell_at_work
+from rf_notebook.core.runner import ChunkRequest
+from rf_notebook.training.active_run import ActiveRun
+from rf_notebook.training.fused.eligibility import hindrance
+from rf_notebook.training.fused.group import FusedGroup
+from rf_notebook.training.fused.joint_model import JointModel
+from rf_notebook.training.fused.member import Member
+from rf_notebook.training.parked import ParkedStatus
+from rf_notebook.training.resources import Resources
+from rf_notebook.training.undisturbed import OwnDtype
+
+
+class JointTurns:
+    """Keeps a joint model for each base model."""
+
+    def __init__(self, resources: Resources) -> None:
+        """No joint model yet.
+
+        Args:
+            resources: What the runs share.
+        """
+        self._resources = resources
+        self.models: dict[int, JointModel] = {}
+        """By the id of the base model below."""
+
+    def hindrance(self, run: ActiveRun) -> str:
+        """Why a run cannot take part in joint steps; empty when it can."""
+        if run.hindrance is None:
+            run.hindrance = hindrance(run.trainer) or ""
+        model = self.models.get(id(self._resources.trainers.modules_of(run.config)[0]))
+        if model is not None and model.broken is not None:
+            run.hindrance = model.broken
+        return run.hindrance
+
+    def advance(self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]) -> None:
+        """Train runs in joint steps, each to its boundary, where it is told to park, or to the next step after an interrupt.
+
+        Args:
+            requests: Of the turn; at least two.
+            runs: Those that the requests are for, ready to train, by id.
+        """
+        started = time.perf_counter()
+        modules = {id(m): m for run in runs.values() for m in self._resources.trainers.modules_of(run.config)}
+        self._resources.bring_in(list(modules.values()), list(runs), room=sum(run.room for run in runs.values()))
+        model = self._model(next(iter(modules.values())))  # the base comes first, and they have one
+        boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
+        members = {
+            run_id: Member(
+                run.parked,
+                pads_right=run.method.pads_right,
+                order=model.order,
+                goes_alone=lambda: model.broken is not None,
+            )
+            for run_id, run in runs.items()
+        }
+        until = {
+            members[r.run_id]: min(boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at)
+            for r in requests
+        }
+        model.expect(max(run.steps_left * run.trainer.args.gradient_accumulation_steps for run in runs.values()))
+        before = {run_id: run.parked.step for run_id, run in runs.items()}
+        trained = time.perf_counter()
+        with OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext():
+            FusedGroup(model, list(members.values())).advance(until)
+        ended = time.perf_counter()
+        joined = [run_id for run_id, member in members.items() if member.joint_forwards]
+        for run_id, run in runs.items():
+            run.overhead_seconds += (trained - started) / len(runs)
+            run.train_seconds += (ended - trained) / len(runs)
+            if run_id in joined:
+                run.fused_with = tuple(sorted({*run.fused_with, *(other for other in joined if other != run_id)}))
+            elif run.parked.step > before[run_id]:
+                run.hindrance = "its forwards are none that joint steps know"
+            if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:
+                run.reached = boundaries[run_id]
+            self.hindrance(run)  # it may have come to one
+
+    def close(self) -> None:
+        """Let the joint models go."""
+        self.models.clear()
+
+    def _model(self, base: Any) -> JointModel:
+        if id(base) not in self.models:
+            self.models[id(base)] = JointModel(base, self._resources.log)
+        return self.models[id(base)]

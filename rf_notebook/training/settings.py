@@ -1,0 +1,36 @@
+"""Which settings of torch do figures depend on, and how does another process get the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from rf_notebook.core.values import Json
+
+
+def settings_now() -> dict[str, Json]:
+    """This process's settings, as JSON."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+    }
+
+
+def use_settings(settings: Mapping[str, Json]) -> None:
+    """Give this process the settings that ``settings_now`` told in another one."""
+    torch.set_num_threads(settings["threads"])
+    torch.set_default_dtype(getattr(torch, settings["dtype"]))
+    torch.use_deterministic_algorithms(
+        settings["deterministic_algorithms"], warn_only=settings["deterministic_warn_only"]
+    )
+    torch.set_float32_matmul_precision(settings["float32_matmul_precision"])
+    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
+    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
+    torch.backends.cudnn.allow_tf32 = settings["cudnn_allow_tf32"]
