@@ -67,6 +67,8 @@ class Lost:
 
     reason: str
     """In words."""
+    was_ready: bool = True
+    """Whether it had begun to listen; one that had not would end again."""
 
 
 Message = TurnOver | TurnFailed | Answer | Lost

@@ -44,6 +44,14 @@ class WorkerLost(RFNotebookError):  # noqa: N818
     """The process that trains is gone; what it held continues from its checkpoints."""
 
 
+class WorkerCannotStart(RFNotebookError):  # noqa: N818
+    """The process that is to train ended before it could; it would do so again."""
+
+
+#: What no run is to blame for, and what ends the engine.
+_ENDS = (LeaseLost, Closing, WorkerCannotStart)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn that is under way."""
@@ -185,7 +193,7 @@ class Turns:
         self._joined([record])
         try:
             return self._run([record], steps)
-        except (LeaseLost, Closing):
+        except _ENDS:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, one run fails and the others train on
             self._fail(record, error)
@@ -195,7 +203,7 @@ class Turns:
         self._joined(group)
         try:
             return self._run(group, steps)
-        except (LeaseLost, Closing):
+        except _ENDS:
             raise
         except BaseException:  # noqa: BLE001 - user code, a library: nobody's failure yet
             self._journal.log.error("a joint turn ended: %s", traceback.format_exc())
@@ -347,6 +355,8 @@ class Turns:
         journal.log.error("the worker was lost: %s", lost.reason)
         if self.is_ending:
             return
+        if not lost.was_ready:
+            raise WorkerCannotStart(f"the worker process could not start: {lost.reason}.")
         events: list[Event] = [
             Noted(text=f"the process that trains ended: {lost.reason}. Its runs continue from their checkpoints.")
         ]
@@ -386,7 +396,7 @@ class Turns:
         """Do what no run depends on; an error of it is logged and ends nothing."""
         try:
             tidy()
-        except (LeaseLost, Closing):
+        except _ENDS:
             raise
         except BaseException:  # noqa: BLE001 - nothing depends on it
             self._journal.log.error("beside a turn: %s", traceback.format_exc())

@@ -61,7 +61,14 @@ class ProcessFleet:
         self._sending = threading.Lock()
         self._answers: deque[Message] = deque()
         self._is_abandoned = False
+        self._is_ready = False
+        """Whether the worker has begun to listen."""
         self._start()
+
+    @property
+    def pid(self) -> int:
+        """Of the worker."""
+        return self._process.pid
 
     def devices(self) -> Sequence[DeviceFacts]:
         """See Fleet."""
@@ -103,7 +110,7 @@ class ProcessFleet:
             try:
                 said = self._pipe.recv()
             except (EOFError, OSError):
-                return self._device, Lost(reason=self._reason())
+                return self._device, Lost(reason=self._reason(), was_ready=self._is_ready)
             match said:
                 case Live():
                     if self.listener is not None:
@@ -111,6 +118,7 @@ class ProcessFleet:
                 case LogLine():
                     self._log.log(said.level, "%s: %s", self._device, said.text)
                 case Ready():
+                    self._is_ready = True
                     self._facts = DeviceFacts(name=self._device, environment=said.environment)
                 case _:
                     return self._device, said
@@ -147,6 +155,7 @@ class ProcessFleet:
     def _start(self) -> None:
         ours, theirs = Pipe()
         environment = {**os.environ, **_visible(self._device)}
+        self._is_ready = False
         self._sent: dict[str, int] = {}
         """Ids of the objects that the worker has, by name."""
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
@@ -174,14 +183,16 @@ class ProcessFleet:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._reader.join()
         self._pipe.close()
 
     def _read_words(self, process: subprocess.Popen[str], words: deque[str]) -> None:
         """What the worker prints goes to the log, and its last lines say why it ended."""
         assert process.stdout is not None
-        for line in process.stdout:
-            words.append(line.rstrip())
-            self._log.info("%s: %s", self._device, line.rstrip())
+        with process.stdout as lines:
+            for line in lines:
+                words.append(line.rstrip())
+                self._log.info("%s: %s", self._device, line.rstrip())
 
     def _reason(self) -> str:
         code = self._process.wait()
@@ -194,7 +205,7 @@ class ProcessFleet:
 
     def _send(self, message: object) -> None:
         """A worker that is gone hears nothing; ``next`` tells of it."""
-        with self._sending, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with self._sending, contextlib.suppress(OSError):
             self._pipe.send(message)
 
     # ---- what is sent

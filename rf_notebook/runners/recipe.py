@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ import cloudpickle
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
+from rf_notebook.core.run import RunConfig, objects_in
 from rf_notebook.core.runner import ChunkRunner, LiveListener
 from rf_notebook.core.values import Json
 from rf_notebook.store import layout
+from rf_notebook.store.folders import remove_folder
 
 
 class Recipe(Protocol):
@@ -101,18 +102,32 @@ def experiment_recipe(
     Raises:
         ConfigError: for a loader or data that cannot be sent to another process.
     """
+    from rf_notebook.training.datasets import opener_of
     from rf_notebook.training.settings import settings_now
 
+    place = layout.worker_data(folder)
+    remove_folder(folder, place.relative_to(folder).as_posix())
+    train, evaluation = opener_of(data.train, place / "train"), opener_of(data.evaluation, place / "eval")
     return ExperimentRecipe(
         folder=str(folder),
-        train=_data(folder, data.train, "train"),
-        evaluation=None if data.evaluation is None else _data(folder, data.evaluation, "eval"),
+        train=pickled(train, "train_dataset"),
+        evaluation=None if data.evaluation is None else pickled(evaluation, "eval_dataset"),
         create_model=None if create_model is None else pickled(create_model, "create_model_fn"),
         num_chunks=num_chunks,
         fail_on_nan=fail_on_nan,
         sample_prompts=sample_prompts,
         settings=settings_now(),
     )
+
+
+def check_portable(configs: Iterable[RunConfig], objects: Objects) -> None:
+    """Refuse configs whose functions and other objects cannot be sent to a worker.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for name in dict.fromkeys(name for config in configs for name in objects_in(config.as_json())):
+        pickled(objects.get(name), name.partition("@")[0])
 
 
 def pickled(value: Any, name: str) -> bytes:
@@ -132,19 +147,3 @@ def pickled(value: Any, name: str) -> bytes:
             f"{name} cannot be sent to a worker process: {error}. Make what it needs inside of it, or leave out devices=."
         ) from None
     return made
-
-
-def _data(folder: Path, dataset: Any, part: str) -> bytes:
-    """What gives the data in the worker: data in memory goes through a folder, so that it is mapped there."""
-    import datasets
-
-    from rf_notebook.training.quiet import no_progress_bars
-
-    if isinstance(dataset, datasets.Dataset) and not dataset.cache_files:
-        place = layout.worker_data(folder) / part
-        shutil.rmtree(place, ignore_errors=True)
-        with no_progress_bars():
-            dataset.save_to_disk(str(place))
-        path = str(place)
-        return pickled(lambda: datasets.load_from_disk(path), f"{part}_dataset")
-    return pickled(lambda: dataset, f"{part}_dataset")

@@ -111,6 +111,31 @@ class Training:
             surroundings=lambda: library_messages_to(self._log),
             log=self._log,
         )
+        try:
+            self._mirror = self._open(launch, new, state, store, autopilot=autopilot, log=log)
+        except BaseException:
+            fleet.abandon()
+            fleet.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to train."""
+        from rf_notebook.training.openmp import release_workers
+
+        release_workers()
+        self.thread.start()
+
+    def _open(
+        self,
+        launch: Launch,
+        new: Iterable[RunConfig],
+        state: ExperimentState,
+        store: SqliteStore,
+        *,
+        autopilot: Autopilot | None,
+        log: ExperimentLog,
+    ) -> MlflowMirror:
+        """Record the launch, and let others follow the record; the arguments are the constructor's."""
         engine = self.thread.engine
         opened: list[Event] = [launch.started, launch.recorded()]
         if state.started is not None:
@@ -119,18 +144,12 @@ class Training:
         engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
         engine.automate(autopilot)
         assert state.started is not None
-        remove_orphans(folder, _folders_in_use(state))
-        self._mirror = MlflowMirror(folder, name, state.started.identity, log=self._log)
-        engine.publisher.subscribe(self._mirror.notify)
+        remove_orphans(self._folder, _folders_in_use(state))
+        mirror = MlflowMirror(self._folder, self._name, state.started.identity, log=self._log)
+        engine.publisher.subscribe(mirror.notify)
         engine.publisher.subscribe(log.take)
-        self._mirror.start(store.read())
-
-    def start(self) -> None:
-        """Begin to train."""
-        from rf_notebook.training.openmp import release_workers
-
-        release_workers()
-        self.thread.start()
+        mirror.start(store.read())
+        return mirror
 
     def add(self, launch: Launch, new: Iterable[RunConfig]) -> None:
         """Record configs of a launch beside those that train, and wait until that is done."""
@@ -191,8 +210,9 @@ def fleet_of(folder: Path, launch: Launch, observer: CommitObserver, log: loggin
     """
     if launch.device is not None:
         from rf_notebook.runners.process import ProcessFleet
-        from rf_notebook.runners.recipe import experiment_recipe
+        from rf_notebook.runners.recipe import check_portable, experiment_recipe
 
+        check_portable(launch.configs, launch.objects)
         recipe = experiment_recipe(
             folder,
             launch.data,

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,20 @@ class ExperimentData:
     def origin(self) -> dict[str, Json]:
         """Where this data is from, as far as it says so, as JSON."""
         return {"train": _origin(self.train), "eval": _origin(self.evaluation)}
+
+
+def opener_of(dataset: Any, place: Path) -> Callable[[], Any]:
+    """What gives the data in another process; data in memory goes through a folder, so that it is mapped there.
+
+    Args:
+        dataset: A Dataset, an IterableDataset, or None.
+        place: A folder for it, which is not there yet.
+    """
+    if not isinstance(dataset, datasets.Dataset) or dataset.cache_files:
+        return lambda: dataset
+    with no_progress_bars():
+        dataset.save_to_disk(str(place))
+    return partial(datasets.load_from_disk, str(place))
 
 
 def as_dataset(given: Any, argument: str) -> Any:

@@ -1,4 +1,8 @@
-"""The engine's tests run over every way in which runs share the device."""
+"""The engine's tests run over every way in which runs share the device, and over a runner in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -6,7 +10,29 @@ from rf_notebook.planning.fusion import Execution
 from tests.engine.world import World
 
 
-@pytest.fixture(autouse=True, params=list(Execution))
-def execution(request, monkeypatch):
-    monkeypatch.setattr(World, "execution", request.param)
-    return request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    ways = [(execution, False) for execution in Execution]
+    in_worker = [(Execution.EXACT, True), (Execution.FUSED, True)]
+    if metafunc.definition.get_closest_marker("in_worker") is not None:
+        ways = in_worker
+    elif metafunc.definition.get_closest_marker("in_kernel") is None:
+        ways += in_worker
+    names = [f"{execution}{'-process' if in_process else ''}" for execution, in_process in ways]
+    metafunc.parametrize("_way", ways, ids=names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    execution, in_process = request.param
+    monkeypatch.setattr(World, "execution", execution)
+    monkeypatch.setattr(World, "in_process", in_process)
+    monkeypatch.setattr(World, "fleets", [])
+    yield
+    for fleet in World.fleets:
+        fleet.kill()
+        fleet.close()
+
+
+@pytest.fixture
+def execution(_way: None) -> Execution:
+    return World.execution

@@ -22,8 +22,8 @@ def alone(tmp_path, config):
     return world.losses(1)
 
 
-@pytest.mark.parametrize("execution", [Execution.EXACT], indirect=True)
-def test_runs_advance_side_by_side_chunk_by_chunk(tmp_path):
+def test_runs_advance_side_by_side_chunk_by_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(World, "execution", Execution.EXACT)
     world = World(tmp_path, [fake_config(batch_size=size) for size in (1, 2, 4)])
     turns = [world.turn() for _ in range(6)]
     assert turns == [Turn(1), Turn(2), Turn(3), Turn(1), Turn(2), Turn(3)]
@@ -159,6 +159,7 @@ def test_cloning_a_completed_run_works_warm_too(tmp_path):
     assert world.losses(3) != world.losses(1)
 
 
+@pytest.mark.in_kernel
 def test_deleting_frees_memory_and_checkpoints_and_keeps_the_figures(tmp_path):
     world = World(tmp_path, configs(2))
     world.turn(2)
@@ -171,6 +172,7 @@ def test_deleting_frees_memory_and_checkpoints_and_keeps_the_figures(tmp_path):
     assert world.losses(2) == alone(tmp_path, configs(2)[1])
 
 
+@pytest.mark.in_kernel
 def test_a_failing_run_fails_alone_with_its_points_and_its_text(tmp_path):
     bad = fake_config(fails_at=9, batch_size=2)
     world = World(tmp_path, [bad, configs(2)[1]])
@@ -271,6 +273,7 @@ def test_a_full_disk_holds_the_experiment_up_and_it_goes_on_by_itself(tmp_path):
     assert world.losses(1) == alone(tmp_path / "x", configs(1)[0])
 
 
+@pytest.mark.in_kernel
 def test_a_full_disk_while_a_checkpoint_is_written_trains_no_step_twice(tmp_path, monkeypatch):
     from rf_notebook.store import folders
 
@@ -329,6 +332,7 @@ def test_ending_commits_the_chunk_in_progress(tmp_path):
     assert world.losses(1) == alone(tmp_path / "x", configs(1)[0])
 
 
+@pytest.mark.in_kernel
 def test_nothing_is_trained_after_the_end_is_committed(tmp_path):
     world = World(tmp_path, configs(2))
     world.turn(2)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def expected_losses() -> dict[int, list[tuple[int, float]]]:
 EXPECTED = expected_losses()
 
 
+@pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
 @settings(max_examples=80, deadline=None)
 @given(
     script=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12),
@@ -41,12 +43,12 @@ EXPECTED = expected_losses()
 def test_untouched_runs_are_as_without_the_others_operations(script, seed):
     folder = Path(tempfile.mkdtemp())
     try:
-        _play(folder, sorted(script), random.Random(seed))
+        play(folder, sorted(script), random.Random(seed))
     finally:
         shutil.rmtree(folder)
 
 
-def _play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -> None:
+def play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -> None:
     clock = [0]
     restart = [False]
     pending = list(script)

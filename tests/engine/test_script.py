@@ -66,6 +66,7 @@ def recorded_world(folder, played, first):
     return world
 
 
+@pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
 @settings(max_examples=60, deadline=None)
 @given(
     played=st.lists(st.tuples(st.integers(0, 120), st.sampled_from(KINDS), st.integers(1, 6)), max_size=12),

@@ -1,9 +1,9 @@
-"""An engine over the fake runner, turned by hand."""
+"""An engine over the fake runner, in this process or in a worker, turned by hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
@@ -15,12 +15,17 @@ from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import FakeRunner, fake_config
+from tests.engine.remote import RemoteFleet
 
 
 class World:
     """A folder, a store, a runner and an engine; ``restart`` keeps the first two only."""
 
     execution = Execution.EXACT
+    in_process = False
+    """Whether the runner lives in a worker process."""
+    fleets: ClassVar[list[RemoteFleet]] = []
+    """Those that were started, to be closed when the test is over."""
 
     def __init__(
         self, folder: Path, configs: list[RunConfig] | None = None, *, store: Any = None, **runner: Any
@@ -33,10 +38,24 @@ class World:
 
     def open(self, **engine: Any) -> None:
         fence = self.store.acquire(this_process(), take_over=True)
-        self.runner = FakeRunner(self.folder, **self.runner_options)
-        self.engine = Engine(
-            self.store, self.runner, fold(self.store.read()), fence=fence, execution=self.execution, **engine
+        options = {"on_step": lambda _run_id, _step: None} | self.runner_options
+        rules = FakeRunner(self.folder)
+        self.runner: Any = (
+            RemoteFleet(self.folder, **options) if self.in_process else FakeRunner(self.folder, **options)
         )
+        self.engine = Engine(
+            self.store,
+            self.runner,
+            fold(self.store.read()),
+            fence=fence,
+            folder=self.folder,
+            rules=rules,
+            execution=self.execution,
+            **engine,
+        )
+        if self.in_process:
+            self.runner.engine = self.engine
+            self.fleets.append(self.runner)
         self.state = self.engine.state
 
     restart = open

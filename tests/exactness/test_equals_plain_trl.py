@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_model
 from tests import warm
 from tests.exactness.cases import CASES, data, names_of
-from tests.exactness.harness import start, turn_all
+from tests.exactness.harness import run_config, start, turn_all
+from tests.exactness.worker import engine_in_worker
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +54,21 @@ def test_interleaved_runs_equal_plain_trl_bit_for_bit(
         assert record.state is RunState.COMPLETED, record.failure
         assert record.progress.chunks == record.progress.total_chunks >= 3, "it took turns"
         assert_equal(name, plain[name], engine.fleet.runner.results[run_id])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_in_a_worker_process_equal_plain_trl_bit_for_bit(
+    kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    names, objects = names_of(kind), Objects()
+    configs = [run_config(name, objects) for name in names]
+    with engine_in_worker(tmp_path, data(kind), configs, objects, num_chunks=3) as engine:
+        turn_all(engine)
+    for run_id, name in enumerate(names, start=1):
+        record = engine.state.record(run_id)
+        assert record.state is RunState.COMPLETED, record.failure
+        results = torch.load(tmp_path / "results" / f"{run_id}.pt", weights_only=True)
+        assert_equal(name, plain[name], results)
 
 
 @pytest.mark.parametrize("kind", KINDS)

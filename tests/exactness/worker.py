@@ -1,0 +1,91 @@
+"""An engine over real trainers in a worker process, which leaves what each trainer had in files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rf_notebook.core.events import RunAdded
+from rf_notebook.core.objects import Objects
+from rf_notebook.core.run import RunConfig
+from rf_notebook.core.runner import ChunkRunner, LiveListener
+from rf_notebook.core.state import ExperimentState
+from rf_notebook.core.values import Json
+from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.runners.process import ProcessFleet
+from rf_notebook.runners.recipe import ExperimentRecipe, experiment_recipe
+from rf_notebook.store.lease import this_process
+from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.tiny import create_tiny
+
+
+@dataclass(frozen=True)
+class WatchedRecipe:
+    """The recipe of every real experiment, with a runner that is watched."""
+
+    real: ExperimentRecipe
+    results: str
+    """The folder for what trainers had when their runs ended."""
+
+    @contextmanager
+    def cooked(
+        self, objects: Objects, listener: LiveListener, log: logging.Logger
+    ) -> Iterator[tuple[ChunkRunner, Mapping[str, Json]]]:
+        import torch
+
+        from rf_notebook.training import runner as module
+        from tests.exactness.harness import WatchedRunner
+
+        folder = Path(self.results)
+
+        class SavingRunner(WatchedRunner):
+            def release(self, run_id: int) -> None:
+                super().release(run_id)
+                if run_id in self.results:
+                    torch.save(self.results[run_id], folder / f"{run_id}.pt")
+
+        module.KernelRunner = SavingRunner  # type: ignore[misc]
+        with self.real.cooked(objects, listener, log) as made:
+            yield made
+
+
+@contextmanager
+def engine_in_worker(
+    folder: Path,
+    data: tuple[Any, Any],
+    configs: Sequence[RunConfig],
+    objects: Objects,
+    *,
+    num_chunks: int,
+    execution: Execution = Execution.EXACT,
+) -> Iterator[Engine]:
+    """An engine with a run for each config; ``folder / "results"`` takes what each trainer had."""
+    from rf_notebook.training.datasets import ExperimentData
+    from rf_notebook.training.validation import Validation
+
+    (folder / "results").mkdir(parents=True)
+    rows = ExperimentData(*data)
+    real = experiment_recipe(folder, rows, create_tiny, num_chunks=num_chunks, fail_on_nan=False, sample_prompts=0)
+    fleet = ProcessFleet(
+        WatchedRecipe(real, str(folder / "results")), objects, device="cpu", log=logging.Logger("worker")
+    )
+    store = MemoryStore()
+    engine = Engine(
+        store,
+        fleet,
+        ExperimentState(),
+        fence=store.acquire(this_process()),
+        folder=folder,
+        rules=Validation(folder, rows, objects, create_tiny, num_chunks),
+        execution=execution,
+    )
+    engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
+    try:
+        yield engine
+    finally:
+        fleet.close()
