@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.ports import CommitObserver
 from rf_notebook.core.receipt import Receipt
-from rf_notebook.engine.thread import EngineThread
 from rf_notebook.experiment_results import ExperimentResults
 from rf_notebook.replay.again import replay_again
 from rf_notebook.session.arguments import fit_arguments
@@ -22,7 +20,6 @@ from rf_notebook.session.registry import latest_session, use
 from rf_notebook.session.session import RunLike, Session
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import refresh_display, wait, wait_async
-from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
@@ -86,28 +83,6 @@ class Experiment(ExperimentResults):
         super().__init__(session)
         self._commands = Commands(session)
         _faces[session] = self
-
-    # Short ways to what is open, for scripts that look inside.
-
-    @property
-    def _thread(self) -> EngineThread | None:
-        return self.session.thread
-
-    @property
-    def _store(self) -> SqliteStore | None:
-        return self.session.store
-
-    @property
-    def _folder(self) -> Path:
-        return self.session.folder
-
-    @property
-    def _observer(self) -> CommitObserver:
-        return self.session.observer
-
-    @_observer.setter
-    def _observer(self, observer: CommitObserver) -> None:
-        self.session.observer = observer
 
     # ---- training
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import Noted, OperationObeyed
+from rf_notebook.core.ports import CommitObserver
 from rf_notebook.core.values import Json
+from rf_notebook.engine.thread import EngineThread
 from rf_notebook.replay.again import compared
 from rf_notebook.replay.sharing import export_to, record_now
 from rf_notebook.results.best import best_run
@@ -17,6 +19,7 @@ from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import results_frame, runs_frame
 from rf_notebook.results.handle import Run
 from rf_notebook.session.session import RunLike, Session
+from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.views.console import table_text
 
 if TYPE_CHECKING:
@@ -177,3 +180,25 @@ class ExperimentResults:
         if not self._state.runs:
             return f"<Experiment {self.experiment_name!r}: nothing recorded; call run_fit>"
         return f"Experiment {self.experiment_name!r}\n{table_text(self._state)}"
+
+    # Short ways to what is open, for scripts that look inside.
+
+    @property
+    def _thread(self) -> EngineThread | None:
+        return self.session.thread
+
+    @property
+    def _store(self) -> SqliteStore | None:
+        return self.session.store
+
+    @property
+    def _folder(self) -> Path:
+        return self.session.folder
+
+    @property
+    def _observer(self) -> CommitObserver:
+        return self.session.observer
+
+    @_observer.setter
+    def _observer(self, observer: CommitObserver) -> None:
+        self.session.observer = observer

@@ -343,7 +343,7 @@ def let_engine_fail(experiment, monkeypatch):
     monkeypatch.setattr(experiment.session.thread.engine, "turn", broken)
     experiment.session.thread.engine.mailbox.wake()
     until(lambda: not experiment.session.thread.is_alive)
-    until(lambda: not experiment.session.thread._keeper.is_alive())
+    until(lambda: not experiment.session.thread._keeper.is_alive())  # noqa: SLF001 - the thread that keeps the lease
 
 
 def test_a_failed_engine_is_told_to_whoever_waits(new, monkeypatch):

@@ -76,7 +76,7 @@ def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
     experiment = fit(new(), configs, evaluates=True)
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 5
-    assert len(experiment.session.engine.fleet.runner.models._models) == 1, "one resident base model"
+    assert len(experiment.session.engine.fleet.runner.models.loaded) == 1, "one resident base model"
     assert [run.config["trainer_type"] for run in experiment.runs] == ["SFT", "DPO", "DPO", "GRPO", "GRPO"]
     experiment.end()
     for run_id, config in ((1, model()), (3, dpo(beta=0.5)), (5, grpo(beta=0.1))):
@@ -379,7 +379,7 @@ def test_a_reward_model_by_name_is_loaded_once(new, tmp_path):
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
     assert "rewards/judge/mean" in experiment.run(1).metrics
-    assert len(experiment.session.engine.fleet.runner.models._reward_models) == 1
+    assert len(experiment.session.engine.fleet.runner.models.loaded_rewards) == 1
 
 
 def test_completions_with_their_rewards_are_in_the_samples(new):
@@ -480,7 +480,7 @@ def test_full_fine_tuning_of_two_models_at_once(new):
     experiment = fit(new(), RFGridSearch(config, "SFT"), rows=16)
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2
-    assert len(experiment.session.engine.fleet.runner.models._models) == 2
+    assert len(experiment.session.engine.fleet.runner.models.loaded) == 2
     tree = experiment.load(1)
     assert not hasattr(tree, "peft_config")
     fresh = get_peft_model(tiny_model(), LoraConfig(target_modules=["q_proj"]))

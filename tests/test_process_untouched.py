@@ -40,7 +40,7 @@ def snapshot():
         "grad": torch.is_grad_enabled(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "dtype": torch.get_default_dtype(),
-        "singletons": [dict(s._shared_state) for s in (PartialState, AcceleratorState, GradientState)],
+        "singletons": [dict(s._shared_state) for s in (PartialState, AcceleratorState, GradientState)],  # noqa: SLF001 - accelerate's state
         "cwd": Path.cwd(),
         "handlers": [list(h.filters) for h in __import__("logging").getLogger("transformers").handlers],
         "live threads": {t.name for t in threading.enumerate() if t.name.startswith("rf-")},

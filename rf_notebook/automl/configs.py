@@ -50,7 +50,7 @@ class ArgumentsConfig:
     def copy(self) -> Self:
         """An independent config with the same values; functions and models among them are shared."""
         twin = type(self)()
-        twin._given.update({name: _copied(value) for name, value in self._given.items()})
+        twin._given.update({name: _copied(value) for name, value in self._given.items()})  # noqa: SLF001
         return twin
 
     def _set(self, name: str, value: Any) -> None:
@@ -80,7 +80,7 @@ class ArgumentsConfig:
         return sorted({*super().__dir__(), *self.known()})
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._given == self._given
+        return isinstance(other, type(self)) and type(other) is type(self) and other.given() == self.given()
 
     __hash__ = None  # type: ignore[assignment]
 

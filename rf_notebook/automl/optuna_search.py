@@ -10,18 +10,18 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import ArgumentsConfig, RFModelConfig
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.picks import Chosen, Pick, Suggested, matches, picked
 from rf_notebook.automl.search import MOST_CONFIGS, Search, has_choices
-from rf_notebook.automl.search_space import List, Number, Range
+from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
-from rf_notebook.core.encoding import encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json, canonical_json
+from rf_notebook.core.values import Json
 
 if TYPE_CHECKING:
     import optuna
@@ -39,9 +39,6 @@ _PRUNERS = ("median",)
 _GRANULARITIES = {"chunk": "chunk", "shard": "chunk", "epoch": "epoch"}
 #: How often a config is suggested anew that there is already.
 _ATTEMPTS = 30
-_LABEL = 60
-#: What a parameter may be in a study.
-_PLAIN = (bool, int, float, str, type(None))
 
 
 class RFOptuna(Search):
@@ -195,7 +192,7 @@ class RFOptuna(Search):
         optuna = _optuna()
         for _ in range(_ATTEMPTS):
             trial = self._ask(study)
-            config = self.config_of(_Suggested(trial), objects, seed=seed, data_seed=data_seed)
+            config = self.config_of(Suggested(trial), objects, seed=seed, data_seed=data_seed)
             if config.digest() not in seen:
                 return trial, config
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -223,7 +220,7 @@ class RFOptuna(Search):
             if trial.state in (states.COMPLETE, states.PRUNED):
                 shown.add_trial(trial)
         suggested = shown.ask()
-        self.fields_of(_Suggested(suggested))
+        self.fields_of(Suggested(suggested))
         study.enqueue_trial(suggested.params)
         return study.ask()
 
@@ -238,7 +235,7 @@ class RFOptuna(Search):
         trial = study.ask()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values at the edge of a range
-            self.config_of(_Suggested(trial), objects, seed=seed, data_seed=data_seed)
+            self.config_of(Suggested(trial), objects, seed=seed, data_seed=data_seed)
         return trial
 
     # ---- parameters and configs
@@ -251,10 +248,10 @@ class RFOptuna(Search):
         """The fields of RFModelConfig that chosen parameters make."""
         templates = self.templates()
         if len(templates) == 1:
-            fields: dict[str, Any] = _picked(templates[0].given(), "", pick)
+            fields: dict[str, Any] = picked(templates[0].given(), "", pick)
             return fields
         number = pick.among("configs", list(range(len(templates))))
-        fields = _picked(templates[number].given(), f"configs[{number}]", pick)
+        fields = picked(templates[number].given(), f"configs[{number}]", pick)
         return fields
 
     def parameters_of(
@@ -266,9 +263,9 @@ class RFOptuna(Search):
         for number, template in enumerate(templates):
             path = "" if len(templates) == 1 else f"configs[{number}]"
             found: dict[str, Any] = {} if len(templates) == 1 else {"configs": number}
-            if not _matches(template.given(), given, path, found, objects):
+            if not matches(template.given(), given, path, found, objects):
                 continue
-            made = self.config_of(_Chosen(found), objects, seed=seed, data_seed=data_seed)
+            made = self.config_of(Chosen(found), objects, seed=seed, data_seed=data_seed)
             if made.digest() == config.digest():
                 return found
         return None
@@ -286,7 +283,7 @@ class RFOptuna(Search):
                 break
             trial, config = asked
             seen.add(config.digest())
-            made.append(self.fields_of(_Chosen(trial.params)))
+            made.append(self.fields_of(Chosen(trial.params)))
         return iter(made)
 
     def as_given(self, objects: Objects) -> Json:
@@ -315,127 +312,6 @@ class RFOptuna(Search):
             self.seed,
             self.granularity,
         )
-
-
-class Pick(Protocol):
-    """Chooses where a search leaves a choice."""
-
-    def among(self, name: str, labels: Sequence[Any]) -> int:
-        """The place of one of several values."""
-
-    def number(self, name: str, space: Range) -> Number:
-        """A number of a range."""
-
-
-class _Suggested:
-    """By a trial."""
-
-    def __init__(self, trial: optuna.trial.Trial) -> None:
-        self._trial = trial
-
-    def among(self, name: str, labels: Sequence[Any]) -> int:
-        return _place_of(self._trial.suggest_categorical(name, list(labels)), labels)
-
-    def number(self, name: str, space: Range) -> Number:
-        steps = space.steps() if space.step is not None else []
-        end = steps[-1] if steps else space.end
-        if space.dtype == "int":
-            step = {} if space.step is None else {"step": int(space.step)}
-            return int(self._trial.suggest_int(name, int(space.start), int(end), log=space.log, **step))
-        return float(self._trial.suggest_float(name, float(space.start), float(end), log=space.log, step=space.step))
-
-
-class _Chosen:
-    """By parameters that are known."""
-
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._parameters = parameters
-
-    def among(self, name: str, labels: Sequence[Any]) -> int:
-        return _place_of(self._parameters[name], labels)
-
-    def number(self, name: str, space: Range) -> Number:
-        found: Number = self._parameters[name]
-        return found
-
-
-def _picked(value: Any, path: str, pick: Pick) -> Any:
-    """A value with all its choices made."""
-    if isinstance(value, List):
-        place = pick.among(path, _labels(value.values))
-        return _picked(value.values[place], f"{path}[{place}]", pick)
-    if isinstance(value, Range):
-        return pick.number(path, value)
-    if isinstance(value, ArgumentsConfig):
-        return type(value)(**_picked(value.given(), path, pick))
-    if isinstance(value, Mapping):
-        return {name: _picked(item, _below(path, name), pick) for name, item in value.items()}
-    if isinstance(value, list | tuple) and has_choices(value):
-        return type(value)(_picked(item, f"{path}[{place}]", pick) for place, item in enumerate(value))
-    return value
-
-
-def _matches(value: Any, given: Json, path: str, found: dict[str, Any], objects: Objects, key: str = "") -> bool:
-    """Whether a template can have made a config's JSON, and by which parameters: they are added to ``found``."""
-    if isinstance(value, List):
-        labels = _labels(value.values)
-        for place, item in enumerate(value.values):
-            inner: dict[str, Any] = {}
-            if _matches(item, given, f"{path}[{place}]", inner, objects, key):
-                found.update({path: labels[place], **inner})
-                return True
-        return False
-    if isinstance(value, Range):
-        if isinstance(given, bool) or not isinstance(given, int | float) or not value.start <= given <= value.end:
-            return False
-        found[path] = given
-        return True
-    if isinstance(value, ArgumentsConfig):
-        value = value.given()
-    if isinstance(value, Mapping) and isinstance(given, Mapping):
-        return all(
-            item is None or _matches(item, given.get(name), _below(path, name), found, objects, name)
-            for name, item in value.items()
-        )
-    if isinstance(value, list | tuple) and has_choices(value):
-        return isinstance(given, list) and all(
-            _matches(item, one, f"{path}[{place}]", found, objects, key)
-            for place, (item, one) in enumerate(zip(value, given, strict=False))
-        )
-    return bool(encode(value, objects, key) == given)
-
-
-def _below(path: str, name: object) -> str:
-    return f"{path}.{name}" if path else str(name)
-
-
-def _labels(values: Sequence[Any]) -> list[Any]:
-    """What values are called in a study, which knows numbers, words and None only."""
-    if all(isinstance(value, _PLAIN) for value in values) and len({repr(value) for value in values}) == len(values):
-        return list(values)
-    words = [_word(value)[:_LABEL] for value in values]
-    return [f"{word} ({place})" if words.count(word) > 1 else word for place, word in enumerate(words)]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, ArgumentsConfig):
-        given = ", ".join(f"{name}={item!r}" for name, item in value.given().items())
-        return f"{type(value).__name__}({given})"
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    if isinstance(value, str):
-        return value
-    name = getattr(value, "__name__", None)
-    if isinstance(name, str):
-        return name
-    try:
-        return canonical_json(value)
-    except (TypeError, ValueError):
-        return type(value).__name__
-
-
-def _place_of(label: Any, labels: Sequence[Any]) -> int:
-    return next(place for place, one in enumerate(labels) if one == label and type(one) is type(label))
 
 
 def _objectives(text: Any) -> list[tuple[str, str]]:

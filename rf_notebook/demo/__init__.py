@@ -28,7 +28,7 @@ def create_model(model_config: dict[str, Any]) -> tuple[Any, Any]:
 
     kwargs = {"dtype": torch.float32, **(model_config.get("model_kwargs") or {})}
     model = AutoModelForCausalLM.from_pretrained(_ASSETS, local_files_only=True, **kwargs)
-    model.config._name_or_path = MODEL_NAME
+    model.config._name_or_path = MODEL_NAME  # noqa: SLF001 - transformers keeps the name so
     return model, AutoTokenizer.from_pretrained(_ASSETS, local_files_only=True)
 
 

@@ -93,7 +93,8 @@ _ENDED_BY = {"optuna": "Optuna Pruned", "halving": _BY_HALVING, "async halving":
 
 def _rapidfire_columns(state: ExperimentState, handle: Run, policies: _PoliciesAtWork) -> dict[str, Any]:
     """What RapidFire AI's table says of a run, where it has another name for it."""
-    record, progress = handle._record, handle._progress
+    record = state.record(handle.id)
+    progress = state.live[handle.id].progress if handle.id in state.live else record.progress
     chunks_a_pass = state.started.num_chunks if state.started is not None else 1
     status = _STATUS[handle.state]
     if status == "New" and progress.steps:

@@ -50,12 +50,12 @@ class SqliteStore:
         self._observer = observer
         self._lock = threading.RLock()
         try:
-            self._connection = sqlite3.connect(
+            self.connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA journal_mode=DELETE")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
+            self.connection.execute("PRAGMA journal_mode=DELETE")
+            self.connection.execute("PRAGMA synchronous=FULL")
+            self.connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise _translated(error, path) from error
 
@@ -126,7 +126,7 @@ class SqliteStore:
     def close(self) -> None:
         """See EventStore."""
         with self._lock:
-            self._connection.close()
+            self.connection.close()
 
     @staticmethod
     def _lease_row(connection: sqlite3.Connection) -> tuple[int, bool, Holder, float] | None:
@@ -146,7 +146,7 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                yield self._connection
+                yield self.connection
             except sqlite3.Error as error:
                 raise _translated(error, self._path) from error
 

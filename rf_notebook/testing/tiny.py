@@ -61,7 +61,7 @@ def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: to
                 attn_implementation="sdpa",
             )
         )
-    model.config._name_or_path = "tiny"
+    model.config._name_or_path = "tiny"  # noqa: SLF001 - transformers keeps the name so
     return model.to(dtype)
 
 

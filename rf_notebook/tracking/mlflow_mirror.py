@@ -104,7 +104,7 @@ class MlflowMirror:
         self._experiment_id = ""
         self._runs: dict[int, _MirroredRun] = {}
         self._complained = False
-        self._refused = 0
+        self.refusals = 0
         """Tries one after another that failed."""
         self._silenced: list[logging.Handler] = []
 
@@ -112,6 +112,16 @@ class MlflowMirror:
         """Begin with everything that the log holds."""
         self._waiting.extend(recorded)
         self._thread.start()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether events wait to be written."""
+        return bool(self._waiting)
+
+    def has_ended(self, timeout: float) -> bool:
+        """Wait until its thread has ended, or the seconds are over; returns whether it has."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def notify(self, recorded: Sequence[Recorded]) -> None:
         """Further events were committed."""
@@ -126,7 +136,7 @@ class MlflowMirror:
         """
         with self._arrived:
             drained = self._arrived.wait_for(
-                lambda: not self._waiting or not self._thread.is_alive() or self._refused > _MOST_REFUSALS, timeout
+                lambda: not self._waiting or not self._thread.is_alive() or self.refusals > _MOST_REFUSALS, timeout
             )
             self._ending.set()
             self._arrived.notify_all()
@@ -160,8 +170,8 @@ class MlflowMirror:
                 self._log.warning("MLflow is not written: %s", error)
                 return
             except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
-                self._refused += 1
-                delay = _FIRST_RETRY_SECONDS if self._refused == 1 else min(delay * 2, _LAST_RETRY_SECONDS)
+                self.refusals += 1
+                delay = _FIRST_RETRY_SECONDS if self.refusals == 1 else min(delay * 2, _LAST_RETRY_SECONDS)
                 if not self._complained:
                     self._log.warning("MLflow is behind and will catch up: %s", redact(f"{error}"[:300]))
                     self._complained = True
@@ -179,7 +189,7 @@ class MlflowMirror:
                     continue
                 first = self._waiting[0]
             self._write_one(first)
-            self._refused = 0
+            self.refusals = 0
             with self._arrived:
                 self._waiting.popleft()
                 self._arrived.notify_all()

@@ -298,7 +298,7 @@ class ActiveRun:
         trainer = self.trainer
         with self.inside():
             logged = len(trainer.state.log_history)
-            loaders = len(trainer.accelerator._dataloaders)
+            loaders = len(trainer.accelerator._dataloaders)  # noqa: SLF001 - accelerate offers no way to forget a loader
             try:
                 with torch.enable_grad():
                     trainer.evaluate()
@@ -309,7 +309,7 @@ class ActiveRun:
                 return failure_of(error, self.config, need=self.need)
             finally:
                 del trainer.state.log_history[logged:]
-                del trainer.accelerator._dataloaders[loaders:]
+                del trainer.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
 
     def _write_samples(self) -> None:
         """Let the parked run answer the sample prompts, outside its own course; what fails here fails nothing."""

@@ -55,7 +55,7 @@ def _alias(parameter: nn.Parameter, shared: dict[int, Any]) -> nn.Parameter:
     """Another Parameter over the same storage; of a quantised one with the same attributes."""
     if type(parameter) is nn.Parameter:
         return nn.Parameter(parameter.data, requires_grad=parameter.requires_grad)
-    alias: Any = torch.Tensor._make_subclass(type(parameter), parameter.data, parameter.requires_grad)
+    alias: Any = torch.Tensor._make_subclass(type(parameter), parameter.data, parameter.requires_grad)  # noqa: SLF001 - torch's only way to make a tensor over given data
     alias.__dict__.update(parameter.__dict__)
     state = getattr(parameter, "quant_state", None)
     if state is not None:
@@ -116,8 +116,8 @@ class BaseModels:
         self._dtype = torch.get_default_dtype()
         self._dtypes: tuple[str, ...] = ()
         """Of the weights that were loaded last."""
-        self._models: dict[str, BaseModel] = {}
-        self._reward_models: dict[str, Any] = {}
+        self.loaded: dict[str, BaseModel] = {}
+        self.loaded_rewards: dict[str, Any] = {}
         self.on_use: Callable[[Any], None] = lambda _model: None
         """Called with each model that is asked for, before it is handed out."""
 
@@ -129,23 +129,23 @@ class BaseModels:
         """
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{_in_order(model_config)!r}"
-        if key not in self._models:
-            self._models[key] = until_undisturbed(lambda: self._load_undisturbed(dict(model_config), device))
-        self.on_use(self._models[key].model)
-        return self._models[key]
+        if key not in self.loaded:
+            self.loaded[key] = until_undisturbed(lambda: self._load_undisturbed(dict(model_config), device))
+        self.on_use(self.loaded[key].model)
+        return self.loaded[key]
 
     def reward_model(self, name: str, *, use_cpu: bool) -> Any:
         """The model of this name that gives a completion its reward; loaded as trl loads it."""
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{name}"
-        if key not in self._reward_models:
+        if key not in self.loaded_rewards:
             # Weights that the model lacks are drawn as trl would draw them.
             with isolated(streams=lambda: False), no_progress_bars(), OwnStream.like_process():
                 found = self.located(name)
                 model = transformers.AutoModelForSequenceClassification.from_pretrained(found, num_labels=1)
-                self._reward_models[key] = model.to(device)
-        self.on_use(self._reward_models[key])
-        return self._reward_models[key]
+                self.loaded_rewards[key] = model.to(device)
+        self.on_use(self.loaded_rewards[key])
+        return self.loaded_rewards[key]
 
     def located(self, name: Any) -> Any:
         """A name that is a path, as it was seen from where the experiment was launched; others as they are."""
@@ -155,12 +155,12 @@ class BaseModels:
 
     def modules(self) -> list[Any]:
         """All that are resident."""
-        return [*(base.model for base in self._models.values()), *self._reward_models.values()]
+        return [*(base.model for base in self.loaded.values()), *self.loaded_rewards.values()]
 
     def clear(self) -> None:
         """Let all models go."""
-        self._models.clear()
-        self._reward_models.clear()
+        self.loaded.clear()
+        self.loaded_rewards.clear()
 
     def _load_undisturbed(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
         """Of a user's loader the process's streams are its own to draw from and to seed; the hub's gets a copy of them."""

@@ -176,7 +176,7 @@ class ParkedRun:
             for module in self.trainer.model.modules():
                 own = module.__dict__.get("_gradient_checkpointing_func")
                 if own is not None:
-                    module._gradient_checkpointing_func = without_streams(own)
+                    module._gradient_checkpointing_func = without_streams(own)  # noqa: SLF001 - transformers sets it on the model's modules
 
     def bring_streams(self) -> None:
         """Called by the gate before a pass begins: what a run draws there that has none in comes from its own stream."""

@@ -58,8 +58,8 @@ def _per_thread(single: Any) -> _PerThread:
     """The descriptor of a singleton; put there the first time."""
     held = vars(single)["_shared_state"]
     if not isinstance(held, _PerThread):
-        held = _PerThread(single._shared_state)
-        single._shared_state = held
+        held = _PerThread(single._shared_state)  # noqa: SLF001 - accelerate's and torch's state of the process
+        single._shared_state = held  # noqa: SLF001 - accelerate's and torch's state of the process
     return held
 
 
@@ -185,7 +185,7 @@ class _Contexts:
 
     @classmethod
     def capture(cls) -> _Contexts:
-        context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+        context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001 - accelerate's and torch's state of the process
         return cls(torch.is_grad_enabled(), None if context is None else context.device)
 
     def install(self) -> None:

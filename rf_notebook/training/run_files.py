@@ -24,16 +24,16 @@ _FILE = "parked.pt"
 def save_run(trainer: Any, gate: Gate, method: Method, streams: RandomState, folder: Path) -> None:
     """Write a parked or finished trainer, and its random streams, into a folder; the run's process state is installed."""
     _save_weights(trainer, folder)
-    trainer._save_optimizer_and_scheduler(str(folder))
-    trainer._save_scaler(str(folder))
+    trainer._save_optimizer_and_scheduler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
+    trainer._save_scaler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
     trainer.store_flos()
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
     extra = {
         "random": streams.as_plain(),
         "epoch_random": None if gate.epoch_random is None else gate.epoch_random.as_plain(),
-        "loss_since_log": float(trainer._tr_loss),
-        "loss_total": float(trainer._total_loss_scalar),
-        "last_logged_step": int(trainer._globalstep_last_logged),
+        "loss_since_log": float(trainer._tr_loss),  # noqa: SLF001 - transformers' Trainer keeps it so
+        "loss_total": float(trainer._total_loss_scalar),  # noqa: SLF001 - transformers' Trainer keeps it so
+        "last_logged_step": int(trainer._globalstep_last_logged),  # noqa: SLF001 - transformers' Trainer keeps it so
         "divergence": trainer.divergence.as_plain(),
         "method": method.extra_state(trainer),
     }
@@ -50,10 +50,10 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
     )
 
     def restore(trainer: Any) -> None:
-        trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)
-        trainer._total_loss_scalar = extra["loss_total"]
-        trainer._globalstep_last_logged = extra["last_logged_step"]
-        trainer._initial_global_step = 0  # the final train_loss is the mean over the whole run
+        trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)  # noqa: SLF001 - transformers' Trainer keeps it so
+        trainer._total_loss_scalar = extra["loss_total"]  # noqa: SLF001 - transformers' Trainer keeps it so
+        trainer._globalstep_last_logged = extra["last_logged_step"]  # noqa: SLF001 - transformers' Trainer keeps it so
+        trainer._initial_global_step = 0  # the final train_loss is the mean over the whole run  # noqa: SLF001 - transformers' Trainer keeps it so
         method.restore_extra_state(trainer, extra["method"])
         if "divergence" in extra:  # checkpoints of version 0.1.0 have none
             trainer.divergence.restore(extra["divergence"], trainer.args.device)

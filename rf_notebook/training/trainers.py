@@ -292,7 +292,7 @@ class Trainers:
             )
         arguments = method.arguments(given)
         if arguments.n_gpu > 1:
-            arguments._n_gpu = (
+            arguments._n_gpu = (  # noqa: SLF001 - transformers counts every visible GPU
                 1  # several visible GPUs make Trainer wrap the model in nn.DataParallel, which trl refuses
             )
         return arguments

@@ -52,26 +52,26 @@ class CloneForm:
         self._original: dict[str, str] = {}
         self.edits: list[dict[str, Any]] = []
         """What would be submitted now; empty while something is wrong."""
-        self._title = StyledDocument()  # the form can be shown without the panel
+        self.title = StyledDocument()  # the form can be shown without the panel
         self._rows = ipywidgets.VBox()
-        self._more = reachable_while_busy(
+        self.more = reachable_while_busy(
             ipywidgets.Combobox(placeholder="warmup, weight_decay, …", continuous_update=False)
         )
-        self._more.description = "find another knob"
-        self._more.add_class("rf-field")
+        self.more.description = "find another knob"
+        self.more.add_class("rf-field")
         self.warm = reachable_while_busy(ipywidgets.Checkbox(description="Warm start", indent=False))
         self._warm_words = reachable_while_busy(Document())
-        self._diff = reachable_while_busy(Document())
+        self.diff = reachable_while_busy(Document())
         self.submit = button("Start clone", style="primary", tooltip="add the clones to the experiment")
         self.cancel = button("Cancel", tooltip="close this form")
-        fields = ipywidgets.VBox([self._title, self._rows, self._more, self.warm, self._warm_words])
+        fields = ipywidgets.VBox([self.title, self._rows, self.more, self.warm, self._warm_words])
         fields.add_class("rf-form-fields")
-        self.right = ipywidgets.VBox([self._diff, ipywidgets.HBox([self.submit, self.cancel])])
+        self.right = ipywidgets.VBox([self.diff, ipywidgets.HBox([self.submit, self.cancel])])
         self.right.add_class("rf-form-diff")
         self.box = ipywidgets.HBox([fields, self.right])
         self.box.add_class("rf-form")
         self.box.layout.display = "none"
-        self._more.observe(self._add_found, names="value")
+        self.more.observe(self._add_found, names="value")
         self.warm.observe(lambda _change: self._check(), names="value")
         self.submit.on_click(lambda _button: self._send())
         self.cancel.on_click(lambda _button: self.close())
@@ -92,10 +92,10 @@ class CloneForm:
             for key in first:
                 self._add(key, config, flat)
             self._rows.children = tuple(self._fields.values())
-            self._more.options = tuple(sorted(key for key in keys if key not in self._fields))
-            self._more.value = ""
+            self.more.options = tuple(sorted(key for key in keys if key not in self._fields))
+            self.more.value = ""
             rest = len(keys) - len(self._fields)
-            self._title.show(
+            self.title.show(
                 element(
                     "p",
                     element("b", f"Clone run {run_id}"),
@@ -152,8 +152,8 @@ class CloneForm:
                 return
             self._add(key, config, flatten(config.as_json()))
             self._rows.children = tuple(self._fields.values())
-            self._more.options = tuple(option for option in self._more.options if option != key)
-            self._more.value = ""
+            self.more.options = tuple(option for option in self.more.options if option != key)
+            self.more.value = ""
 
     def _check(self) -> None:
         """Judge what is typed, and show what it would make."""
@@ -170,18 +170,18 @@ class CloneForm:
             for key, field in self._fields.items():
                 (field.add_class if key in typed else field.remove_class)("rf-changed")
             try:
-                if self._more.value.strip() and _key_of(self._more.value, config) is None:
-                    raise unknown_argument("the config", self._more.value.strip(), map(knob_name, config_keys(config)))
+                if self.more.value.strip() and _key_of(self.more.value, config) is None:
+                    raise unknown_argument("the config", self.more.value.strip(), map(knob_name, config_keys(config)))
                 made = edits_of(typed, config)
                 changes = [self._commands.check_edits(self._run_id, edit)[1] for edit in made]
             except RFNotebookError as error:
                 self.edits = []
-                self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                self.diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
                 self._set_submit(0)
                 return
             self.edits = made
             before = flatten(config.as_json())
-            self._diff.show(self._difference(changes, before))
+            self.diff.show(self._difference(changes, before))
             self._warm_words.show(self._warm_sentence(changes))
             self._set_submit(len(made))
 
@@ -260,7 +260,7 @@ class CloneForm:
             try:
                 receipt = self._commands.clone_all(self._run_id, self.edits, bool(self.warm.value), "button")
             except RFNotebookError as error:
-                self._diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                self.diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
                 return
             self._on_sent(receipt)
             self.close()

@@ -34,7 +34,7 @@ def deliver_while_busy(comm: Any) -> Any:
     This puts the earlier behaviour back, for our own comms only. It can go when ipykernel has it.
     """
     if comm is not None and hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, default: default
+        comm._reply_subshell_for = lambda data, default: default  # noqa: SLF001 - ipykernel's, see above
     return comm
 
 

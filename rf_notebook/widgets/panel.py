@@ -115,7 +115,7 @@ class Panel:
         self.question = Question()
         self.table = live(RunsTable())
         self.clone_form = CloneForm(self._session, self._commands, lambda receipt: self._follow(receipt, "clone"))
-        self.toast = live(Document(on_action=self._act))
+        self.toast = live(Document(on_action=self.act))
         self.toast.add_class("rf-toast")
         self.widget = ipywidgets.VBox(
             [
@@ -134,7 +134,7 @@ class Panel:
         self.show_page(PAGES[0])
 
     def _text_page(self, name: str) -> ipywidgets.VBox:
-        document = reachable_while_busy(Document(on_action=self._act))
+        document = reachable_while_busy(Document(on_action=self.act))
         self.documents[name] = document
         return page_box(document)
 
@@ -142,7 +142,7 @@ class Panel:
         for name, tab in self.tabs.items():
             tab.on_click(lambda _button, name=name: self.show_page(name))
         for verb, control in self.buttons.items():
-            control.on_click(lambda _button, verb=verb: self._clicked(verb))
+            control.on_click(lambda _button, verb=verb: self.clicked(verb))
         self.pause.on_click(lambda _button: self._toggle_pause())
         self.end.on_click(lambda _button: self._ask_end())
         self.table.observe(self._table_changed, names=["selected", "hidden", "sort"])
@@ -294,7 +294,7 @@ class Panel:
         chosen = set(self.table.selected) ^ {run_id}
         self.table.selected = sorted(chosen)
 
-    def _act(self, action: str) -> None:
+    def act(self, action: str) -> None:
         """An action of a document: "select 3", "clone 3", "undo 3", "pin 3", "unpin 3", "wheel"."""
         verb, _, number = action.partition(" ")
         if action == "wheel":
@@ -305,7 +305,7 @@ class Panel:
             self.table.selected = [int(number)]
         elif verb == "clone":
             self.table.selected = [int(number)]
-            self._clicked("clone")
+            self.clicked("clone")
         elif verb == "undo":
             self._ask(f"undo run {number}", lambda: self._commands.undo(int(number), "button"))
         elif verb in ("pin", "unpin"):
@@ -317,7 +317,8 @@ class Panel:
         except RFNotebookError as error:
             self._refuse(str(error))
 
-    def _clicked(self, verb: str) -> None:
+    def clicked(self, verb: str) -> None:
+        """A button, or an action of a page, was clicked."""
         with self._lock:
             state, status = self._session.recent_state, self._session.status()
             chosen = allowed_runs(verb, self.table.selected, state, status)

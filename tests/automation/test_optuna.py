@@ -204,7 +204,7 @@ def test_clones_of_other_searches_are_none_of_its_business(tmp_path):
         data_seed=None,
         chunks_a_pass=4,
     )
-    more = other._search.run_configs(world.objects, seed=1)
+    more = other._search.run_configs(world.objects, seed=1)  # noqa: SLF001 - a study without a search
     world.engine.commit([RunAdded(run_id=4 + i, config=config) for i, config in enumerate(more)])
     both = Policies([world.policy, other])
     world.engine.automate(Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects)))

@@ -263,7 +263,7 @@ def test_knobs_of_lists_go_to_neighbours():
     parent = RunView(record_of(1, [1.0], [1.0]), is_pinned=False)
     import random
 
-    found = {policy._changed(parent, random.Random(i))["peft_config.r"] for i in range(20)}
+    found = {policy._changed(parent, random.Random(i))["peft_config.r"] for i in range(20)}  # noqa: SLF001 - what was asked of it last
     assert found == {4, 8}, "r is 8, the last one"
 
 

@@ -187,7 +187,7 @@ def test_an_argument_that_does_not_exist_is_refused_whatever_its_value(cls, name
     known = set(RFModelConfig.FIELDS) if cls is RFModelConfig else set(cls.known())
     from rf_notebook.automl import compatibility
 
-    if name in known | set(compatibility._ALWAYS) | set(compatibility._RENAMED_TRAINING):
+    if name in known | set(compatibility._ALWAYS) | set(compatibility._RENAMED_TRAINING):  # noqa: SLF001 - every argument there is
         return
     refused(lambda: cls(**{name: value}), name)
 

@@ -255,7 +255,7 @@ def test_a_preview_changes_nothing_of_the_runs():
     assert decode(edited.model["model_kwargs"], scratch) == {"token": "typed"}
     assert decode(config.model["model_kwargs"], objects) == {"token": "first"}
     with pytest.raises(KeyError):
-        objects._live[f"secret {edited.model['model_kwargs']['token']['$secret']}"]
+        objects._live[f"secret {edited.model['model_kwargs']['token']['$secret']}"]  # noqa: SLF001 - what is really held
 
 
 def test_another_token_for_the_same_place_is_the_same_config():

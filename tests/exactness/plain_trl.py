@@ -34,7 +34,7 @@ def train(name: str, folder: Path) -> None:
     model = create_tiny({"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}})[0]
     if case.adapter is None:  # where trl loads the reference of a full fine-tuning from
         model.save_pretrained(folder / f"base of {name}")
-        model.config._name_or_path = str(folder / f"base of {name}")
+        model.config._name_or_path = str(folder / f"base of {name}")  # noqa: SLF001 - transformers keeps the name so
     device = "cpu" if ON_CPU else "cuda"
     more: dict[str, Any] = {}
     if case.rewards:

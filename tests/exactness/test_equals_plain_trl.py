@@ -95,7 +95,7 @@ def test_the_shared_base_is_untouched_by_training(tmp_path: Path) -> None:
     names = ["sft_cosine_dropout", "sft_full_fine_tuning", "sft_dora"]
     engine = start(tmp_path, names, data("prompts"), num_chunks=2)
     turn_all(engine, turns=5)
-    (base,) = engine.fleet.runner.models._models.values()  # type: ignore[attr-defined]
+    (base,) = engine.fleet.runner.models.loaded.values()  # type: ignore[attr-defined]
     for (name, found), (_, expected) in zip(
         base.model.named_parameters(), tiny_model().named_parameters(), strict=True
     ):

@@ -112,18 +112,18 @@ def test_a_failing_loss_is_its_run_s_alone(
 @contextmanager
 def memory_for(rows: int) -> Iterator[None]:
     """Joint passes of more rows run out of memory, in the forward; of exactly so many, in the backward sometimes."""
-    own = JointModel._forward
+    own = JointModel.pass_together
 
     def forward(self: JointModel, requests: Any, *more: Any) -> Any:
         if sum(request.rows for request in requests) > rows:
             raise torch.OutOfMemoryError("out of memory (injected)")
         return own(self, requests, *more)
 
-    JointModel._forward = forward  # type: ignore[method-assign]
+    JointModel.pass_together = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        JointModel._forward = own  # type: ignore[method-assign]
+        JointModel.pass_together = own  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
 
     When activations are computed again, four times as many. Counts passes by what they keep, and failures.
     """
-    forward = JointModel._forward
+    forward = JointModel.pass_together
     alive: list[Graph] = []
     seen: Counter[str] = Counter()
 
@@ -151,7 +151,7 @@ def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
         return made
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(JointModel, "_forward", forwarded)
+        patched.setattr(JointModel, "pass_together", forwarded)
         yield seen
     assert not used(), "every graph had its backward or was let go"
 
@@ -280,7 +280,7 @@ def test_groups_are_formed_anew_as_runs_stop_and_join(tmp_path: Path, undisturbe
 def test_a_joint_pass_that_fails_leaves_the_runs_to_train_in_turns(
     tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, own = [4], JointModel._forward
+    left, own = [4], JointModel.pass_together
 
     def forward(self: JointModel, requests: Any, *more: Any) -> Any:
         left[0] -= 1
@@ -288,7 +288,7 @@ def test_a_joint_pass_that_fails_leaves_the_runs_to_train_in_turns(
             raise RuntimeError("no kernel for this (injected)")
         return own(self, requests, *more)
 
-    monkeypatch.setattr(JointModel, "_forward", forward)
+    monkeypatch.setattr(JointModel, "pass_together", forward)
     objects = Objects()
     engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
     turn_all(engine)

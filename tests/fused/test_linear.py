@@ -90,8 +90,8 @@ def test_not_a_number_of_one_member_stays_its_own() -> None:
 def test_grouped_products_are_chosen_for_ragged_rows_on_a_gpu_and_give_the_same() -> None:
     part = made((1, 3, 2), "cuda", torch.bfloat16)
     x, y = torch.randn(6, 5, 32, device="cuda").bfloat16(), torch.zeros(6, 5, 16, device="cuda").bfloat16()
-    assert linear._groups(x, part.down, part.up)
+    assert linear.can_group(x, part.down, part.up)
     tokens = [rows * 5 for rows in part.rows]
-    grouped = linear._grouped(x, y, part.down, part.up, part.scale, tokens)
-    single = linear._one_by_one(x, y, part.down, part.up, part.scale, part.rows)
+    grouped = linear.grouped(x, y, part.down, part.up, part.scale, tokens)
+    single = linear.one_by_one(x, y, part.down, part.up, part.scale, part.rows)
     torch.testing.assert_close(grouped, single, rtol=2e-2, atol=2e-1)

@@ -71,7 +71,7 @@ def main() -> None:
         configs(str(base)), create_model, rows, rows.select(range(4)), num_chunks=2, execution=execution, display=False
     )
     if len(sys.argv) > 3:
-        while min(run._record.progress.chunks for run in experiment.runs) < int(sys.argv[3]):
+        while min(run._record.progress.chunks for run in experiment.runs) < int(sys.argv[3]):  # noqa: SLF001 - a run's whole record
             experiment.wait(timeout=0.05)
         experiment.end(cancel=True)
     else:

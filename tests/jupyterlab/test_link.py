@@ -26,16 +26,16 @@ class FakeComm:
 
     def __init__(self):
         self.said = []
-        self._callback = None
+        self.callback = None
 
     def send(self, data):
         self.said.append(data)
 
     def on_msg(self, callback):
-        self._callback = callback
+        self.callback = callback
 
     def hear(self, kind, **content):
-        self._callback({"content": {"data": {"rf_notebook": 1, "version": "0.1.0", "kind": kind, **content}}})
+        self.callback({"content": {"data": {"rf_notebook": 1, "version": "0.1.0", "kind": kind, **content}}})
 
     def ask(self, name, /, **arguments):
         """Ask for a command and give its answer, once there is one."""
@@ -192,7 +192,7 @@ def test_an_answer_waits_until_the_operation_was_obeyed_or_refused(comm, link, h
 
 
 def test_a_page_of_another_protocol_is_told_what_to_upgrade(comm, link):
-    comm._callback({"content": {"data": {"rf_notebook": 2, "version": "9.0.0", "kind": "hello"}}})
+    comm.callback({"content": {"data": {"rf_notebook": 2, "version": "9.0.0", "kind": "hello"}}})
     (told,) = comm.of("mismatch")
     assert "JupyterLab has rf_notebook 9.0.0 and this kernel 0.1.0" in told["sentence"]
     assert "the kernel's environment" in told["sentence"]
@@ -203,7 +203,7 @@ def test_a_page_of_another_protocol_is_told_what_to_upgrade(comm, link):
     "data", [None, 3, [], "x", {"rf_notebook": 1}, {"rf_notebook": 1, "kind": "hello", "every_seconds": 0}]
 )
 def test_nonsense_is_passed_over(comm, link, data):
-    comm._callback({"content": {"data": data}})
+    comm.callback({"content": {"data": data}})
     assert [one["kind"] for one in comm.said] == ["announce"]
 
 

@@ -215,13 +215,13 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path):
     store = SqliteStore(tmp_path / "e.sqlite")
     fence = store.acquire(this_process())
     store.append([EVENTS[0]], fence)
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
     big = Noted(text="x" * 100_000)
     with pytest.raises(StorageFull, match="Free some disk space"):
         store.append([EVENTS[1], big], fence)
     assert [r.event for r in store.read()] == [EVENTS[0]]
-    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.connection.execute("PRAGMA max_page_count = 100000")
     store.append([big], fence)
     assert len(store.read()) == 2
     store.close()
@@ -229,7 +229,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path):
 
 def test_the_journal_is_the_safe_one(tmp_path):
     store = SqliteStore(tmp_path / "e.sqlite")
-    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store.connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert store.connection.execute("PRAGMA synchronous").fetchone() == (2,)
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["e.sqlite"]

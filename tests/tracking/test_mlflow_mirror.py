@@ -180,8 +180,7 @@ def test_without_mlflow_nothing_is_written_and_nothing_fails(folder, monkeypatch
 
     monkeypatch.setitem(sys.modules, "mlflow", None)
     missing = mirror(folder, RECORDED)
-    missing._thread.join(10)
-    assert not missing._thread.is_alive()
+    assert missing.has_ended(10)
     missing.notify(RECORDED)
     missing.close(0.1)
 
@@ -209,8 +208,7 @@ def test_the_mirrors_thread_has_a_name_and_ends(folder):
     made = mirror(folder, RECORDED)
     assert "rf-mlflow-exp" in [thread.name for thread in threading.enumerate()]
     assert made.close(60)
-    made._thread.join(5)
-    assert not made._thread.is_alive()
+    assert made.has_ended(5)
 
 
 def test_a_kill_between_a_runs_creation_and_its_parameters_loses_nothing(folder, monkeypatch):
@@ -222,9 +220,9 @@ def test_a_kill_between_a_runs_creation_and_its_parameters_loses_nothing(folder,
     with monkeypatch.context() as patched:
         patched.setattr(mlflow.MlflowClient, "log_batch", killed)
         first = mirror(folder, RECORDED[:1])
-        first._arrived.acquire()
-        first._arrived.wait_for(lambda: first._refused, 30)
-        first._arrived.release()
+        until = time.monotonic() + 30
+        while not first.refusals and time.monotonic() < until:
+            time.sleep(0.01)
         first.close(0.1)
     assert runs_of(own(folder))[1][1].data.params == {}
     assert mirror(folder, RECORDED).close(60)
@@ -244,7 +242,7 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_restored_and_catches_up(fol
 
 def test_an_experiment_that_is_deleted_while_it_trains_is_restored(folder):
     made = mirror(folder, RECORDED[:3])
-    while made._waiting:
+    while made.is_behind:
         time.sleep(0.01)
     client, _ = runs_of(own(folder))
     client.delete_experiment(client.get_experiment_by_name("exp").experiment_id)
@@ -278,7 +276,7 @@ def test_any_folder_will_do_and_nothing_is_made_beside_it(tmp_path, monkeypatch,
 def test_the_end_does_not_wait_for_what_refuses_everything(folder):
     (folder / "file").write_text("not a folder")
     away = mirror(folder, RECORDED, tracking_uri=f"sqlite:///{folder / 'file' / 'mlflow.db'}")
-    away._refused = 3
+    away.refusals = 3
     started = time.monotonic()
     assert away.close(60) is False
     assert time.monotonic() - started < 30

@@ -36,9 +36,9 @@ def test_what_happens_in_isolation_stays_there(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     before, environment = ProcessState.capture(), dict(os.environ)
     with isolated():
-        assert not PartialState._shared_state
+        assert not PartialState._shared_state  # noqa: SLF001 - accelerate's state
         PartialState(cpu=True)
-        GradientState()._set_sync_gradients(False)
+        GradientState()._set_sync_gradients(False)  # noqa: SLF001 - accelerate's state
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
         os.environ["ACCELERATE_USE_FSDP"] = "true"
         torch.use_deterministic_algorithms(True)
@@ -56,7 +56,7 @@ def test_the_singletons_are_swapped_in_place():
         live = PartialState(cpu=True)
         state = ProcessState.capture()
         ProcessState.fresh(state).install()
-        assert not PartialState._shared_state
+        assert not PartialState._shared_state  # noqa: SLF001 - accelerate's state
         state.install()
-        assert live.__dict__ is PartialState._shared_state
+        assert live.__dict__ is PartialState._shared_state  # noqa: SLF001 - accelerate's state
         assert live.num_processes == 1

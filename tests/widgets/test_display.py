@@ -70,13 +70,13 @@ def test_a_waiting_cell_refreshes_the_twin_where_nothing_else_moves(outputs, mon
     shown = shown_in(where, monkeypatch)
     shown.close()  # the live panel's own refreshes would be counted, too
     before = len(outputs)
-    shown._refreshed_at = -100.0
+    shown._refreshed_at = -100.0  # noqa: SLF001 - no clock is waited for
     shown.refresh_while_waiting()
     shown.refresh_while_waiting()
     assert len(outputs) - before == (1 if moves else 0)
     if moves:
         assert outputs[-1]["update"]
-        assert outputs[-1]["transient"]["display_id"] == shown._static_id
+        assert outputs[-1]["transient"]["display_id"] == shown._static_id  # noqa: SLF001 - no clock is waited for
 
 
 def test_a_value_at_the_end_of_the_cell_that_showed_it_is_not_shown_twice(outputs, monkeypatch):

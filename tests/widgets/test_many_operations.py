@@ -59,7 +59,6 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
     log = logging.getLogger("test")
     thread = EngineThread(
         lambda wait: Engine(store, runner, fold(store.read()), fence=fence, wait_for_room=wait, log=log),
-        runner,
         store,
         fence=fence,
         name="t",
@@ -117,7 +116,7 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
             word = rng.choices(["stop", "resume", "delete"], weights=[8, 8, 1])[0]
             if word == "delete" and len(alive()) < 8:
                 continue
-            panel._clicked(word)
+            panel.clicked(word)
             if word == "delete":
                 panel.question.yes.click()
 

@@ -56,7 +56,7 @@ def test_nothing_is_deleted_before_it_is_confirmed(panel, fake):
 
 def test_a_click_on_a_disabled_button_that_comes_late_is_refused_in_a_sentence(panel, fake):
     panel.table.selected = [1]
-    panel._clicked("resume")
+    panel.clicked("resume")
     assert "only a stopped run can be resumed" in text_of(panel.toast.root)
     assert fake.asked == []
 
@@ -68,10 +68,10 @@ def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(pa
     form.fields["training_args.learning_rate"].value = "5e-4, 2e-3"
     form.fields["peft_config.r"].value = "8, 16"
     assert form.submit.description == "Start 4 clones"
-    assert "- learning_rate 1e-4" in text_of(form._diff.root)
+    assert "- learning_rate 1e-4" in text_of(form.diff.root)
     form.fields["peft_config.r"].value = "eight"
     assert form.submit.disabled
-    assert "r" in text_of(form._diff.root)
+    assert "r" in text_of(form.diff.root)
     form.fields["peft_config.r"].value = "16"
     form.submit.click()
     verb, run_id, edits, warm, origin = fake.asked[-1]
@@ -84,17 +84,17 @@ def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel, fake):
     failure = Failure(message="out of device memory", traceback="", out_of_memory=True, retry=offered)
     fake.recent_state.apply(Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure)))
     panel.clone_form.open(2, warm=False)
-    assert "half the batch" in text_of(panel.clone_form._title.root)
+    assert "half the batch" in text_of(panel.clone_form.title.root)
     assert panel.clone_form.edits == [offered]
-    assert "+ per_device_train_batch_size 4" in text_of(panel.clone_form._diff.root)
+    assert "+ per_device_train_batch_size 4" in text_of(panel.clone_form.diff.root)
 
 
 def test_a_knob_that_is_not_shown_can_be_found(panel):
     panel.clone_form.open(1, warm=False)
-    panel.clone_form._more.value = "weight_dcay"
+    panel.clone_form.more.value = "weight_dcay"
     assert panel.clone_form.submit.disabled
-    assert "did you mean 'weight_decay'" in text_of(panel.clone_form._diff.root)
-    panel.clone_form._more.value = "training_args.weight_decay"
+    assert "did you mean 'weight_decay'" in text_of(panel.clone_form.diff.root)
+    panel.clone_form.more.value = "training_args.weight_decay"
     panel.clone_form.fields["training_args.weight_decay"].value = "0.1"
     assert panel.clone_form.edits == [{"training_args.weight_decay": 0.1}]
 
@@ -217,7 +217,7 @@ def test_undo_pin_and_taking_the_wheel_by_click():
     panel = Panel(fake, fake)
     panel.tabs["Automation"].click()
     for action in ("undo 2", "pin 3", "unpin 3", "wheel", "undo 99", "pin x"):
-        panel._act(action)
+        panel.act(action)
     assert fake.asked == [
         ("undo", 2, "button"),
         ("pin", 3, True, "button"),
@@ -225,7 +225,7 @@ def test_undo_pin_and_taking_the_wheel_by_click():
         ("automate", None, "button"),
     ]
     fake.undo = lambda run, origin: (_ for _ in ()).throw(IllegalOperation("no policy did anything to it."))
-    panel._act("undo 3")
+    panel.act("undo 3")
     assert "no policy did anything to it." in text_of(panel.toast.root)
 
 

@@ -380,7 +380,7 @@ def test_the_fake_session_checks_edits_as_a_session_does():
 def test_a_page_keeps_no_plotly_of_another_version():
     from rf_notebook.widgets import elements
 
-    static = elements._STATIC
+    static = elements._STATIC  # noqa: SLF001 - the scripts that are shipped
     version = (static / "plotly-basic.min.js").read_text()[:200].split("minified) v")[1].split()[0]
     assert f"__rf_notebook_plotly_{version.replace('.', '_')}" in (static / "chart.js").read_text()
 

@@ -50,8 +50,8 @@ class CompiledLayers:
         self.is_on = self._is_possible and keeps_activations and self._is_due(shape)
         for layer in self._layers:
             if not self.is_on:
-                layer._compiled_call_impl = None
-            elif layer._compiled_call_impl is None:
+                layer._compiled_call_impl = None  # noqa: SLF001 - torch's own way to undo a compile
+            elif layer._compiled_call_impl is None:  # noqa: SLF001 - torch's own way to undo a compile
                 layer.compile(dynamic=False)
 
     def give_up(self, error: Exception) -> bool:

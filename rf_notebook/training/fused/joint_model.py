@@ -159,7 +159,7 @@ class JointModel:
                 if len(part) == 1:
                     part[0].is_left_alone = True  # with its own way of saving memory
                     return [*answered, *part], graphs
-            one_pass = self._continue if kept is Kept.CACHE else self._forward
+            one_pass = self._continue if kept is Kept.CACHE else self.pass_together
             made = self._tried(one_pass, part, stacked, kept, in_use=in_use)
             if made is not None:
                 graphs += made
@@ -196,7 +196,7 @@ class JointModel:
 
     # ---- one pass
 
-    def _forward(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
+    def pass_together(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """A pass of training, or of a reference; returns the graph to go backward through, if there is one."""
         first = requests[0]
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
@@ -248,7 +248,7 @@ class JointModel:
 
     def _forward_and_backward(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """Once more, for runs whose own backwards are done already."""
-        for graph in self._forward(requests, stacked, kept):
+        for graph in self.pass_together(requests, stacked, kept):
             self._backward(graph)
         return []
 

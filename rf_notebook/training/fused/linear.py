@@ -74,9 +74,9 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
         inputs = (typed.float() * part.kept * part.made_up).to(typed.dtype).to(down.dtype)
     if len(set(part.rows)) == 1:
         return _batched(inputs, y, down, up, scale)
-    if _groups(inputs, down, up):
-        return _grouped(inputs, y, down, up, scale, [rows * x.shape[1] for rows in part.rows])
-    return _one_by_one(inputs, y, down, up, scale, part.rows)
+    if can_group(inputs, down, up):
+        return grouped(inputs, y, down, up, scale, [rows * x.shape[1] for rows in part.rows])
+    return one_by_one(inputs, y, down, up, scale, part.rows)
 
 
 def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> Tensor:
@@ -86,13 +86,13 @@ def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> T
     return torch.addcmul(y.reshape(k, -1, y.shape[-1]), update, scale).to(y.dtype).view(y.shape)
 
 
-def _groups(x: Tensor, down: Tensor, up: Tensor) -> bool:
+def can_group(x: Tensor, down: Tensor, up: Tensor) -> bool:
     """Whether grouped_mm can be used: bfloat16 on a GPU, rows of weights aligned."""
     widths = (down.shape[1], down.shape[2], up.shape[1])
     return x.is_cuda and x.dtype is torch.bfloat16 and all(width * 2 % _GROUPED_ALIGNMENT == 0 for width in widths)
 
 
-def _grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, tokens: Sequence[int]) -> Tensor:
+def grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, tokens: Sequence[int]) -> Tensor:
     """Members have different numbers of tokens: one grouped product for each of A and B."""
     counts = torch.tensor(tokens, device=x.device)
     ends = counts.cumsum(0).to(torch.int32)
@@ -102,7 +102,7 @@ def _grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, toke
     return torch.addcmul(y.reshape(-1, y.shape[-1]), update, factor).to(y.dtype).view(y.shape)
 
 
-def _one_by_one(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]) -> Tensor:
+def one_by_one(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]) -> Tensor:
     """The reference for every other way: a pair of products a member."""
     parts = []
     for part, own, a, b, factor in zip(x.split(list(rows)), y.split(list(rows)), down, up, scale, strict=True):

@@ -97,8 +97,8 @@ class Updates:
             changed()
 
         # What torch's schedulers look at to find that the optimizer steps before they do.
-        update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-        optimizer._opt_called = True  # type: ignore[attr-defined]
+        update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's schedulers look at it
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's schedulers look at it
 
         undos = [
             patch(trainer, "_clip_grad_norm", clip),

@@ -176,7 +176,7 @@ class RunTrainer:
         self.divergence.see_loss(loss, me.state.global_step + 1)
         if not self.filters_losses:
             return loss
-        instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)
+        instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)  # noqa: SLF001 - trl's trainer keeps it so
         return torch.where(torch.isfinite(loss), loss, instead)
 
     @contextmanager
@@ -200,7 +200,7 @@ class RunTrainer:
     def take_later(self, name: str, value: Any) -> None:
         """A metric of a training step that is still being computed on the device, a number."""
         me: Any = self
-        values = me._metrics["train"][name]
+        values = me._metrics["train"][name]  # noqa: SLF001 - trl's trainer keeps it so
         self._waiting.append((values, len(values)))
         values.append(value)
 
@@ -218,8 +218,8 @@ class RunTrainer:
         for (values, place), number in zip(self._waiting, settled, strict=False):
             values[place] = number
         if self._waiting_tokens:
-            me._total_train_tokens += int(sum(settled[len(numbers) :]))
-            me._metrics["train"]["num_tokens"] = [me._total_train_tokens]
+            me._total_train_tokens += int(sum(settled[len(numbers) :]))  # noqa: SLF001 - trl's trainer keeps it so
+            me._metrics["train"]["num_tokens"] = [me._total_train_tokens]  # noqa: SLF001 - trl's trainer keeps it so
         self._waiting.clear()
         self._waiting_tokens.clear()
 
@@ -229,7 +229,7 @@ class RunTrainer:
         me: Any = self
         if not me.accelerator.optimizer_step_was_skipped:
             self.divergence.see_gradients(grad_norm, me.state.global_step)
-        trainer._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+        trainer._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # noqa: SLF001 - trl's trainer keeps it so
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """See Trainer. A window with a bad loss shows that loss, in place of the mean of the others, which may be 0."""
@@ -270,15 +270,15 @@ def counters(trainer: Any) -> dict[str, Any]:
     """What every trainer of trl counts between two logs, and over the whole run."""
     trainer.settle()
     return {
-        "total_train_tokens": int(trainer._total_train_tokens),
-        "train_metrics": {name: list(values) for name, values in trainer._metrics["train"].items()},
+        "total_train_tokens": int(trainer._total_train_tokens),  # noqa: SLF001 - trl's trainer keeps it so
+        "train_metrics": {name: list(values) for name, values in trainer._metrics["train"].items()},  # noqa: SLF001 - trl's trainer keeps it so
     }
 
 
 def restore_counters(trainer: Any, state: dict[str, Any]) -> None:
     """The inverse of ``counters``."""
-    trainer._total_train_tokens = state["total_train_tokens"]
-    trainer._metrics["train"] = defaultdict(list, {k: list(v) for k, v in state["train_metrics"].items()})
+    trainer._total_train_tokens = state["total_train_tokens"]  # noqa: SLF001 - trl's trainer keeps it so
+    trainer._metrics["train"] = defaultdict(list, {k: list(v) for k, v in state["train_metrics"].items()})  # noqa: SLF001 - trl's trainer keeps it so
 
 
 def reference_weights(trainer: Any) -> dict[str, Any]:

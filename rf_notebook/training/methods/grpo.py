@@ -172,10 +172,10 @@ class GRPO:
 
     def extra_state(self, trainer: Any) -> dict[str, Any]:
         """See Method."""
-        window = trainer._entropy_window_stats
+        window = trainer._entropy_window_stats  # noqa: SLF001 - trl's trainer keeps it so
         return counters(trainer) | {
-            "micro_steps": int(trainer._step),
-            "generated": _on(torch.device("cpu"), trainer._buffered_inputs),
+            "micro_steps": int(trainer._step),  # noqa: SLF001 - trl's trainer keeps it so
+            "generated": _on(torch.device("cpu"), trainer._buffered_inputs),  # noqa: SLF001 - trl's trainer keeps it so
             "entropy": {name: float(getattr(trainer, name)) for name in _ENTROPY},
             "entropy_window": None if window is None else window.detach().cpu(),
             "reference": reference_weights(trainer),
@@ -185,18 +185,18 @@ class GRPO:
         """See Method."""
         restore_counters(trainer, state)
         device = trainer.accelerator.device
-        trainer._step = state["micro_steps"]
-        trainer._buffered_inputs = _on(device, state["generated"])
+        trainer._step = state["micro_steps"]  # noqa: SLF001 - trl's trainer keeps it so
+        trainer._buffered_inputs = _on(device, state["generated"])  # noqa: SLF001 - trl's trainer keeps it so
         for name, value in state["entropy"].items():
             setattr(trainer, name, value)
         window = state["entropy_window"]
-        trainer._entropy_window_stats = None if window is None else window.to(device)
+        trainer._entropy_window_stats = None if window is None else window.to(device)  # noqa: SLF001 - trl's trainer keeps it so
         restore_reference_weights(trainer, state["reference"])
         trainer.skip_passes()
 
     def completions(self, trainer: Any) -> tuple[Generation, ...]:
         """See Method."""
-        logs = trainer._logs
+        logs = trainer._logs  # noqa: SLF001 - trl's trainer keeps it so
         rewards = {name: list(values) for name, values in logs["rewards"].items()}
         written = []
         for i, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True)):
