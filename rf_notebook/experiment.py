@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.receipt import Receipt
 from rf_notebook.experiment_results import ExperimentResults
 from rf_notebook.replay.again import replay_again
 from rf_notebook.session.arguments import fit_arguments
 from rf_notebook.session.commands import Commands
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
 from rf_notebook.session.registry import latest_session, use
-from rf_notebook.session.session import RunLike, Session
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import refresh_display, wait, wait_async
 from rf_notebook.widgets.front_end import FrontEnd, front_end
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rf_notebook.automation import Policy
+    from rf_notebook.core.receipt import Receipt
+    from rf_notebook.session.session import RunLike, Session
     from rf_notebook.widgets.display import ExperimentDisplay
 
 #: The experiments that somebody holds, by what is open behind them: one object each while it trains.

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.core.ports import CommitObserver
-from rf_notebook.core.values import Json
-from rf_notebook.engine.thread import EngineThread
 from rf_notebook.replay.again import compared
 from rf_notebook.replay.sharing import export_to, record_now
 from rf_notebook.results.best import best_run
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import results_frame, runs_frame
-from rf_notebook.results.handle import Run
-from rf_notebook.session.session import RunLike, Session
-from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.views.console import table_text
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects
+
+    from rf_notebook.core.ports import CommitObserver
+    from rf_notebook.core.values import Json
+    from rf_notebook.engine.thread import EngineThread
+    from rf_notebook.results.handle import Run
+    from rf_notebook.session.session import RunLike, Session
+    from rf_notebook.store.sqlite import SqliteStore
 
 _LOG_TYPES = ("experiment", "main", "training")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policy import Boundary, Clone, Decision, Policy, RunView, Stop, View
-from rf_notebook.automl.callbacks import Metrics
 from rf_notebook.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rf_notebook.automl.callbacks import Metrics
 
 _METHODS = ("on_chunk_complete", "on_shard_complete")
 

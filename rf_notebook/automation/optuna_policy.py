@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policy import Boundary, Clone, Decision, RunView, Stop, View, beaten_words, divergence_words
-from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.core.metrics import cost_of, dominates
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import FINISHED, RunState
 
 if TYPE_CHECKING:
     import optuna
+
+    from rf_notebook.automl.optuna_search import RFOptuna
+    from rf_notebook.core.objects import Objects
 
 #: Runs that have to have come as far before the median of them means something.
 _OTHERS = 3

@@ -6,14 +6,16 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.core.metrics import cost_of, direction, may_log, scale_of
 from rf_notebook.core.operations import verb
 from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
-from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.core.values import Json
 from rf_notebook.results.decisions import obeyed_of
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.values import Json
 
 #: Of the paired bootstrap.
 _RESAMPLES = 1000

@@ -50,7 +50,7 @@ class ArgumentsConfig:
     def copy(self) -> Self:
         """An independent config with the same values; functions and models among them are shared."""
         twin = type(self)()
-        twin._given.update({name: _copied(value) for name, value in self._given.items()})  # noqa: SLF001
+        twin._given.update({name: _copied(value) for name, value in self._given.items()})  # noqa: SLF001 - of its own class
         return twin
 
     def _set(self, name: str, value: Any) -> None:
@@ -345,7 +345,7 @@ _CAUSAL_ONLY = "trl's SFT, DPO and GRPO trainers train causal models only; use m
 _MODEL_TYPES = {"causal_lm": None, "seq2seq_lm": _CAUSAL_ONLY, "masked_lm": _CAUSAL_ONLY, "custom": None}
 
 
-def _check_field(name: str, value: Any) -> None:
+def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each field
     """Refuse a field of RFModelConfig that cannot be; looks inside List.
 
     Raises:

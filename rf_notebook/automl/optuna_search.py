@@ -13,19 +13,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import RFModelConfig
 from rf_notebook.automl.picks import Chosen, Pick, Suggested, matches, picked
 from rf_notebook.automl.search import MOST_CONFIGS, Search, has_choices
-from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
 
 if TYPE_CHECKING:
     import optuna
     import plotly.graph_objects
+
+    from rf_notebook.automl.configs import RFModelConfig
+    from rf_notebook.automl.search_space import List
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
 
 #: Optuna's class by the name that a user gives.
 _SAMPLERS = {

@@ -9,11 +9,12 @@ from rf_notebook.automl.configs import ArgumentsConfig
 from rf_notebook.automl.search import has_choices
 from rf_notebook.automl.search_space import List, Number, Range
 from rf_notebook.core.encoding import encode
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.values import Json, canonical_json
 
 if TYPE_CHECKING:
     import optuna
+
+    from rf_notebook.core.objects import Objects
 
 _LABEL = 60
 #: What a parameter may be in a study.

@@ -6,7 +6,7 @@ import itertools
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig, TrainingConfig
@@ -15,8 +15,10 @@ from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.encoding import encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
 
 #: A grid of more configs is taken for a slip.
 MOST_CONFIGS = 1024

@@ -12,14 +12,16 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automl.arguments import Argument
 from rf_notebook.automl.configs import TRAINING_CONFIGS, adapter_config_of
 from rf_notebook.automl.search_space import Range
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
+
+if TYPE_CHECKING:
+    from rf_notebook.automl.arguments import Argument
+    from rf_notebook.core.run import RunConfig
 
 _RANGE = re.compile(r"\s*([^\s.][^\s]*?)\s*\.\.\s*(\S+)(?:\s+(step|log|x)\s*(\S+))?\s*")
 _WORDS = {"true": True, "false": False, "none": None, "null": None}

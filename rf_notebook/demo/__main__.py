@@ -9,10 +9,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rf_notebook.demo.quickstart import start
-from rf_notebook.experiment import Experiment
-from rf_notebook.results.handle import Run
+
+if TYPE_CHECKING:
+    from rf_notebook.experiment import Experiment
+    from rf_notebook.results.handle import Run
 
 
 def main() -> None:

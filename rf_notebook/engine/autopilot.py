@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.callback import as_policy
 from rf_notebook.automation.policies import Policies
@@ -13,8 +13,10 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.metrics import check_metric, headline, judged_by
 from rf_notebook.core.operations import CloneRun, Operation, ResumeRun, StopRun
 from rf_notebook.core.run import FINISHED, RunConfig, RunState
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 #: Makes a clone's config: the parent's config and edits become the config and what really differs.
 ApplyEdits = Callable[[RunConfig, Any], tuple[RunConfig, Mapping[str, Json]]]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rf_notebook.core.errors import LeaseLost, StoreError
 from rf_notebook.core.events import Event, FunctionsRecorded
-from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import READY, MetricPoint, Progress
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
-from rf_notebook.engine.publisher import Publisher
+
+if TYPE_CHECKING:
+    from rf_notebook.core.ports import EventStore
+    from rf_notebook.engine.publisher import Publisher
 
 ValueT = TypeVar("ValueT")
 

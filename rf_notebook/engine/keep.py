@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.metrics import cost_of, direction, headline
-from rf_notebook.core.run import MetricPoint, SavedRun
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint, SavedRun
 
 
 class Keep(StrEnum):

@@ -10,18 +10,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, RFNotebookError
 from rf_notebook.core.events import Event, ExperimentEnded, Noted, PolicyChanged, RunAdded, RunPinned
-from rf_notebook.core.fleet import Fleet
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun, verb
 from rf_notebook.core.ports import CommitObserver, EventStore, unobserved
 from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import MetricPoint, Progress, RunConfig, StoredFolder
 from rf_notebook.core.runner import ChunkRunner, ConfigRules, ReadModel, WriteModel, WriteTexts
-from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.core.values import Json
 from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
 from rf_notebook.engine.journal import Closing, Journal, new_functions
 from rf_notebook.engine.keep import Keep
@@ -40,11 +36,17 @@ from rf_notebook.engine.requests import (
     SetPaused,
     in_words,
 )
-from rf_notebook.engine.script import Script
 from rf_notebook.engine.turns import Turns
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
 from rf_notebook.runners.in_kernel import KernelFleet
+
+if TYPE_CHECKING:
+    from rf_notebook.core.fleet import Fleet
+    from rf_notebook.core.run import MetricPoint, Progress, RunConfig, StoredFolder
+    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.values import Json
+    from rf_notebook.engine.script import Script
 
 
 class Paused:

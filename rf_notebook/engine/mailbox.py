@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rf_notebook.engine.requests import Request
+if TYPE_CHECKING:
+    from rf_notebook.engine.requests import Request
 
 
 @dataclass(frozen=True, slots=True)

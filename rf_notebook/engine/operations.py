@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, OperationObeyed, RunAdded, RunFailed, StateChanged
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
 from rf_notebook.core.run import RunConfig, RunState, StoredFolder
 from rf_notebook.core.runner import ConfigRules, SnapshotRequest
-from rf_notebook.core.state import RunRecord
 from rf_notebook.engine.journal import Journal, new_functions
-from rf_notebook.engine.turns import Turns
 from rf_notebook.store import layout
 from rf_notebook.store.adapters import adopt_adapter
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import RunRecord
+    from rf_notebook.engine.turns import Turns
 
 
 class Operations:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, verb
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

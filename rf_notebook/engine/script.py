@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.run import READY, RunState
-from rf_notebook.core.state import ExperimentState
+
+if TYPE_CHECKING:
+    from rf_notebook.core.events import OperationObeyed
+    from rf_notebook.core.state import ExperimentState
 
 
 @dataclass(frozen=True, slots=True)

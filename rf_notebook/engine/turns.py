@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import LeaseLost, RFNotebookError
 from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, RunFailed
@@ -28,11 +28,13 @@ from rf_notebook.core.runner import (
 )
 from rf_notebook.core.state import LiveRun, RunRecord
 from rf_notebook.engine.journal import Closing, Journal
-from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.results import events_of, fall_back
-from rf_notebook.engine.script import Script
 from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
 from rf_notebook.store import folders
+
+if TYPE_CHECKING:
+    from rf_notebook.engine.keep import Keep
+    from rf_notebook.engine.script import Script
 
 #: How long the engine listens before it looks around.
 _LISTEN_SECONDS = 1.0

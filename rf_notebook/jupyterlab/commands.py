@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.operations import BY_VERB
 from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.values import Json
-from rf_notebook.jupyterlab.protocol import Command
-from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
+
+if TYPE_CHECKING:
+    from rf_notebook.jupyterlab.protocol import Command
+    from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 
 #: The answer at once, or a receipt: then the answer comes when the operation was obeyed or refused.
 Answer = Json | Receipt[Any]

@@ -6,14 +6,11 @@ The twin of labextension/src/experiments.ts, which reads it.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import READY, RunState
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import Status
-from rf_notebook.core.values import Json
 from rf_notebook.jupyterlab.protocol import present
-from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 from rf_notebook.results.times import etas
 from rf_notebook.session.cells import spec_digest
 from rf_notebook.views.pages import overall_progress
@@ -22,6 +19,12 @@ from rf_notebook.views.series import CurveSettings, ExperimentSeries
 from rf_notebook.views.standing import standing
 from rf_notebook.views.words import config_value, knob_name, shortened
 from rf_notebook.widgets.controls import VERBS, why_not
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.status import Status
+    from rf_notebook.core.values import Json
+    from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 
 #: Points of a sparkline, about.
 _SPARK_POINTS = 16

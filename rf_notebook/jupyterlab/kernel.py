@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.values import Json
 from rf_notebook.replay.again import replay_again
 from rf_notebook.replay.sharing import export_to
 from rf_notebook.session import registry
-from rf_notebook.session.cells import Sources
 from rf_notebook.session.commands import Commands
 from rf_notebook.session.registry import FOLDER, known_sessions, recorded_experiments, session_of, use
-from rf_notebook.session.session import Session
 from rf_notebook.store import layout
 from rf_notebook.store.glance import Glance, Recorded, glance
 from rf_notebook.widgets.display import ExperimentDisplay, display_of
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.session.cells import Sources
+    from rf_notebook.session.session import Session
 
 #: How often the folder of records is looked through.
 _LOOK_SECONDS = 5.0

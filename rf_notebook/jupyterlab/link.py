@@ -14,18 +14,20 @@ import importlib.metadata
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.receipt import Receipt
-from rf_notebook.core.values import Json
 from rf_notebook.jupyterlab.commands import LATER, obey
 from rf_notebook.jupyterlab.experiments import ExperimentsView
 from rf_notebook.jupyterlab.protocol import TARGET, Command, Hello, ProtocolMismatch, changes, message, read_message
-from rf_notebook.jupyterlab.protocols import Experiments
 from rf_notebook.views import palette
 from rf_notebook.widgets.elements import deliver_while_busy
 from rf_notebook.widgets.pump import Pump
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.jupyterlab.protocols import Experiments
 
 #: A page that was loaded while a cell blocks can ask for nothing: it sees everything after so many seconds.
 _WHOLE_SECONDS = 10.0

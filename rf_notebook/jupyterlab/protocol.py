@@ -16,10 +16,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 #: Raise it when an older page or kernel would misunderstand.
 PROTOCOL = 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rf_notebook.core.values import Json
-from rf_notebook.session.cells import Sources
-from rf_notebook.widgets.protocols import PanelCommands, PanelSession
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.session.cells import Sources
+    from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 
 class LabExperiment(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
@@ -11,10 +11,12 @@ from rf_notebook.automl.typed_text import config_keys
 from rf_notebook.automl.yaml_grid import RUN_VALUES
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunState
-from rf_notebook.experiment import Experiment
-from rf_notebook.magic.context import Context
 from rf_notebook.magic.parser import HELP, POSITIONAL
 from rf_notebook.session.registry import recorded_experiments
+
+if TYPE_CHECKING:
+    from rf_notebook.experiment import Experiment
+    from rf_notebook.magic.context import Context
 
 
 def complete(context: Context, words: list[str], begun: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError, IllegalOperation
@@ -11,7 +11,9 @@ from rf_notebook.experiment import Experiment
 from rf_notebook.magic.run_ids import parse_run_ids
 from rf_notebook.session.commands import Commands
 from rf_notebook.session.registry import latest_session
-from rf_notebook.session.session import Session
+
+if TYPE_CHECKING:
+    from rf_notebook.session.session import Session
 
 #: Seconds that a line waits for its operation to be obeyed; after that its receipt is returned.
 PATIENCE_SECONDS = 30.0

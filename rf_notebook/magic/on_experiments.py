@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.typed_text import parse_values
 from rf_notebook.automl.validation import unknown_argument
@@ -12,10 +12,12 @@ from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import FINISHED, RunState
 from rf_notebook.experiment import Experiment, use_experiment
-from rf_notebook.magic.context import Context
 from rf_notebook.magic.doctor import Diagnosis, diagnose
 from rf_notebook.magic.parser import POSITIONAL
 from rf_notebook.session.registry import recorded_experiments
+
+if TYPE_CHECKING:
+    from rf_notebook.magic.context import Context
 
 #: Endings of files that hold a record.
 _FILES = (".ipynb", ".zip", ".json")

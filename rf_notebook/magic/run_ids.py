@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.operations import ALLOWED_FROM, BY_VERB
 from rf_notebook.core.run import RunState
-from rf_notebook.experiment import Experiment
-from rf_notebook.results.handle import Run
+
+if TYPE_CHECKING:
+    from rf_notebook.experiment import Experiment
+    from rf_notebook.results.handle import Run
 
 
 def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | None = None) -> list[int]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.values import Json
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 _DEFAULT_BATCH = 8  # of TrainingArguments
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, verb
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.run import READY, RunState, with_objects
-from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
 from rf_notebook.record.compare import RunComparison
 from rf_notebook.record.record import Chunk, Record, Result, portable
 from rf_notebook.record.record import Operation as RecordedOperation
 from rf_notebook.record.recording import chunks_of
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState, RunRecord
 
 #: How far apart figures may be, of themselves, where bits cannot be asked for: in 32 and in 16 bits.
 TOLERANCES = {"float32": 1e-3, "16 bits": 2e-2}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import READY, MetricPoint, RunState
-from rf_notebook.core.state import ExperimentState, RunRecord
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState, RunRecord
 
 _SHOWN = 4
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import OperationObeyed, Recorded
 from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.redaction import private_json
-from rf_notebook.core.run import MetricPoint, RunConfig, StoredFolder
-from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest
 from rf_notebook.record.record import FORMAT, SHORT, VERSION, part_digests, portable, record_digest
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint, RunConfig, StoredFolder
+    from rf_notebook.core.state import ExperimentState, RunRecord
 
 #: Points of a curve, and significant digits of its values.
 _POINTS = 40

@@ -6,10 +6,13 @@ import ast
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.run import FINISHED, objects_in
-from rf_notebook.record.files import Shared
 from rf_notebook.record.record import Operation, Record, Result, part_digests, record_digest
+
+if TYPE_CHECKING:
+    from rf_notebook.record.files import Shared
 
 _DIFF_LINES = 20
 _MOST_TOLD = 20

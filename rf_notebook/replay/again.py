@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.record import compare as comparing
@@ -17,10 +16,12 @@ from rf_notebook.record.record import parse_record
 from rf_notebook.record.recording import record_of
 from rf_notebook.session.opening import check_alone
 from rf_notebook.session.registry import opened, session_of
-from rf_notebook.session.session import Session
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.session.session import Session
 
 
 def replay_again(session: Session, name: str | None) -> Session:

@@ -8,14 +8,16 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.values import Json
 from rf_notebook.record.files import NOTEBOOK, RECORD, record_text, write_whole
 from rf_notebook.record.record import RECORD_MIME, joined
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 _PAGE = "report.html"
 _REQUIREMENTS = "requirements.txt"

@@ -6,13 +6,16 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.redaction import REDACTED
 from rf_notebook.core.values import Json, canonical_json, flatten
-from rf_notebook.record.against import Standard
-from rf_notebook.record.files import Shared
-from rf_notebook.record.record import Record
 from rf_notebook.record.verify import brought_by_clones, is_definition, verify
+
+if TYPE_CHECKING:
+    from rf_notebook.record.against import Standard
+    from rf_notebook.record.files import Shared
+    from rf_notebook.record.record import Record
 
 #: Unicode's categories of control, format, surrogate and private signs, and of separators of lines and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import has_state
@@ -21,8 +21,10 @@ from rf_notebook.record.against import (
 from rf_notebook.record.record import Record, portable
 from rf_notebook.record.verify import brought_by_clones, diff_lines, is_definition
 from rf_notebook.replay.cells import CellOver, run_cell
-from rf_notebook.session.launch import Launch
-from rf_notebook.session.session import Session
+
+if TYPE_CHECKING:
+    from rf_notebook.session.launch import Launch
+    from rf_notebook.session.session import Session
 
 _MOST_TOLD = 6
 

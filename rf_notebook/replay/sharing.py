@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.redaction import private, private_json
-from rf_notebook.core.values import Json
 from rf_notebook.record.recording import record_of
 from rf_notebook.replay.export import Export, operation_lines, script_metadata, write_export
 from rf_notebook.results.best import best_run
 from rf_notebook.session.cells import source_digest, spec_digest
-from rf_notebook.session.session import Session
 from rf_notebook.views.report import report_page
 from rf_notebook.views.saved import static_bundle
 from rf_notebook.views.series import ExperimentSeries
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.session.session import Session
 
 
 def record_now(session: Session) -> dict[str, Json]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.metrics import headline
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.results.metrics import best_runs, diverged_at, latest_metrics
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 
 def best_run(

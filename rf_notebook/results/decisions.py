@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+
     pass
 
 

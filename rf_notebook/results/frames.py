@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.redaction import REDACTED
 from rf_notebook.core.run import RunState, object_words
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.decisions import obeyed_of
 from rf_notebook.results.handle import Run
@@ -17,6 +16,8 @@ from rf_notebook.results.metrics import points_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rf_notebook.core.state import ExperimentState
 
 
 def results_frame(state: ExperimentState) -> pd.DataFrame:

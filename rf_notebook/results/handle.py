@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.run import Progress, RunState, WarmStartReport
-from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.core.values import Json
 from rf_notebook.results.metrics import diverged_at, latest_metrics, shown_metrics
 from rf_notebook.results.times import etas
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.values import Json
+
     pass
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.operations import verb
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.results.metrics import points_of
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+
     pass
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rf_notebook.core.metrics import HEADLINES, cost_of, direction, headline, scale_of
 from rf_notebook.core.run import MetricPoint, RunState
-from rf_notebook.core.state import ExperimentState
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+
     pass
 
 ScaleT = TypeVar("ScaleT")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.planning.eta import Pace, remaining_seconds
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+
     pass
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.fleet import DeviceTurn
-from rf_notebook.core.run import MetricPoint, Progress
-from rf_notebook.core.runner import Errand
-from rf_notebook.core.values import Json
+if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceTurn
+    from rf_notebook.core.run import MetricPoint, Progress
+    from rf_notebook.core.runner import Errand
+    from rf_notebook.core.values import Json
 
 # ---- to the worker
 

@@ -13,14 +13,17 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Lost, Message
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, objects_in, secrets_in
 from rf_notebook.core.runner import Errand, LiveListener, ReadModel
 from rf_notebook.runners.messages import Ask, Begin, Bring, Close, Interrupt, Live, LogLine, OpenExperiment, Ready
 from rf_notebook.runners.recipe import Recipe, pickled
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
 
 #: Run by the worker's interpreter: this process's search path first, so that the user's modules are found.
 _BOOT = (

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cloudpickle
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig, objects_in
-from rf_notebook.core.runner import ChunkRunner, LiveListener
-from rf_notebook.core.values import Json
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.core.runner import ChunkRunner, LiveListener
+    from rf_notebook.core.values import Json
 
 
 class Recipe(Protocol):

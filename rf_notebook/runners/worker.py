@@ -10,17 +10,19 @@ import os
 import pickle
 import threading
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.fleet import Answer, Message, TurnFailed
 from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import MetricPoint, Progress
 from rf_notebook.runners.in_kernel import DEVICE, KernelFleet
 from rf_notebook.runners.messages import Ask, Begin, Bring, Close, Interrupt, Live, LogLine, OpenExperiment, Ready
-from rf_notebook.runners.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint, Progress
+    from rf_notebook.runners.recipe import Recipe
 
 
 def main(descriptor: int) -> None:

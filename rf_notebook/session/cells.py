@@ -10,9 +10,12 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, digest
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 _MOST_CELLS = 500
 

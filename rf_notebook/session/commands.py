@@ -6,15 +6,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policy import Policy, evaluates
 from rf_notebook.automl.concrete import apply_edits, functions_brought
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.operations import BY_VERB, CloneRun
 from rf_notebook.core.receipt import Receipt
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
 from rf_notebook.engine.requests import Automate, ExportRun, GenerateTexts, LoadModel, PinRuns, Request, SetPaused
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.handle import Run
@@ -23,6 +21,10 @@ from rf_notebook.session.models import CreateModel, load_model, texts_from, writ
 from rf_notebook.session.opening import autopilot_of
 from rf_notebook.session.session import RunLike, Session
 from rf_notebook.session.waiting import end
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
 
 #: One run or several, by id or handle.
 RunsLike = RunLike | Iterable[RunLike]

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.optuna_search import RFOptuna
-from rf_notebook.automl.search import Search
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted, LaunchRecorded
 from rf_notebook.core.metrics import check_metric
 from rf_notebook.core.objects import Objects, plain_name
 from rf_notebook.core.redaction import private, private_json
 from rf_notebook.core.requirements import TRAINING, too_old
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
-from rf_notebook.session.arguments import FitArguments
 from rf_notebook.session.versions import versions
 from rf_notebook.store.adapters import check_adapter
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.automl.search import Search
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
+    from rf_notebook.session.arguments import FitArguments
     from rf_notebook.training.datasets import ExperimentData
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import IllegalOperation
-from rf_notebook.core.values import Json
-from rf_notebook.session.session import Session
 
 if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.session.session import Session
     from rf_notebook.training.base_models import BaseModels
     from rf_notebook.training.trained_model import TrainedModel
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policies import Policies
-from rf_notebook.automation.policy import Policy
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError, IllegalOperation
 from rf_notebook.engine.autopilot import Autopilot
@@ -17,12 +16,13 @@ from rf_notebook.session.arguments import FitArguments, check_num_gpus
 from rf_notebook.session.cells import sources_now
 from rf_notebook.session.launch import prepare
 from rf_notebook.session.registry import folder_of, open_sessions, opened, session_of
-from rf_notebook.session.session import Session
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import wait
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.automation.policy import Policy
+    from rf_notebook.session.session import Session
 
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.objects import Objects, has_canonical_state, has_state, name_of_version_1, without_state
 from rf_notebook.core.run import RunConfig, object_words, objects_in, with_objects
-from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.core.values import Json, digest, flatten
-from rf_notebook.session.launch import Launch
+
+if TYPE_CHECKING:
+    from rf_notebook.core.events import ExperimentStarted
+    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.session.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,10 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.status import Status
-from rf_notebook.core.values import Json
-from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.requests import Automate
-from rf_notebook.engine.script import Script
-from rf_notebook.engine.thread import EngineThread
 from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.record.recording import Known, record_of
 from rf_notebook.results.handle import Run
-from rf_notebook.session.cells import Sources
 from rf_notebook.session.launch import Launch, check_starts
 from rf_notebook.session.memory_gauge import MemoryGauge
 from rf_notebook.session.recorded import Continuation, continuation
@@ -38,6 +32,12 @@ from rf_notebook.views.console import ConsoleProgress
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.core.values import Json
+    from rf_notebook.engine.autopilot import Autopilot
+    from rf_notebook.engine.loop import Engine
+    from rf_notebook.engine.script import Script
+    from rf_notebook.engine.thread import EngineThread
+    from rf_notebook.session.cells import Sources
 
 RunLike = int | Run
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rf_notebook.engine.script import Script
-from rf_notebook.session.launch import Launch
-from rf_notebook.session.session import Session
+if TYPE_CHECKING:
+    from rf_notebook.engine.script import Script
+    from rf_notebook.session.launch import Launch
+    from rf_notebook.session.session import Session
 
 
 class Stage(Protocol):

@@ -9,31 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.core.change import ChangeSignal
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.events import Event, ExperimentContinued, Noted
-from rf_notebook.core.fleet import Fleet
-from rf_notebook.core.ports import CommitObserver
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.engine.journal import new_functions
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
-from rf_notebook.engine.script import Script
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.runners.in_kernel import KernelFleet
-from rf_notebook.session.launch import Launch
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder, remove_orphans
-from rf_notebook.store.sqlite import SqliteStore
-from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.core.change import ChangeSignal
+    from rf_notebook.core.fleet import Fleet
+    from rf_notebook.core.ports import CommitObserver
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.engine.autopilot import Autopilot
+    from rf_notebook.engine.script import Script
+    from rf_notebook.session.launch import Launch
+    from rf_notebook.store.sqlite import SqliteStore
+    from rf_notebook.tracking.experiment_log import ExperimentLog
     from rf_notebook.tracking.study_file import StudyFile
 
 _CLOSE_SECONDS = 20.0

@@ -6,12 +6,15 @@ import asyncio
 import sys
 import time
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.record.files import RECORD, write_record
 from rf_notebook.record.recording import record_of
 from rf_notebook.session.registry import closed
-from rf_notebook.session.session import Session
+
+if TYPE_CHECKING:
+    from rf_notebook.session.session import Session
 
 _LOOK_SECONDS = 0.5
 _ASYNC_LOOK_SECONDS = 0.05

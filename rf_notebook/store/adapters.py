@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import StoredFolder
 from rf_notebook.store import folders
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import StoredFolder
 
 _PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError
@@ -19,9 +19,11 @@ from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.status import Status
-from rf_notebook.core.values import Json
-from rf_notebook.jupyterlab.protocols import LabExperiment
-from rf_notebook.session.cells import Sources
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.jupyterlab.protocols import LabExperiment
+    from rf_notebook.session.cells import Sources
 
 
 def recorded_state(events: Sequence[Event], *, at: float = 1.7e9) -> ExperimentState:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,20 +24,22 @@ from rf_notebook.core.run import (
     WarmStartReport,
 )
 from rf_notebook.core.runner import ChunkRequest, ChunkResult, TurnOutcome
-from rf_notebook.core.values import Json
-from rf_notebook.planning.chunks import Plan
 from rf_notebook.store import folders, layout
 from rf_notebook.training import memory, run_files
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.generation import sample_texts, texts_of
-from rf_notebook.training.memory_estimate import Need
-from rf_notebook.training.methods import Method
 from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import ProcessState, RandomState
-from rf_notebook.training.resources import Resources
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.undisturbed import Disturbed, OwnDtype
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.planning.chunks import Plan
+    from rf_notebook.training.memory_estimate import Need
+    from rf_notebook.training.methods import Method
+    from rf_notebook.training.resources import Resources
 
 #: Figures of the clock, no property of a config.
 _CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")

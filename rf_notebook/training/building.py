@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
 from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.core.run import Failure, WarmStartReport
-from rf_notebook.core.runner import ChunkRequest
 from rf_notebook.store import folders, layout
 from rf_notebook.store.folders import refusal_of_disk
 from rf_notebook.training import memory, run_files
@@ -22,9 +21,12 @@ from rf_notebook.training.parked import ParkedRun, ParkedStatus
 from rf_notebook.training.process_state import RandomState
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.randomness import draws_in_steps
-from rf_notebook.training.resources import Resources
 from rf_notebook.training.undisturbed import Disturbed, OwnStream, undisturbed, until_undisturbed
-from rf_notebook.training.warm_start import Start
+
+if TYPE_CHECKING:
+    from rf_notebook.core.runner import ChunkRequest
+    from rf_notebook.training.resources import Resources
+    from rf_notebook.training.warm_start import Start
 
 
 def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
-from rf_notebook.core.values import Json
 from rf_notebook.training.quiet import no_progress_bars
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 #: Up to this many rows every row goes into a data set's digest; beyond, the ends and an even sample.
 _DIGEST_ALL_ROWS = 50_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,7 +12,9 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, RunConfig
 from rf_notebook.planning.memory_plan import edits_sentence, gibibytes, halved_batch
 from rf_notebook.training import memory
-from rf_notebook.training.memory_estimate import Need
+
+if TYPE_CHECKING:
+    from rf_notebook.training.memory_estimate import Need
 
 
 def failure_of(error: BaseException, config: RunConfig, text: str | None = None, need: Need | None = None) -> Failure:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from rf_notebook.training.exchanges import Exchange
 from rf_notebook.training.undisturbed import OwnStream
+
+if TYPE_CHECKING:
+    from rf_notebook.training.exchanges import Exchange
 
 #: Keys of a generation_config that shape the prompts rather than the generation.
 _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from peft import get_peft_model
 
-from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.memory_plan import (
     Load,
@@ -25,6 +24,9 @@ from rf_notebook.training.memory import bytes_of
 from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.undisturbed import isolated_from_streams
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
 
 #: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's name; Adam's otherwise.
 _STATES = {"sgd": 0.0, "adafactor": 0.1, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 #: Arguments of peft's configs that list modules by the ends of their names.
 _LISTS = ("target_modules", "modules_to_save", "exclude_modules", "feedforward_modules")

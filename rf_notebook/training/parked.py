@@ -14,15 +14,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
 from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
 from rf_notebook.training.undisturbed import OwnDtype, OwnStream, without_streams
+
+if TYPE_CHECKING:
+    import torch
 
 
 class StopTraining(BaseException):

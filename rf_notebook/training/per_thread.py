@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedModel, initialization, modeling_utils
 from transformers import trainer as transformers_trainer
 from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Thread(threading.local):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.dropout import _DropoutNd
 
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.values import Json
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.values import Json
 
 _DRAWS = re.compile(r"dropout|pdrop|drop_path|layerdrop|layer_drop|noise|jitter")
 

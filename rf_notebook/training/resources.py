@@ -7,14 +7,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from rf_notebook.core.objects import Objects
-from rf_notebook.core.ports import CommitObserver
 from rf_notebook.core.run import LoadedModel, RunConfig, StoredFolder
-from rf_notebook.core.runner import LiveListener
 from rf_notebook.core.values import digest
 from rf_notebook.store import folders
 from rf_notebook.training import memory
@@ -23,8 +20,13 @@ from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.trained_model import base_of
-from rf_notebook.training.trainers import Trainers
 from rf_notebook.training.warm_start import Start, load_start
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.core.ports import CommitObserver
+    from rf_notebook.core.runner import LiveListener
+    from rf_notebook.training.trainers import Trainers
 
 
 class HeldRun(Protocol):

@@ -8,15 +8,17 @@ sums that the next log will divide, and the method's own counters.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from rf_notebook.training.methods.base import Method
-from rf_notebook.training.parked import Gate
 from rf_notebook.training.process_state import RandomState
+
+if TYPE_CHECKING:
+    from rf_notebook.training.methods.base import Method
+    from rf_notebook.training.parked import Gate
 
 _FILE = "parked.pt"
 

@@ -10,12 +10,13 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from rf_notebook.training.base_models import BaseModel
+if TYPE_CHECKING:
+    from rf_notebook.training.base_models import BaseModel
 
 _SETTINGS_FILE = "run_tokenizer.json"
 #: Whole, where the vocabulary is not the base model's.

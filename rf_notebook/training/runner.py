@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.run import Failure, RunConfig, StoredFolder
 from rf_notebook.core.runner import (
@@ -29,7 +28,6 @@ from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.building import build
-from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.joint_turns import JointTurns
 from rf_notebook.training.generation import sample_texts, texts_of
@@ -40,6 +38,10 @@ from rf_notebook.training.trained_model import TrainedModel, export_model, train
 from rf_notebook.training.undisturbed import Disturbed, until_undisturbed
 from rf_notebook.training.validation import trainers_of
 from rf_notebook.training.warm_start import Start, save_start, take_snapshot
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.training.datasets import ExperimentData
 
 
 class KernelRunner:

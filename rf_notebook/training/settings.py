@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
-from rf_notebook.core.values import Json
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 
 def settings_now() -> dict[str, Json]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 
 from rf_notebook.automl.concrete import MODEL_FIELDS
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import RunConfig, StoredFolder
 from rf_notebook.store import folders
 from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
 from rf_notebook.training.undisturbed import isolated_from_streams
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.core.run import RunConfig, StoredFolder
 
 
 @dataclass(frozen=True, slots=True)

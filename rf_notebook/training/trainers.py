@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft import PeftConfig, get_peft_config, get_peft_model
 
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError, RFNotebookError
-from rf_notebook.core.objects import Objects
 from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import RunConfig, WarmStartReport
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.store import layout
 from rf_notebook.training import memory
@@ -34,10 +32,14 @@ from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, me
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.module_names import check_module_names
-from rf_notebook.training.parked import Gate
 from rf_notebook.training.trained_model import base_of, reference_of
 from rf_notebook.training.undisturbed import isolated_from_streams
 from rf_notebook.training.warm_start import REFERENCE_ADAPTER, Start, warm_start
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.core.run import RunConfig, WarmStartReport
+    from rf_notebook.training.parked import Gate
 
 #: Printers that trl and transformers add to every trainer.
 _PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.objects import Objects
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.runner import Fusibility
 from rf_notebook.store import layout
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.datasets import ExperimentData, FormattedData, PreparedDatasets
 from rf_notebook.training.fused.eligibility import fusibility_of
 from rf_notebook.training.memory_estimate import MemoryNeeds
 from rf_notebook.training.trainers import Trainers
+
+if TYPE_CHECKING:
+    from rf_notebook.core.objects import Objects
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.runner import Fusibility
 
 
 class Validation:

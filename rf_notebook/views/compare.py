@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rf_notebook.core.metrics import cost_of, direction, dominates
 from rf_notebook.views.curves import Figure, Trace
 from rf_notebook.views.palette import colour
-from rf_notebook.views.runs_table import RunRow, RunsView
 from rf_notebook.views.words import config_value, knob_name, number, plain_for_plotly, shortened
+
+if TYPE_CHECKING:
+    from rf_notebook.views.runs_table import RunRow, RunsView
 
 #: Between two labels of an axis, as a share of its length.
 _LABEL_GAP = 0.06

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import flatten
 from rf_notebook.results.frames import varying_knobs
 from rf_notebook.results.handle import Run
@@ -17,6 +16,8 @@ from rf_notebook.results.times import etas
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from rf_notebook.core.state import ExperimentState
 
 _ICONS = {
     RunState.QUEUED: "·",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rf_notebook.core.events import OperationObeyed
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.series import X_AXES, Array, CurveSettings, ExperimentSeries
 from rf_notebook.views.words import config_value, knob_name, plain_for_plotly
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 #: Up to this many curves, hovering compares all at one x, and each is labelled where it ends.
 _FEW_RUNS = 12

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.core.run import READY, Generation, RunState
-from rf_notebook.core.state import ExperimentState, RunRecord
-from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.decisions import PolicyDecision, decisions_of, savings_of
 from rf_notebook.results.times import etas
 from rf_notebook.views.curves import operation_words
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.palette import colour
-from rf_notebook.views.runs_table import RunsView
 from rf_notebook.views.standing import Kind, standing
 from rf_notebook.views.words import ICONS, config_value, duration, knob_name, number, shortened, size
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.status import Refusal, Status
+    from rf_notebook.views.runs_table import RunsView
 
 _MOST_MESSAGES = 200
 _MOST_TURNS = 400

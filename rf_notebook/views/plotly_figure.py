@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.views.curves import Figure, curves_figure
 from rf_notebook.views.series import X_AXES, CurveSettings, ExperimentSeries
 
 if TYPE_CHECKING:
     import plotly.graph_objects
+
+    from rf_notebook.core.state import ExperimentState
 
 _ALL = 10**9
 

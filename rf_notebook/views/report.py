@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.views.document import Node, element, to_html
 from rf_notebook.views.runs_table import runs_view
 from rf_notebook.views.saved import curves_svg, runs_html_table
 from rf_notebook.views.series import CurveSettings, ExperimentSeries
 from rf_notebook.views.words import config_value, shortened
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 _MOST_METRICS = 6
 _POINTS = 400

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.metrics import cost_of, direction, judged_by, scale_of
 from rf_notebook.core.run import READY, RunState
-from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.frames import varying_knobs
 from rf_notebook.results.metrics import best_of, can_lead, diverged_at
@@ -21,6 +20,8 @@ from rf_notebook.views.words import ICONS, config_value, duration, knob_name, nu
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 
 #: Columns of metrics beside the one that is looked at.
 _MORE_METRICS = 3

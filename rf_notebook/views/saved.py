@@ -11,17 +11,19 @@ import base64
 import io
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.views.document import Node, element, to_html
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.runs_table import RunsView, runs_view
 from rf_notebook.views.series import Array, CurveSettings, ExperimentSeries
 from rf_notebook.views.words import number, shortened
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
 
 #: Of the bundle's own part. Raise the version in its content when older readers would misread it.
 PANEL_MIME = "application/vnd.rf-notebook.panel+json"

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rf_notebook.core.metrics import headline
-from rf_notebook.core.run import MetricPoint
-from rf_notebook.core.state import ExperimentState
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint
+    from rf_notebook.core.state import ExperimentState
 
 Array = NDArray[np.float64]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import Status
 from rf_notebook.views.words import shortened
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.status import Status
 
 _ERROR = 80
 

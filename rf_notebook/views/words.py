@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.run import RunState, object_words
-from rf_notebook.core.values import Json
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
 
 #: State as a sign, so that it is not told by colour alone.
 ICONS = {

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from rf_notebook.automl.typed_text import argument_of, config_keys, edits_of
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.frames import varying_knobs
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.words import config_value, duration, knob_name, shortened, size
 from rf_notebook.widgets.elements import Document, StyledDocument, button, reachable_while_busy
-from rf_notebook.widgets.protocols import PanelCommands, PanelSession
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 #: Shown even where all runs agree in them: what people change most.
 _USUAL = (

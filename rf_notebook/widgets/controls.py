@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.operations import BY_VERB, CloneRun, Operation, check_allowed
 from rf_notebook.core.run import RunState
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import Status
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.status import Status
 
 #: The buttons in their order, with their words.
 VERBS = {

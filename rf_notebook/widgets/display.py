@@ -10,15 +10,17 @@ import sys
 import threading
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.run import READY
-from rf_notebook.session.session import Session
 from rf_notebook.views.saved import PANEL_MIME, live_content, static_bundle
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 from rf_notebook.widgets.panel import Panel
-from rf_notebook.widgets.protocols import PanelCommands, PanelSession
+
+if TYPE_CHECKING:
+    from rf_notebook.session.session import Session
+    from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
 import numpy as np
 import traitlets
 
-from rf_notebook.views.curves import Figure
-from rf_notebook.views.document import Node
+if TYPE_CHECKING:
+    from rf_notebook.views.curves import Figure
+    from rf_notebook.views.document import Node
 
 _STATIC = Path(__file__).parent / "static"
 #: Text of the panel's stylesheet.

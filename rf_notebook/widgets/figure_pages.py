@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from rf_notebook.core.metrics import scale_of
-from rf_notebook.core.state import ExperimentState
 from rf_notebook.views import compare
 from rf_notebook.views.curves import Emphasis, curves_figure
 from rf_notebook.views.document import element
-from rf_notebook.views.runs_table import RunsView
 from rf_notebook.views.series import X_AXES, CurveSettings, ExperimentSeries
 from rf_notebook.widgets.elements import Chart, Document, OwnSetting, button, reachable_while_busy, set_changed
+
+if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.views.runs_table import RunsView
 
 #: Runs of every kind.
 _ALL = "all methods"

@@ -11,13 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.metrics import direction
-from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import RunState
 from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.log_lines import log_lines
@@ -40,9 +39,12 @@ from rf_notebook.widgets.elements import (
     set_changed,
 )
 from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
-from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question
+
+if TYPE_CHECKING:
+    from rf_notebook.core.receipt import Receipt
+    from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 PAGES = ("Curves", "Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages")
 _SENTENCE = 500

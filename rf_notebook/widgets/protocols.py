@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rf_notebook.core.receipt import Receipt
-from rf_notebook.core.run import RunConfig
-from rf_notebook.core.state import ExperimentState
-from rf_notebook.core.status import Status
-from rf_notebook.core.values import Json
+if TYPE_CHECKING:
+    from rf_notebook.core.receipt import Receipt
+    from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.status import Status
+    from rf_notebook.core.values import Json
 
 
 class PanelSession(Protocol):

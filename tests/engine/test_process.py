@@ -132,7 +132,7 @@ def test_the_worker_ends_with_the_kernel_and_opens_nothing(tmp_path):
     world.turn()
     process = psutil.Process(world.runner.pid)
     assert process.net_connections() == []
-    world.runner._pipe.close()  # as when the kernel is killed  # noqa: SLF001 - as when the kernel is killed
+    world.runner._pipe.close()  # noqa: SLF001 - as when the kernel is killed
     process.wait(10)
 
 

@@ -144,7 +144,7 @@ def test_prompts_are_put_into_the_template_only_of_runs_that_trained_with_it(new
     from rf_notebook.training import generation
 
     asked = []
-    write = generation._generate  # noqa: SLF001 - trl's own generation
+    write = generation._generate  # noqa: SLF001 - its calls are counted
 
     def listening(model, tokenizer, prompts, config, **more):
         asked.append((*prompts, more["is_chat"]))

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from rf_notebook.training.fused.request import Autocast
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.request import Autocast
 
 #: peft's classes of layers that bitsandbytes quantised.
 QUANTISED = ("Linear4bit", "Linear8bitLt")

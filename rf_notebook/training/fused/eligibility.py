@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from rf_notebook.core.run import RunConfig
 from rf_notebook.core.runner import Fusibility
 from rf_notebook.core.values import Json, digest
 from rf_notebook.training.base_models import changes_base_weights
 from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import RunConfig
 
 #: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how to say so.
 _ADAPTERS = {

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.joint_model import Graph, JointModel, Stacked
-from rf_notebook.training.fused.member import Member
 from rf_notebook.training.fused.request import Backward, Forward
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.member import Member
 
 
 class FusedGroup:

@@ -7,13 +7,14 @@ joint. The keys and values of all runs lie in one cache, and each run's cache is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from rf_notebook.training.fused.request import Forward
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.request import Forward
 
 
 class JointCache:

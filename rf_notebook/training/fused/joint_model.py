@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.joint_cache import JointCache
 from rf_notebook.training.fused.layout import (
@@ -28,6 +27,9 @@ from rf_notebook.training.fused.layout import (
 from rf_notebook.training.fused.linear import Part, StackedLinear
 from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
 from rf_notebook.training.fused.request import Forward
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.adapters import AdapterBlock
 
 
 @dataclass(slots=True)

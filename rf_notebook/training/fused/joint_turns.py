@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
-from rf_notebook.core.runner import ChunkRequest
-from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
 from rf_notebook.training.parked import ParkedStatus
-from rf_notebook.training.resources import Resources
 from rf_notebook.training.undisturbed import OwnDtype
+
+if TYPE_CHECKING:
+    from rf_notebook.core.runner import ChunkRequest
+    from rf_notebook.training.active_run import ActiveRun
+    from rf_notebook.training.resources import Resources
 
 
 class JointTurns:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from rf_notebook.training.fused.request import Forward
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.request import Forward
 
 
 def tokens_of(requests: Sequence[Forward]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from rf_notebook.training.fused.adapters import Adapter, adapter_weights
 from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
 from rf_notebook.training.fused.updates import Updates, updates_of
-from rf_notebook.training.parked import ParkedRun
+
+if TYPE_CHECKING:
+    from rf_notebook.training.parked import ParkedRun
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
 _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")

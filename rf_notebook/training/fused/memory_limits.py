@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from rf_notebook.training.fused.layout import parts_below, passes_of, tokens_of
-from rf_notebook.training.fused.request import Forward
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.request import Forward
 
 #: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a line, meets zero in
 #: benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and for a few million on two CPU cores.

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import transformers
 import trl
 
-from rf_notebook.core.run import Generation
-from rf_notebook.core.values import Json
-from rf_notebook.training.datasets import PreparedDatasets
 from rf_notebook.training.divergence import Divergence
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import Generation
+    from rf_notebook.core.values import Json
+    from rf_notebook.training.datasets import PreparedDatasets
 
 #: Where the libraries' own trainers lie.
 _TRAINERS = tuple(str(Path(package.__file__).parent) for package in (transformers, trl))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
 from trl import DPOConfig, DPOTrainer
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import Generation
 from rf_notebook.training.methods.base import (
     Pass,
     RunTrainer,
@@ -22,6 +21,9 @@ from rf_notebook.training.methods.base import (
     restore_reference_weights,
     spelled_as_now,
 )
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import Generation
 
 #: Arguments that decide what ``DPOTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = ("max_length", "pad_token", "truncation_mode")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import Generation
-from rf_notebook.training.datasets import PreparedDatasets
 from rf_notebook.training.methods.base import (
     Pass,
     RunTrainer,
@@ -20,6 +18,10 @@ from rf_notebook.training.methods.base import (
     restore_counters,
     spelled_as_now,
 )
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import Generation
+    from rf_notebook.training.datasets import PreparedDatasets
 
 #: Arguments that decide what ``SFTTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = (
