@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.experiment_results import ExperimentResults
 from rf_notebook.replay.again import replay_again
+from rf_notebook.results.frames import texts_frame
 from rf_notebook.session.arguments import fit_arguments
 from rf_notebook.session.commands import Commands
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from rf_notebook.automation import Policy
     from rf_notebook.core.receipt import Receipt
+    from rf_notebook.session.backend import Backend
     from rf_notebook.session.session import RunLike, Session
     from rf_notebook.widgets.display import ExperimentDisplay
 
@@ -41,6 +43,7 @@ class Experiment(ExperimentResults):
         experiment_path: The folder of the folder; "rf_experiments" in the working directory when omitted.
         num_cpus: RapidFire AI's, for its evaluations. Training uses torch's threads: ``torch.set_num_threads``.
         num_gpus: 1; more is refused.
+        runner: Who trains, for tests of what uses experiments; see ``rf_notebook.testing.fake_backend``.
 
     While an experiment trains, constructing it again (a cell run again) gives the same object.
     """
@@ -64,10 +67,15 @@ class Experiment(ExperimentResults):
         *,
         num_cpus: int | None = None,
         num_gpus: int | None = None,
+        runner: Backend | None = None,
     ) -> None:
         if "session" in self.__dict__:  # the living object
             return
-        self._show(open_session(experiment_name, experiment_path, mode=mode, num_cpus=num_cpus, num_gpus=num_gpus))
+        self._show(
+            open_session(
+                experiment_name, experiment_path, mode=mode, num_cpus=num_cpus, num_gpus=num_gpus, runner=runner
+            )
+        )
         self.tell_jupyterlab()
 
     @classmethod
@@ -375,14 +383,11 @@ class Experiment(ExperimentResults):
         Raises:
             IllegalOperation: for a run that has no model yet.
         """
-        import pandas as pd
-
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         if not asked or not all(isinstance(one, str) for one in asked):
             raise ConfigError("generate(prompts=...) takes a text or a list of texts, at least one.")
         written = self._commands.generate(run, asked, settings, create_model=create_model_fn, origin="python")
-        columns = {f"run {run_id}": texts for run_id, texts in written.items()}
-        return pd.DataFrame(columns, index=pd.Index(asked, name="prompt"))
+        return texts_frame(asked, written)
 
     # ---- showing
 

@@ -20,7 +20,18 @@ from rf_notebook.store import folders
 from tests import warm
 
 #: What needs neither torch nor mlflow: `make unit`.
-UNIT = ("automation", "automl", "core", "engine", "jupyterlab", "planning", "store", "test_package.py", "widgets")
+UNIT = (
+    "api",
+    "automation",
+    "automl",
+    "core",
+    "engine",
+    "jupyterlab",
+    "planning",
+    "store",
+    "test_package.py",
+    "widgets",
+)
 #: Files whose tests share nothing that is expensive, so that workers may split them.
 SPLIT = ("notebooks", "ui", "test_experiment.py", "test_methods.py", "test_one_failure_ends_nothing_else.py")
 TESTS = Path(__file__).parent

@@ -58,7 +58,7 @@ def test_halving_finds_the_best_is_told_with_reasons_and_replays(new, tmp_path):
 
 def test_the_user_has_the_last_word(new):
     experiment = new()
-    with pytest.raises(ConfigError, match="int is no policy"):
+    with pytest.raises(ConfigError, match="int is not a policy"):
         fit(experiment, four(), policy=5)
     fit(experiment, four())
     with pytest.raises(IllegalOperation, match="cannot undo anything of run 1: no policy did"):

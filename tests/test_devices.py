@@ -97,18 +97,3 @@ def test_functions_of_the_notebook_are_sent_and_what_cannot_be_sent_is_refused(n
     third.run_fit(search(compute_metrics=told), create_tiny, *ROWS, display=False, num_chunks=1, devices=["cpu"])
     assert third.wait(timeout=120)
     assert third.run(1).metrics["eval_is_elsewhere"] == 1.0, third.run(1).error
-
-
-@pytest.mark.parametrize(
-    ("devices", "sentence"),
-    [
-        (["cpu", "cpu"], "give one device in a list"),
-        (2, "give one device in a list"),
-        ([], "give one device in a list"),
-        (["gpu"], "a device is 'cpu' or 'cuda:0'"),
-        ([0], "a device is 'cpu' or 'cuda:0'"),
-    ],
-)
-def test_devices_that_cannot_be_are_refused(new, devices, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        new().run_fit(search(), create_tiny, *ROWS, display=False, devices=devices)

@@ -89,72 +89,6 @@ def test_an_experiment_from_its_yaml_to_its_end(shell):
     assert say(shell, "open grid").experiment_name == "grid"
 
 
-def test_variables_by_place_and_by_name(shell):
-    from tests.experiment_world import grid
-
-    shell.user_ns["search"] = grid()
-    experiment = say(shell, "run mine search create_tiny rows eval_dataset=few num_chunks=2 seed=7")
-    assert len(experiment.runs) == 1
-    assert experiment.session.state.started.num_chunks == 2
-
-
-def test_running_the_launching_line_again_gives_the_same_experiment(shell):
-    from tests.experiment_world import grid
-
-    shell.user_ns["search"] = grid(num_train_epochs=20)
-    first = say(shell, "run again search create_tiny rows few")
-    assert say(shell, "run again search create_tiny rows few") is first
-    assert len(first.runs) == 1
-    shell.user_ns["search"] = grid(num_train_epochs=20, learning_rate=9e-3)
-    with pytest.raises(UsageError, match=r"is recorded with other arguments: run 1: training_args\.learning_rate was"):
-        say(shell, "run again search create_tiny rows few")
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        ("stp 3", "no sub-command 'stp'; did you mean 'stop'"),
-        ("stop", "required: RUN"),
-        ("status", "there is no experiment yet"),
-        ("open nothing", "no experiment 'nothing' is recorded here; there are: none"),
-        ("run x nowhere", "there is no variable 'nowhere'"),
-        ("run x", "name the variable that holds the search"),
-        ("run x rows num_chunk=3", "run_fit has no argument 'num_chunk'; did you mean 'num_chunks'"),
-        ("wait soon", "invalid float"),
-        ("log '", "No closing quotation"),
-    ],
-)
-def test_what_is_wrong_is_said_in_one_sentence(shell, line, sentence):
-    with pytest.raises(UsageError) as caught:
-        say(shell, line)
-    assert sentence in str(caught.value)
-
-
-def test_wrong_runs_and_edits_are_refused_in_one_sentence(shell):
-    shell.run_cell_magic("rapidfire", "run grid", GRID)
-    for line, sentence in (
-        ("stop 9", "there is no run 9; the experiment's runs are: 1, 2"),
-        ("stop one", "'one' means no run"),
-        ("stop 1-9", "there is no run 9"),
-        ("resume 1", "only a stopped run can be resumed"),
-        ("clone 1 learning_rat=3", "did you mean 'learning_rate'"),
-        ("clone 1 fast", "write key=value"),
-        ("clone 1,2 r=8", "give one run, not 2"),
-    ):
-        with pytest.raises(UsageError) as caught:
-            say(shell, line)
-        assert sentence in str(caught.value)
-
-
-def test_completion_of_sub_commands_runs_keys_and_variables(shell):
-    assert {"stop", "status"} <= set(completions(shell, "%rapidfire st"))
-    shell.run_cell_magic("rapidfire", "run grid", GRID)
-    assert completions(shell, "%rapidfire stop ") == ["1", "2", "all", "best"]
-    assert "learning_rate=" in completions(shell, "%rapidfire clone 1 learn")
-    assert "training_args.learning_rate=" in completions(shell, "%rapidfire clone 1 training_args.learn")
-    assert "create_tiny" in completions(shell, "%rapidfire run x create_")
-
-
 def test_help_and_doctor(shell):
     text = str(say(shell, ""))
     for name in (
@@ -179,12 +113,6 @@ def test_help_and_doctor(shell):
         finding.part for finding in found.findings
     }
     assert all(finding.remedy for finding in found.findings if finding.health == "bad")
-
-
-def test_loading_the_extension_twice_registers_it_once(shell):
-    before = len(shell.Completer.custom_matchers)
-    shell.run_line_magic("reload_ext", "rf_notebook")
-    assert len(shell.Completer.custom_matchers) == before
 
 
 def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell, monkeypatch, tmp_path):

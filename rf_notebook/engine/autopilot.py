@@ -36,13 +36,13 @@ class Autopilot:
             apply_edits: See ApplyEdits.
 
         Raises:
-            ConfigError: when it is no policy.
+            ConfigError: when it is not a policy.
         """
         policy = as_policy(policy)
         name = getattr(policy, "name", None)
         if not callable(getattr(policy, "decide", None)) or not isinstance(name, str) or not 0 < len(name) <= 100:
             raise ConfigError(
-                f"{type(policy).__name__} is no policy; give an object with a name and decide(view), such as Halving()."
+                f"{type(policy).__name__} is not a policy; give an object with a name and decide(view), such as Halving()."
             )
         if name in _TAKEN:
             raise ConfigError(f"a policy cannot be named {name!r}; that is how operations of users are recorded.")

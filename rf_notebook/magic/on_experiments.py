@@ -72,7 +72,7 @@ class OnExperiments:
         if given.run != "best" and not given.run.isdigit():
             return self._export_experiment(given)
         (run_id,) = self._context.run_ids([given.run], single=True)
-        return self._context.experiment.export(run_id, given.path, merge=given.merge)
+        return self._context.commands.export(run_id, given.path, merge=given.merge, origin="magic")
 
     def _export_experiment(self, given: argparse.Namespace) -> Path:
         if given.merge:

@@ -11,6 +11,7 @@ from rf_notebook.automl.typed_text import edits_of, parse_values
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.magic.context import PATIENCE_SECONDS, Context, Text
+from rf_notebook.results.frames import texts_frame
 from rf_notebook.results.log_lines import log_lines
 
 
@@ -116,9 +117,9 @@ class OnRuns:
 
     def generate(self, given: argparse.Namespace) -> Any:
         """What runs write to a prompt."""
-        return self._context.experiment.generate(
-            self._context.run_ids([given.runs]), given.prompts, max_new_tokens=given.tokens
-        )
+        run_ids, settings = self._context.run_ids([given.runs]), {"max_new_tokens": given.tokens}
+        written = self._context.commands.generate(run_ids, given.prompts, settings, origin="magic")
+        return texts_frame(given.prompts, written)
 
     def wait(self, given: argparse.Namespace) -> bool:
         """Wait until no run wants to train."""

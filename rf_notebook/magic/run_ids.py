@@ -40,7 +40,7 @@ def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | N
         elif part.isdigit():
             found.append(experiment.run(int(part)).id)
         else:
-            raise ConfigError(f"{part!r} means no run; write an id (3), several (3,5 or 2-4), best or all.")
+            raise ConfigError(f"{part!r} is not a run; write an id (3), several (3,5 or 2-4), best or all.")
     if not found:
         raise ConfigError("no run is meant; write an id (3), several (3,5 or 2-4), best or all.")
     return list(dict.fromkeys(found))

@@ -49,7 +49,7 @@ def replay_again(session: Session, name: str | None) -> Session:
         raise IllegalOperation(
             f"experiment {session.name!r} cannot be replayed: configs were added to it after it had clones."
         )
-    other = session_of(name or f"{session.name}-replay", session.folder.parent)
+    other = session_of(name or f"{session.name}-replay", session.folder.parent, session.backend)
     if other.state.started is not None:
         raise ConfigError(f"experiment {other.name!r} is recorded already; give replay() another name.")
     started = replace(launch.started, name=other.name, identity=uuid.uuid4().hex)

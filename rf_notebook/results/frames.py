@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,19 @@ def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.Data
             }
         )
     return pd.DataFrame(rows)
+
+
+def texts_frame(prompts: Sequence[str], written: Mapping[int, Sequence[str]]) -> pd.DataFrame:
+    """What runs wrote: a row for each prompt, a column for each run.
+
+    Args:
+        prompts: What was asked.
+        written: The answers, by run id.
+    """
+    import pandas as pd
+
+    columns = {f"run {run_id}": texts for run_id, texts in written.items()}
+    return pd.DataFrame(columns, index=pd.Index(prompts, name="prompt"))
 
 
 #: RapidFire AI's words.

@@ -14,7 +14,7 @@ from rf_notebook.core.errors import ConfigError, IllegalOperation
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.session.arguments import FitArguments, check_num_gpus
 from rf_notebook.session.cells import sources_now
-from rf_notebook.session.launch import prepare
+from rf_notebook.session.preparing import prepare
 from rf_notebook.session.registry import folder_of, open_sessions, opened, session_of
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import wait
@@ -22,12 +22,15 @@ from rf_notebook.session.waiting import wait
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.automation.policy import Policy
+    from rf_notebook.session.backend import Backend
     from rf_notebook.session.session import Session
 
 _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 
 
-def open_session(name: Any, path: str | Path | None, *, mode: Any, num_cpus: Any, num_gpus: Any) -> Session:
+def open_session(
+    name: Any, path: str | Path | None, *, mode: Any, num_cpus: Any, num_gpus: Any, runner: Backend | None = None
+) -> Session:
     """The session behind ``Experiment(...)``, whose arguments these are.
 
     Raises:
@@ -47,7 +50,7 @@ def open_session(name: Any, path: str | Path | None, *, mode: Any, num_cpus: Any
             f"Experiment(experiment_name={name!r}): a name has up to 100 letters, digits, spaces and . _ + - "
             "and begins with a letter, digit or _."
         )
-    return session_of(name, path)
+    return session_of(name, path, runner)
 
 
 def open_here(name: Any, path: str | Path | None) -> Session | None:
@@ -90,6 +93,7 @@ def fit(
         session.name,
         given,
         known=session.objects,
+        backend=session.backend,
         cells=() if sources is None else sources.cells,
         before_import=before_import,
     )

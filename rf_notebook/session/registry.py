@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from rf_notebook.core.change import ChangeSignal
 from rf_notebook.session.session import Session
 from rf_notebook.store import layout
+
+if TYPE_CHECKING:
+    from rf_notebook.session.backend import Backend
 
 #: Where experiments lie when no path is given, in the working directory.
 FOLDER = "rf_experiments"
@@ -23,18 +27,19 @@ _known: WeakValueDictionary[Path, Session] = WeakValueDictionary()
 _latest: deque[Session] = deque(maxlen=1)
 
 
-def session_of(name: str, path: str | Path | None = None) -> Session:
+def session_of(name: str, path: str | Path | None = None, backend: Backend | None = None) -> Session:
     """The experiment of a name as this process has it open; read from the disk when it is not open yet.
 
     Args:
         name: Of the experiment.
         path: The folder of its folder; "rf_experiments" in the working directory when omitted.
+        backend: Who trains; the libraries when omitted.
     """
     folder = folder_of(name, path)
     present = open_sessions.get(folder)
     if present is not None and present.is_training:
         return present
-    session = Session(name, folder, changes_also=signal)
+    session = Session(name, folder, backend=backend, changes_also=signal)
     _known.setdefault(folder, session)
     return session
 

@@ -20,8 +20,9 @@ from rf_notebook.engine.requests import Automate
 from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.record.recording import Known, record_of
 from rf_notebook.results.handle import Run
-from rf_notebook.session.launch import Launch, check_starts
+from rf_notebook.session.backend import Libraries
 from rf_notebook.session.memory_gauge import MemoryGauge
+from rf_notebook.session.preparing import check_starts
 from rf_notebook.session.recorded import Continuation, continuation
 from rf_notebook.session.training import Training
 from rf_notebook.store import layout
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from rf_notebook.engine.loop import Engine
     from rf_notebook.engine.script import Script
     from rf_notebook.engine.thread import EngineThread
+    from rf_notebook.session.backend import Backend
     from rf_notebook.session.cells import Sources
+    from rf_notebook.session.launch import Launch
 
 RunLike = int | Run
 
@@ -67,16 +70,20 @@ class Display(Protocol):
 class Session:
     """One experiment as this process has it open; may be read from any thread."""
 
-    def __init__(self, name: str, folder: Path, *, changes_also: ChangeSignal | None = None) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, backend: Backend | None = None, changes_also: ChangeSignal | None = None
+    ) -> None:
         """Read what is recorded, if anything is.
 
         Args:
             name: Of the experiment.
             folder: Of the experiment, absolute.
+            backend: Who trains; the libraries when None.
             changes_also: Changes whenever this experiment does.
         """
         self.name = name
         self.folder = folder
+        self.backend = backend or Libraries()
         self.state = ExperimentState()
         self.store: SqliteStore | None = None
         self.objects = Objects()
@@ -294,6 +301,7 @@ class Session:
                     observer=self.observer,
                     log=self.log,
                     signal=self.signal,
+                    backend=self.backend,
                 )
             except BaseException:
                 store.release(self._fence)

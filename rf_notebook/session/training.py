@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.thread import EngineThread
-from rf_notebook.runners.in_kernel import KernelFleet
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder, remove_orphans
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -25,12 +23,12 @@ from rf_notebook.tracking.mlflow_mirror import MlflowMirror
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.core.change import ChangeSignal
-    from rf_notebook.core.fleet import Fleet
     from rf_notebook.core.ports import CommitObserver
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.state import ExperimentState
     from rf_notebook.engine.autopilot import Autopilot
     from rf_notebook.engine.script import Script
+    from rf_notebook.session.backend import Backend
     from rf_notebook.session.launch import Launch
     from rf_notebook.store.sqlite import SqliteStore
     from rf_notebook.tracking.experiment_log import ExperimentLog
@@ -58,6 +56,7 @@ class Training:
         observer: CommitObserver,
         log: ExperimentLog,
         signal: ChangeSignal,
+        backend: Backend,
     ) -> None:
         """The launch and its runs are recorded; nothing trains before ``start``.
 
@@ -74,16 +73,15 @@ class Training:
             observer: Told of every commit.
             log: The experiment's, open.
             signal: Changes with the experiment.
+            backend: Who trains.
         """
-        from rf_notebook.training.quiet import library_messages_to
-        from rf_notebook.training.validation import Validation
-
         self._folder, self._name, self._log = folder, name, log.logger
+        self._backend = backend
         self._studies: Sequence[OptunaPolicy] = ()
         self._study_file: StudyFile | None = None
         self._has_worker = launch.device is not None
-        fleet = fleet_of(folder, launch, observer, self._log)
-        rules = Validation(folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks)
+        fleet = backend.fleet(folder, launch, observer, self._log)
+        rules = backend.rules(folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks)
 
         def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
             return Engine(
@@ -108,7 +106,7 @@ class Training:
             store,
             fence=fence,
             name=name,
-            surroundings=lambda: library_messages_to(self._log),
+            surroundings=lambda: backend.messages_to(self._log),
             log=self._log,
         )
         try:
@@ -120,9 +118,7 @@ class Training:
 
     def start(self) -> None:
         """Begin to train."""
-        from rf_notebook.training.openmp import release_workers
-
-        release_workers()
+        self._backend.release_threads()
         self.thread.start()
 
     def _open(
@@ -194,48 +190,6 @@ class Training:
             self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
             self._log.warning("optuna.db is behind; it is written anew when the experiment is continued")
-
-
-def fleet_of(folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger) -> Fleet:
-    """Who trains: a runner in the kernel, or a worker process when the launch asks for a device.
-
-    Args:
-        folder: Of the experiment.
-        launch: Found to be possible.
-        observer: Told of every commit that a runner in the kernel makes.
-        log: The experiment's.
-
-    Raises:
-        ConfigError: for what cannot be sent to another process.
-    """
-    if launch.device is not None:
-        from rf_notebook.runners.process import ProcessFleet
-        from rf_notebook.runners.recipe import check_portable, experiment_recipe
-
-        check_portable(launch.configs, launch.objects)
-        recipe = experiment_recipe(
-            folder,
-            launch.data,
-            launch.create_model,
-            num_chunks=launch.started.num_chunks,
-            fail_on_nan=launch.fail_on_nan,
-            sample_prompts=launch.sample_prompts,
-        )
-        return ProcessFleet(recipe, launch.objects, device=launch.device, log=log)
-    from rf_notebook.training.runner import KernelRunner
-
-    runner = KernelRunner(
-        folder,
-        launch.data,
-        launch.objects,
-        launch.create_model,
-        num_chunks=launch.started.num_chunks,
-        fail_on_nan=launch.fail_on_nan,
-        sample_prompts=launch.sample_prompts,
-        observer=observer,
-        log=log,
-    )
-    return KernelFleet(runner)
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError
@@ -79,6 +79,7 @@ class FakeRunner:
         listener: LiveListener | None = None,
         observer: CommitObserver = unobserved,
         on_step: Callable[[int, int], None] = lambda _run_id, _step: None,
+        evaluates: bool = False,
     ) -> None:
         """Nothing is held yet.
 
@@ -89,6 +90,7 @@ class FakeRunner:
             listener: Hears of every step.
             observer: For the crash tests.
             on_step: Called before each step with the run and its steps done; where a test plays the user.
+            evaluates: Whether runs log an eval_loss at each boundary.
         """
         self.folder = folder
         self._examples = examples
@@ -96,6 +98,7 @@ class FakeRunner:
         self.listener = listener
         self._observer = observer
         self.on_step = on_step
+        self._evaluates = evaluates
         self._held: dict[int, _Held] = {}
         self._interrupted = threading.Event()
         self.steps_trained = 0
@@ -260,7 +263,8 @@ class FakeRunner:
 
     def _build(self, request: ChunkRequest) -> _Held:
         training = request.config.training
-        batch_size, epochs = training["per_device_train_batch_size"], training["num_train_epochs"]
+        batch_size = training.get("per_device_train_batch_size", 8)
+        epochs = int(training.get("num_train_epochs", 3))
         plan = Plan(
             rows=self._examples,
             examples=self._examples,
@@ -280,7 +284,7 @@ class FakeRunner:
     def _step(self, run_id: int, held: _Held) -> None:
         training = held.config.training
         target = random.Random(f"{training['seed']} {held.step}").gauss(1.0, 0.5)
-        held.weight += training["learning_rate"] * (target - held.weight)
+        held.weight += training.get("learning_rate", 0.1) * (target - held.weight)
         held.step += 1
         self.steps_trained += 1
         point = MetricPoint(
@@ -298,6 +302,9 @@ class FakeRunner:
     def _commit(self, run_id: int, held: _Held, fence: int, attempt: int, outcome: TurnOutcome) -> ChunkResult:
         held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
         progress = self._progress(held)
+        if self._evaluates and outcome is not TurnOutcome.INTERRUPTED and "eval_loss" not in held.points[-1].metrics:
+            last = held.points.pop()
+            held.points.append(replace(last, metrics={**last.metrics, "eval_loss": 1.1 * last.metrics["loss"]}))
         folder = self._write(
             layout.checkpoint(run_id, held.step, fence, attempt), held.weight, held.step, progress.samples
         )

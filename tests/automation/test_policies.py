@@ -418,7 +418,7 @@ def test_halving_that_wants_to_be_sure_waits(tmp_path):
         (lambda: StopRules(patience=-1), "patience must be a number above 0"),
         (lambda: StopRules(max_cost=3), "max_cost and cost_per_hour together"),
         (lambda: StopRules(diverges=0.5), "diverges must be above 1"),
-        (lambda: Autopilot(object(), apply), "object is no policy; give an object with a name and decide"),
+        (lambda: Autopilot(object(), apply), "object is not a policy; give an object with a name and decide"),
         (
             lambda: Autopilot(type("P", (), {"name": "python", "decide": lambda self, view: []})(), apply),
             "cannot be named",
