@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # As many workers as there are cores; files whose tests share something expensive stay in one worker (tests/conftest.py).
 PARALLEL := -n auto
 
-.PHONY: lab demo check unit test oldest extension bench clean
+.PHONY: lab demo check unit test oldest newest extension bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
@@ -47,6 +47,12 @@ endif
 oldest: $(VENV)/.oldest
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -c "import transformers, trl; print('transformers', transformers.__version__, 'trl', trl.__version__)"
 	PYTHONPATH=$(VENV)/oldest $(PYTEST) -q $(PARALLEL) -m oldest
+
+# The same tests on whatever pip installs today, in an environment of its own.
+newest:
+	test -x $(VENV)/newest/bin/python || $(PYTHON) -m venv $(VENV)/newest
+	$(VENV)/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test,lab]'
+	$(VENV)/newest/bin/python -m pytest -q $(PARALLEL) -m oldest
 
 # Builds the JupyterLab extension anew, after a change in labextension/; what it builds is committed.
 extension: $(VENV)/.node

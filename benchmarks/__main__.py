@@ -6,7 +6,7 @@ import sys
 
 import datasets
 
-from benchmarks import automation, exact, fused, methods, panel, parked, ranking, winner
+from benchmarks import automation, exact, fused, fused_exactness, methods, panel, parked, ranking, winner
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -15,7 +15,7 @@ BENCHMARKS = {
     "fused-remainder": fused.measure_remainder,
     "fused-auto": fused.measure_auto,
     "fused-memory": fused.measure_memory,
-    "fused-exactness": fused.measure_exactness,
+    "fused-exactness": fused_exactness.measure_exactness,
     "fused-grid": fused.measure_grid,
     "winner": winner.measure,
     "ranking": ranking.measure,

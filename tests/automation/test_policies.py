@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rf_notebook.automation import (
     AsyncHalving,
@@ -26,7 +22,7 @@ from rf_notebook.automation.policy import Boundary, Obeyed, RunView, View, suren
 from rf_notebook.automl import List, Range
 from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import OperationObeyed, RunPinned
+from rf_notebook.core.events import RunPinned
 from rf_notebook.core.operations import ResumeRun
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
@@ -428,47 +424,3 @@ def test_halving_that_wants_to_be_sure_waits(tmp_path):
 def test_bad_settings_are_one_sentence(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
-
-
-POLICIES = st.sampled_from(
-    [
-        lambda: Halving("loss"),
-        lambda: Halving("loss", eta=3, first=2, keep=2),
-        lambda: MedianStop("loss", others=1),
-        lambda: AsyncHalving("loss"),
-        lambda: AsyncHalving("loss", eta=3),
-        lambda: KeepPareto({"loss": "min", "learning_rate": "max"}),
-        lambda: Halving("loss", sure=0.9),
-        lambda: Halving("loss", compare="fraction"),
-        lambda: Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.5),
-        lambda: Evolve({"learning_rate": List([0.1, 0.2])}, "loss", every=2),
-        lambda: Pruner("loss"),
-        lambda: StopRules("loss", patience=1, diverges=1.01, max_samples=60),
-        lambda: Policies([StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]),
-    ]
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    make=POLICIES,
-    count=st.integers(1, 9),
-    pinned=st.sets(st.integers(1, 9)),
-    batch=st.integers(1, 4),
-    kills=st.integers(0, 3),
-)
-def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, count, pinned, batch, kills):
-    with tempfile.TemporaryDirectory() as folder:
-        world = automated(Path(folder), make(), runs(count, batch))
-        pinned &= set(world.state.runs)
-        for run_id in pinned:
-            world.engine.commit([RunPinned(run_id=run_id, pinned=True)])
-        for _ in range(kills):
-            world.turn(3)
-            world.restart()
-            world.engine.automate(Autopilot(make(), apply))
-        turn_to_the_end(world)
-        assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
-        events = [recorded.event for recorded in world.state.operations]
-        assert all(isinstance(event, OperationObeyed) and event.operation.run_id not in pinned for event in events)
-        assert all(record.state in (RunState.COMPLETED, RunState.STOPPED) for record in world.state.runs.values())

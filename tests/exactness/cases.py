@@ -382,7 +382,6 @@ CASES: dict[str, Case] = {
     "grpo_chats": _grpo(
         "checksum", "like_the_column", data="chat_pairs", seed=10, beta=0.02, num_iterations=2, max_steps=50
     ),
-    # ---- over bitsandbytes
     "sft_4bit": replace(_sft(_LORA, seed=1, gradient_accumulation_steps=2), data="quantised", quantised="load_in_4bit"),
     "dpo_4bit": replace(_dpo(seed=2), data="quantised", quantised="load_in_4bit"),
     "sft_8bit": replace(_sft(_LORA, seed=3), data="quantised", quantised="load_in_8bit"),
