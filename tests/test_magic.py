@@ -168,7 +168,7 @@ def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell
         ("replay not-there.ipynb", "'not-there.ipynb' cannot be read: No such file or directory."),
         ("replay out/grid.ipynb --name third --yes", "'third' is there already"),
         ("replay another --yes", "--yes, --until and --name are for the replay of a file"),
-        ("verify out/page.html", "'page.html' is no JSON that can be read"),
+        ("verify out/page.html", "'page.html' is not JSON that can be read"),
         ("diff grid nothing", "no experiment 'nothing' is recorded here"),
     ]:
         with pytest.raises(UsageError) as refused:

@@ -63,7 +63,7 @@ def test_fields_of_another_method_are_refused(new):
             configs.reward_funcs = length
         with pytest.raises(ConfigError, match=sentence):
             fit(new(), configs)
-    with pytest.raises(ConfigError, match="per_device_eval_batch_size=6 is no multiple of the 4"):
+    with pytest.raises(ConfigError, match="per_device_eval_batch_size=6 is not a multiple of the 4"):
         fit(new(), grpo(per_device_eval_batch_size=6), evaluates=True)
 
 

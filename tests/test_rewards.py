@@ -132,7 +132,7 @@ def test_completions_with_their_rewards_are_in_the_samples(new):
         assert one.rewards == {"length": float(len(one.text))}
         assert one.prompt in preference_rows(24, 1)["prompt"]
     from rf_notebook.views.document import to_html
-    from rf_notebook.views.pages import samples
+    from rf_notebook.views.samples import samples
 
     assert "length " in to_html(samples(experiment.session.state, []))
 

@@ -239,7 +239,7 @@ async function deleteRuns(model: Sidebar, runs: readonly number[]): Promise<bool
 async function endExperiment(model: Sidebar): Promise<boolean> {
   const answer = await showDialog({
     title: 'End the experiment now?',
-    body: 'Everything trained is kept, and running its cell again goes on.',
+    body: 'Everything trained is kept, and running its cell again continues it.',
     buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'End' })]
   });
   return answer.button.accept && model.end();
@@ -426,7 +426,7 @@ async function reopen(around: Surroundings, args: ReadonlyPartialJSONObject): Pr
     return undefined; // the kernel said why not
   }
   if (!isExperimentName(name)) {
-    model.refuse('that is no name of an experiment.');
+    model.refuse('that is not the name of an experiment.');
     return undefined;
   }
   await insertCell(around, `%load_ext rf_notebook\n%rapidfire open "${name}"`);

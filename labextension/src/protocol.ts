@@ -78,7 +78,7 @@ export function readMessage(data: unknown, version: string): KernelMessage {
     case 'mismatch':
       return { kind: 'mismatch', sentence: text(data.sentence) };
     default:
-      throw new ProtocolError(`${String(data.kind).slice(0, 60)} is no kind of message.`);
+      throw new ProtocolError(`${String(data.kind).slice(0, 60)} is not a kind of message.`);
   }
 }
 

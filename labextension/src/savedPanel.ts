@@ -137,7 +137,7 @@ function readCurve(raw: unknown, most: number): SavedCurve {
 
 function figures(values: readonly unknown[]): readonly number[] {
   if (!values.every((one): one is number => typeof one === 'number' && Number.isFinite(one))) {
-    throw new Wrong('a curve holds what is no number');
+    throw new Wrong('a curve holds what is not a number');
   }
   return values;
 }

@@ -194,7 +194,7 @@ export class Sidebar {
 
   /** End the current experiment, keeping everything. */
   async end(): Promise<boolean> {
-    return (await this.ask('end', {}, 'ended; run its cell again to go on')) !== null;
+    return (await this.ask('end', {}, 'ended; run its cell again to continue')) !== null;
   }
 
   /** Id of the live panel's widget. */

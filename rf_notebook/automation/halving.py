@@ -71,9 +71,9 @@ class Halving:
         for runs in self._apart(view):
             for stays, barrier, live in self._rungs(runs):
                 late = [run.id for run in live if self._chunks(run, runs) < barrier]
-                words = f"chunk {barrier}, after which {stays} of {len(live)} go on"
+                words = f"chunk {barrier}, after which {stays} of {len(live)} continue"
                 return f"{words}; still to come there: {', '.join(f'run {i}' for i in late)}" if late else words
-        return "nothing more; those that are left go on to their end"
+        return "nothing more; those that are left train to their end"
 
     def _apart(self, view: View) -> list[list[RunView]]:
         """Runs that can be compared, group by group."""
@@ -127,7 +127,7 @@ class Halving:
     def _reason(self, run: RunView, place: int, runs: int, stays: int, samples: int, how_sure: float) -> str:
         value = run.value(self.metric, samples)
         figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
-        return f"{figure} after {samples} samples is number {place} of {runs} ({how_sure:.0%} sure); {stays} go on."
+        return f"{figure} after {samples} samples is number {place} of {runs} ({how_sure:.0%} sure); {stays} continue."
 
 
 def _longest(runs: Sequence[RunView]) -> int:

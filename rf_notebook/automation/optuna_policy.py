@@ -202,7 +202,7 @@ class OptunaPolicy:
         if run.diverged_at is not None:
             return divergence_words(run)
         if not all(map(math.isfinite, now)):
-            return f"an objective is no number after {run.samples} samples."
+            return f"an objective is not a number after {run.samples} samples."
         others = [view.runs[other] for other in self._trials if other != run.id]
         if any(other.is_live and other.samples < run.samples for other in others):
             return None  # they have their turns first

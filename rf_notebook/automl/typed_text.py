@@ -135,7 +135,7 @@ def _range_values(text: str) -> list[Any] | None:
         raise ConfigError(f"{text.strip()!r} is endless; add 'step 0.1', 'x 5' or 'log 3'.")
     if how == "step":
         if not isinstance(amount, int | float) or isinstance(amount, bool):
-            raise ConfigError(f"{text.strip()!r}: the step is no number.")
+            raise ConfigError(f"{text.strip()!r}: the step is not a number.")
         if amount > 0 and (end - start) / amount > MOST_CLONES:
             raise ConfigError(f"{text.strip()!r} means more than {MOST_CLONES} values.")
         return Range(start, end, step=amount).steps()

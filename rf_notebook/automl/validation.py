@@ -176,7 +176,7 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
     "use_liger_kernel": (bool, "it patches the model classes of the whole process, other runs included; remove it."),
     "use_transformers_continuous_batching": (bool, "it keeps a server of its own on the shared base model; remove it."),
     "use_vllm": (bool, "generation uses the resident base model, so no vLLM server is needed; remove it."),
-    "torch_compile": (bool, "compiled graphs would be built anew for every run; remove it."),
+    "torch_compile": (bool, "compiled graphs would be built again for every run; remove it."),
     "push_to_hub": (bool, "nothing is uploaded during an experiment; call export(run, path) and upload that."),
     "enable_jit_checkpoint": (
         bool,

@@ -84,7 +84,7 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = "" if line is None else f" in line {line + 1}"
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"the cell is no YAML{where}: {problem}.") from None
+        raise ConfigError(f"the cell is not YAML{where}: {problem}.") from None
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise ConfigError("the cell must hold names and values, such as 'training_args:' with lines below it.")
     known = (*RFModelConfig.FIELDS, *RUN_VARIABLES, *RUN_VALUES, *_OWN)
@@ -184,7 +184,7 @@ def _variable(key: str, name: Any, variables: Mapping[str, Any]) -> Any:
     if name is None:
         return None
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"{key}: {name!r:.60} is no name of a variable.")
+        raise ConfigError(f"{key}: {name!r:.60} is not the name of a variable.")
     first, *rest = name.split(".")
     if first not in variables:
         raise ConfigError(

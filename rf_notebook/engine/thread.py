@@ -152,7 +152,7 @@ class EngineThread:
         elif self.error is not None:
             reason = IllegalOperation(f"the engine ended with {type(self.error).__name__}: {self.error}")
         else:
-            reason = IllegalOperation("the experiment has ended; call run_fit again to go on with its runs.")
+            reason = IllegalOperation("the experiment has ended; call run_fit again to continue its runs.")
         self.engine.mailbox.close(reason)
         try:
             if not self._abandoned:

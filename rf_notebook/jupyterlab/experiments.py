@@ -13,7 +13,7 @@ from rf_notebook.core.run import READY, RunState
 from rf_notebook.jupyterlab.protocol import present
 from rf_notebook.results.times import etas
 from rf_notebook.session.cells import spec_digest
-from rf_notebook.views.pages import overall_progress
+from rf_notebook.views.header import overall_progress
 from rf_notebook.views.runs_table import SHORT_NAMES, RunRow, runs_view
 from rf_notebook.views.series import CurveSettings, ExperimentSeries
 from rf_notebook.views.standing import standing

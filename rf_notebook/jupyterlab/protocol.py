@@ -80,7 +80,7 @@ def read_message(data: object, version: str) -> Hello | Command:
         ConfigError: for what is no message.
     """
     if not isinstance(data, Mapping) or not isinstance(data.get("rf_notebook"), int):
-        raise ConfigError("this is no message of rf_notebook's JupyterLab extension.")
+        raise ConfigError("this is not a message of rf_notebook's JupyterLab extension.")
     if data["rf_notebook"] != PROTOCOL:
         raise ProtocolMismatch(mismatch_sentence(data, version))
     match data.get("kind"):
@@ -92,7 +92,7 @@ def read_message(data: object, version: str) -> Hello | Command:
                 raise ConfigError("a command's arguments are an object.")
             return Command(id=_word(data, "id"), name=_word(data, "name"), arguments=dict(arguments))
         case kind:
-            raise ConfigError(f"{kind!r:.60} is no kind of message.")
+            raise ConfigError(f"{kind!r:.60} is not a kind of message.")
 
 
 def mismatch_sentence(data: Mapping[str, Any], version: str) -> str:

@@ -15,7 +15,7 @@ HELP = {
     "status": "a table of the runs",
     "panel": "show the live panel here",
     "stop": "take runs out of the rotation; nothing is lost",
-    "resume": "put stopped runs back; without RUN, go on after pause",
+    "resume": "put stopped runs back; without RUN, continue after pause",
     "pause": "no run gets a turn until resume",
     "delete": "remove runs, their memory and their checkpoints",
     "clone": "a new run: a run's config with edits; several values make several clones",
@@ -138,7 +138,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
             {"action": "store_true", "help": "run the code of the file; without it you see what would be run"},
         ),
         (("--name",), {"help": "of the new experiment"}),
-        (("--until",), {"metavar": "RUN@CHUNK", "help": "pause there and let me go on"}),
+        (("--until",), {"metavar": "RUN@CHUNK", "help": "pause there and let me take over"}),
         (("--accept-changes",), {"action": "store_true", "help": "also when the cells make something else now"}),
     )
     add("verify", (("file",), {"metavar": "FILE"}))

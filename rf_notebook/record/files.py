@@ -87,7 +87,7 @@ def _from_zip(path: Path, data: bytes) -> Shared:
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - zipfile raises many kinds on damaged archives
-        raise ConfigError(f"{_shown(path)} is no zip that can be read: {str(error)[:100]}.") from None
+        raise ConfigError(f"{_shown(path)} is not a zip that can be read: {str(error)[:100]}.") from None
     return _from_parts(path, found)
 
 
@@ -95,7 +95,7 @@ def _from_parts(path: Path, found: dict[str, bytes]) -> Shared:
     """A notebook, a record, or both, which then have to be about the same."""
     if NOTEBOOK not in found:
         if RECORD not in found:
-            raise ConfigError(f"{_shown(path)} has neither {NOTEBOOK} nor {RECORD}; it is no exported experiment.")
+            raise ConfigError(f"{_shown(path)} has neither {NOTEBOOK} nor {RECORD}; it is not an exported experiment.")
         return Shared(path, parse_record(_json(path, found[RECORD])), None, ())
     shared = _from_json(path, found[NOTEBOOK])
     if RECORD not in found:
@@ -163,7 +163,7 @@ def _bytes_of(path: Path) -> bytes:
         descriptor = os.open(path, flags)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{_shown(path)} is no plain file.")
+                raise ConfigError(f"{_shown(path)} is not a plain file.")
             with os.fdopen(descriptor, "rb", closefd=False) as stream:
                 return stream.read(_MOST_BYTES + 1)
         finally:
@@ -181,11 +181,11 @@ def _json(path: Path, data: bytes) -> Json:
             f"{_shown(path)} is larger than {_MOST_BYTES // 2**20} MiB; clear outputs that are not needed."
         )
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise ConfigError(f"{_shown(path)} holds more than {_MOST_VALUES} values; it is no exported experiment.")
+        raise ConfigError(f"{_shown(path)} holds more than {_MOST_VALUES} values; it is not an exported experiment.")
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{_shown(path)} is no JSON that can be read: {str(error)[:100]}.") from None
+        raise ConfigError(f"{_shown(path)} is not JSON that can be read: {str(error)[:100]}.") from None
 
 
 def _shown(path: Path) -> str:

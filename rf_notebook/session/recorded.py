@@ -54,7 +54,7 @@ def continuation(state: ExperimentState, launch: Launch, *, known: Objects, exte
     new = [config for number, config in enumerate(launch.configs) if number not in taken]
     missing = [record for record in recorded if record.run_id not in pairs]
     told = list(_shared_differences(state.started, launch.started))
-    remedy = "Give the recorded arguments to go on, or use another experiment name"
+    remedy = "Give the recorded arguments to continue, or use another experiment name"
     if not told and (new or missing) and not extend:
         told = list(_config_differences(new, [r.config for r in missing], [r.run_id for r in missing]))
         remedy += ", or set extend=True to add the new configs as new runs"

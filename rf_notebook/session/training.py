@@ -189,7 +189,7 @@ class Training:
         if not self._mirror.close(_CLOSE_SECONDS):
             self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
-            self._log.warning("optuna.db is behind; it is written anew when the experiment is continued")
+            self._log.warning("optuna.db is behind; it is written again when the experiment is continued")
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

@@ -75,7 +75,7 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
         if why is not None:
             raise StorageFull(
-                f"no room to write {relative}: {why}. Free some disk space; training goes on by itself."
+                f"no room to write {relative}: {why}. Free some disk space; training continues by itself."
             ) from error
         raise
     return StoredFolder(

@@ -37,7 +37,7 @@ def is_alive(holder: Holder, *, renewed_at: float, now: float) -> bool:
 
 LEASE_LOST = (
     "another kernel took this experiment over, so nothing more is written from here. "
-    "Go on in that kernel, or call run_fit(..., take_over=True) here to take it back."
+    "Continue in that kernel, or call run_fit(..., take_over=True) here to take it back."
 )
 
 

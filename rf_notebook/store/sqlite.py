@@ -166,5 +166,7 @@ class SqliteStore:
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreError:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return StorageFull(f"no room to write {path.name}: {error}. Free some disk space; training goes on by itself.")
+        return StorageFull(
+            f"no room to write {path.name}: {error}. Free some disk space; training continues by itself."
+        )
     return StoreError(f"{path} cannot be used as an experiment's record: {error}.")

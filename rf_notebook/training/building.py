@@ -192,7 +192,7 @@ def _wait_if_full(error: BaseException) -> None:
     """A run that has not begun can be built again when there is room; raises StorageFull for the engine to wait."""
     why = refusal_of_disk(error)
     if why is not None:
-        raise StorageFull(f"no room to prepare a run: {why}. Free some disk space; training goes on by itself.")
+        raise StorageFull(f"no room to prepare a run: {why}. Free some disk space; training continues by itself.")
 
 
 def _remove_later_checkpoints_of_trainer(folder: Path, run_id: int, steps: int) -> None:

@@ -173,14 +173,16 @@ def _test(view: RunsView, part: str) -> Callable[[RunRow], bool]:
     column = next((c for c in view.columns if name in (c.key, knob_name(c.key), c.title)), None)
     if column is None:
         known = ", ".join(knob_name(c.key) for c in view.columns)
-        raise ConfigError(f"the filter's {name!r} is no column; there are: {known}.")
+        raise ConfigError(f"the filter's {name!r} is not a column; there are: {known}.")
     if sign == "~":
         return lambda row: wanted.lower() in column.text(row).lower()
     try:
         limit = float(wanted)
     except ValueError:
         if sign not in ("=", "==", "!="):
-            raise ConfigError(f"the filter's {part.strip()!r} compares with {wanted!r}, which is no number.") from None
+            raise ConfigError(
+                f"the filter's {part.strip()!r} compares with {wanted!r}, which is not a number."
+            ) from None
         equal = sign != "!="
         return lambda row: (column.text(row).lower() == wanted.strip("'\"").lower()) is equal
     compare = _COMPARISONS[sign]

@@ -43,7 +43,7 @@ def standing(state: ExperimentState, status: Status) -> Standing:
     """The standing of an experiment."""
     if status.error:
         return Standing(
-            Kind.ERROR, f"ended by an error, run its cell again to go on: {shortened(status.error, _ERROR)}"
+            Kind.ERROR, f"ended by an error, run its cell again to continue: {shortened(status.error, _ERROR)}"
         )
     if status.preparing:
         return Standing(Kind.PREPARING, "loading the libraries and checking the configs")
@@ -51,7 +51,7 @@ def standing(state: ExperimentState, status: Status) -> Standing:
         return Standing(Kind.ELSEWHERE, "read only: another kernel trains it")
     if not status.open:
         if state.ready():
-            return Standing(Kind.INTERRUPTED, "not training; run its cell again to go on")
+            return Standing(Kind.INTERRUPTED, "not training; run its cell again to continue")
         return _over(state, Kind.ENDED, "ended")
     if status.paused:
         return Standing(Kind.PAUSED, "paused")

@@ -42,7 +42,7 @@ def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: S
             return "select one run to export it"
         return f"run {missing[0]} has no checkpoint yet" if missing else None
     if not status.open:
-        return "the experiment is not training; run its cell again to go on"
+        return "the experiment is not training; run its cell again to continue"
     if verb in ("clone", "warm start") and len(run_ids) > 1:
         return f"select one run to {verb} it"
     reasons = []

@@ -20,11 +20,16 @@ from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import RunState
 from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.log_lines import log_lines
-from rf_notebook.views import pages
+from rf_notebook.views.automation import automation
 from rf_notebook.views.curves import Emphasis
 from rf_notebook.views.document import Node, element
+from rf_notebook.views.header import header as experiment_header
+from rf_notebook.views.lineage import lineage
+from rf_notebook.views.messages import failure_line, log_of, messages
 from rf_notebook.views.palette import colour
 from rf_notebook.views.runs_table import RunsView, filtered, runs_view, sorted_rows
+from rf_notebook.views.samples import samples
+from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.views.words import shortened
 from rf_notebook.widgets.clone_form import CloneForm
@@ -186,7 +191,7 @@ class Panel:
             metric = self.curves.metric.value if self.series.metrics else None
             view = self._view = runs_view(state, self.series, metric)
             self._settle_receipts()
-            self.header.show(pages.header(self._session.name, state, status))
+            self.header.show(experiment_header(self._session.name, state, status))
             set_changed(
                 self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open
             )
@@ -267,18 +272,18 @@ class Panel:
             case "Compare":
                 self.compare.show(view, selected)
             case "Lineage":
-                self.documents["Lineage"].show(pages.lineage(state, view.metric, view))
+                self.documents["Lineage"].show(lineage(state, view.metric, view))
             case "Automation":
-                self.documents["Automation"].show(pages.automation(state, self._session.status()))
+                self.documents["Automation"].show(automation(state, self._session.status()))
             case "Schedule":
-                self.documents["Schedule"].show(pages.schedule(state))
+                self.documents["Schedule"].show(schedule(state))
             case "Samples":
-                self.documents["Samples"].show(pages.samples(state, selected))
+                self.documents["Samples"].show(samples(state, selected))
             case "Log":
                 lines = {row.run_id: log_lines(state, row.run_id) for row in view.rows}
-                self.documents["Log"].show(pages.log_of(selected, lines))
+                self.documents["Log"].show(log_of(selected, lines))
             case "Messages":
-                self.documents["Messages"].show(pages.messages(state, list(self._refusals)))
+                self.documents["Messages"].show(messages(state, list(self._refusals)))
 
     def _draw_failed(self, text: str) -> None:
         self._refuse(f"the panel could not be drawn: {text.strip().splitlines()[-1]}")
@@ -370,7 +375,7 @@ class Panel:
 
     def _ask_end(self) -> None:
         self.question.ask(
-            "End the experiment now? Everything trained is kept, and running its cell again goes on.",
+            "End the experiment now? Everything trained is kept, and running its cell again continues it.",
             "End",
             self._end,
         )
@@ -380,7 +385,7 @@ class Panel:
             if error is not None:
                 self._refuse(f"the experiment could not be ended: {error}")
             else:
-                self._say(element("span", "✓ the experiment has ended; run its cell again to go on"))
+                self._say(element("span", "✓ the experiment has ended; run its cell again to continue"))
             self.update()
 
         self._say(element("span", "ending …"))
@@ -424,7 +429,7 @@ class Panel:
         """What was said last, and the newest failure with what to do about it."""
         failed = [r for r in list(self._session.recent_state.runs.values()) if r.failure is not None]
         failed = [record for record in failed if record.state is RunState.FAILED]
-        newest = pages.failure_line(failed[-1]) if failed else None
+        newest = failure_line(failed[-1]) if failed else None
         self.toast.show(element("div", self._said, newest, role="status"))
 
 

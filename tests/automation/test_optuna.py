@@ -234,7 +234,7 @@ def test_a_run_without_numbers_is_stopped_and_no_measure_for_others(tmp_path):
     nan = tuple(replace(point, metrics={"loss": float("nan")}) for point in record.all_points())
     world.state.runs[2] = replace(record, points=(nan,))
     stopped = {one.run: one.reason for one in world.policy.decide(View(world.state)) if isinstance(one, Stop)}
-    assert stopped[2] == "an objective is no number after 16 samples."
+    assert stopped[2] == "an objective is not a number after 16 samples."
     assert all("nan" not in reason for reason in stopped.values())
 
 

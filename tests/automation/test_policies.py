@@ -83,7 +83,7 @@ def test_halving_stops_the_worse_half_at_each_barrier(tmp_path):
     first = [one.run_id for one in stopped[:4]]
     step = max(at[first[0]])
     assert all(at[run_id][step] >= at[winner][step] for run_id in first)
-    assert all("loss" in one.reason and "go on." in one.reason for one in stopped)
+    assert all("loss" in one.reason and "continue." in one.reason for one in stopped)
     assert all(one.policy == "halving" for one in stopped)
 
 
@@ -291,9 +291,9 @@ def test_halving_says_what_it_waits_for(tmp_path):
     world = World(tmp_path, runs(4), num_chunks=8)
     world.engine.automate(pilot)
     world.turn(3)
-    assert pilot.waits_for == "chunk 1, after which 2 of 4 go on; still to come there: run 3, run 4"
+    assert pilot.waits_for == "chunk 1, after which 2 of 4 continue; still to come there: run 3, run 4"
     world.turn(3)
-    assert pilot.waits_for.startswith("chunk 2, after which 1 of 2 go on")
+    assert pilot.waits_for.startswith("chunk 2, after which 1 of 2 continue")
     view = View(world.state)
     assert Policies([StopRules(), Halving("loss")]).waits_for(view) == Halving("loss").waits_for(view)
 

@@ -61,17 +61,17 @@ def test_a_random_search_over_a_range():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [", "the cell is no YAML in line"),
+        ("a: [", "the cell is not YAML in line"),
         ("- 1", "must hold names and values"),
         ("modelname: b", "the grid has no argument 'modelname'; did you mean 'model_name'"),
         ("trainer_type: SFTT", "did you mean 'SFT'"),
         ("model_name: b\ntraining_args:\n  learn_rate: 1", "did you mean 'learning_rate'"),
         ("formatting_func: my_formt", "there is no variable 'my_formt'; did you mean 'my_format'"),
-        ("formatting_func: __import__('os').system('x')", "is no name of a variable"),
+        ("formatting_func: __import__('os').system('x')", "is not the name of a variable"),
         ("formatting_func: my_format.__globals__", "has no '__globals__'"),
         ("search: bayes", "write 'search: grid'"),
         ("training_args:\n  learning_rate: {range: [1]}", "a range is"),
-        ("x: !!python/object/apply:os.system [ls]", "the cell is no YAML"),
+        ("x: !!python/object/apply:os.system [ls]", "the cell is not YAML"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(text, sentence):

@@ -126,7 +126,7 @@ def test_a_chosen_metric_stays_and_an_unchosen_one_follows_the_evaluation():
 def test_a_wrong_filter_filters_nothing_and_says_why(panel):
     panel.filter.value = "nothing > 3"
     assert len(panel.table.rows) == 4
-    assert "is no column" in panel.filter.tooltip
+    assert "is not a column" in panel.filter.tooltip
     panel.filter.value = "run > 2"
     assert {row["run"] for row in panel.table.rows} == {3, 4}
 

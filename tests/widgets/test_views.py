@@ -16,13 +16,18 @@ from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import LiveRun
 from rf_notebook.core.status import Status
 from rf_notebook.testing.fake_session import FakeSession, many_runs, points, recorded_state, trained
-from rf_notebook.views import compare, pages
+from rf_notebook.views import compare
 from rf_notebook.views.curves import Emphasis, curves_figure
 from rf_notebook.views.document import element, text_of, to_html
+from rf_notebook.views.header import header
+from rf_notebook.views.lineage import lineage
+from rf_notebook.views.messages import log_of, messages
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.plotly_figure import experiment_figure
 from rf_notebook.views.runs_table import filtered, runs_table_frame, runs_view, sorted_rows
+from rf_notebook.views.samples import samples
 from rf_notebook.views.saved import PANEL_MIME, static_bundle
+from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import CurveSettings, ExperimentSeries, RunSeries, smoothed, thinned, within
 from rf_notebook.views.words import config_value, duration, number, size
 from rf_notebook.widgets.controls import allowed_runs, why_not
@@ -162,9 +167,9 @@ def test_filters(text, expected):
 
 
 def test_a_filter_of_no_column_names_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"'rank' is no column; there are: run, state"):
+    with pytest.raises(ConfigError, match=r"'rank' is not a column; there are: run, state"):
         filtered(view_of(many_runs(2, 5)), "rank > 3")
-    with pytest.raises(ConfigError, match="which is no number"):
+    with pytest.raises(ConfigError, match="which is not a number"):
         filtered(view_of(many_runs(2, 5)), "r > large")
 
 
@@ -292,13 +297,13 @@ class Tags(html.parser.HTMLParser):
 def every_page():
     state = hostile_state()
     view = view_of(state, TEXTS[1])
-    yield pages.header(TEXTS[0], state, Status(open=True, held_up=TEXTS[1], error=None))
-    yield pages.header(TEXTS[1], state, Status(open=False, error=TEXTS[0]))
-    yield pages.lineage(state, TEXTS[1], view)
-    yield pages.schedule(state)
-    yield pages.samples(state, [])
-    yield pages.messages(state, [])
-    yield pages.log_of([], {1: list(TEXTS)})
+    yield header(TEXTS[0], state, Status(open=True, held_up=TEXTS[1], error=None))
+    yield header(TEXTS[1], state, Status(open=False, error=TEXTS[0]))
+    yield lineage(state, TEXTS[1], view)
+    yield schedule(state)
+    yield samples(state, [])
+    yield messages(state, [])
+    yield log_of([], {1: list(TEXTS)})
 
 
 def test_no_text_becomes_markup_in_any_page():
@@ -309,7 +314,7 @@ def test_no_text_becomes_markup_in_any_page():
         parser.feed(to_html(node))
         assert {tag for tag, _ in parser.found} <= harmless
         assert not [attributes for _, attributes in parser.found if any(name.startswith("on") for name in attributes)]
-    assert TEXTS[0] in text_of(pages.samples(hostile_state(), []))
+    assert TEXTS[0] in text_of(samples(hostile_state(), []))
 
 
 def test_documents_refuse_elements_and_addresses_that_could_act():

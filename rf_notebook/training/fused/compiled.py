@@ -58,7 +58,7 @@ class CompiledLayers:
         """Compile no more after an error; False when nothing was compiled, and the error is another's."""
         if not self.is_on:
             return False
-        self._log.warning("compiling failed, joint steps go on without: %r", error)
+        self._log.warning("compiling failed, joint steps continue without: %r", error)
         self._is_possible = False
         return True
 

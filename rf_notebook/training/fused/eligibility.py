@@ -95,7 +95,7 @@ def hindrance(trainer: Any) -> str | None:
             return "its adapter is more than the product of two matrices"
     trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
     if trained != 2 * len(inside) or not inside:
-        return "it trains weights beside LoRA's A and B in the layers"
+        return "it trains other weights than LoRA's A and B in the layers"
     drops = [
         path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
     ]

@@ -127,7 +127,7 @@ class JointModel:
 
     def break_down(self, error: BaseException) -> None:
         """Take the model out of use; its runs train in turns from now on."""
-        self._log.warning("a joint step failed, its runs go on in turns: %r", error)
+        self._log.warning("a joint step failed, its runs continue in turns: %r", error)
         self.broken = f"a joint step failed: {type(error).__name__}: {error}"[:300]
 
     def expect(self, forwards: int) -> None:

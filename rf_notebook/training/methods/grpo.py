@@ -130,7 +130,7 @@ class GRPO:
         generations = arguments.num_generations_eval or arguments.num_generations
         if evaluates and arguments.per_device_eval_batch_size % generations:
             raise ConfigError(
-                f"per_device_eval_batch_size={arguments.per_device_eval_batch_size} is no multiple of the {generations} "
+                f"per_device_eval_batch_size={arguments.per_device_eval_batch_size} is not a multiple of the {generations} "
                 f"generations a prompt in evaluation; set per_device_eval_batch_size={generations}, or num_generations_eval."
             )
 
