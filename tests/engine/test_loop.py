@@ -4,10 +4,12 @@ import pytest
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, StorageFull, UnknownRun
 from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
+from rf_notebook.core.operations import CloneRun
 from rf_notebook.core.run import RunState
+from rf_notebook.core.state import fold
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing, Paused
-from rf_notebook.engine.requests import CloseExperiment
+from rf_notebook.engine.requests import CloseExperiment, PinRuns
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
@@ -342,3 +344,51 @@ def test_nothing_is_trained_after_the_end_is_committed(tmp_path):
         assert isinstance(world.turn(), Paused)
     assert world.runner.steps_trained == trained
     assert not world.state.live
+
+
+def test_an_operation_records_where_the_turn_says_that_the_run_stands(tmp_path):
+    def user(run_id, step):
+        if (run_id, step) == (1, 3):
+            world.stop(1)
+
+    world = World(tmp_path, configs(1), on_step=user)
+    world.engine.fleet.listener = None  # whoever only looks on decides nothing
+    world.turn(2)
+    (recorded,) = world.state.operations
+    assert recorded.event.steps == 3
+    assert world.state.record(1).progress.steps == 3
+
+
+def test_what_concerns_nobody_who_trains_is_answered_without_ending_the_turn(tmp_path):
+    answered = []
+
+    def user(run_id, step):
+        if (run_id, step) == (1, 2) and not answered:
+            answered.append(world.engine.mailbox.submit(PinRuns(run_ids=(2,), pinned=True)))
+            answered.append(world.stop(2))
+
+    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], on_step=user)  # odd seeds train alone
+    assert world.turn() == Turn(1)
+    assert all(one.done() for one in answered)
+    assert world.state.pinned == {2}
+    assert world.state.record(2).state is RunState.STOPPED
+    assert world.state.record(1).progress.chunks == 1, "the turn went to its boundary"
+
+
+def test_a_clone_s_functions_are_recorded_in_the_transaction_of_the_clone(tmp_path):
+    class Counting(MemoryStore):
+        def append(self, events, fence):
+            appended.append([type(event).__name__ for event in events])
+            return super().append(events, fence)
+
+    appended = []
+    world = World(tmp_path, configs(1), store=Counting())
+    config = fake_config(seed=5)
+    source = "def shout(row): return row"
+    clone = CloneRun(run_id=1, config=config, edits={}, functions={"shout@1": source})
+    assert world.ask(clone) == 2
+    assert ["FunctionsRecorded", "OperationObeyed", "RunAdded"] in appended
+    assert world.state.functions == {"shout@1": source}
+    (recorded,) = world.state.operations
+    assert recorded.event.operation.functions == {}, "the operation itself is recorded as ever"
+    assert fold(world.store.read()).functions == {"shout@1": source}

@@ -22,6 +22,7 @@ from rf_notebook.runners.recipe import ExperimentRecipe, experiment_recipe
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import create_tiny
+from tests.exactness.cases import ON_CPU
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def engine_in_worker(
     rows = ExperimentData(*data)
     real = experiment_recipe(folder, rows, create_tiny, num_chunks=num_chunks, fail_on_nan=False, sample_prompts=0)
     fleet = ProcessFleet(
-        WatchedRecipe(real, str(folder / "results")), objects, device="cpu", log=logging.Logger("worker")
+        WatchedRecipe(real, str(folder / "results")),
+        objects,
+        device="cpu" if ON_CPU else "cuda:0",
+        log=logging.Logger("worker"),
     )
     store = MemoryStore()
     engine = Engine(
