@@ -45,7 +45,7 @@ def test_halving_finds_the_best_is_told_with_reasons_and_replays(new, tmp_path):
     assert decisions.policy.unique().tolist() == ["halving"]
     assert len(decisions) == 3
     assert decisions.reason.str.contains("eval_loss").all()
-    assert decisions.reason.iloc[0].endswith("; 2 go on.")
+    assert decisions.reason.iloc[0].endswith("; 2 continue.")
     assert experiment.session.state.policy == "halving"
 
     again = experiment.replay("again")

@@ -11,7 +11,7 @@ import torch
 
 import rf_notebook.training.runner  # noqa: F401 - so that no refusal is timed together with this import
 from rf_notebook import ConfigError, IllegalOperation
-from rf_notebook.automl import List, RFGridSearch, RFLoraConfig
+from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFSFTConfig
 from rf_notebook.core.run import RunState
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, text_rows, tiny_model
 from tests.experiment_world import curve, fit, grid, model, two
@@ -388,3 +388,13 @@ def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
 def test_checkpointing_has_one_name_and_no_warning(new, recwarn):
     fit(new(), two()).end()
     assert not [w for w in recwarn if "gradient_checkpointing" in str(w.message)]
+
+
+def test_every_tracker_that_transformers_knows_may_be_named():
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in INTEGRATION_TO_CALLBACK:
+        RFSFTConfig(report_to=name)
+    RFSFTConfig(report_to=["wandb", "mlflow"])
+    with pytest.raises(ConfigError, match="there is no such report_to; did you mean 'tensorboard'"):
+        RFSFTConfig(report_to="tensorbord")

@@ -29,6 +29,9 @@ from rf_notebook.core.runner import (
 from rf_notebook.planning.chunks import Plan, steps_per_pass
 from rf_notebook.store import folders, layout
 
+#: That a step is said to take.
+_STEP_SECONDS = 0.001
+
 
 def fake_config(
     *,
@@ -316,6 +319,7 @@ class FakeRunner:
             progress=progress,
             points=tuple(held.points),
             checkpoint=folder,
+            train_seconds=_STEP_SECONDS * len(held.points),
             fused_with=held.fused_with,
         )
         held.points, held.reached, held.fused_with = [], None, ()

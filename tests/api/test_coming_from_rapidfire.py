@@ -22,8 +22,7 @@ from rf_notebook.evals.utils.notebook_ui import NotebookUI
 from rf_notebook.fit.db.rf_db import RfDb
 from rf_notebook.fit.utils.interactive_controller import InteractiveController
 from rf_notebook.session.registry import forget_all
-from tests.experiment_world import fit, grid
-from tests.test_experiment import until
+from tests.api.world import fit, grid, until
 
 LORA = RFLoraConfig(r=2)
 
@@ -103,16 +102,6 @@ def test_saving_at_chunks_is_what_happens_anyway(strategy):
         RFSFTConfig(save_strategy=strategy, load_best_model_at_end=True, eval_strategy="steps", eval_steps=2)
 
 
-def test_every_tracker_that_transformers_knows_may_be_named():
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    for name in INTEGRATION_TO_CALLBACK:
-        RFSFTConfig(report_to=name)
-    RFSFTConfig(report_to=["wandb", "mlflow"])
-    with pytest.raises(ConfigError, match="there is no such report_to; did you mean 'tensorboard'"):
-        RFSFTConfig(report_to="tensorbord")
-
-
 def test_resources_are_taken_or_refused_in_a_sentence(tmp_path):
     Experiment("one", experiment_path=tmp_path, num_gpus=1)
     with pytest.warns(UserWarning, match=r"num_cpus=2\) has no effect"):
@@ -159,7 +148,7 @@ def test_both_controls_show_the_panel_of_the_newest_experiment(new, capsys):
 
 
 def test_the_table_of_runs_has_rapidfires_columns_beside_ours(new):
-    experiment = fit(new(), grid(learning_rate=List([1e-3, 2e-3, 3e-3])), rows=60)
+    experiment = fit(new(), grid(learning_rate=List([1e-3, 2e-3, 3e-3])), count=60)
     until(lambda: experiment.run(1).steps > 0)
     assert set(experiment.get_runs_info().status) <= {"New", "Ongoing"}
     experiment.stop(2).result(timeout=30)
