@@ -398,3 +398,25 @@ def test_every_tracker_that_transformers_knows_may_be_named():
     RFSFTConfig(report_to=["wandb", "mlflow"])
     with pytest.raises(ConfigError, match="there is no such report_to; did you mean 'tensorboard'"):
         RFSFTConfig(report_to="tensorbord")
+
+
+def test_the_table_of_runs_has_rapidfires_columns_beside_ours(new):
+    experiment = fit(new(), grid(learning_rate=List([1e-3, 2e-3, 3e-3])), rows=60)
+    until(lambda: experiment.run(1).steps > 0)
+    assert set(experiment.get_runs_info().status) <= {"New", "Ongoing"}
+    experiment.stop(2).result(timeout=30)
+    clone = experiment.clone(1, {"learning_rate": 5e-4}, warm_start=True).result(timeout=30)
+    experiment.end()
+    info = experiment.get_runs_info().set_index("run_id")
+    assert list(info.status) == ["Completed", "Stopped", "Completed", "Completed"]
+    assert list(info.ended_by) == ["Epoch Completed", "Interactive Control", "Epoch Completed", "Epoch Completed"]
+    assert list(info.source) == ["Initial", "Initial", "Initial", "Interactive Control"]
+    assert info.cloned_from[clone.id] == info.warm_started_from[clone.id] == 1
+    assert info.completed_steps[1] == info.total_steps[1] == info.steps[1]
+    assert (info.num_epochs_completed[1], info.num_chunks_visited_curr_epoch[1]) == (1, 0)
+    assert info.estimated_runtime[1] > 0
+    assert info.config[1]["training_args"]["learning_rate"] == 1e-3
+    assert set(info.required_workers) == {1}
+    assert set(info.chunk_offset) == {0}
+    assert len(set(info.metric_run_id)) == 4
+    assert all(isinstance(one, str) for one in info.metric_run_id)

@@ -22,7 +22,7 @@ from rf_notebook.evals.utils.notebook_ui import NotebookUI
 from rf_notebook.fit.db.rf_db import RfDb
 from rf_notebook.fit.utils.interactive_controller import InteractiveController
 from rf_notebook.session.registry import forget_all
-from tests.api.world import fit, grid, until
+from tests.api.world import fit, grid
 
 LORA = RFLoraConfig(r=2)
 
@@ -145,28 +145,6 @@ def test_both_controls_show_the_panel_of_the_newest_experiment(new, capsys):
         controls.display()
         assert experiment.panel().is_shown
     assert experiment.experiment_name in capsys.readouterr().out
-
-
-def test_the_table_of_runs_has_rapidfires_columns_beside_ours(new):
-    experiment = fit(new(), grid(learning_rate=List([1e-3, 2e-3, 3e-3])), count=60)
-    until(lambda: experiment.run(1).steps > 0)
-    assert set(experiment.get_runs_info().status) <= {"New", "Ongoing"}
-    experiment.stop(2).result(timeout=30)
-    clone = experiment.clone(1, {"learning_rate": 5e-4}, warm_start=True).result(timeout=30)
-    experiment.end()
-    info = experiment.get_runs_info().set_index("run_id")
-    assert list(info.status) == ["Completed", "Stopped", "Completed", "Completed"]
-    assert list(info.ended_by) == ["Epoch Completed", "Interactive Control", "Epoch Completed", "Epoch Completed"]
-    assert list(info.source) == ["Initial", "Initial", "Initial", "Interactive Control"]
-    assert info.cloned_from[clone.id] == info.warm_started_from[clone.id] == 1
-    assert info.completed_steps[1] == info.total_steps[1] == info.steps[1]
-    assert (info.num_epochs_completed[1], info.num_chunks_visited_curr_epoch[1]) == (1, 0)
-    assert info.estimated_runtime[1] > 0
-    assert info.config[1]["training_args"]["learning_rate"] == 1e-3
-    assert set(info.required_workers) == {1}
-    assert set(info.chunk_offset) == {0}
-    assert len(set(info.metric_run_id)) == 4
-    assert all(isinstance(one, str) for one in info.metric_run_id)
 
 
 def test_the_log_has_rapidfires_names(new):
