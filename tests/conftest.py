@@ -33,7 +33,16 @@ UNIT = (
     "widgets",
 )
 #: Files whose tests share nothing that is expensive, so that workers may split them.
-SPLIT = ("notebooks", "ui", "test_experiment.py", "test_methods.py", "test_one_failure_ends_nothing_else.py")
+SPLIT = (
+    "api",
+    "automation",
+    "engine",
+    "notebooks",
+    "ui",
+    "test_experiment.py",
+    "test_methods.py",
+    "test_one_failure_ends_nothing_else.py",
+)
 TESTS = Path(__file__).parent
 _frozen: set[bool] = set()
 

@@ -63,7 +63,7 @@ it.each([
   [
     'a curve of texts',
     { ...fixture, curves: [{ ...curves, runs: [{ ...curve, values: Array(20).fill('x') }] }] },
-    'no number'
+    'not a number'
   ],
   [
     'a curve of two lengths',
