@@ -11,8 +11,8 @@ from rf_notebook.automl import List, Range, RFOptuna
 from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.shared import SharedExperiment
 from rf_notebook.testing.tiny import create_tiny, prompt_rows
+from tests.api.world import until
 from tests.experiment_world import fit, grid, model
-from tests.test_experiment import until
 from tests.test_magic import say, shell  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow

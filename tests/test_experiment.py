@@ -14,14 +14,8 @@ from rf_notebook import ConfigError, IllegalOperation
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFSFTConfig
 from rf_notebook.core.run import RunState
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, text_rows, tiny_model
+from tests.api.world import until
 from tests.experiment_world import curve, fit, grid, model, two
-
-
-def until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_a_handle_shows_what_holds_now(new):

@@ -20,9 +20,9 @@ from rf_notebook.automl import (
     RFSFTConfig,
 )
 from rf_notebook.testing.tiny import create_tiny, preference_rows, prompt_rows, tiny_model, tiny_tokenizer
+from tests.api.world import until
 from tests.experiment_world import TRAINING, curve, model
 from tests.methods_world import DPO, GRPO, dpo, fit, grpo, length
-from tests.test_experiment import until
 
 
 def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):

@@ -10,8 +10,8 @@ import pytest
 
 from rf_notebook import ConfigError, Experiment, IllegalOperation
 from rf_notebook.automl import RFGridSearch
+from tests.api.world import until
 from tests.experiment_world import fit, model, two
-from tests.test_experiment import until
 
 pytestmark = pytest.mark.slow
 

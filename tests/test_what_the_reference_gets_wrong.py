@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig
+from tests.api.world import until
 from tests.experiment_world import curve, fit, grid, model, two
-from tests.test_experiment import until
 
 
 def rates(experiment, run_id):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
@@ -30,10 +32,9 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from rf_notebook.runners.worker import main; main(int(sys.argv[1]))"
 )
+#: Lines of what a worker wrote last, which say why it ended.
 _LAST_WORDS = 40
-"""Lines of what a worker wrote last, which say why it ended."""
 _CLOSE_SECONDS = 10.0
-_KILLED = -9
 
 
 class ProcessFleet:
@@ -59,6 +60,9 @@ class ProcessFleet:
         self._log = log
         self._opening = OpenExperiment(recipe=pickled(recipe, "the experiment"))
         self._facts = DeviceFacts(name=device)
+        # Of the moment of the launch, also for a worker that is started again after a cell has changed them.
+        self._directory, self._path = Path.cwd(), list(sys.path)
+        self._environment = {**os.environ, **_visible(device)}
         self._wake_in, self._wake_out = Pipe(duplex=False)
         self._waking, self._is_woken = threading.Lock(), False
         self._sending = threading.Lock()
@@ -157,20 +161,20 @@ class ProcessFleet:
 
     def _start(self) -> None:
         ours, theirs = Pipe()
-        environment = {**os.environ, **_visible(self._device)}
         self._is_ready = False
         self._sent: dict[str, int] = {}
         """Ids of the objects that the worker has, by name."""
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)],
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(self._path)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=environment,
+            cwd=self._directory,
+            env=self._environment,
             start_new_session=True,  # an interrupt of the notebook is not for it
         )
         theirs.close()
@@ -200,7 +204,7 @@ class ProcessFleet:
     def _reason(self) -> str:
         code = self._process.wait()
         self._reader.join(1.0)
-        if code == _KILLED:
+        if code == -signal.SIGKILL:
             return "it was killed, perhaps by the system for want of memory"
         said = next((line for line in reversed(self._last_words) if line.strip()), "")
         how = f"by signal {-code}" if code < 0 else f"with status {code}"

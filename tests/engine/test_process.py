@@ -73,6 +73,27 @@ def test_a_worker_that_is_killed_inside_a_chunk_loses_that_chunk_only(tmp_path):
         assert world.losses(run_id) == alone(tmp_path / str(run_id), config)
 
 
+def test_a_worker_that_is_started_again_is_where_the_first_one_was(tmp_path, monkeypatch):
+    def user(run_id, step):
+        if (run_id, step) == (1, 5) and not directories:
+            directories.append(psutil.Process(world.runner.pid).cwd())
+            (tmp_path / "elsewhere").mkdir()
+            monkeypatch.chdir(tmp_path / "elsewhere")  # as another cell does
+            monkeypatch.setenv("RF_TEST_OF_A_CELL", "1")
+            world.runner.kill()
+        elif (run_id, step) == (1, 6):
+            again = psutil.Process(world.runner.pid)
+            directories.append(again.cwd())
+            assert "RF_TEST_OF_A_CELL" not in again.environ()
+
+    directories = []
+    world = World(tmp_path, configs(1), on_step=user)
+    world.finish()
+    assert len(directories) == 2
+    assert directories[0] == directories[1]
+    assert world.state.record(1).state is RunState.COMPLETED
+
+
 def test_a_run_whose_process_dies_again_and_again_fails_alone(tmp_path):
     def user(run_id, step):
         if (run_id, step) == (1, 5):

@@ -184,7 +184,7 @@ def test_a_replay_until_a_chunk_is_paused_there_and_the_users(alone):
         shared.plan(until="9@1")
     fork = shared.replay("fork", until="2@1", yes=True)
     try:
-        from tests.test_experiment import until
+        from tests.api.world import until
 
         until(lambda: any("paused and yours" in message for message in fork.messages))
         assert fork.run(2).steps >= 4
