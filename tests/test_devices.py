@@ -11,6 +11,7 @@ import torch
 
 from rf_notebook import ConfigError
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.runners.process import visible_to
 from rf_notebook.testing.tiny import create_tiny, prompt_rows
 
 ROWS = prompt_rows(16, 1), prompt_rows(4, 2)
@@ -97,3 +98,22 @@ def test_functions_of_the_notebook_are_sent_and_what_cannot_be_sent_is_refused(n
     third.run_fit(search(compute_metrics=told), create_tiny, *ROWS, display=False, num_chunks=1, devices=["cpu"])
     assert third.wait(timeout=120)
     assert third.run(1).metrics["eval_is_elsewhere"] == 1.0, third.run(1).error
+
+
+@pytest.mark.parametrize(("count", "name", "here"), [(0, "cuda:0", "cpu"), (2, "cuda:2", "cpu, cuda:0, cuda:1")])
+def test_a_device_that_is_not_here_is_refused(new, monkeypatch, count, name, here):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ConfigError, match=rf"devices=\['{name}'\]\): this machine has {here}\."):
+        new().run_fit(search(), create_tiny, *ROWS, display=False, devices=[name])
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "expected"),
+    [(None, "cuda:1", "1"), ("2,3", "cuda:1", "3"), ("GPU-a,GPU-b", "cuda:0", "GPU-a"), ("2,3", "cpu", "")],
+)
+def test_a_worker_sees_the_device_that_it_is_for_and_no_other(monkeypatch, visible, device, expected):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_to(device) == {"CUDA_VISIBLE_DEVICES": expected}

@@ -62,7 +62,7 @@ class ProcessFleet:
         self._facts = DeviceFacts(name=device)
         # Of the moment of the launch, also for a worker that is started again after a cell has changed them.
         self._directory, self._path = Path.cwd(), list(sys.path)
-        self._environment = {**os.environ, **_visible(device)}
+        self._environment = {**os.environ, **visible_to(device)}
         self._wake_in, self._wake_out = Pipe(duplex=False)
         self._waking, self._is_woken = threading.Lock(), False
         self._sending = threading.Lock()
@@ -228,7 +228,7 @@ class ProcessFleet:
             self._sent |= {name: id(value) for name, value in new.items()}
 
 
-def _visible(device: str) -> dict[str, str]:
+def visible_to(device: str) -> dict[str, str]:
     """The environment in which a process sees one device alone; set before it imports torch."""
     if device == "cpu":
         return {"CUDA_VISIBLE_DEVICES": ""}

@@ -33,6 +33,13 @@ class Backend(Protocol):
             ConfigError: when a library is too old.
         """
 
+    def check_device(self, name: str) -> None:
+        """Refuse a device that is not here.
+
+        Raises:
+            ConfigError: with the devices that there are.
+        """
+
     def data(self, train: Any, evaluation: Any) -> Data:
         """The data of ``run_fit``.
 
@@ -94,6 +101,12 @@ class Libraries:
         finally:
             talker.setLevel(level)
             random.setstate(before)
+
+    def check_device(self, name: str) -> None:
+        """See Backend."""
+        from rf_notebook.training.device import check_device
+
+        check_device(name)
 
     def data(self, train: Any, evaluation: Any) -> Data:
         """See Backend."""

@@ -50,6 +50,8 @@ def prepare(
     """
     before_import()
     backend.load()
+    if given.device is not None:
+        backend.check_device(given.device)
     objects, has_eval = known.for_launch(), given.eval_dataset is not None
     search_given = [one.as_given(objects) for one in given.searches]  # first: objects are counted as they were written
     configs = tuple(

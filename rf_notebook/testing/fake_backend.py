@@ -51,6 +51,9 @@ class FakeBackend:
     def load(self) -> None:
         """See Backend: nothing to load."""
 
+    def check_device(self, name: str) -> None:
+        """See Backend: every device is here."""
+
     def data(self, train: Any, evaluation: Any) -> FakeData:
         """See Backend."""
         for name, rows in (("train_dataset", train), ("eval_dataset", evaluation)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from rf_notebook.core.errors import ConfigError
+
 _GPU = torch.device("cuda", 0)
 
 
@@ -19,3 +21,18 @@ def run_device(*, use_cpu: bool = False) -> torch.device:
 def gpu_of_runs() -> torch.device | None:
     """The GPU that runs train on, as soon as anything in this process uses CUDA; None before and without one."""
     return _GPU if torch.cuda.is_initialized() else None
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not here; makes no CUDA context.
+
+    Args:
+        name: "cpu" or "cuda:N".
+
+    Raises:
+        ConfigError: with the devices that there are.
+    """
+    count = torch.cuda.device_count()
+    here = ["cpu", *(f"cuda:{number}" for number in range(count))]
+    if name not in here:
+        raise ConfigError(f"run_fit(devices=[{name!r}]): this machine has {', '.join(here)}.")
