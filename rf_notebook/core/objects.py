@@ -4,7 +4,7 @@ A name says what the object is, so that the same one handed in again by a new ke
 not taken for it: ``plain_name``, which is its class and source, and where it holds more than its source tells, what that
 is. ``Reward@3f2a…~91c0…`` has a state with a canonical form (numbers, texts, arrays, data sets); ``Reward@3f2a…#2`` has
 none and is the second such object in the order in which the search was written; ``Reward@3f2a…#x5e1b…`` came later, with
-a clone. Secrets are named by their argument and place alone, since a digest of a weak password would give it away.
+a clone. Secrets are named by their argument and place alone; ``SecretNames`` tells which is which.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from rf_notebook.core.canonical import canonical_digest, source_of
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.secret_names import SecretNames, is_of
 from rf_notebook.core.values import Json, digest
 
 _EMPTY_CELL = types.CellType()
@@ -34,7 +35,13 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 class Objects:
     """The live values behind the names in encoded configs; may be used from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret_names: SecretNames | None = None) -> None:
+        """Nothing yet.
+
+        Args:
+            secret_names: Names that secrets have in the record.
+        """
+        self._secret_names = secret_names or SecretNames()
         self._live: dict[str, Any] = {}
         self._names: dict[tuple[int, ...], str] = {}
         """Of what has a state: the same object keeps its name when its state changes."""
@@ -45,7 +52,7 @@ class Objects:
 
     def for_launch(self) -> Objects:
         """What a search is encoded into that may continue the one before: names that do not follow its order are kept."""
-        twin = Objects()
+        twin = Objects(self.secret_names())
         with self._lock:
             twin._live = {name: value for name, value in self._live.items() if not _is_by_place(name)}
             twin._names = {key: name for key, name in self._names.items() if not _is_by_place(name)}
@@ -53,7 +60,7 @@ class Objects:
 
     def scratch(self) -> Objects:
         """A copy for trying something out: what it takes in stays in it."""
-        twin = Objects()
+        twin = Objects(self._secret_names)
         with self._lock:
             twin._live, twin._names = dict(self._live), dict(self._names)
             twin._met, twin._is_sealed = set(self._met), self._is_sealed
@@ -95,15 +102,30 @@ class Objects:
         return name
 
     def add_secret(self, key: str, text: str) -> str:
-        """Remember a secret; returns its name, which tells nothing of it but the argument."""
+        """Remember a secret; returns its name, which tells nothing of it but the argument.
+
+        One that is in the record keeps its name there, wherever it stands now. A new one takes the first name that is
+        free: so a renewed token takes that of the token before.
+        """
         with self._lock:
-            for held, known in self._live.items():
-                is_of_key = held == f"secret {key}" or held.startswith(f"secret {key}{_PLACE}")
-                if is_of_key and known == text:
-                    return held.removeprefix("secret ")
-            name = key if f"secret {key}" not in self._live else self._place(key, first=2, prefix="secret ")
+            for name, known in self._secrets().items():
+                if is_of(key, name) and known == text:
+                    return name
+            name = self._secret_names.name_of(key, text) or key
+            if f"secret {name}" in self._live:
+                name = self._place(key, first=2, prefix="secret ")
             self._live[f"secret {name}"] = text
         return name
+
+    def secret_names(self) -> SecretNames:
+        """What the next kernel needs to give these secrets their names."""
+        with self._lock:
+            return self._secret_names.including(self._secrets())
+
+    def _secrets(self) -> dict[str, str]:
+        return {
+            name.removeprefix("secret "): str(text) for name, text in self._live.items() if name.startswith("secret ")
+        }
 
     def get(self, name: str) -> Any:
         """The value of a name.

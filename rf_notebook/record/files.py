@@ -10,7 +10,6 @@ import io
 import json
 import os
 import stat
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, canonical_json
 from rf_notebook.record.record import FORMAT, RECORD_MIME, Record, parse_record
+from rf_notebook.store.plain_files import NotAPlainFileError, read_plain, write_whole
 
 #: Names inside an exported folder or zip.
 NOTEBOOK = "experiment.ipynb"
@@ -158,19 +158,11 @@ def _text(source: Any) -> str:
 
 def _bytes_of(path: Path) -> bytes:
     """The content of a plain file; links are not followed."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{_shown(path)} is not a plain file.")
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                return stream.read(_MOST_BYTES + 1)
-        finally:
-            os.close(descriptor)
+        return read_plain(path, _MOST_BYTES + 1)
+    except NotAPlainFileError:
+        raise ConfigError(f"{_shown(path)} is not a plain file.") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         reason = "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{_shown(path)} cannot be read: {reason}.") from None
 
@@ -204,20 +196,3 @@ def write_record(folder: Path, record: Mapping[str, Json]) -> None:
 def record_text(record: Mapping[str, Json]) -> str:
     """A record as the text of ``record.json``."""
     return json.dumps(record, indent=1, sort_keys=True) + "\n"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole, or not at all.
-
-    Raises:
-        OSError: when it cannot be written; what was there stays.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.record.files import NOTEBOOK, RECORD, record_text, write_whole
+from rf_notebook.record.files import NOTEBOOK, RECORD, record_text
 from rf_notebook.record.record import RECORD_MIME, joined
+from rf_notebook.store.plain_files import write_whole
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json

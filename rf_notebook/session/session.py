@@ -27,6 +27,7 @@ from rf_notebook.session.recorded import Continuation, continuation
 from rf_notebook.session.training import Training
 from rf_notebook.store import layout
 from rf_notebook.store.lease import this_process
+from rf_notebook.store.secret_digests import read_secret_names, write_secret_names
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.views.console import ConsoleProgress
@@ -86,7 +87,7 @@ class Session:
         self.backend = backend or Libraries()
         self.state = ExperimentState()
         self.store: SqliteStore | None = None
-        self.objects = Objects()
+        self.objects = Objects(read_secret_names(folder))
         """Functions and other values behind the names in configs."""
         self.log = ExperimentLog(layout.log(folder), name)
         self.signal = ChangeSignal(also=changes_also)
@@ -286,6 +287,7 @@ class Session:
                 found = continuation(self.state, launch, known=self.objects, extend=extend)
                 _take_names(launch, found)
                 self.objects, self.launch = launch.objects, launch
+                _keep_secret_names(self.folder, launch.objects)
                 self.sources = sources
                 self.log.open()
                 training = Training(
@@ -325,6 +327,7 @@ class Session:
         if found.new:
             _take_names(launch, found)
             self.objects.update(launch.objects)
+            _keep_secret_names(self.folder, self.objects)
             self.training.add(launch, found.new)
 
     def end_training(self, *, cancelled: bool) -> BaseException | None:
@@ -339,6 +342,20 @@ class Session:
         self.training, self._fence = None, None
         self.signal.changed()
         return training.thread.error
+
+
+def _keep_secret_names(folder: Path, objects: Objects) -> None:
+    """Let the next kernel know which secret is which; without the file it goes by their order."""
+    names = objects.secret_names()
+    if not names.digests:
+        return
+    try:
+        write_secret_names(folder, names)
+    except OSError as error:
+        warnings.warn(
+            f"digests of secrets could not be written ({error.strerror}); to continue, write the search's secrets in the same order.",
+            stacklevel=6,
+        )
 
 
 def _take_names(launch: Launch, found: Continuation) -> None:

@@ -34,6 +34,11 @@ def studies(folder: Path) -> Path:
     return folder / "optuna.db"
 
 
+def secrets(folder: Path) -> Path:
+    """Salted digests of the secrets that configs hold, where they hold some."""
+    return folder / "secrets.json"
+
+
 def data(folder: Path) -> Path:
     """Copies of data that lies in files."""
     return folder / "data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
 
@@ -138,6 +139,26 @@ def test_extend_adds_new_configs_as_new_runs(new):
     assert [run.config["training_args"]["learning_rate"] for run in again.runs] == [1e-3, 3e-3]
     assert all(run.state == "completed" for run in again.runs)
     again.end()
+
+
+def with_tokens(*tokens):
+    template = grid().templates()[0]
+    made = []
+    for token in tokens:
+        template.model_kwargs = {"token": token}
+        made.append(copy.deepcopy(template))
+    return RFGridSearch(made, "SFT")
+
+
+def test_a_search_with_several_secrets_is_continued_in_any_order_and_with_a_renewed_one(new):
+    fit(new(), with_tokens("dear", "cheap")).end()
+    again = fit(new(), with_tokens("cheap", "dear"))
+    assert [again.session.objects.get_secret(name) for name in ("token", "token#2")] == ["dear", "cheap"]
+    again.end()
+    renewed = fit(new(), with_tokens("renewed", "cheap"))
+    assert [renewed.session.objects.get_secret(name) for name in ("token", "token#2")] == ["renewed", "cheap"]
+    renewed.end()
+    assert len(renewed.runs) == 2
 
 
 def test_cancel_keeps_everything_and_the_rest_follows_later(new):

@@ -266,6 +266,36 @@ def test_another_token_for_the_same_place_is_the_same_config():
     assert decode(new.model["model_kwargs"], objects) == {"token": "new"}
 
 
+def names_in(tokens, objects):
+    return [config_with(token, objects).model["model_kwargs"]["token"]["$secret"] for token in tokens]
+
+
+def test_secrets_keep_their_names_in_a_search_that_is_written_in_another_order():
+    first = Objects()
+    assert names_in(["dear", "cheap", "free"], first) == ["token", "token#2", "token#3"]
+    next_kernel = Objects(first.secret_names())
+    assert names_in(["free", "dear", "cheap"], next_kernel) == ["token#3", "token", "token#2"]
+    assert next_kernel.get_secret("token#3") == "free"
+
+
+def test_a_renewed_secret_takes_the_name_of_the_one_before():
+    first = Objects()
+    names_in(["old"], first)
+    second = Objects(first.secret_names())
+    assert names_in(["new"], second) == ["token"]
+    third = Objects(second.secret_names())
+    assert names_in(["other", "new"], third) == ["token", "token#2"]
+
+
+def test_digests_of_secrets_are_salted():
+    one, other = Objects(), Objects()
+    for objects in (one, other):
+        names_in(["dear", "cheap"], objects)
+    digests = {digest for objects in (one, other) for digest in objects.secret_names().digests.values()}
+    assert len(digests) == 4
+    assert all(len(digest) == 32 for digest in digests)
+
+
 # ---- dicts
 
 

@@ -178,9 +178,11 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
 
     opened.select(1)
     opened.button("Delete").click()
+    sure = opened.panel.locator("button.mod-danger", has_text="Delete")
+    sure.wait_for()  # asked while run 1 is there; deleted by somebody else before the answer
     opened.python("experiment.delete(1).done()")
     opened.wait_python("experiment.run(1).state == 'deleted'")
-    opened.panel.locator("button.mod-danger", has_text="Delete").click()
+    sure.click()
     opened.panel.locator(".rf-failed", has_text="cannot delete run 1: it is deleted").first.wait_for()
     screenshot("9-a-refusal")
 
