@@ -1,4 +1,7 @@
-"""Runs all benchmarks, prints a table each and writes results/*.json: ``python -m benchmarks [NAME...]``."""
+"""Runs all benchmarks, prints a table each and writes results/*.json.
+
+``python -m benchmarks [NAME...]``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import sys
 
 import datasets
 
-from benchmarks import automation, exact, fused, fused_exactness, methods, panel, parked, ranking, winner
+from benchmarks import (
+    automation,
+    exact,
+    fused,
+    fused_exactness,
+    methods,
+    panel,
+    parked,
+    ranking,
+    winner,
+)
 from benchmarks.report import Report
 
 BENCHMARKS = {

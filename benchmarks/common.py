@@ -1,4 +1,7 @@
-"""What several benchmarks need: a base model, plain trl without its printing, an engine over run configs."""
+"""What several benchmarks need.
+
+A base model, plain trl without its printing, an engine over run configs.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,18 @@ from rf_notebook.training.validation import Validation
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 #: Of a Llama of 1.1 billion weights, and of one with a few million.
-LARGE = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32}
-SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}
+LARGE = {
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+}
+SMALL = {
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+}
 
 
 def synchronize() -> None:
@@ -71,12 +84,20 @@ def quiet(trainer: Any) -> Any:
     return trainer
 
 
-def plain_eval_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, lora: LoraConfig, **arguments: Any) -> float:
+def plain_eval_loss(
+    base: Any, tokenizer: Any, rows: Any, held_out: Any, lora: LoraConfig, **arguments: Any
+) -> float:
     """The loss on the held-out rows after full training in plain TRL, on a copy of the base."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=copy.deepcopy(base),
-            args=SFTConfig(output_dir=folder, report_to="none", disable_tqdm=True, save_strategy="no", **arguments),
+            args=SFTConfig(
+                output_dir=folder,
+                report_to="none",
+                disable_tqdm=True,
+                save_strategy="no",
+                **arguments,
+            ),
             train_dataset=rows,
             eval_dataset=held_out,
             processing_class=tokenizer,
@@ -114,5 +135,7 @@ def engine_over(
         rules=rules,
         execution=execution,
     )
-    engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs(objects), start=1)])
+    engine.commit(
+        [RunAdded(run_id=i, config=config) for i, config in enumerate(configs(objects), start=1)]
+    )
     return engine, runner

@@ -1,7 +1,10 @@
-"""How long do eight configs take in turns and in joint steps against plain TRL, and how much sooner are they comparable?
+"""How long do eight configs take in turns and in joint steps, against plain TRL?
 
-All in this process, on a model that is already loaded; the plain runs and ours alternate, config by config, so that
-a machine whose speed drifts treats both alike. Nothing is evaluated; ours saves and commits at every chunk.
+And how much sooner can they be compared?
+
+All in this process, on a model that is already loaded; the plain runs and ours alternate, config by
+config, so that a machine whose speed drifts treats both alike. Nothing is evaluated; ours saves and
+commits at every chunk.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def _plain(base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder: str) -> tuple[float, float, float]:
+def _plain(
+    base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder: str
+) -> tuple[float, float, float]:
     """Seconds of construction, of training, and from the start to the end of the first chunk."""
     model = copy.deepcopy(base)
     started = time.perf_counter()
@@ -53,7 +58,9 @@ def _plain(base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder:
         ),
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"),
+        peft_config=LoraConfig(
+            task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"
+        ),
     )
     quiet(trainer)
     built = time.perf_counter()
@@ -63,7 +70,9 @@ def _plain(base: Any, tokenizer: Any, rows: Any, rate: float, rank: int, folder:
     return built - started, done - built, built - started + (done - built) / CHUNKS
 
 
-def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str) -> tuple[float, float]:
+def _ours(
+    base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str
+) -> tuple[float, float]:
     """Seconds until all runs are over, and until all have trained their first chunk."""
     config = RFModelConfig(
         model_name="bench",
@@ -89,7 +98,9 @@ def _ours(base: Any, tokenizer: Any, rows: Any, folder: Path, execution: str) ->
         time.sleep(0.05)
     whole = time.perf_counter() - started
     experiment.end()
-    assert all(run.state == "completed" for run in experiment.runs), [run.error for run in experiment.runs]
+    assert all(run.state == "completed" for run in experiment.runs), [
+        run.error for run in experiment.runs
+    ]
     return whole, first
 
 
@@ -98,7 +109,9 @@ def measure(report: Report) -> None:
     base, tokenizer = demo.create_model({})
     if torch.cuda.is_available():
         base = base.cuda()
-    rows = demo.train_dataset(ROWS).map(demo.format_row, remove_columns=["instruction", "response", "intent"])
+    rows = demo.train_dataset(ROWS).map(
+        demo.format_row, remove_columns=["instruction", "response", "intent"]
+    )
     with tempfile.TemporaryDirectory() as folder:
         _plain(base, tokenizer, rows.select(range(64)), 1e-3, 4, folder)  # warms everything up
         configs = [(rate, rank) for rank in RANKS for rate in RATES]
@@ -110,7 +123,13 @@ def measure(report: Report) -> None:
     build, train = sum(run[0] for run in runs), sum(run[1] for run in runs)
     last = runs[-1]
     sequential_first = build + train - last[0] - last[1] + last[2]
-    report.conditions = {"rows": ROWS, "chunks": CHUNKS, "configs": len(configs), "seed": 42, **ARGUMENTS}
+    report.conditions = {
+        "rows": ROWS,
+        "chunks": CHUNKS,
+        "configs": len(configs),
+        "seed": 42,
+        **ARGUMENTS,
+    }
     report.row("plain TRL, 8 configs one after another: construction", build, "s")
     report.row("plain TRL, 8 configs one after another: training", train, "s")
     report.row("rf_notebook, the same 8 configs in turns, 8 chunks: all", whole, "s")
@@ -121,7 +140,11 @@ def measure(report: Report) -> None:
     report.row("sooner by", sequential_first / first, "x")
     for way, (all_of_it, first_of_all) in joint.items():
         report.row(f"execution={way!r}, the same 8 configs: all", all_of_it, "s")
-        report.row(f"execution={way!r}: plain TRL's wall time through it", (build + train) / all_of_it, "x")
+        report.row(
+            f"execution={way!r}: plain TRL's wall time through it", (build + train) / all_of_it, "x"
+        )
         report.row(f"execution={way!r}: exact mode's wall time through it", whole / all_of_it, "x")
         report.row(f"execution={way!r}: all 8 have trained their first chunk", first_of_all, "s")
-        report.row(f"execution={way!r}: sooner than plain TRL by", sequential_first / first_of_all, "x")
+        report.row(
+            f"execution={way!r}: sooner than plain TRL by", sequential_first / first_of_all, "x"
+        )

@@ -1,7 +1,7 @@
 """How much faster do configs train in joint steps than one after another in plain TRL?
 
-Llama-shaped models with random weights; every row has the same number of tokens. Plain TRL and joint steps are timed in
-one process, on one resident base model, over the same rows.
+Llama-shaped models with random weights; every row has the same number of tokens. Plain TRL and
+joint steps are timed in one process, on one resident base model, over the same rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.runner import KernelRunner
 
-#: Floating point operations a second that an H200 does in bfloat16 without sparsity, as its data sheet says.
+#: Floating point operations a second that an H200 does in bfloat16 without sparsity, as its data
+#: sheet says.
 _PEAK_FLOPS = 989e12
 _LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]}
 
@@ -78,7 +79,10 @@ def rows_of(length: int, count: int = 1024) -> datasets.Dataset:
 
 
 def arguments(shape: Shape, steps: int, **more: Any) -> dict[str, Any]:
-    """Of SFTConfig, as a user writes them: everything else is trl's default, gradient checkpointing included."""
+    """Of SFTConfig, as a user writes them.
+
+    Everything else is trl's default, gradient checkpointing included.
+    """
     return {
         "per_device_train_batch_size": shape.batch,
         "max_length": shape.length,
@@ -110,7 +114,9 @@ class _Clock(TrainerCallback):
             self.steps = state.global_step - self._warm_up
 
 
-def plain_seconds(base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: int, **more: Any) -> float:
+def plain_seconds(
+    base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: int, **more: Any
+) -> float:
     """Seconds of one step of one config in plain TRL, the model kept loaded."""
     clock = _Clock(warm_up)
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +142,14 @@ def plain_seconds(base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: in
 
 @contextmanager
 def engine_of(
-    base: Any, rows: Any, shape: Shape, *, steps: int, execution: Execution, num_chunks: int = 1, **more: Any
+    base: Any,
+    rows: Any,
+    shape: Shape,
+    *,
+    steps: int,
+    execution: Execution,
+    num_chunks: int = 1,
+    **more: Any,
 ) -> Iterator[tuple[Engine, KernelRunner]]:
     """An engine with the configs of a shape, which differ in learning rate and seed."""
 
@@ -153,7 +166,9 @@ def engine_of(
         return made
 
     with tempfile.TemporaryDirectory() as folder:
-        engine, runner = engine_over(Path(folder), base, rows, configs, num_chunks=num_chunks, execution=execution)
+        engine, runner = engine_over(
+            Path(folder), base, rows, configs, num_chunks=num_chunks, execution=execution
+        )
         try:
             yield engine, runner
         finally:
@@ -184,14 +199,18 @@ def joint_seconds(
         runner.listener = listen
         while not isinstance(engine.turn(), Idle):
             pass
-        failed = [record.failure.message for record in engine.state.runs.values() if record.failure is not None]
+        failed = [
+            record.failure.message
+            for record in engine.state.runs.values()
+            if record.failure is not None
+        ]
         if failed:
             raise RuntimeError(failed[0])
     return (times[steps] - times[warm_up]) / (steps - warm_up)
 
 
 def measure_speed(report: Report) -> None:
-    """Steps of all configs: plain TRL one by one, runs in turns, joint steps, joint steps of compiled layers."""
+    """Steps of all configs: plain TRL one by one, runs in turns, joint steps, eager and compiled."""
     steps = int(os.environ.get("RF_BENCH_STEPS", "24"))
     warm_up = steps // 3
     base = llama()
@@ -211,16 +230,24 @@ def measure_speed(report: Report) -> None:
             CompiledLayers.always_after = None
         tuned = plain(gradient_checkpointing=False)
         one_by_one = statistics.mean([before, plain()]) * shape.configs
-        report.row(f"{shape}: plain TRL, one config after another", one_by_one * 1000, "ms a step of all")
         report.row(
-            f"{shape}: the same without gradient checkpointing", tuned * shape.configs * 1000, "ms a step of all"
+            f"{shape}: plain TRL, one config after another", one_by_one * 1000, "ms a step of all"
+        )
+        report.row(
+            f"{shape}: the same without gradient checkpointing",
+            tuned * shape.configs * 1000,
+            "ms a step of all",
         )
         report.row(f"{shape}: joint steps", joint * 1000, "ms a step of all")
         report.row(f"{shape}: faster by", one_by_one / joint, f"x (must {must:g}, aim {aim:g})")
         _tell_rate(report, shape, "joint steps", joint, weights)
         if compiled is not None:
             report.row(f"{shape}: joint steps, compiled", compiled * 1000, "ms a step of all")
-            report.row(f"{shape}: faster by, compiled", one_by_one / compiled, f"x (must {must:g}, aim {aim:g})")
+            report.row(
+                f"{shape}: faster by, compiled",
+                one_by_one / compiled,
+                f"x (must {must:g}, aim {aim:g})",
+            )
             _tell_rate(report, shape, "compiled", compiled, weights)
     report.conditions = {
         "weights": weights,
@@ -239,7 +266,7 @@ def _tell_rate(report: Report, shape: Shape, what: str, seconds: float, weights:
 
 
 def measure_remainder(report: Report) -> None:
-    """What a run costs beside the joint passes, and what its turns in exact mode cost against plain TRL."""
+    """What a run costs besides the joint passes, and what turns cost against plain TRL."""
     steps, warm_up = 40, 10
     base = llama()
     shape = Shape(8, 1, 512) if ON_GPU else Shape(8, 1, 64)
@@ -247,10 +274,17 @@ def measure_remainder(report: Report) -> None:
     counts: dict[int, tuple[float, int]] = {}
 
     def joint(**more: Any) -> float:
-        with engine_of(base, rows, shape, steps=steps, execution=Execution.FUSED, **more) as (engine, runner):
+        with engine_of(base, rows, shape, steps=steps, execution=Execution.FUSED, **more) as (
+            engine,
+            runner,
+        ):
 
             def listen(run_id: int, progress: Any, point: Any) -> None:
-                if run_id == shape.configs and point is None and progress.steps in (warm_up, steps - 1):
+                if (
+                    run_id == shape.configs
+                    and point is None
+                    and progress.steps in (warm_up, steps - 1)
+                ):
                     (model,) = runner.joint_turns.models.values()
                     counts[progress.steps] = (model.counts.own_seconds, model.counts.forwards)
 
@@ -267,35 +301,59 @@ def measure_remainder(report: Report) -> None:
     one = Shape(1, 1, shape.length)
     for _ in range(3):
         plain.append(plain_seconds(base, rows, one, steps=steps, warm_up=warm_up))
-        alternating.append(joint_seconds(base, rows, one, steps=steps, warm_up=warm_up, execution=Execution.EXACT))
+        alternating.append(
+            joint_seconds(base, rows, one, steps=steps, warm_up=warm_up, execution=Execution.EXACT)
+        )
     report.row("a step in plain TRL, median of 3", statistics.median(plain) * 1000, "ms")
-    report.row("a step of a run in exact mode, median of 3", statistics.median(alternating) * 1000, "ms")
+    report.row(
+        "a step of a run in exact mode, median of 3", statistics.median(alternating) * 1000, "ms"
+    )
     ratio = statistics.median(plain) / statistics.median(alternating)
     report.row("exact mode against plain TRL", ratio, "x its speed (must 0.97)")
     report.conditions = {"shape": str(shape), "steps timed": steps - warm_up}
 
 
 def measure_auto(report: Report) -> None:
-    """What execution="auto" makes of a group, against turns and joint steps by themselves: its second half is timed."""
+    """What execution="auto" makes of a group, against turns and joint steps by themselves.
+
+    Its second half is timed.
+    """
     steps = 48
     base = llama()
-    shapes = [Shape(8, 1, 512), Shape(8, 8, 512)] if ON_GPU else [Shape(8, 1, 64), Shape(4, 4, 64), Shape(2, 8, 128)]
+    shapes = (
+        [Shape(8, 1, 512), Shape(8, 8, 512)]
+        if ON_GPU
+        else [Shape(8, 1, 64), Shape(4, 4, 64), Shape(2, 8, 128)]
+    )
     for shape in shapes:
         rows = rows_of(shape.length, steps * shape.batch)  # one pass, so that it has two chunks
-        seconds: dict[Execution, list[float]] = {way: [] for way in (Execution.EXACT, Execution.FUSED, Execution.AUTO)}
+        seconds: dict[Execution, list[float]] = {
+            way: [] for way in (Execution.EXACT, Execution.FUSED, Execution.AUTO)
+        }
         for _ in range(3):
             for way, found in seconds.items():
                 found.append(_second_half(base, rows, shape, steps, way))
         middle = {way: statistics.median(found) for way, found in seconds.items()}
         for way, one in middle.items():
             report.row(f"{shape}: execution={str(way)!r}", one * 1000, "ms a step of all")
-        report.row(f"{shape}: auto against turns", middle[Execution.EXACT] / middle[Execution.AUTO], "x (must 0.95)")
-    report.conditions = {"steps timed": steps // 2, "each": "the median of three, taken in turns", "saving": "included"}
+        report.row(
+            f"{shape}: auto against turns",
+            middle[Execution.EXACT] / middle[Execution.AUTO],
+            "x (must 0.95)",
+        )
+    report.conditions = {
+        "steps timed": steps // 2,
+        "each": "the median of three, taken in turns",
+        "saving": "included",
+    }
 
 
 def _second_half(base: Any, rows: Any, shape: Shape, steps: int, execution: Execution) -> float:
     """Seconds of a step of all configs in the second of two chunks, saving included."""
-    with engine_of(base, rows, shape, steps=steps, execution=execution, num_chunks=2) as (engine, _runner):
+    with engine_of(base, rows, shape, steps=steps, execution=execution, num_chunks=2) as (
+        engine,
+        _runner,
+    ):
         while any(record.progress.chunks < 1 for record in engine.state.runs.values()):
             engine.turn()
         synchronize()
@@ -328,23 +386,33 @@ def measure_memory(report: Report) -> None:
             engine.turn()
             memory.collect()
             parked[count] = memory.allocated_bytes()
-            report.row(f"{count} configs: peak of joint steps", (memory.peak_bytes() or 0) / 2**20, "MiB")
+            report.row(
+                f"{count} configs: peak of joint steps", (memory.peak_bytes() or 0) / 2**20, "MiB"
+            )
             report.row(f"{count} configs: allocated between turns", parked[count] / 2**20, "MiB")
             trained = sum(
-                p.numel() for p in next(iter(runner.runs.values())).trainer.model.parameters() if p.requires_grad
+                p.numel()
+                for p in next(iter(runner.runs.values())).trainer.model.parameters()
+                if p.requires_grad
             )
     further = (parked[32] - parked[4]) / 28
     report.row("a further parked config", further / 2**20, "MiB")
     report.row("16 bytes for each of its adapter's weights", 16 * trained / 2**20, "MiB")
     report.row("ratio", further / (16 * trained), "x (must 1.1)")
-    report.conditions = {"adapter": str(_LORA), "batch x length": "1 x 256", "weights trained": trained}
+    report.conditions = {
+        "adapter": str(_LORA),
+        "batch x length": "1 x 256",
+        "weights trained": trained,
+    }
 
 
 def measure_grid(report: Report) -> None:
-    """Tokens a second over many shapes; what does not fit into memory at once is done in parts by itself.
+    """Tokens a second over many shapes.
 
-    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then; RF_BENCH_ONLY="16 x,32 x 8" measures
-    only shapes that begin so.
+    What does not fit into memory at once is done in parts by itself.
+
+    RF_BENCH_SECONDS ends it early, with the shapes that were measured by then; RF_BENCH_ONLY="16
+    x,32 x 8" measures only shapes that begin so.
     """
     base = llama()
     weights = sum(p.numel() for p in base.parameters())

@@ -19,15 +19,15 @@ from rf_notebook.training.fused import linear
 
 
 def measure_exactness(report: Report) -> None:
-    """How far runs end from plain TRL in joint steps, and how far a changed batch shape alone takes them.
+    """How far do runs end from plain TRL in joint steps, and after a changed batch shape alone?
 
-    A joint step changes the shape of every matrix product, and with it the kernels and the order of their sums. So do
-    four changes in plain TRL that leave the mathematics alone: rows padded until a step has as many tokens as a joint
-    step has, a batch that is done in micro-steps of one row, a batch that is laid out as one long row, and a batch as
-    large as the joint step's, in which each row is repeated. Rows come in their order. Weights whose first gradients
-    are rounding alone are taken up or down by chance by Adam's first steps: they are what maximum and root mean square
-    tell of, the median tells of the others.
-    RF_BENCH_ONLY measures cases that begin so.
+    A joint step changes the shape of every matrix product, and with it the kernels and the order of
+    their sums. So do four changes in plain TRL that leave the mathematics alone: rows padded until
+    a step has as many tokens as a joint step has, a batch that is done in micro-steps of one row, a
+    batch that is laid out as one long row, and a batch as large as the joint step's, in which each
+    row is repeated. Rows come in their order. Weights whose first gradients are rounding alone are
+    taken up or down by chance by Adam's first steps: they are what maximum and root mean square
+    tell of, the median tells of the others. RF_BENCH_ONLY measures cases that begin so.
     """
     base = llama().float() if ON_GPU else llama()
     length = 256 if ON_GPU else 64
@@ -46,18 +46,34 @@ def measure_exactness(report: Report) -> None:
         elif shape == small and in_float32:
             for way, found in (("in turns", plain), ("in joint steps", ends["in joint steps"])):
                 off = statistics.mean(_apart(in_float32, found[0]))
-                report.row(f"{case}, {way}: losses off those in float32 by, mean", off, "of themselves")
+                report.row(
+                    f"{case}, {way}: losses off those in float32 by, mean", off, "of themselves"
+                )
         for way, found in ends.items():
             losses = _apart(plain[0], found[0])
             apart = [(a - b).abs() for a, b in zip(plain[1], found[1], strict=True)]
-            moved = [(a.square().mean().sqrt(), b.square().mean().sqrt()) for a, b in zip(apart, plain[1], strict=True)]
+            moved = [
+                (a.square().mean().sqrt(), b.square().mean().sqrt())
+                for a, b in zip(apart, plain[1], strict=True)
+            ]
             report.row(f"{case}, {way}: losses off by at most", max(losses), "of themselves")
-            report.row(f"{case}, {way}: losses off by, mean", statistics.mean(losses), "of themselves")
-            report.row(f"{case}, {way}: final weights off by at most", max(one.max().item() for one in apart), "")
-            halves = max(
-                (off.median() / b.square().mean().sqrt()).item() for off, b in zip(apart, plain[1], strict=True)
+            report.row(
+                f"{case}, {way}: losses off by, mean", statistics.mean(losses), "of themselves"
             )
-            report.row(f"{case}, {way}: half of the final weights off by at most", halves, "of their root mean square")
+            report.row(
+                f"{case}, {way}: final weights off by at most",
+                max(one.max().item() for one in apart),
+                "",
+            )
+            halves = max(
+                (off.median() / b.square().mean().sqrt()).item()
+                for off, b in zip(apart, plain[1], strict=True)
+            )
+            report.row(
+                f"{case}, {way}: half of the final weights off by at most",
+                halves,
+                "of their root mean square",
+            )
             report.row(
                 f"{case}, {way}: final weights off by, root mean square",
                 max((off / size).item() for off, size in moved),
@@ -72,10 +88,15 @@ _STEPS = 12
 
 
 def _ends(base: Any, shape: Shape, dtype: str) -> tuple[_End, dict[str, _End]]:
-    """What runs in turns give, which equals plain TRL bit for bit (tests/exactness), and what changed steps give."""
+    """What runs in turns give, and what changed steps give.
+
+    The first equals plain TRL bit for bit (tests/exactness).
+    """
     rows = rows_of(shape.length, 64)
     changed: dict[str, dict[str, Any]] = {
-        "rows padded to as many tokens as a joint step has": {"pad_to_multiple_of": shape.length * shape.configs},
+        "rows padded to as many tokens as a joint step has": {
+            "pad_to_multiple_of": shape.length * shape.configs
+        },
         "its batch in micro-steps of one row": {
             "per_device_train_batch_size": 1,
             "gradient_accumulation_steps": shape.batch,
@@ -86,7 +107,9 @@ def _ends(base: Any, shape: Shape, dtype: str) -> tuple[_End, dict[str, _End]]:
     plain = _end(base, rows, shape, Execution.EXACT, **mixed)
     ends = {"in joint steps": _end(base, rows, shape, Execution.FUSED, **mixed)}
     with mock.patch.object(linear, "_batched", _one_by_one):
-        ends["in joint steps, one product a run"] = _end(base, rows, shape, Execution.FUSED, **mixed)
+        ends["in joint steps, one product a run"] = _end(
+            base, rows, shape, Execution.FUSED, **mixed
+        )
     for what, more in changed.items():
         ends[f"in turns, {what}"] = _end(base, rows, shape, Execution.EXACT, **mixed, **more)
     as_large = {"per_device_train_batch_size": shape.batch * shape.configs}
@@ -101,9 +124,17 @@ def _one_by_one(x: Any, y: Any, down: Any, up: Any, scale: Any) -> Any:
 
 
 def _repeated(rows: datasets.Dataset, shape: Shape) -> datasets.Dataset:
-    """Each batch so many times in succession that it has as many rows as a joint step has: the mean is the same."""
-    batches = [range(start, min(start + shape.batch, len(rows))) for start in range(0, len(rows), shape.batch)]
-    return rows.select([place for batch in batches for _ in range(shape.configs) for place in batch])
+    """Each batch so many times in succession that it has as many rows as a joint step has.
+
+    The mean is the same.
+    """
+    batches = [
+        range(start, min(start + shape.batch, len(rows)))
+        for start in range(0, len(rows), shape.batch)
+    ]
+    return rows.select(
+        [place for batch in batches for _ in range(shape.configs) for place in batch]
+    )
 
 
 def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float]:
@@ -115,14 +146,18 @@ def _apart(reference: list[list[float]], found: list[list[float]]) -> list[float
 def _end(base: Any, rows: Any, shape: Shape, execution: Execution, **more: Any) -> _End:
     """The losses and the final weights of each run."""
     weights: dict[int, torch.Tensor] = {}
-    with engine_of(base, rows, shape, steps=_STEPS, execution=execution, logging_steps=1, **more) as (engine, runner):
+    with engine_of(
+        base, rows, shape, steps=_STEPS, execution=execution, logging_steps=1, **more
+    ) as (engine, runner):
         release = runner.release
 
         def released(run_id: int) -> None:
             held = runner.runs.get(run_id)
             if held is not None:
                 trained = [
-                    p.detach().float().cpu().flatten() for p in held.trainer.model.parameters() if p.requires_grad
+                    p.detach().float().cpu().flatten()
+                    for p in held.trainer.model.parameters()
+                    if p.requires_grad
                 ]
                 weights[run_id] = torch.cat(trained)
             release(run_id)
@@ -131,6 +166,10 @@ def _end(base: Any, rows: Any, shape: Shape, execution: Execution, **more: Any) 
         while not isinstance(engine.turn(), Idle):
             pass
         points = [list(record.all_points()) for record in engine.state.runs.values()]
-        assert all(bool(r.fused_with) == (execution is Execution.FUSED) for r in engine.state.runs.values())
-    losses = [[point.metrics["loss"] for point in of_run if "loss" in point.metrics] for of_run in points]
+        assert all(
+            bool(r.fused_with) == (execution is Execution.FUSED) for r in engine.state.runs.values()
+        )
+    losses = [
+        [point.metrics["loss"] for point in of_run if "loss" in point.metrics] for of_run in points
+    ]
     return losses, [weights[run_id] for run_id in sorted(weights)]

@@ -1,6 +1,9 @@
-"""One config of each method over one base: equal to plain TRL, what handing over costs, and what is shared.
+"""One config of each method over one base.
 
-On a GPU the base is a Llama of 1.1 billion random weights in bfloat16, elsewhere the tests' tiny one.
+Equal to plain TRL, what handing over costs, and what is shared.
+
+On a GPU the base is a Llama of 1.1 billion random weights in bfloat16, elsewhere the tests' tiny
+one.
 """
 
 from __future__ import annotations
@@ -32,7 +35,12 @@ from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.runner import KernelRunner
 
-_LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
+_LORA = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.05,
+    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+}
 _COMMON: dict[str, Any] = {
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2,
@@ -52,7 +60,11 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any], bool]] = {
     ),
     "full fine-tuning": ("SFT", {"max_length": 256, "learning_rate": 1e-5}, False),
 }
-_TRL = {"SFT": (SFTConfig, SFTTrainer), "DPO": (DPOConfig, DPOTrainer), "GRPO": (GRPOConfig, GRPOTrainer)}
+_TRL = {
+    "SFT": (SFTConfig, SFTTrainer),
+    "DPO": (DPOConfig, DPOTrainer),
+    "GRPO": (GRPOConfig, GRPOTrainer),
+}
 
 
 def _base() -> Any:
@@ -88,7 +100,9 @@ def _rows(count: int, words: int) -> datasets.Dataset:
     rows = []
     for _ in range(count):
         chosen, rejected = " " + text(), " " + text()
-        rows.append({"prompt": text(), "completion": chosen, "chosen": chosen, "rejected": rejected})
+        rows.append(
+            {"prompt": text(), "completion": chosen, "chosen": chosen, "rejected": rejected}
+        )
     return datasets.Dataset.from_list(rows)
 
 
@@ -116,7 +130,11 @@ def _plain(
     trainer = trainer_class(
         model=_base() if base is None else base,
         args=config_class(
-            output_dir=str(folder), report_to="none", disable_tqdm=True, save_strategy="no", **{**_COMMON, **training}
+            output_dir=str(folder),
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            **{**_COMMON, **training},
         ),
         train_dataset=rows,
         processing_class=tiny_tokenizer(),
@@ -147,7 +165,10 @@ class _Watched(KernelRunner):
 
 
 def measure_methods(report: Report) -> None:
-    """Each method interleaved with the others against plain TRL alone; the hand-over between them."""
+    """Each method interleaved with the others against plain TRL alone.
+
+    The hand-over between them.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     rows = _rows(64, 60)
@@ -181,7 +202,12 @@ def measure_methods(report: Report) -> None:
 
 
 def _compare(
-    report: Report, name: str, engine: Engine, runner: _Watched, run_id: int, plain: tuple[list[float], dict[str, Any]]
+    report: Report,
+    name: str,
+    engine: Engine,
+    runner: _Watched,
+    run_id: int,
+    plain: tuple[list[float], dict[str, Any]],
 ) -> None:
     record = engine.state.record(run_id)
     if record.failure is not None:
@@ -228,7 +254,9 @@ def measure_sharing(report: Report) -> None:
             while not isinstance(engine.turn(), Idle):
                 peak = max(peak, memory.peak_bytes() or 0)
                 if len(runner.runs) == count:
-                    owns[count] = max(memory.own_bytes(one.run.trainer) for one in runner.runs.values())
+                    owns[count] = max(
+                        memory.own_bytes(one.run.trainer) for one in runner.runs.values()
+                    )
             peaks[count] = peak
             runner.close()
             del engine, runner
@@ -283,7 +311,11 @@ def measure_quantised(report: Report) -> None:
             for run_id, name in enumerate(names, start=1):
                 _compare(report, f"{name} {how}", engine, runner, run_id, plain[name])
             report.row(f"{how}: base", resident / 2**20, "MiB")
-            report.row(f"{how}: two parked runs beyond base, adapters and optimizers", beyond / 2**20, "MiB")
+            report.row(
+                f"{how}: two parked runs beyond base, adapters and optimizers",
+                beyond / 2**20,
+                "MiB",
+            )
             runner.close()
             del engine, runner
             memory.collect()

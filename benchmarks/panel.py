@@ -1,8 +1,11 @@
-"""What does the panel cost: kernel time and bytes an update, frames a second in the browser, throughput of the training?
+"""What does the panel cost?
 
-The first two on a made-up experiment of 32 runs with 10,000 points each, to which ten points are added before every
-update. The browser's on the same experiment, in JupyterLab and headless Chromium, whose software rendering shares the
-CPU with everything else. The last with real training: one experiment, whose panel is live for two seconds and not for two.
+Kernel time and bytes an update, frames a second in the browser, throughput of the training.
+
+The first two on a made-up experiment of 32 runs with 10,000 points each, to which ten points are
+added before every update. The browser's on the same experiment, in JupyterLab and headless
+Chromium, whose software rendering shares the CPU with everything else. The last with real training:
+one experiment, whose panel is live for two seconds and not for two.
 """
 
 from __future__ import annotations
@@ -89,7 +92,13 @@ def measure_updates(report: Report) -> None:
         if change["owner"].keys and change["name"] in change["owner"].keys:
             sent[-1] += _bytes(change["new"])
 
-    for widget in (panel.header, panel.table, panel.toast, panel.selection_label, panel.curves.chart):
+    for widget in (
+        panel.header,
+        panel.table,
+        panel.toast,
+        panel.selection_label,
+        panel.curves.chart,
+    ):
         widget.observe(count)
     seconds = []
     for turn in range(UPDATES):
@@ -113,7 +122,8 @@ def measure_browser(report: Report) -> None:
     folder = Path(tempfile.mkdtemp(prefix="rf_bench_"))
     (folder / "notebooks").mkdir()
     write_notebook(
-        folder / "notebooks" / "panel.ipynb", [ANSWERING, _CELL.format(runs=RUNS, points=POINTS), "time.sleep(25)"]
+        folder / "notebooks" / "panel.ipynb",
+        [ANSWERING, _CELL.format(runs=RUNS, points=POINTS), "time.sleep(25)"],
     )
     lab = Lab(folder / "notebooks", folder)
     try:
@@ -122,7 +132,9 @@ def measure_browser(report: Report) -> None:
             received = [0]
 
             def watch(socket: Any) -> None:
-                socket.on("framereceived", lambda frame: received.__setitem__(0, received[0] + len(frame)))
+                socket.on(
+                    "framereceived", lambda frame: received.__setitem__(0, received[0] + len(frame))
+                )
 
             page.on("websocket", watch)
             opened = Notebook(lab, page, "panel.ipynb").open()
@@ -130,7 +142,11 @@ def measure_browser(report: Report) -> None:
             before = received[0]
             opened.start_cell(1)
             page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
-            report.row("first view, from running the cell to the drawn chart", (received[0] - before) / 1e6, "MB")
+            report.row(
+                "first view, from running the cell to the drawn chart",
+                (received[0] - before) / 1e6,
+                "MB",
+            )
             page.wait_for_timeout(3000)
             before = received[0]
             page.evaluate(_COUNT_FRAMES)
@@ -138,9 +154,15 @@ def measure_browser(report: Report) -> None:
             frames = page.evaluate(
                 "() => ({...window.rfFrames, seconds: (performance.now() - window.rfFrames.started) / 1000})"
             )
-            report.row("frames a second while it updates", frames["count"] / frames["seconds"], "1/s")
+            report.row(
+                "frames a second while it updates", frames["count"] / frames["seconds"], "1/s"
+            )
             report.row("longest time between two frames", frames["longest"], "ms")
-            report.row("received while it updates", (received[0] - before) / frames["seconds"] / 1e3, "kB/s")
+            report.row(
+                "received while it updates",
+                (received[0] - before) / frames["seconds"] / 1e3,
+                "kB/s",
+            )
             opened.start_cell(2)
             page.wait_for_timeout(1000)
             late = []
@@ -153,15 +175,21 @@ def measure_browser(report: Report) -> None:
                 clicked = page.evaluate(_CLICK, name)
                 opened.wait_python(f"len(host.asked_at) > {click}")
                 late.append(opened.python(f"host.asked_at[{click}]") - clicked)
-            report.row("click to mailbox while a cell blocks, median", 1e3 * statistics.median(late), "ms")
+            report.row(
+                "click to mailbox while a cell blocks, median", 1e3 * statistics.median(late), "ms"
+            )
             report.row("click to mailbox while a cell blocks, highest of 10", 1e3 * max(late), "ms")
     finally:
         lab.stop()
-    report.conditions = {"runs": RUNS, "points_a_run": POINTS, "browser": "headless Chromium, software rendering"}
+    report.conditions = {
+        "runs": RUNS,
+        "points_a_run": POINTS,
+        "browser": "headless Chromium, software rendering",
+    }
 
 
 def measure_sidebar(report: Report) -> None:
-    """What the open sidebar costs the page while an experiment updates, and the kernel to tell of it."""
+    """What the open sidebar costs the page and the kernel while an experiment updates."""
     from tests.ui.lab import ANSWERING, Lab, Notebook, browser, write_notebook
 
     folder = Path(tempfile.mkdtemp(prefix="rf_bench_"))
@@ -175,7 +203,9 @@ def measure_sidebar(report: Report) -> None:
             opened = Notebook(lab, page, "sidebar.ipynb").open()
             opened.run_cell(0)
             opened.run_cell(1)
-            page.evaluate("async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }")
+            page.evaluate(
+                "async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }"
+            )
             page.wait_for_selector(f".rfl-run[data-run='{RUNS}']")
             metrics = page.context.new_cdp_session(page)
             metrics.send(
@@ -183,7 +213,10 @@ def measure_sidebar(report: Report) -> None:
             )  # CPU time, whatever else the machine does
 
             def busy_share() -> float:
-                """Of the page's main thread, all its work counted: scripts, layout, styles, painting."""
+                """Of the page's main thread, all its work counted.
+
+                Scripts, layout, styles, painting.
+                """
                 before, began = _page_seconds(metrics), time.monotonic()
                 page.wait_for_timeout(_WATCHED_SECONDS * 1000)
                 return (_page_seconds(metrics) - before) / (time.monotonic() - began)
@@ -199,11 +232,23 @@ def measure_sidebar(report: Report) -> None:
                 kernel.append((opened.python("time.process_time()") - began) / _WATCHED_SECONDS)
                 opened.python("fed.clear()")
             added = [new - old for new, old in zip(updating, rest, strict=True)]
-            report.row("the page's main thread with the sidebar at rest, median", 100 * statistics.median(rest), "%")
-            report.row("the page's main thread while it updates, median", 100 * statistics.median(updating), "%")
+            report.row(
+                "the page's main thread with the sidebar at rest, median",
+                100 * statistics.median(rest),
+                "%",
+            )
+            report.row(
+                "the page's main thread while it updates, median",
+                100 * statistics.median(updating),
+                "%",
+            )
             report.row("added by the updates, median", 100 * statistics.median(added), "%")
             report.row("added by the updates, highest", 100 * max(added), "%")
-            report.row("kernel CPU, the made-up training included, median", 100 * statistics.median(kernel), "%")
+            report.row(
+                "kernel CPU, the made-up training included, median",
+                100 * statistics.median(kernel),
+                "%",
+            )
     finally:
         lab.stop()
     report.conditions = {
@@ -243,7 +288,9 @@ def measure_overhead(report: Report) -> None:
     )
     experiment = Experiment("overhead", experiment_path=Path(tempfile.mkdtemp(prefix="rf_bench_")))
     rows = demo.train_dataset(int(os.environ.get("RF_BENCH_ROWS", "2000")))
-    experiment.run_fit(RFGridSearch(configs, "SFT"), demo.create_model, rows, num_chunks=4, display=False)
+    experiment.run_fit(
+        RFGridSearch(configs, "SFT"), demo.create_model, rows, num_chunks=4, display=False
+    )
     thread = experiment.session.thread
     assert thread is not None
     panel = Panel(experiment.session, Commands(experiment.session))
@@ -272,8 +319,12 @@ def measure_overhead(report: Report) -> None:
         panel.close()
         time.sleep(_WINDOW_SECONDS)
     experiment.end(cancel=True)
-    # Steps that fall together with something else on the machine are as many in both; the highest hundredth is left out.
-    means = {live: statistics.fmean(sorted(steps)[: int(0.99 * len(steps))]) for live, steps in seconds.items()}
+    # Steps that fall together with something else on the machine are as many in both; the highest
+    # hundredth is left out.
+    means = {
+        live: statistics.fmean(sorted(steps)[: int(0.99 * len(steps))])
+        for live, steps in seconds.items()
+    }
     report.row("a step without a panel, mean", 1e3 * means[False], "ms")
     report.row("a step with a live panel, mean", 1e3 * means[True], "ms")
     report.row("ratio", means[True] / means[False], "x")

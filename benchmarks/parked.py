@@ -25,8 +25,12 @@ from rf_notebook.training.runner import KernelRunner
 
 
 def _runner(folder: Path, rows: int) -> KernelRunner:
-    data = demo.train_dataset(rows).map(demo.format_row, remove_columns=["instruction", "response", "intent"])
-    return KernelRunner(folder, ExperimentData(data, None), Objects(), demo.create_model, num_chunks=8)
+    data = demo.train_dataset(rows).map(
+        demo.format_row, remove_columns=["instruction", "response", "intent"]
+    )
+    return KernelRunner(
+        folder, ExperimentData(data, None), Objects(), demo.create_model, num_chunks=8
+    )
 
 
 def _request(run_id: int) -> ChunkRequest:
@@ -45,12 +49,21 @@ def _request(run_id: int) -> ChunkRequest:
     )
     fixed = build_run_config(config.given(), "SFT", Objects(), seed=0)
     return ChunkRequest(
-        run_id=run_id, config=fixed, progress=Progress(), continue_from=None, warm_start=None, fence=1, attempt=1
+        run_id=run_id,
+        config=fixed,
+        progress=Progress(),
+        continue_from=None,
+        warm_start=None,
+        fence=1,
+        attempt=1,
     )
 
 
 def measure_handover(report: Report) -> None:
-    """The round trip from the engine into a parked run and back, training nothing; and its part of state swapping."""
+    """The round trip from the engine into a parked run and back, training nothing.
+
+    And its part of state swapping.
+    """
     with tempfile.TemporaryDirectory() as folder:
         runner = _runner(Path(folder), 64)
         held = [runner.build(_request(run_id)) for run_id in (1, 2)]
@@ -68,7 +81,11 @@ def measure_handover(report: Report) -> None:
         runner.close()
     report.row("hand-over round trip, median of 400", statistics.median(trips) * 1000, "ms")
     report.row("hand-over round trip, 99th percentile", sorted(trips)[395] * 1000, "ms")
-    report.row("of it: capture and install of the process state, once", statistics.median(swaps) * 1000, "ms")
+    report.row(
+        "of it: capture and install of the process state, once",
+        statistics.median(swaps) * 1000,
+        "ms",
+    )
 
 
 def measure_start(report: Report, rows: int = 2000) -> None:

@@ -1,4 +1,7 @@
-"""Draws the README's pictures of what was measured: ``python -m benchmarks.pictures``. Needs matplotlib."""
+"""Draws the README's pictures of what was measured: ``python -m benchmarks.pictures``.
+
+Needs matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,14 @@ def draw_speed() -> None:
         place.spines[["top", "right"]].set_visible(False)
         place.margins(y=0.12)
     axes[0].set_ylabel("ms for a step of all configs")
-    handles = [mpl.patches.Patch(color=colour, label=label) for colour, label in zip(_COLOURS, ways, strict=True)]
+    handles = [
+        mpl.patches.Patch(color=colour, label=label)
+        for colour, label in zip(_COLOURS, ways, strict=True)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.suptitle(
-        f"{body['machine']['device']}, Llama of 1.1 billion weights, LoRA r=16 (configs x batch x tokens)", fontsize=9
+        f"{body['machine']['device']}, Llama of 1.1 billion weights, LoRA r=16 (configs x batch x tokens)",
+        fontsize=9,
     )
     figure.savefig(_DOCS / "joint-steps.png", dpi=150)
 
@@ -53,14 +60,22 @@ def draw_grid() -> None:
         shape, _, what = one["what"].partition(": ")
         configs, batch, length = map(int, shape.split(" x "))
         if what == "joint steps, tokens a second" and configs > 1:
-            series.setdefault(f"{configs} configs", []).append((configs * batch * length, one["value"]))
+            series.setdefault(f"{configs} configs", []).append(
+                (configs * batch * length, one["value"])
+            )
         elif what == "plain TRL, tokens a second":
-            series.setdefault("plain TRL, a config at a time", []).append((batch * length, one["value"]))
+            series.setdefault("plain TRL, a config at a time", []).append(
+                (batch * length, one["value"])
+            )
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes: Any = figure.subplots()
     ordered = sorted(series, key=lambda name: (name[0].isdigit(), len(name), name))
-    for name, colour in zip(ordered, [_COLOURS[0], "#009e73", *_COLOURS[2:], "#d55e00"], strict=True):
-        axes.plot(*zip(*sorted(series[name]), strict=True), "o", color=colour, label=name, markersize=5)
+    for name, colour in zip(
+        ordered, [_COLOURS[0], "#009e73", *_COLOURS[2:], "#d55e00"], strict=True
+    ):
+        axes.plot(
+            *zip(*sorted(series[name]), strict=True), "o", color=colour, label=name, markersize=5
+        )
     axes.set_xscale("log", base=2)
     ticks = [2**power for power in range(8, 19, 2)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -1,4 +1,6 @@
-"""Sixteen configs on the offline kit, ranked by plain TRL's full training: what a policy's choice is judged by.
+"""Sixteen configs on the offline kit, ranked by plain TRL's full training.
+
+What a policy's choice is judged by.
 
 ``python -m benchmarks ranking`` trains all of them to their end, seed by seed, one after another.
 """
@@ -35,7 +37,11 @@ CONFIGS = list(itertools.product(TARGETS, RATES, BATCHES))
 
 def name_of(targets: Any, rate: float, batch: int) -> str:
     """A config in a few words."""
-    where = targets if isinstance(targets, str) else "+".join(one.removesuffix("_proj") for one in targets)
+    where = (
+        targets
+        if isinstance(targets, str)
+        else "+".join(one.removesuffix("_proj") for one in targets)
+    )
     return f"lr={rate:g} batch={batch} {where}"
 
 
@@ -53,13 +59,18 @@ def search(seed: int) -> RFGridSearch:
         model_name="bench",
         peft_config=RFLoraConfig(r=16, lora_alpha=16, target_modules=List(TARGETS)),
         training_args=RFSFTConfig(
-            learning_rate=List(RATES), per_device_train_batch_size=List(BATCHES), seed=seed, **ARGUMENTS
+            learning_rate=List(RATES),
+            per_device_train_batch_size=List(BATCHES),
+            seed=seed,
+            **ARGUMENTS,
         ),
     )
     return RFGridSearch(config, "SFT")
 
 
-def plain_loss(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, config: Any) -> float:
+def plain_loss(
+    base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int, config: Any
+) -> float:
     """The loss on the held-out rows after full training in plain TRL."""
     targets, rate, batch = config
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=16, target_modules=targets)
@@ -73,7 +84,10 @@ def measure(report: Report) -> None:
     rows, held_out = data()
     firsts: dict[str, int] = {}
     for seed in SEEDS:
-        losses = {name_of(*config): plain_loss(base, tokenizer, rows, held_out, seed, config) for config in CONFIGS}
+        losses = {
+            name_of(*config): plain_loss(base, tokenizer, rows, held_out, seed, config)
+            for config in CONFIGS
+        }
         order = sorted(losses, key=lambda name: losses[name])
         firsts[order[0]] = firsts.get(order[0], 0) + 1
         for place, name in enumerate(order, start=1):

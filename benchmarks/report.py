@@ -36,7 +36,9 @@ class Report:
         cuda = torch.cuda.is_available()
         body = {
             "benchmark": self.name,
-            "figures": [{"what": what, "value": value, "unit": unit} for what, value, unit in self.rows],
+            "figures": [
+                {"what": what, "value": value, "unit": unit} for what, value, unit in self.rows
+            ],
             "conditions": self.conditions,
             "machine": {
                 "device": torch.cuda.get_device_name(0) if cuda else "CPU",
@@ -55,5 +57,7 @@ class Report:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"

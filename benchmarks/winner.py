@@ -1,7 +1,10 @@
-"""How long until the best of eight configs is known and fully trained: all of them in plain TRL, or by halving here?
+"""How long until the best of eight configs is known and fully trained?
 
-Successive halving by a script over the public API: whenever all runs that are left have trained a chunk, the worse half
-is stopped. A hit is a winner that plain TRL finds, too, after training all eight to their end.
+All of them in plain TRL, or by halving here.
+
+Successive halving by a script over the public API: whenever all runs that are left have trained a
+chunk, the worse half is stopped. A hit is a winner that plain TRL finds, too, after training all
+eight to their end.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ CHUNKS = 8
 RATES, RANKS = [2e-4, 1e-3, 5e-3, 2e-2], [2, 16]
 
 
-def _plain(base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int) -> tuple[float, tuple[float, int]]:
-    """Seconds for all eight, and rate and rank of the one with the lowest loss on the held-out rows."""
+def _plain(
+    base: Any, tokenizer: Any, rows: Any, held_out: Any, seed: int
+) -> tuple[float, tuple[float, int]]:
+    """Seconds for all eight, and rate and rank of the one with the lowest held-out loss."""
     losses: dict[tuple[float, int], float] = {}
     started = time.perf_counter()
     for rank in RANKS:
         for rate in RATES:
-            lora = LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear")
+            lora = LoraConfig(
+                task_type="CAUSAL_LM", r=rank, lora_alpha=16, target_modules="all-linear"
+            )
             more = {"learning_rate": rate, "seed": seed, **ARGUMENTS}
             losses[rate, rank] = plain_eval_loss(base, tokenizer, rows, held_out, lora, **more)
     return time.perf_counter() - started, min(losses, key=lambda key: losses[key])
@@ -96,7 +103,9 @@ def measure(report: Report) -> None:
             took, expected = _plain(base, tokenizer, rows, held_out, seed)
             seconds["plain"].append(took)
             for execution in hits:
-                took, found = _halved(base, tokenizer, rows, held_out, seed, Path(folder), execution)
+                took, found = _halved(
+                    base, tokenizer, rows, held_out, seed, Path(folder), execution
+                )
                 seconds[execution].append(took)
                 hits[execution] += found == expected
     plain = sum(seconds["plain"]) / len(SEEDS)
@@ -105,5 +114,13 @@ def measure(report: Report) -> None:
         mean = sum(seconds[execution]) / len(SEEDS)
         report.row(f"halving, execution={execution!r}", mean, "s, mean of 5 seeds")
         report.row(f"halving, execution={execution!r}: sooner by", plain / mean, "x")
-        report.row(f"halving, execution={execution!r}: the same winner", float(count), f"of {len(SEEDS)}")
-    report.conditions = {"rows": ROWS, "chunks": CHUNKS, "rates": RATES, "ranks": RANKS, **ARGUMENTS}
+        report.row(
+            f"halving, execution={execution!r}: the same winner", float(count), f"of {len(SEEDS)}"
+        )
+    report.conditions = {
+        "rows": ROWS,
+        "chunks": CHUNKS,
+        "rates": RATES,
+        "ranks": RANKS,
+        **ARGUMENTS,
+    }

@@ -1,4 +1,7 @@
-"""Train many LLM fine-tuning configs at once in a notebook: exact to plain TRL, controlled live, recoverable."""
+"""Train many LLM fine-tuning configs at once in a notebook.
+
+Exact to plain TRL, controlled live, recoverable.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One search over one data set: what a user calls. It asks the floors below and decides nothing itself."""
+"""One search over one data set: what a user calls.
+
+It asks the floors below and decides nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from rf_notebook.session.session import RunLike, Session
     from rf_notebook.widgets.display import ExperimentDisplay
 
-#: The experiments that somebody holds, by what is open behind them: one object each while it trains.
+#: The experiments that somebody holds, by what is open behind them: one object each while it
+#: trains.
 _faces: WeakValueDictionary[Session, Experiment] = WeakValueDictionary()
 
 
@@ -40,10 +44,13 @@ class Experiment(ExperimentResults):
     Args:
         experiment_name: Names the folder; an existing name opens what is recorded there.
         mode: "fit".
-        experiment_path: The folder of the folder; "rf_experiments" in the working directory when omitted.
-        num_cpus: RapidFire AI's, for its evaluations. Training uses torch's threads: ``torch.set_num_threads``.
+        experiment_path: The folder of the folder; "rf_experiments" in the working directory when
+            omitted.
+        num_cpus: RapidFire AI's, for its evaluations. Training uses torch's threads:
+            ``torch.set_num_threads``.
         num_gpus: 1; more is refused.
-        runner: Who trains, for tests of what uses experiments; see ``rf_notebook.testing.fake_backend``.
+        runner: Who trains, for tests of what uses experiments; see
+            ``rf_notebook.testing.fake_backend``.
 
     While an experiment trains, constructing it again (a cell run again) gives the same object.
     """
@@ -73,7 +80,12 @@ class Experiment(ExperimentResults):
             return
         self._show(
             open_session(
-                experiment_name, experiment_path, mode=mode, num_cpus=num_cpus, num_gpus=num_gpus, runner=runner
+                experiment_name,
+                experiment_path,
+                mode=mode,
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                runner=runner,
             )
         )
         self.tell_jupyterlab()
@@ -118,37 +130,44 @@ class Experiment(ExperimentResults):
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
-        Calling it again under the same name with the same arguments goes on where the record ends, and while the
-        experiment trains it shows the panel again; so running a notebook's cells again is always right.
+        Calling it again under the same name with the same arguments goes on where the record ends,
+        and while the experiment trains it shows the panel again; so running a notebook's cells
+        again is always right.
 
         Args:
             param_config: An RFGridSearch, RFRandomSearch or RFOptuna, or a list of them.
-            create_model_fn: Called with a dict (model_name, model_type, model_kwargs, tokenizer, tokenizer_kwargs) once
-                for each distinct base model; returns (model, tokenizer). The hub's auto classes when omitted.
-            train_dataset: A datasets.Dataset, a list of dicts or a pandas frame; a stream with max_steps.
+            create_model_fn: Called with a dict (model_name, model_type, model_kwargs, tokenizer,
+                tokenizer_kwargs) once for each distinct base model; returns (model, tokenizer). The
+                hub's auto classes when omitted.
+            train_dataset: A datasets.Dataset, a list of dicts or a pandas frame; a stream with
+                max_steps.
             eval_dataset: Likewise; every run is evaluated on it at every chunk boundary.
             num_chunks: Chunks a pass over the data. After each, the next run has its turn.
             seed: For configs that set none: of training, data order and adapter initialisation.
             num_shards: The newer name of num_chunks.
-            execution: "exact": runs train in turns, and every one gives the very numbers that plain TRL gives for its
-                config alone. "fused": runs that share a base model advance in joint steps, several times faster on a GPU
-                and equal up to rounding; those that cannot (``get_runs_info()`` says why) train in turns. "auto": both
-                are tried for a few steps and the faster is taken.
+            execution: "exact": runs train in turns, and every one gives the very numbers that plain
+                TRL gives for its config alone. "fused": runs that share a base model advance in
+                joint steps, several times faster on a GPU and equal up to rounding; those that
+                cannot (``get_runs_info()`` says why) train in turns. "auto": both are tried for a
+                few steps and the faster is taken.
             data_seed: For configs that set none.
-            display: Whether a notebook shows the panel, and a script its first line; both do when omitted.
+            display: Whether a notebook shows the panel, and a script its first line; both do when
+                omitted.
             extend: Add configs that the record does not have as new runs.
-            keep: Which checkpoints stay: "best" (the newest two and the best), "last" (the newest two) or "all".
-            fail_on_nan: Whether a run fails whose loss or gradients are NaN or infinite. Otherwise it trains on, is shown
-                as diverged, and is never the best.
-            sample_prompts: What every run answers at each chunk boundary, to be read side by side: texts, or how many
-                rows of the evaluation data to ask. It takes the time of generating 64 tokens each.
-            policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay has its decisions in
-                the record and takes none.
+            keep: Which checkpoints stay: "best" (the newest two and the best), "last" (the newest
+                two) or "all".
+            fail_on_nan: Whether a run fails whose loss or gradients are NaN or infinite. Otherwise
+                it trains on, is shown as diverged, and is never the best.
+            sample_prompts: What every run answers at each chunk boundary, to be read side by side:
+                texts, or how many rows of the evaluation data to ask. It takes the time of
+                generating 64 tokens each.
+            policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay
+                has its decisions in the record and takes none.
             take_over: Take the experiment from another kernel that is training it.
             num_gpus: 1; more is refused.
-            devices: ["cuda:0"], ["cuda:1"] or ["cpu"] trains in a process of its own on that device and leaves the
-                kernel's alone: functions and data are sent there, so what they change in the kernel stays as it was.
-                When omitted, runs train in the kernel.
+            devices: ["cuda:0"], ["cuda:1"] or ["cpu"] trains in a process of its own on that device
+                and leaves the kernel's alone: functions and data are sent there, so what they
+                change in the kernel stays as it was. When omitted, runs train in the kernel.
 
         Raises:
             ConfigError: what cannot work, before any model is loaded.
@@ -174,7 +193,14 @@ class Experiment(ExperimentResults):
         )
         check_alone(session)
         with self._preparing(display) as show:
-            began = fit(session, given, extend=extend, policy=policy, take_over=take_over, before_import=show)
+            began = fit(
+                session,
+                given,
+                extend=extend,
+                policy=policy,
+                take_over=take_over,
+                before_import=show,
+            )
         stage = current_stage()
         if began and stage is not None:
             stage.began(session)
@@ -206,7 +232,9 @@ class Experiment(ExperimentResults):
         return True
 
     def end(self, cancel: bool = False) -> None:
-        """Wait for the runs, then close: threads end, the base models' memory is free, results stay readable.
+        """Wait for the runs, then close.
+
+        Threads end, the base models' memory is free, results stay readable.
 
         Args:
             cancel: Do not wait; stop at the next step and keep everything.
@@ -241,20 +269,26 @@ class Experiment(ExperimentResults):
         return self._commands.operate("resume", run, "python")
 
     def pause(self) -> Receipt[Any]:
-        """Give no run a turn until ``resume()``: the device is free, everything stays in memory, no run is stopped."""
+        """Give no run a turn until ``resume()``.
+
+        The device is free, everything stays in memory, no run is stopped.
+        """
         return self._commands.set_paused(True, "python")
 
     def delete(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
         """Remove a run, its memory and its checkpoints; its figures stay. See ``stop``."""
         return self._commands.operate("delete", run, "python")
 
-    def clone(self, run: RunLike | Iterable[RunLike], edits: Any = None, warm_start: bool = False) -> Receipt[Any]:
+    def clone(
+        self, run: RunLike | Iterable[RunLike], edits: Any = None, warm_start: bool = False
+    ) -> Receipt[Any]:
         """Add a run with the config of another and edits.
 
         Args:
             run: The parent, or several.
-            edits: A dict by dotted key (``{"training_args.learning_rate": 5e-5}``), a nested dict, or a config; an
-                RFDPOConfig or RFGRPOConfig makes the clone of an SFT run one of that method.
+            edits: A dict by dotted key (``{"training_args.learning_rate": 5e-5}``), a nested dict,
+                or a config; an RFDPOConfig or RFGRPOConfig makes the clone of an SFT run one of
+                that method.
             warm_start: Start from the parent's adapter as it is now, instead of from scratch.
 
         Returns:
@@ -266,7 +300,7 @@ class Experiment(ExperimentResults):
         return self._commands.clone(run, edits, warm_start, "python")
 
     def retry(self, run: RunLike) -> Receipt[Any]:
-        """Add a clone of a run that ran out of memory, with half its batch and twice its accumulation.
+        """Clone a run that ran out of memory, with half its batch and twice its accumulation.
 
         Returns:
             A receipt; its ``result()`` is the new run's handle.
@@ -281,14 +315,15 @@ class Experiment(ExperimentResults):
     def automate(self, policy: Policy | None) -> Receipt[None]:
         """Let a policy decide at chunk boundaries from now on; None takes the wheel back.
 
-        Its decisions are operations like a user's: recorded with its name and a reason, replayed at their steps, and
-        undone by ``undo`` or ``resume``. Runs that are pinned, or that somebody resumed, are left alone. A policy that
-        raises is set aside with a message.
+        Its decisions are operations like a user's: recorded with its name and a reason, replayed at
+        their steps, and undone by ``undo`` or ``resume``. Runs that are pinned, or that somebody
+        resumed, are left alone. A policy that raises is set aside with a message.
 
         Args:
-            policy: ``Halving()``, ``MedianStop()``, ``StopRules(...)``, several as ``Policies([...])``, or an object of
-                yours with a ``name`` and ``decide(view)``, which gives ``Stop``, ``Resume`` and ``Clone``. Callbacks in
-                the style of RapidFire AI (``register_runs``, ``on_chunk_complete``, ``finalize``) work, too.
+            policy: ``Halving()``, ``MedianStop()``, ``StopRules(...)``, several as
+                ``Policies([...])``, or an object of yours with a ``name`` and ``decide(view)``,
+                which gives ``Stop``, ``Resume`` and ``Clone``. Callbacks in the style of RapidFire
+                AI (``register_runs``, ``on_chunk_complete``, ``finalize``) work, too.
 
         Raises:
             ConfigError: when it is not a policy, or decides by a metric that no run logs.
@@ -304,7 +339,9 @@ class Experiment(ExperimentResults):
         return self._commands.pin(run, False, "python")
 
     def undo(self, run: RunLike) -> Receipt[Any]:
-        """Take back what a policy did last to a run: one that it stopped is resumed, a clone that it made is stopped.
+        """Take back what a policy did last to a run.
+
+        One that it stopped is resumed, a clone that it made is stopped.
 
         Raises:
             IllegalOperation: when no policy did anything to the run.
@@ -314,11 +351,14 @@ class Experiment(ExperimentResults):
     # ---- once more
 
     def replay(self, name: str | None = None) -> Experiment:
-        """Train everything again from its beginning under another name, and compare; returns at once.
+        """Train everything again from its beginning under another name, and compare.
 
-        Every recorded operation comes at the very step at which it was obeyed, whoever asked for it; operations of the
-        user's are refused until then. Runs that were left unfinished are stopped where they were. At the end, a message
-        says whether all figures are equal, or which differs first.
+        Returns at once.
+
+        Every recorded operation comes at the very step at which it was obeyed, whoever asked for
+        it; operations of the user's are refused until then. Runs that were left unfinished are
+        stopped where they were. At the end, a message says whether all figures are equal, or which
+        differs first.
 
         Args:
             name: Of the new experiment; "<this one>-replay" when omitted.
@@ -327,19 +367,25 @@ class Experiment(ExperimentResults):
             The new experiment, which trains.
 
         Raises:
-            IllegalOperation: when this process did not launch the experiment: run its notebook's cells first.
+            IllegalOperation: when this process did not launch the experiment: run its notebook's
+                cells first.
             ConfigError: when an experiment of the new name is recorded.
         """
         return Experiment.of(replay_again(self.session, name))
 
     # ---- models
 
-    def load(self, run: RunLike, create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None) -> Any:
+    def load(
+        self,
+        run: RunLike,
+        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
+    ) -> Any:
         """A run's trained model, ready for inference; its newest checkpoint is what counts.
 
         Args:
             run: An id or a handle.
-            create_model_fn: For an experiment that this kernel did not train; the hub's auto classes when omitted.
+            create_model_fn: For an experiment that this kernel did not train; the hub's auto
+                classes when omitted.
         """
         return self._commands.load(run, create_model=create_model_fn, origin="python")
 
@@ -358,7 +404,9 @@ class Experiment(ExperimentResults):
             merge: Write whole weights with the adapter folded in.
             create_model_fn: As for ``load``.
         """
-        return self._commands.export(run, path, merge=merge, create_model=create_model_fn, origin="python")
+        return self._commands.export(
+            run, path, merge=merge, create_model=create_model_fn, origin="python"
+        )
 
     def generate(
         self,
@@ -368,14 +416,17 @@ class Experiment(ExperimentResults):
         create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
         **settings: Any,
     ) -> pd.DataFrame:
-        """What the models of runs write now, side by side; training goes on afterwards as if nothing had been asked.
+        """What the models of runs write now, side by side.
+
+        Training goes on afterwards as if nothing had been asked.
 
         Args:
-            run: An id, a handle, or several. A run in training answers as it stands, others from their checkpoint.
+            run: An id, a handle, or several. A run in training answers as it stands, others from
+                their checkpoint.
             prompts: What is asked; put into the chat template for runs that trained on messages.
             create_model_fn: As for ``load``.
-            settings: Arguments of ``generate``, such as ``max_new_tokens`` (64) and ``temperature`` (which means
-                sampling), and ``seed`` (0): the same seed gives the same texts.
+            settings: Arguments of ``generate``, such as ``max_new_tokens`` (64) and ``temperature``
+                (which means sampling), and ``seed`` (0): the same seed gives the same texts.
 
         Returns:
             A row for each prompt, a column for each run.
@@ -385,8 +436,12 @@ class Experiment(ExperimentResults):
         """
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         if not asked or not all(isinstance(one, str) for one in asked):
-            raise ConfigError("generate(prompts=...) takes a text or a list of texts, at least one.")
-        written = self._commands.generate(run, asked, settings, create_model=create_model_fn, origin="python")
+            raise ConfigError(
+                "generate(prompts=...) takes a text or a list of texts, at least one."
+            )
+        written = self._commands.generate(
+            run, asked, settings, create_model=create_model_fn, origin="python"
+        )
         return texts_frame(asked, written)
 
     # ---- showing
@@ -399,7 +454,10 @@ class Experiment(ExperimentResults):
 
     @contextmanager
     def _preparing(self, display: bool | None) -> Iterator[Callable[[], None]]:
-        """While the libraries load, the panel is there already; when ``run_fit`` is refused after all, it goes again."""
+        """While the libraries load, the panel is there already.
+
+        When ``run_fit`` is refused after all, it goes again.
+        """
         session = self.session
 
         def show() -> None:
@@ -424,7 +482,10 @@ class Experiment(ExperimentResults):
 
     @staticmethod
     def tell_jupyterlab() -> None:
-        """Let JupyterLab's sidebar know of this process's experiments; does nothing in other front ends."""
+        """Let JupyterLab's sidebar know of this process's experiments.
+
+        Does nothing in other front ends.
+        """
         if front_end() is FrontEnd.JUPYTER:
             from rf_notebook.jupyterlab.kernel import KernelExperiments
             from rf_notebook.jupyterlab.link import connect

@@ -35,7 +35,8 @@ class ExperimentResults:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        """What is open behind it: the record, the engine, what a notebook shows. Not for everyday use."""
+        """What is open behind it: the record, the engine, what a notebook shows. Not for everyday
+        use."""
         self._state = session.state
 
     @property
@@ -63,13 +64,22 @@ class ExperimentResults:
         self.session.refresh()
         return self.session.handle(self.session.run_id(run))
 
-    def best(self, metric: str | None = None, mode: str | None = None, among: Iterable[RunLike] | None = None) -> Run:
-        """The run with the best latest value of a metric; never one that failed, diverged or was deleted.
+    def best(
+        self,
+        metric: str | None = None,
+        mode: str | None = None,
+        among: Iterable[RunLike] | None = None,
+    ) -> Run:
+        """The run with the best latest value of a metric.
+
+        Never one that failed, diverged or was deleted.
 
         Args:
-            metric: When omitted, what tells how good runs of their method are: "loss" for SFT, "rewards/accuracies" for
-                DPO, "reward" for GRPO, each with "eval_" before it as soon as there was an evaluation.
-            mode: "min" or "max"; "min" for losses, errors and distances, and "max" for others when omitted.
+            metric: When omitted, what tells how good runs of their method are: "loss" for SFT,
+                "rewards/accuracies" for DPO, "reward" for GRPO, each with "eval_" before it as soon
+                as there was an evaluation.
+            mode: "min" or "max"; "min" for losses, errors and distances, and "max" for others when
+                omitted.
             among: Ids or handles of the runs that are compared; all when omitted.
 
         Raises:
@@ -86,7 +96,7 @@ class ExperimentResults:
         return results_frame(self._state)
 
     def get_runs_info(self) -> pd.DataFrame:
-        """A row per run: its state, its progress, RapidFire AI's columns, and its config by dotted key."""
+        """A row per run: state, progress, RapidFire AI's columns, and the config by dotted key."""
         self.session.refresh()
         return runs_frame(self._state, self.session.mlflow_ids)
 
@@ -94,15 +104,17 @@ class ExperimentResults:
         """The experiment's log.
 
         Args:
-            log_type: "experiment", "main" or "training", which are one file here: runs train in the process that they are
-                started from.
+            log_type: "experiment", "main" or "training", which are one file here: runs train in the
+                process that they are started from.
 
         Raises:
             ConfigError: for another type.
         """
         if log_type is not None and str(log_type).lower() not in _LOG_TYPES:
             hint = did_you_mean(str(log_type), _LOG_TYPES)
-            raise ConfigError(f"get_log_file_path(log_type={log_type!r}): there is no such log; {hint}")
+            raise ConfigError(
+                f"get_log_file_path(log_type={log_type!r}): there is no such log; {hint}"
+            )
         return self.session.log.path
 
     @property
@@ -113,7 +125,9 @@ class ExperimentResults:
     @property
     def operations(self) -> list[tuple[OperationObeyed, float]]:
         """Every operation that was obeyed, with its wall time in seconds since 1970."""
-        return [(r.event, r.at) for r in self._state.operations if isinstance(r.event, OperationObeyed)]
+        return [
+            (r.event, r.at) for r in self._state.operations if isinstance(r.event, OperationObeyed)
+        ]
 
     @property
     def decisions(self) -> pd.DataFrame:
@@ -126,7 +140,11 @@ class ExperimentResults:
         return pd.DataFrame(rows, columns=columns)
 
     def figure(
-        self, metric: str | None = None, x: str = "samples", smoothing: float = 0.0, log_scale: bool = False
+        self,
+        metric: str | None = None,
+        x: str = "samples",
+        smoothing: float = 0.0,
+        log_scale: bool = False,
     ) -> plotly.graph_objects.Figure:
         """The curves as an ordinary plotly Figure, all points in it.
 
@@ -145,13 +163,19 @@ class ExperimentResults:
         return experiment_figure(self._state, metric, x=x, smoothing=smoothing, log_scale=log_scale)
 
     def compare(self, other: ExperimentResults) -> pd.DataFrame:
-        """Whether another experiment gave the same, figure by figure: a row per run, with the first difference."""
+        """Whether another experiment gave the same, figure by figure.
+
+        A row per run, with the first difference.
+        """
         return compared(self.session, other.session)
 
     def record(self) -> dict[str, Json]:
-        """The experiment as it travels: what defines it, what was done to it and what it gave, as JSON.
+        """The experiment as it travels.
 
-        The schema is ``rf_notebook/record/record.schema.json``. Secrets and the home folder are taken out.
+        What defines it, what was done to it and what it gave, as JSON.
+
+        The schema is ``rf_notebook/record/record.schema.json``. Secrets and the home folder are
+        taken out.
 
         Raises:
             IllegalOperation: when nothing is recorded yet.
@@ -159,13 +183,16 @@ class ExperimentResults:
         return record_now(self.session)
 
     def export_notebook(self, path: str | Path) -> Path:
-        """Write the experiment for somebody else: the cells that made it, its curves, what was done to it, its record.
+        """Write the experiment for somebody else.
 
-        The cells are those that the kernel had run when it launched the experiment; secrets in them are taken out.
+        The cells that made it, its curves, what was done to it, its record.
+
+        The cells are those that the kernel had run when it launched the experiment; secrets in them
+        are taken out.
 
         Args:
-            path: A new file: a notebook (``.ipynb``), a page (``.html``), a zip of everything (``.zip``), or, without
-                such an ending, a folder of everything.
+            path: A new file: a notebook (``.ipynb``), a page (``.html``), a zip of everything
+                (``.zip``), or, without such an ending, a folder of everything.
 
         Returns:
             The path.

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 1.0
 
 
 class SharedExperiment:
-    """An experiment from a saved or exported notebook, an exported folder or zip, or a ``record.json``.
+    """An experiment from a notebook, an exported folder or zip, or a ``record.json``.
 
     Opening one executes, unpacks and fetches nothing.
 
@@ -58,23 +58,40 @@ class SharedExperiment:
         return self._shared.record
 
     def verify(self) -> Findings:
-        """Whether digests, spec, operations, results and the notebook's cells fit together; nothing is trained."""
+        """Whether digests, spec, operations, results and the notebook's cells fit together.
+
+        Nothing is trained.
+        """
         return Findings(verify(self._shared))
 
     def diff(self, other: SharedExperiment | Experiment) -> pd.DataFrame:
-        """In what another experiment differs: a row for each difference, with its part and both values."""
+        """In what another experiment differs.
+
+        A row for each difference, with its part and both values.
+        """
         return diff(self, other)
 
     def plan(
-        self, name: str | None = None, *, until: str | None = None, experiment_path: str | Path | None = None
+        self,
+        name: str | None = None,
+        *,
+        until: str | None = None,
+        experiment_path: str | Path | None = None,
     ) -> Planned:
-        """What ``replay`` would train, what differs here, and which code it would run; see there."""
+        """What ``replay`` would train, what differs here, and which code it would run.
+
+        See there.
+        """
         _until(until, self.record)
         here, installed = self._environment(), versions()
-        target = Path(experiment_path if experiment_path is not None else FOLDER) / self._target(name)
+        target = Path(experiment_path if experiment_path is not None else FOLDER) / self._target(
+            name
+        )
         standard = standard_for(self.record, installed, here)
         made = plan_replay(self._shared, target, standard, installed, here)
-        return Planned(self, made, {"name": name, "until": until, "experiment_path": experiment_path})
+        return Planned(
+            self, made, {"name": name, "until": until, "experiment_path": experiment_path}
+        )
 
     def replay(
         self,
@@ -85,30 +102,35 @@ class SharedExperiment:
         accept_changes: bool = False,
         experiment_path: str | Path | None = None,
     ) -> Experiment | Planned:
-        """Train it again, with every recorded operation at the very step at which it was obeyed, and compare.
+        """Train it again with every recorded operation at its step, and compare.
 
-        The notebook's cells are run in a namespace of their own, down to the call of ``run_fit``. **They are the code
-        of whoever made the notebook.** Nothing is run, imported, fetched or written without ``yes``. At the end a
-        message says whether all chunks are equal, or which differs first.
+        The notebook's cells are run in a namespace of their own, down to the call of ``run_fit``.
+        **They are the code of whoever made the notebook.** Nothing is run, imported, fetched or
+        written without ``yes``. At the end a message says whether all chunks are equal, or which
+        differs first.
 
         Args:
             name: Of the new experiment; "<the recorded one>-replay" when omitted.
             yes: That the code may be run. Without it, the plan is returned and nothing happens.
             until: "RUN@CHUNK", as "2@3": where the replay pauses and is yours.
-            accept_changes: Train also when the cells make other configs, data or functions than were recorded.
+            accept_changes: Train also when the cells make other configs, data or functions than
+                were recorded.
             experiment_path: As for ``Experiment``.
 
         Returns:
             The new experiment, which trains; the plan without ``yes``.
 
         Raises:
-            ConfigError: when it cannot be replayed, or when the cells do not make what was recorded, each change named.
+            ConfigError: when it cannot be replayed, or when the cells do not make what was
+                recorded, each change named.
         """
         planned = self.plan(name, until=until, experiment_path=experiment_path)
         if not yes:
             return planned
         if planned.plan.hinders:
-            raise ConfigError(f"{self.name!r} cannot be replayed: {'; '.join(planned.plan.hinders[:4])}.")
+            raise ConfigError(
+                f"{self.name!r} cannot be replayed: {'; '.join(planned.plan.hinders[:4])}."
+            )
         rehearsal = Rehearsal(
             record=self.record,
             name=self._target(name),
@@ -118,20 +140,39 @@ class SharedExperiment:
             accepts_changes=accept_changes,
         )
         with staged(rehearsal):
-            run_cells(planned.plan.cells, rehearsal.namespace, _magics(), stop=lambda: rehearsal.session is not None)
+            run_cells(
+                planned.plan.cells,
+                rehearsal.namespace,
+                _magics(),
+                stop=lambda: rehearsal.session is not None,
+            )
         if rehearsal.session is None:
-            others = f" (it makes {', '.join(map(repr, rehearsal.left_out[:5]))})" if rehearsal.left_out else ""
-            raise ConfigError(f"the notebook's cells never called run_fit for {self.name!r}{others}.")
+            others = (
+                f" (it makes {', '.join(map(repr, rehearsal.left_out[:5]))})"
+                if rehearsal.left_out
+                else ""
+            )
+            raise ConfigError(
+                f"the notebook's cells never called run_fit for {self.name!r}{others}."
+            )
         return Experiment.of(rehearsal.session)
 
     def compare(self, experiment: Experiment) -> pd.DataFrame:
-        """Whether an experiment gave what is recorded: a row per run, with the chunks that agree and what differs first."""
+        """Whether an experiment gave what is recorded.
+
+        A row per run, with the chunks that agree and what differs first.
+        """
         import pandas as pd
 
         experiment.session.refresh()
         standard = standard_for(self.record, versions(), self._environment())
         rows = [
-            {"run_id": one.run_id, "equal": one.difference is None, "chunks": one.steps, "difference": one.difference}
+            {
+                "run_id": one.run_id,
+                "equal": one.difference is None,
+                "chunks": one.steps,
+                "difference": one.difference,
+            }
             for one in compare_with_record(self.record, experiment.session.state, standard)
         ]
         return pd.DataFrame(rows, columns=["run_id", "equal", "chunks", "difference"])
@@ -166,9 +207,14 @@ class Findings(list[Finding]):
 
 
 class Planned:
-    """A replay that waits for a yes: ``start()``, ``%rapidfire replay FILE --yes``, or the button below it."""
+    """A replay that waits for a yes.
 
-    def __init__(self, shared: SharedExperiment, plan: ReplayPlan, arguments: dict[str, Any]) -> None:
+    ``start()``, ``%rapidfire replay FILE --yes``, or the button below it.
+    """
+
+    def __init__(
+        self, shared: SharedExperiment, plan: ReplayPlan, arguments: dict[str, Any]
+    ) -> None:
         self.plan = plan
         self._shared = shared
         self._arguments = arguments
@@ -192,7 +238,9 @@ class Planned:
 
         def start(tell: Callable[[str], None]) -> None:
             replay = self.start()
-            threading.Thread(target=_tell_verdict, args=(replay, tell), name="rf-replay-verdict", daemon=True).start()
+            threading.Thread(
+                target=_tell_verdict, args=(replay, tell), name="rf-replay-verdict", daemon=True
+            ).start()
 
         show_plan(str(self), can_start=not self.plan.hinders, start=start)
 
@@ -208,7 +256,9 @@ def _tell_verdict(replay: Experiment, tell: Callable[[str], None]) -> None:
         seen = replay.session.wait_for_change(seen, _LOOK_SECONDS)
 
 
-def diff(first: SharedExperiment | Experiment, second: SharedExperiment | Experiment) -> pd.DataFrame:
+def diff(
+    first: SharedExperiment | Experiment, second: SharedExperiment | Experiment
+) -> pd.DataFrame:
     """In what two experiments differ: part, what, and both values."""
     import pandas as pd
 
@@ -230,11 +280,14 @@ def _until(text: str | None, record: Record) -> UntilChunk | None:
     if not (run.isdecimal() and chunk.isdecimal() and len(run + chunk) < 12 and int(chunk) > 0):
         raise ConfigError(f"until={text!r:.40}: write RUN@CHUNK, as in 2@3.")
     if int(run) not in {result.run for result in record.results}:
-        raise ConfigError(f"until={text!r}: there is no run {run}; the record has runs 1 to {len(record.results)}.")
+        raise ConfigError(
+            f"until={text!r}: there is no run {run}; the record has runs 1 to {len(record.results)}."
+        )
     return UntilChunk(int(run), int(chunk))
 
 
 def _magics() -> dict[str, Any]:
     """``%rapidfire`` in cells that are run again, in their own namespace."""
-    # Found by its name, as IPython finds extensions: the magic lies above, and has this module's commands in it.
+    # Found by its name, as IPython finds extensions: the magic lies above, and has this module's
+    # commands in it.
     return {"rapidfire": importlib.import_module("rf_notebook.magic.extension").run_in_namespace}

@@ -62,7 +62,10 @@ def _is_unit(path: Path) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where torch cannot be imported, only unit tests can be collected."""
-    if not config.pluginmanager.has_plugin("tests.without_torch") or TESTS not in collection_path.parents:
+    if (
+        not config.pluginmanager.has_plugin("tests.without_torch")
+        or TESTS not in collection_path.parents
+    ):
         return None
     return None if _is_unit(collection_path) else True
 
@@ -76,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep a file's tests in one worker, but for the files whose tests share nothing that is expensive."""
+    """Keep a file's tests in one worker, except where they share nothing expensive."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -88,7 +91,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What the libraries made when they were imported stays: full collections, one a run, need not go through it."""
+    """What the libraries made when they were imported stays.
+
+    Full collections, one a run, need not go through it.
+    """
     loaded = "trl" in sys.modules
     if loaded not in _frozen:
         _frozen.add(loaded)
@@ -103,8 +109,13 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _tracking_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
-    """A copy of an empty database that was made whole: tests kill processes, and MLflow never recovers from one cut off."""
+def _tracking_database(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> str:
+    """A copy of an empty database that was made whole.
+
+    Tests kill processes, and MLflow never recovers from one cut off.
+    """
     if importlib.util.find_spec("mlflow") is None:  # on a machine that has only what training needs
         return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
     empty = request.config.cache.mkdir("mlflow") / f"{importlib.metadata.version('mlflow')}.db"
@@ -122,20 +133,28 @@ def _make_tracking_database(empty: Path) -> None:
         made.unlink(missing_ok=True)
         code = f"import mlflow; mlflow.MlflowClient('sqlite:///{made}').search_experiments()"
         quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=quiet, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], check=True, env=quiet, capture_output=True
+        )
         made.rename(empty)
 
 
 @pytest.fixture(autouse=True)
 def _one_tracking_database(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Creating MLflow's tables takes seconds; unit tests need none, and the tests of the mirror make their own."""
+    """Creating MLflow's tables takes seconds.
+
+    Unit tests need none, and the tests of the mirror make their own.
+    """
     if request.node.get_closest_marker("unit") is None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("_tracking_database"))
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_flushed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """What a power cut leaves is tested elsewhere; in unit tests thousands of little checkpoints would wait for the disk."""
+    """What a power cut leaves is tested elsewhere.
+
+    In unit tests thousands of little checkpoints would wait for the disk.
+    """
     if request.node.get_closest_marker("unit") is not None:
         monkeypatch.setattr(folders, "_flush", lambda path: None)
 

@@ -47,7 +47,11 @@ def grpo(rewards=length, *, fields=None, **training):
 def fit(experiment, configs, *, rows=24, evaluates=False, **kwargs):
     evaluation = preference_rows(4, 2) if evaluates else None
     experiment.run_fit(
-        configs, create_tiny, preference_rows(rows, 1), evaluation, **{"num_chunks": 3, "seed": 1, **kwargs}
+        configs,
+        create_tiny,
+        preference_rows(rows, 1),
+        evaluation,
+        **{"num_chunks": 3, "seed": 1, **kwargs},
     )
     return experiment
 

@@ -1,4 +1,7 @@
-"""A policy over real trainers: it stops the weak, a user takes back what it did, and a replay repeats it."""
+"""A policy over real trainers.
+
+It stops the weak, a user takes back what it did, and a replay repeats it.
+"""
 
 from __future__ import annotations
 
@@ -90,10 +93,14 @@ def searched(**more):
     return RFOptuna(config, "SFT", **{"n_initial": 4, "budget": 8, **more})
 
 
-def test_optuna_s_search_trains_is_stored_replays_and_is_the_same_when_the_cells_run_again(new, tmp_path):
+def test_optuna_s_search_trains_is_stored_replays_and_is_the_same_when_the_cells_run_again(
+    new, tmp_path
+):
     import optuna
 
-    with pytest.raises(ConfigError, match="objective is 'eval_loss' but run_fit has no eval_dataset"):
+    with pytest.raises(
+        ConfigError, match="objective is 'eval_loss' but run_fit has no eval_dataset"
+    ):
         new("refused").run_fit(searched(), create_tiny, prompt_rows(24, 1), num_chunks=3)
     search = searched()
     experiment = fit(new(), search)
@@ -105,7 +112,9 @@ def test_optuna_s_search_trains_is_stored_replays_and_is_the_same_when_the_cells
     decisions = experiment.decisions
     assert decisions.policy.unique().tolist() == ["optuna"]
     assert decisions.what.tolist().count("clone") == 4
-    stored = optuna.load_study(study_name="first", storage=f"sqlite:///{experiment.folder / 'optuna.db'}")
+    stored = optuna.load_study(
+        study_name="first", storage=f"sqlite:///{experiment.folder / 'optuna.db'}"
+    )
     assert len(stored.trials) == 8
     assert stored.best_trial.user_attrs["run"] == experiment.best("eval_loss", among=[
         run for run in experiment.runs if run.state == "completed"

@@ -1,4 +1,7 @@
-"""``run_fit(devices=["cpu"])``: runs in a process of their own are the runs that the kernel would have trained."""
+"""``run_fit(devices=["cpu"])``.
+
+Runs in a process of their own are the runs that the kernel would have trained.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,22 @@ ROWS = prompt_rows(16, 1), prompt_rows(4, 2)
 
 
 def search(**more):
-    arguments = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "logging_steps": 1, "max_length": 64}
+    arguments = {
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 2,
+        "logging_steps": 1,
+        "max_length": 64,
+    }
     return RFGridSearch(
         RFModelConfig(
             model_name="tiny",
             peft_config=RFLoraConfig(r=List([4, 8]), target_modules=["q_proj"], lora_dropout=0.1),
             training_args=RFSFTConfig(
-                learning_rate=1e-3, use_cpu=True, bf16=False, gradient_checkpointing=False, **arguments
+                learning_rate=1e-3,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                **arguments,
             ),
             **more,
         ),
@@ -33,10 +45,17 @@ def search(**more):
 
 
 def trained(experiment, **options):
-    experiment.run_fit(search(), create_tiny, *ROWS, num_chunks=4, display=False, sample_prompts=1, **options)
+    experiment.run_fit(
+        search(), create_tiny, *ROWS, num_chunks=4, display=False, sample_prompts=1, **options
+    )
     assert experiment.wait(timeout=120)
-    assert [run.state for run in experiment.runs] == ["completed"] * 2, [run.error for run in experiment.runs]
-    checkpoints = [experiment.session.state.record(run.id).checkpoints[-1].folder.weights for run in experiment.runs]
+    assert [run.state for run in experiment.runs] == ["completed"] * 2, [
+        run.error for run in experiment.runs
+    ]
+    checkpoints = [
+        experiment.session.state.record(run.id).checkpoints[-1].folder.weights
+        for run in experiment.runs
+    ]
     return experiment.get_results(), checkpoints, experiment.generate([1, 2], ["hello"])
 
 
@@ -60,9 +79,21 @@ def test_an_experiment_moves_between_the_kernel_and_a_worker(new):
     expected = trained(new("whole"))[0]
     moving = new("moving")
     for devices in (None, ["cpu"], None):
-        moving.run_fit(search(), create_tiny, *ROWS, num_chunks=4, display=False, sample_prompts=1, devices=devices)
+        moving.run_fit(
+            search(),
+            create_tiny,
+            *ROWS,
+            num_chunks=4,
+            display=False,
+            sample_prompts=1,
+            devices=devices,
+        )
         steps = sum(run.steps for run in moving.runs)
-        while devices is not None and moving.session.is_training and sum(run.steps for run in moving.runs) == steps:
+        while (
+            devices is not None
+            and moving.session.is_training
+            and sum(run.steps for run in moving.runs) == steps
+        ):
             assert not moving.wait(timeout=0.05) or moving.session.is_idle
         moving.cancel_current()
     moving.run_fit(search(), create_tiny, *ROWS, num_chunks=4, display=False, sample_prompts=1)
@@ -88,19 +119,30 @@ def test_functions_of_the_notebook_are_sent_and_what_cannot_be_sent_is_refused(n
             return {}
 
     with pytest.raises(ConfigError, match="metrics cannot be sent to a worker process"):
-        new("other").run_fit(search(compute_metrics=metrics), create_tiny, *ROWS, display=False, devices=["cpu"])
+        new("other").run_fit(
+            search(compute_metrics=metrics), create_tiny, *ROWS, display=False, devices=["cpu"]
+        )
     here = os.getpid()
 
     def told(_prediction):
         return {"is_elsewhere": float(os.getpid() != here)}
 
     third = new("third")
-    third.run_fit(search(compute_metrics=told), create_tiny, *ROWS, display=False, num_chunks=1, devices=["cpu"])
+    third.run_fit(
+        search(compute_metrics=told),
+        create_tiny,
+        *ROWS,
+        display=False,
+        num_chunks=1,
+        devices=["cpu"],
+    )
     assert third.wait(timeout=120)
     assert third.run(1).metrics["eval_is_elsewhere"] == 1.0, third.run(1).error
 
 
-@pytest.mark.parametrize(("count", "name", "here"), [(0, "cuda:0", "cpu"), (2, "cuda:2", "cpu, cuda:0, cuda:1")])
+@pytest.mark.parametrize(
+    ("count", "name", "here"), [(0, "cuda:0", "cpu"), (2, "cuda:2", "cpu, cuda:0, cuda:1")]
+)
 def test_a_device_that_is_not_here_is_refused(new, monkeypatch, count, name, here):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(ConfigError, match=rf"devices=\['{name}'\]\): this machine has {here}\."):
@@ -109,9 +151,16 @@ def test_a_device_that_is_not_here_is_refused(new, monkeypatch, count, name, her
 
 @pytest.mark.parametrize(
     ("visible", "device", "expected"),
-    [(None, "cuda:1", "1"), ("2,3", "cuda:1", "3"), ("GPU-a,GPU-b", "cuda:0", "GPU-a"), ("2,3", "cpu", "")],
+    [
+        (None, "cuda:1", "1"),
+        ("2,3", "cuda:1", "3"),
+        ("GPU-a,GPU-b", "cuda:0", "GPU-a"),
+        ("2,3", "cpu", ""),
+    ],
 )
-def test_a_worker_sees_the_device_that_it_is_for_and_no_other(monkeypatch, visible, device, expected):
+def test_a_worker_sees_the_device_that_it_is_for_and_no_other(
+    monkeypatch, visible, device, expected
+):
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:

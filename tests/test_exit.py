@@ -1,4 +1,4 @@
-"""However a script or kernel ends, the process is gone soon, with the exit code it would have had without us."""
+"""However a script or kernel ends, its process is gone soon, with its own exit code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ ENDS = {
         # Python ends itself by the signal when a KeyboardInterrupt is not handled
         -signal.SIGINT,
     ),
-    "SIGTERM": ("import os, signal; os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(9)", -signal.SIGTERM),
+    "SIGTERM": (
+        "import os, signal; os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(9)",
+        -signal.SIGTERM,
+    ),
 }
 
 
@@ -83,7 +86,9 @@ def test_the_process_is_gone_soon_with_its_own_exit_code(how, tmp_path):
     _, errors = process.communicate(timeout=30)
     seconds = time.monotonic() - started
     assert process.returncode == expected, errors[-2000:]
-    assert seconds < 20, f"{seconds:.1f} s"  # 4 s for the step in progress, on a machine that may have other work
+    assert seconds < 20, (
+        f"{seconds:.1f} s"
+    )  # 4 s for the step in progress, on a machine that may have other work
     assert "Fatal" not in errors
     assert "terminate called" not in errors
     check_continuable(tmp_path)

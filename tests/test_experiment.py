@@ -47,7 +47,12 @@ def test_operations_give_receipts_with_handles_and_several_at_once(new):
     deleted = experiment.delete(2).result(timeout=30)
     assert deleted.state == "deleted"
     experiment.wait()
-    assert [str(run.state) for run in experiment.runs] == ["completed", "deleted", "completed", "completed"]
+    assert [str(run.state) for run in experiment.runs] == [
+        "completed",
+        "deleted",
+        "completed",
+        "completed",
+    ]
     assert len(clone.warm_start_report.grown) == 4
     names = [type(operation.operation).__name__ for operation, _ in experiment.operations]
     assert names == ["StopRun", "StopRun", "ResumeRun", "CloneRun", "DeleteRun"]
@@ -70,7 +75,12 @@ def test_data_as_users_have_it(new, given):
         "dataset": rows,
         "stream": rows.to_iterable_dataset(),
         "messages": [
-            {"messages": [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}]}
+            {
+                "messages": [
+                    {"role": "user", "content": r["prompt"]},
+                    {"role": "assistant", "content": r["completion"]},
+                ]
+            }
             for r in rows
         ],
     }[given]
@@ -97,7 +107,9 @@ def test_a_run_that_raises_fails_alone(new):
     good, bad = model(), model(learning_rate=3e-3)
     bad.compute_metrics = metrics
     experiment = new()
-    experiment.run_fit(RFGridSearch([bad, good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3)
+    experiment.run_fit(
+        RFGridSearch([bad, good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3
+    )
     experiment.wait()
     failed = experiment.run(1)
     assert failed.state == "failed"
@@ -107,13 +119,17 @@ def test_a_run_that_raises_fails_alone(new):
     assert experiment.run(2).state == "completed"
     experiment.end()
     alone = new("alone")
-    alone.run_fit(RFGridSearch([good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3)
+    alone.run_fit(
+        RFGridSearch([good], "SFT"), create_tiny, rows[:23], prompt_rows(6, 2), num_chunks=3
+    )
     alone.wait()
     assert curve(alone, 1) == curve(experiment, 2)
 
 
 def test_a_nan_loss_fails_a_run_when_asked(new):
-    experiment = fit(new(), grid(learning_rate=List([1e-3, 1e38]), max_grad_norm=0.0), fail_on_nan=True)
+    experiment = fit(
+        new(), grid(learning_rate=List([1e-3, 1e38]), max_grad_norm=0.0), fail_on_nan=True
+    )
     experiment.wait()
     assert experiment.run(1).state == "completed"
     assert experiment.run(2).state == "failed"
@@ -127,7 +143,9 @@ def test_a_base_model_that_does_not_load_fails_its_runs_with_its_text(new):
     experiment = new()
     experiment.run_fit(grid(), create, prompt_rows(24, 1))
     experiment.wait()
-    assert experiment.run(1).error == "FileNotFoundError: no such model: https://me:[redacted]@host/x"
+    assert (
+        experiment.run(1).error == "FileNotFoundError: no such model: https://me:[redacted]@host/x"
+    )
 
 
 def test_create_model_fn_is_called_once_per_distinct_model_with_what_it_needs(new):
@@ -140,10 +158,22 @@ def test_create_model_fn_is_called_once_per_distinct_model_with_what_it_needs(ne
     small, large = model(), model()
     small.model_kwargs, large.model_kwargs = {"hidden": 32}, {"hidden": 64}
     experiment = new()
-    experiment.run_fit(RFGridSearch([small, large], "SFT"), create, prompt_rows(24, 1), prompt_rows(6, 2), num_chunks=3)
+    experiment.run_fit(
+        RFGridSearch([small, large], "SFT"),
+        create,
+        prompt_rows(24, 1),
+        prompt_rows(6, 2),
+        num_chunks=3,
+    )
     experiment.wait()
     assert [c["model_kwargs"] for c in asked] == [{"hidden": 32}, {"hidden": 64}]
-    assert set(asked[0]) == {"model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs"}
+    assert set(asked[0]) == {
+        "model_name",
+        "model_type",
+        "model_kwargs",
+        "tokenizer",
+        "tokenizer_kwargs",
+    }
     assert all(run.state == "completed" for run in experiment.runs)
 
 
@@ -151,7 +181,10 @@ def test_the_default_loader_loads_a_folder(new, tmp_path):
     create_tiny({})[0].save_pretrained(tmp_path / "base")
     create_tiny({})[1].save_pretrained(tmp_path / "base")
     config = model()
-    config.model_name, config.model_kwargs = str(tmp_path / "base"), {"device_map": "auto", "torch_dtype": "auto"}
+    config.model_name, config.model_kwargs = (
+        str(tmp_path / "base"),
+        {"device_map": "auto", "torch_dtype": "auto"},
+    )
     experiment = new()
     experiment.run_fit(RFGridSearch(config, "SFT"), train_dataset=prompt_rows(24, 1))
     experiment.wait()
@@ -202,9 +235,13 @@ def test_after_a_failed_engine_the_same_cell_goes_on_and_one_mirror_follows(new,
     followers = [
         one.name
         for one in threading.enumerate()
-        if one.name in (f"rf-mlflow-{experiment.experiment_name}", f"rf-engine-{experiment.experiment_name}")
+        if one.name
+        in (f"rf-mlflow-{experiment.experiment_name}", f"rf-engine-{experiment.experiment_name}")
     ]
-    assert sorted(followers) == [f"rf-engine-{experiment.experiment_name}", f"rf-mlflow-{experiment.experiment_name}"]
+    assert sorted(followers) == [
+        f"rf-engine-{experiment.experiment_name}",
+        f"rf-mlflow-{experiment.experiment_name}",
+    ]
     experiment.end()
 
 
@@ -216,12 +253,19 @@ BAD_ARGUMENTS = [
     ({"eval_dataset": []}, "eval_dataset"),
     ({"num_chunks": 13}, "num_chunks=13 does not fit: 24 examples in batches of 2 make 12"),
     ({"param_config": grid(bf16=True, use_cpu=False)}, "bf16"),
-    ({"param_config": grid(gradient_accumulation_steps=12)}, "2 x 12 accumulation steps make 1 optimizer steps"),
+    (
+        {"param_config": grid(gradient_accumulation_steps=12)},
+        "2 x 12 accumulation steps make 1 optimizer steps",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "sentence"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40] if isinstance(v, str) else "")
-def test_bad_arguments_are_refused_in_a_sentence_before_any_model_is_loaded(new, tmp_path, change, sentence):
+@pytest.mark.parametrize(
+    ("change", "sentence"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40] if isinstance(v, str) else ""
+)
+def test_bad_arguments_are_refused_in_a_sentence_before_any_model_is_loaded(
+    new, tmp_path, change, sentence
+):
     if "bf16" in sentence and torch.cuda.is_available():
         change = {"execution": "fast"}
         sentence = "execution"
@@ -295,7 +339,9 @@ def test_generated_texts_reach_compute_metrics_and_leave_the_training_as_it_was(
     assert all(len(p) == len(r) == 6 for p, r in seen)
     assert seen[0][1] == [row["completion"].strip() for row in prompt_rows(6, 2)]
     assert experiment.run(2).metrics["rows"] == 6
-    strip = [{k: v for k, v in m.items() if k not in ("rows", "length")} for _, m in curve(experiment, 2)]
+    strip = [
+        {k: v for k, v in m.items() if k not in ("rows", "length")} for _, m in curve(experiment, 2)
+    ]
     assert strip == [m for _, m in curve(experiment, 1)]
 
 
@@ -304,7 +350,9 @@ def test_texts_that_do_not_say_where_their_answer_begins_are_judged_whole_with_a
     config.compute_metrics = lambda pair: asked.append(pair[1]) or {"texts": len(pair[0])}
     config.generation_config = {"max_new_tokens": 2}
     experiment, rows = new(), text_rows(6, 2)
-    with pytest.warns(UserWarning, match="no column of eval_dataset .text. is known to hold the answer"):
+    with pytest.warns(
+        UserWarning, match="no column of eval_dataset .text. is known to hold the answer"
+    ):
         experiment.run_fit(RFGridSearch(config, "SFT"), create_tiny, text_rows(24, 1), rows)
     experiment.wait()
     assert experiment.run(1).metrics["texts"] == 6
@@ -325,7 +373,9 @@ def test_lora_of_several_kinds_beside_each_other(new):
     lora = List(
         [
             RFLoraConfig(r=4, target_modules="all-linear", use_dora=True),
-            RFLoraConfig(r=8, target_modules=["q_proj"], use_rslora=True, modules_to_save=["lm_head"]),
+            RFLoraConfig(
+                r=8, target_modules=["q_proj"], use_rslora=True, modules_to_save=["lm_head"]
+            ),
             RFLoraConfig(r=4, init_lora_weights="pissa", target_modules=["v_proj"]),
         ]
     )
@@ -333,7 +383,9 @@ def test_lora_of_several_kinds_beside_each_other(new):
     config.peft_config = lora
     experiment = fit(new(), RFGridSearch(config, "SFT"))
     experiment.wait()
-    assert [run.state for run in experiment.runs] == ["completed"] * 3, [run.traceback for run in experiment.runs]
+    assert [run.state for run in experiment.runs] == ["completed"] * 3, [
+        run.traceback for run in experiment.runs
+    ]
     for run in experiment.runs:
         experiment.load(run)
 
@@ -354,7 +406,11 @@ def test_a_secret_reaches_the_loader_and_no_file(new, tmp_path, monkeypatch):
     experiment.clone(1, {"learning_rate": 2e-3}).result(timeout=60)
     experiment.end()
     assert seen[0] == (token, f"https://me:{password}@host/base")
-    shown = repr(experiment) + experiment.get_runs_info().to_csv() + repr([run.config for run in experiment.runs])
+    shown = (
+        repr(experiment)
+        + experiment.get_runs_info().to_csv()
+        + repr([run.config for run in experiment.runs])
+    )
     for text in (token, password):
         assert text not in shown
         for file in tmp_path.rglob("*"):
@@ -369,7 +425,9 @@ def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
     experiment.end()
     assert [curve(experiment, i) for i in (1, 2)] == [curve(plain, i) for i in (1, 2)]
     written = experiment.session.state.written
-    assert {run_id: (event.samples, len(event.generations)) for run_id, event in written.items()} == {
+    assert {
+        run_id: (event.samples, len(event.generations)) for run_id, event in written.items()
+    } == {
         1: (24, 2),
         2: (24, 2),
     }
@@ -403,7 +461,12 @@ def test_the_table_of_runs_has_rapidfires_columns_beside_ours(new):
     experiment.end()
     info = experiment.get_runs_info().set_index("run_id")
     assert list(info.status) == ["Completed", "Stopped", "Completed", "Completed"]
-    assert list(info.ended_by) == ["Epoch Completed", "Interactive Control", "Epoch Completed", "Epoch Completed"]
+    assert list(info.ended_by) == [
+        "Epoch Completed",
+        "Interactive Control",
+        "Epoch Completed",
+        "Epoch Completed",
+    ]
     assert list(info.source) == ["Initial", "Initial", "Initial", "Interactive Control"]
     assert info.cloned_from[clone.id] == info.warm_started_from[clone.id] == 1
     assert info.completed_steps[1] == info.total_steps[1] == info.steps[1]

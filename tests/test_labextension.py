@@ -1,4 +1,7 @@
-"""The committed build of the JupyterLab extension: made from these sources, small, and without addresses."""
+"""The committed build of the JupyterLab extension.
+
+Made from these sources, small, and without addresses.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ BUILT = ROOT / "rf_notebook" / "labextension"
 
 
 def build_script():
-    spec = importlib.util.spec_from_file_location("build_labextension", ROOT / "labextension" / "build.py")
+    spec = importlib.util.spec_from_file_location(
+        "build_labextension", ROOT / "labextension" / "build.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -57,7 +62,9 @@ def test_the_lock_file_names_no_registry():
 def test_the_extension_and_the_package_have_one_version():
     from rf_notebook import __version__
 
-    assert json.loads((ROOT / "labextension" / "package.json").read_text())["version"] == __version__
+    assert (
+        json.loads((ROOT / "labextension" / "package.json").read_text())["version"] == __version__
+    )
 
 
 def test_no_source_makes_markup_of_texts_or_hides_from_the_compiler():
@@ -70,19 +77,27 @@ def test_no_source_makes_markup_of_texts_or_hides_from_the_compiler():
 
 @pytest.mark.slow
 def test_installing_the_wheel_enables_the_extension_and_uninstalling_removes_it(tmp_path):
-    """In an environment of its own, which borrows this one's JupyterLab instead of installing it again."""
+    """In an environment of its own, which borrows this one's JupyterLab."""
 
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_", "PYTHON"))}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("JUPYTER", "JPY_", "PYTHON"))
+    }
     environment["JUPYTER_CONFIG_DIR"] = environment["JUPYTER_DATA_DIR"] = str(tmp_path / "own")
 
     def run(*command):
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
         return re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
 
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("rf_notebook-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert not [name for name in names if name.startswith("rf_notebook/labextension/")], "the assets are there once"
+    assert not [name for name in names if name.startswith("rf_notebook/labextension/")], (
+        "the assets are there once"
+    )
     assert not [name for name in names if "node_modules" in name or name.endswith((".ts", ".tsx"))]
     run(sys.executable, "-m", "venv", tmp_path / "fresh")
     python = tmp_path / "fresh" / "bin" / "python"

@@ -19,7 +19,10 @@ GRID = "\n".join(
         "model_name: tiny",
         "peft_config: {r: 4, target_modules: [q_proj]}",
         "training_args:",
-        *(f"  {key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in TRAINING.items()),
+        *(
+            f"  {key}: {str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in TRAINING.items()
+        ),
         "create_model_fn: create_tiny",
         "train_dataset: rows",
         "eval_dataset: few",
@@ -65,7 +68,10 @@ def test_an_experiment_from_its_yaml_to_its_end(shell):
     assert (stopped.id, stopped.state) == (2, RunState.STOPPED)
     assert say(shell, "resume all").id == 2
     clones = say(shell, "clone 1 learning_rate=1e-4,1e-5 r=8")
-    assert [(run.config["training_args"]["learning_rate"], run.config["peft_config"]["r"]) for run in clones] == [
+    assert [
+        (run.config["training_args"]["learning_rate"], run.config["peft_config"]["r"])
+        for run in clones
+    ] == [
         (1e-4, 8),
         (1e-5, 8),
     ]
@@ -109,13 +115,23 @@ def test_help_and_doctor(shell):
     assert "--warm-start" in str(say(shell, "help clone"))
     found = say(shell, "doctor")
     assert found.is_healthy
-    assert {"Python", "torch", "device", "disk", "SQLite", "ipykernel", "jupyterlab", "front end", "MLflow"} <= {
-        finding.part for finding in found.findings
-    }
+    assert {
+        "Python",
+        "torch",
+        "device",
+        "disk",
+        "SQLite",
+        "ipykernel",
+        "jupyterlab",
+        "front end",
+        "MLflow",
+    } <= {finding.part for finding in found.findings}
     assert all(finding.remedy for finding in found.findings if finding.health == "bad")
 
 
-def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell, monkeypatch, tmp_path):
+def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(
+    shell, monkeypatch, tmp_path
+):
     from rf_notebook.session import opening
     from rf_notebook.session.cells import Sources
     from rf_notebook.shared import Planned
@@ -150,7 +166,9 @@ def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell
     assert "is equal: 2 runs" in again.messages[-1]
     say(shell, "end")
     differences = say(shell, "diff grid once-more")
-    assert set(differences.part) <= {"operations"}  # who asked is told, and it is the replay that repeats it
+    assert set(differences.part) <= {
+        "operations"
+    }  # who asked is told, and it is the replay that repeats it
     assert say(shell, "diff out/grid.ipynb grid").empty
     assert [run.steps for run in again.runs] == [run.steps for run in experiment.runs]
 
@@ -162,7 +180,10 @@ def test_an_experiment_is_exported_verified_replayed_and_compared_by_lines(shell
     say(shell, "end")
 
     for line, sentence in [
-        ("export nothing x.ipynb", "no experiment 'nothing' is recorded here; there are: grid, once-more, third."),
+        (
+            "export nothing x.ipynb",
+            "no experiment 'nothing' is recorded here; there are: grid, once-more, third.",
+        ),
         ("export grid x.ipynb --merge", "--merge is for the adapter of a run"),
         ("export grid out/grid.ipynb", "is there already; give another name"),
         ("replay not-there.ipynb", "'not-there.ipynb' cannot be read: No such file or directory."),

@@ -1,4 +1,7 @@
-"""DPO and GRPO through the public API: references, rewards, mixed experiments, generation, a kill between two chunks."""
+"""DPO and GRPO through the public API.
+
+References, rewards, mixed experiments, generation, a kill between two chunks.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,36 @@ from rf_notebook.automl import (
     RFModelConfig,
     RFSFTConfig,
 )
-from rf_notebook.testing.tiny import create_tiny, preference_rows, prompt_rows, tiny_model, tiny_tokenizer
+from rf_notebook.testing.tiny import (
+    create_tiny,
+    preference_rows,
+    prompt_rows,
+    tiny_model,
+    tiny_tokenizer,
+)
 from tests.api.world import until
 from tests.experiment_world import TRAINING, curve, model
 from tests.methods_world import DPO, GRPO, dpo, fit, grpo, length
 
 
 def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
-    configs = [RFGridSearch(model(), "SFT"), RFGridSearch(dpo(beta=List([0.1, 0.5])), "DPO"), grpo(), grpo(beta=0.1)]
+    configs = [
+        RFGridSearch(model(), "SFT"),
+        RFGridSearch(dpo(beta=List([0.1, 0.5])), "DPO"),
+        grpo(),
+        grpo(beta=0.1),
+    ]
     experiment = fit(new(), configs, evaluates=True)
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 5
     assert len(experiment.session.engine.fleet.runner.models.loaded) == 1, "one resident base model"
-    assert [run.config["trainer_type"] for run in experiment.runs] == ["SFT", "DPO", "DPO", "GRPO", "GRPO"]
+    assert [run.config["trainer_type"] for run in experiment.runs] == [
+        "SFT",
+        "DPO",
+        "DPO",
+        "GRPO",
+        "GRPO",
+    ]
     experiment.end()
     for run_id, config in ((1, model()), (3, dpo(beta=0.5)), (5, grpo(beta=0.1))):
         alone = fit(new(f"alone {run_id}"), config, evaluates=True)
@@ -41,9 +61,18 @@ def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
 
 def test_rows_without_the_columns_of_the_method_are_refused_before_any_model_is_loaded(new):
     for configs, needs in (
-        (dpo(), "DPO needs rows with prompt, chosen and rejected; train_dataset has prompt, completion"),
-        (grpo(fields={"formatting_func": lambda row: {"question": row["prompt"]}}), "formatting_func returns question"),
-        (dpo(fields={"formatting_func": lambda row: row["prompt"]}), "formatting_func returns text, which DPO cannot"),
+        (
+            dpo(),
+            "DPO needs rows with prompt, chosen and rejected; train_dataset has prompt, completion",
+        ),
+        (
+            grpo(fields={"formatting_func": lambda row: {"question": row["prompt"]}}),
+            "formatting_func returns question",
+        ),
+        (
+            dpo(fields={"formatting_func": lambda row: row["prompt"]}),
+            "formatting_func returns text, which DPO cannot",
+        ),
     ):
         with pytest.raises(ConfigError, match=needs):
             new().run_fit(configs, lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
@@ -53,17 +82,28 @@ def test_fields_of_another_method_are_refused(new):
     for configs, sentence in (
         (model().copy(), "reward_funcs belongs to trainer_type='GRPO'"),
         (grpo(fields={"ref_model_name": "tiny"}), "ref_model_name belongs to trainer_type='DPO'"),
-        (RFModelConfig(model_name="tiny", training_args=RFGRPOConfig(**GRPO)), "GRPO needs reward_funcs"),
+        (
+            RFModelConfig(model_name="tiny", training_args=RFGRPOConfig(**GRPO)),
+            "GRPO needs reward_funcs",
+        ),
         (grpo([length, length], reward_weights=[1.0]), "reward_weights has 1 numbers for 2"),
-        (grpo(per_device_train_batch_size=8, gradient_accumulation_steps=64), "needs 128 prompts, and the data has 24"),
+        (
+            grpo(per_device_train_batch_size=8, gradient_accumulation_steps=64),
+            "needs 128 prompts, and the data has 24",
+        ),
         (grpo(lambda completions: [1.0]), "give it \\*\\*kwargs"),
-        (dpo(sync_ref_model=True, precompute_ref_log_probs=True), "sync_ref_model=True moves the reference"),
+        (
+            dpo(sync_ref_model=True, precompute_ref_log_probs=True),
+            "sync_ref_model=True moves the reference",
+        ),
     ):
         if "reward_funcs belongs" in sentence:
             configs.reward_funcs = length
         with pytest.raises(ConfigError, match=sentence):
             fit(new(), configs)
-    with pytest.raises(ConfigError, match="per_device_eval_batch_size=6 is not a multiple of the 4"):
+    with pytest.raises(
+        ConfigError, match="per_device_eval_batch_size=6 is not a multiple of the 4"
+    ):
         fit(new(), grpo(per_device_eval_batch_size=6), evaluates=True)
 
 
@@ -78,7 +118,10 @@ def test_formatting_func_makes_the_columns_of_each_method(new):
     )
     experiment = new()
     experiment.run_fit(
-        [dpo(fields={"formatting_func": pairs}), grpo(fields={"formatting_func": lambda row: {"prompt": row["a"]}})],
+        [
+            dpo(fields={"formatting_func": pairs}),
+            grpo(fields={"formatting_func": lambda row: {"prompt": row["a"]}}),
+        ],
         create_tiny,
         rows,
         num_chunks=2,
@@ -88,10 +131,13 @@ def test_formatting_func_makes_the_columns_of_each_method(new):
 
 
 def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
-    experiment = fit(new(), [RFGridSearch(model(), "SFT"), dpo(), dpo(loss_type="ipo"), dpo(beta=0.5), grpo()])
+    experiment = fit(
+        new(), [RFGridSearch(model(), "SFT"), dpo(), dpo(loss_type="ipo"), dpo(beta=0.5), grpo()]
+    )
     experiment.wait()
     with pytest.raises(
-        ConfigError, match="'loss' of SFT and DPO and DPO ipo and GRPO runs cannot be compared; say which"
+        ConfigError,
+        match="'loss' of SFT and DPO and DPO ipo and GRPO runs cannot be compared; say which",
     ):
         experiment.best("loss")
     assert experiment.best("loss", among=[2, 4]).id in (2, 4)
@@ -122,14 +168,18 @@ def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
 def sft_then_dpo(experiment, **edits):
     fit(experiment, RFGridSearch(model(num_train_epochs=2), "SFT"))
     experiment.wait()
-    child = experiment.clone(1, RFDPOConfig(**{**DPO, "logging_steps": 1, **edits}), warm_start=True).result(timeout=30)
+    child = experiment.clone(
+        1, RFDPOConfig(**{**DPO, "logging_steps": 1, **edits}), warm_start=True
+    ).result(timeout=30)
     experiment.wait()
     assert child.state == "completed", child.traceback
     return child
 
 
 @pytest.mark.parametrize("precompute", [False, True])
-def test_a_dpo_run_that_starts_from_an_sft_run_equals_plain_trl_on_the_peft_model(new, tmp_path, precompute):
+def test_a_dpo_run_that_starts_from_an_sft_run_equals_plain_trl_on_the_peft_model(
+    new, tmp_path, precompute
+):
     experiment = new()
     child = sft_then_dpo(experiment, precompute_ref_log_probs=precompute)
     path = experiment.export(1, tmp_path / "adapter")
@@ -174,7 +224,9 @@ def test_an_adapter_path_and_a_clone_of_the_sft_run_give_the_same_dpo_run(new, t
 def test_a_clone_of_a_dpo_run_keeps_its_parents_reference(new):
     experiment = new()
     child = sft_then_dpo(experiment)
-    grandchild = experiment.clone(child.id, {"r": 8, "lora_alpha": 16}, warm_start=True).result(timeout=30)
+    grandchild = experiment.clone(child.id, {"r": 8, "lora_alpha": 16}, warm_start=True).result(
+        timeout=30
+    )
     cold = experiment.clone(child.id, {"learning_rate": 0.0}, warm_start=True).result(timeout=30)
     experiment.wait()
     assert grandchild.state == cold.state == "completed", grandchild.traceback
@@ -187,7 +239,8 @@ def test_a_clone_of_a_dpo_run_keeps_its_parents_reference(new):
 
 def test_a_folder_that_is_no_adapter_is_refused_at_once(new, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"is not an adapter: it has no adapter_config.json and no adapter_model.safetensors"
+        ConfigError,
+        match=r"is not an adapter: it has no adapter_config.json and no adapter_model.safetensors",
     ):
         fit(new(), dpo(fields={"warm_start_from": str(tmp_path)}))
     assert not list(tmp_path.iterdir()), "nothing was written"
@@ -202,7 +255,10 @@ def test_a_reference_of_another_name_is_loaded_once_and_shared(new):
 
     experiment = new()
     experiment.run_fit(
-        dpo(beta=List([0.1, 0.2]), fields={"ref_model_name": "other"}), create, preference_rows(24, 1), num_chunks=2
+        dpo(beta=List([0.1, 0.2]), fields={"ref_model_name": "other"}),
+        create,
+        preference_rows(24, 1),
+        num_chunks=2,
     )
     experiment.wait()
     assert loaded == ["tiny", "other"]
@@ -215,7 +271,9 @@ def test_reference_probabilities_are_computed_once_for_runs_of_equal_settings(ne
     asked = []
     compute = RunDPOTrainer.compute_ref_log_probs
     monkeypatch.setattr(
-        RunDPOTrainer, "compute_ref_log_probs", lambda self, *given: (asked.append(self), compute(self, *given))[1]
+        RunDPOTrainer,
+        "compute_ref_log_probs",
+        lambda self, *given: (asked.append(self), compute(self, *given))[1],
     )
     configs = [
         dpo(precompute_ref_log_probs=True, learning_rate=List([1e-3, 2e-3]), beta=List([0.1, 0.5])),
@@ -257,7 +315,8 @@ def test_what_a_new_kernel_goes_on_with_is_bit_identical(new, configs):
 def test_another_kind_of_adapter_trains_exports_and_is_loaded(new, tmp_path):
     config = model()
     config.peft_config = RFIA3Config(
-        target_modules=List([["k_proj", "down_proj"], ["v_proj", "down_proj"]]), feedforward_modules=["down_proj"]
+        target_modules=List([["k_proj", "down_proj"], ["v_proj", "down_proj"]]),
+        feedforward_modules=["down_proj"],
     )
     config.training_args = RFSFTConfig(**{**TRAINING, "learning_rate": 1e-2})
     experiment = fit(new(), RFGridSearch(config, "SFT"))
@@ -277,7 +336,11 @@ def test_generation_between_chunks_shows_runs_side_by_side_and_disturbs_nothing(
     until(lambda: experiment.run(2).steps >= 2)
     frames = [
         experiment.generate(
-            [1, experiment.run(2)], ["the cat", "a dog runs"], max_new_tokens=5, temperature=1.5, seed=seed
+            [1, experiment.run(2)],
+            ["the cat", "a dog runs"],
+            max_new_tokens=5,
+            temperature=1.5,
+            seed=seed,
         )
         for seed in (1, 1, 2)
     ]
@@ -286,11 +349,13 @@ def test_generation_between_chunks_shows_runs_side_by_side_and_disturbs_nothing(
     experiment.wait()
     over = experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1)
     assert over.equals(experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1))
-    assert not over.equals(experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=2))
-    experiment.end()
-    assert experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1).equals(over), (
-        "from the checkpoint"
+    assert not over.equals(
+        experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=2)
     )
+    experiment.end()
+    assert experiment.generate(1, "the cat", max_new_tokens=5, temperature=1.5, seed=1).equals(
+        over
+    ), "from the checkpoint"
     for run_id in (1, 2):
         assert curve(experiment, run_id) == curve(alone, run_id)
 
@@ -338,20 +403,26 @@ def with_memory(monkeypatch, free, total):
 def test_a_config_that_cannot_fit_is_refused_before_any_model_is_loaded(new, tmp_path, monkeypatch):
     with_memory(monkeypatch, 10**6, 10**5)
     with pytest.raises(
-        ConfigError, match=r"config 1: it needs at least .* GiB and a small device has .* GiB; load it quantised"
+        ConfigError,
+        match=r"config 1: it needs at least .* GiB and a small device has .* GiB; load it quantised",
     ):
-        new().run_fit(on_a_path(tmp_path), lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
+        new().run_fit(
+            on_a_path(tmp_path), lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1)
+        )
     config = on_a_path(tmp_path)
     config.peft_config = None
     with pytest.raises(ConfigError, match="give a peft_config"):
         new().run_fit(config, lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
 
 
-def test_a_config_that_will_hardly_fit_is_warned_of_with_the_knob_that_makes_it_fit(new, tmp_path, monkeypatch):
+def test_a_config_that_will_hardly_fit_is_warned_of_with_the_knob_that_makes_it_fit(
+    new, tmp_path, monkeypatch
+):
     with_memory(monkeypatch, 4 * 10**6, 10**9)
     experiment = new()
     with pytest.warns(
-        UserWarning, match=r"config 1: it may need about .* \(base .* gradient_checkpointing=True.* would fit"
+        UserWarning,
+        match=r"config 1: it may need about .* \(base .* gradient_checkpointing=True.* would fit",
     ):
         fit(experiment, on_a_path(tmp_path, per_device_train_batch_size=8))
     experiment.wait()
@@ -374,7 +445,10 @@ def test_a_run_out_of_memory_is_retried_with_half_the_batch(new, monkeypatch):
     experiment.wait()
     failed = experiment.run(1)
     assert failed.state == "failed"
-    assert "were estimated; retry it with per_device_train_batch_size=2, gradient_accumulation_steps=2" in failed.error
+    assert (
+        "were estimated; retry it with per_device_train_batch_size=2, gradient_accumulation_steps=2"
+        in failed.error
+    )
     again = experiment.retry(1).result(timeout=30)
     experiment.wait()
     assert again.state == "completed"

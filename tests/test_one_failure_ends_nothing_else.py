@@ -1,4 +1,7 @@
-"""Whatever raises, wherever: at most one run fails, the others train on, and the engine obeys what comes next."""
+"""Whatever raises, wherever.
+
+At most one run fails, the others train on, and the engine obeys what comes next.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ ERRORS = {
     "base": BaseException("not even an Exception"),
 }
 
-#: Where a library's, the disk's or our own code raises once: "module:attribute", or "module:Class.attribute".
+#: Where a library's, the disk's or our own code raises once: "module:attribute", or
+#: "module:Class.attribute".
 PLACES = [
     "rf_notebook.training.trainers:_model_for",
     "rf_notebook.training.trainers:Trainers.build",
@@ -107,13 +111,20 @@ JOINT_PLACES = [
 
 
 def raise_once(monkeypatch, place, error):
-    """Make a function raise at its next call; returns whether it was called, as a list that is empty until then."""
+    """Make a function raise at its next call.
+
+    Returns whether it was called, as a list that is empty until then.
+    """
     module, path = place.split(":")
     owner = importlib.import_module(module)
     *above, name = path.split(".")
     for part in above:
         owner = getattr(owner, part)
-    own = vars(owner)[name] if isinstance(owner, type) and name in vars(owner) else getattr(owner, name)
+    own = (
+        vars(owner)[name]
+        if isinstance(owner, type) and name in vars(owner)
+        else getattr(owner, name)
+    )
     called = []
     function = own.__func__ if isinstance(own, classmethod) else own
 
@@ -124,21 +135,28 @@ def raise_once(monkeypatch, place, error):
             raise error
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(owner, name, classmethod(raising) if isinstance(own, classmethod) else raising)
+    monkeypatch.setattr(
+        owner, name, classmethod(raising) if isinstance(own, classmethod) else raising
+    )
     return called
 
 
 def search(**more):
     arguments = RFSFTConfig(**TRAINING | {"learning_rate": List([1e-3, 3e-3]), "logging_steps": 1})
     return RFGridSearch(
-        RFModelConfig(model_name="tiny", peft_config=RFLoraConfig(**LORA), training_args=arguments, **more), "SFT"
+        RFModelConfig(
+            model_name="tiny", peft_config=RFLoraConfig(**LORA), training_args=arguments, **more
+        ),
+        "SFT",
     )
 
 
 def begin(experiment, given=None, **options):
     rows = prompt_rows(8, 1), prompt_rows(2, 2)
     options = {"num_chunks": 4, "sample_prompts": 1, "display": False} | options
-    experiment.run_fit(given or search(), options.pop("create_model", create_tiny), *rows, **options)
+    experiment.run_fit(
+        given or search(), options.pop("create_model", create_tiny), *rows, **options
+    )
 
 
 def assert_only_one_may_have_failed(experiment, error=None):
@@ -198,10 +216,14 @@ def test_an_error_at_any_place_of_joint_steps_fails_at_most_one_run(new, monkeyp
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_a_joint_backward_that_raises_fails_the_runs_that_were_in_it_and_the_engine_lives(new, monkeypatch, kind):
+def test_a_joint_backward_that_raises_fails_the_runs_that_were_in_it_and_the_engine_lives(
+    new, monkeypatch, kind
+):
     experiment = new()
     with monkeypatch.context() as patched:
-        called = raise_once(patched, "rf_notebook.training.fused.joint_model:JointModel.backward", ERRORS[kind])
+        called = raise_once(
+            patched, "rf_notebook.training.fused.joint_model:JointModel.backward", ERRORS[kind]
+        )
         begin(experiment, execution="fused")
         assert experiment.wait(timeout=120)
         assert called
@@ -298,9 +320,18 @@ def test_while_the_disk_takes_no_record_the_turn_waits(new, monkeypatch, error):
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ("torch:save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")),
-        ("rf_notebook.training.run_files:save_file", RuntimeError("I/O error: No space left on device (os error 28)")),
-        ("transformers:TrainerState.save_to_json", OSError(errno.ENOSPC, "No space left on device")),
+        (
+            "torch:save",
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+        ),
+        (
+            "rf_notebook.training.run_files:save_file",
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+        ),
+        (
+            "transformers:TrainerState.save_to_json",
+            OSError(errno.ENOSPC, "No space left on device"),
+        ),
         ("rf_notebook.store.folders:_flush", OSError(errno.EDQUOT, "Disk quota exceeded")),
         ("rf_notebook.store.folders:_manifest_of", OSError(errno.EIO, "Input/output error")),
     ],
@@ -312,7 +343,9 @@ def test_while_the_disk_takes_no_checkpoint_the_turn_waits(new, monkeypatch, pla
     monkeypatch.setattr(thread, "_ROOM_POLL_SECONDS", 0.05)
     if "unexpected pos" in str(error):  # which does not say so: whether the disk is full is tried
         monkeypatch.setattr(folders, "_PROBE_BYTES", 1 << 62)
-        monkeypatch.setattr(folders, "bytes", lambda size: raising(OSError(errno.ENOSPC, "full"))(), raising=False)
+        monkeypatch.setattr(
+            folders, "bytes", lambda size: raising(OSError(errno.ENOSPC, "full"))(), raising=False
+        )
     experiment = new()
     begin(experiment)
     called = raise_once(monkeypatch, place, error)

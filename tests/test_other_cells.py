@@ -1,4 +1,6 @@
-"""Whatever an ordinary cell does beside eight runs, their figures are those of a quiet notebook, and the cell gets what it gets.
+"""Whatever another cell does beside eight runs, their figures are those of a quiet notebook.
+
+And the cell gets what it would get alone.
 
 A quiet experiment equals plain TRL: tests/exactness.
 """
@@ -38,7 +40,10 @@ MODES = ("exact", "fused")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Loaded from a folder, as a user's is: a model made of random numbers would be made of the cell's."""
+    """Loaded from a folder, as a user's is.
+
+    A model made of random numbers would be made of the cell's.
+    """
     folder = tmp_path_factory.mktemp("base")
     tiny_model().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
@@ -72,24 +77,37 @@ def train(folder, base, execution, cell):
         states = [str(run.error or run.state) for run in experiment.runs]
         experiment.end(cancel=True)
     assert states == ["completed"] * 8
-    return {n: rows[rows.run_id == n][["loss", "eval_loss"]].to_numpy().tolist() for n in range(1, 9)}, given
+    return {
+        n: rows[rows.run_id == n][["loss", "eval_loss"]].to_numpy().tolist() for n in range(1, 9)
+    }, given
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory, base):
     """As text, in which NaN equals NaN."""
-    found = {mode: train(tmp_path_factory.mktemp(mode), base, mode, lambda: time.sleep(0.1))[0] for mode in MODES}
+    found = {
+        mode: train(tmp_path_factory.mktemp(mode), base, mode, lambda: time.sleep(0.1))[0]
+        for mode in MODES
+    }
     return {mode: {n: repr(losses) for n, losses in runs.items()} for mode, runs in found.items()}
 
 
 def arguments(folder):
-    return {"output_dir": str(folder), "max_steps": 2, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+    return {
+        "output_dir": str(folder),
+        "max_steps": 2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
 
 
 def loads(base, folder):
     def cell():
         time.sleep(0.1)
-        model = transformers.AutoModelForCausalLM.from_pretrained(base / "other", dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            base / "other", dtype=torch.bfloat16
+        )
         return {str(p.dtype) for p in model.parameters()}
 
     return cell
@@ -129,7 +147,9 @@ def generates(base, folder):
 
     def cell():
         with torch.no_grad():
-            return model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=4, pad_token_id=0).tolist()
+            return model.generate(
+                torch.tensor([[1, 2, 3]]), max_new_tokens=4, pad_token_id=0
+            ).tolist()
 
     return cell
 
@@ -189,7 +209,9 @@ def warns(base, folder):
             warnings.simplefilter("always")
             warnings.warn("mine", stacklevel=1)
             time.sleep(0.01)
-        return "mine" in [str(one.message) for one in told]  # Python 3.11 records those of all threads
+        return "mine" in [
+            str(one.message) for one in told
+        ]  # Python 3.11 records those of all threads
 
     return cell
 
@@ -205,7 +227,16 @@ def starts_processes(base, folder):
 
 
 CELLS = (
-    *(loads, trains_with_trl, trains_with_transformers, generates, changes_directory, changes_dtype, seeds, draws),
+    *(
+        loads,
+        trains_with_trl,
+        trains_with_transformers,
+        generates,
+        changes_directory,
+        changes_dtype,
+        seeds,
+        draws,
+    ),
     *(sets_grad_mode_and_device, warns, starts_processes),
 )
 
@@ -228,8 +259,13 @@ def written(predictions):
 
 
 @pytest.mark.parametrize(("execution", "loader"), [("exact", "own"), ("fused", "hub")])
-def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(tmp_path, base, execution, loader):
-    """From the first moment on: while the model is loaded, runs are built, evaluated, let generate, cloned and exported."""
+def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none(
+    tmp_path, base, execution, loader
+):
+    """From the first moment on.
+
+    While the model is loaded, runs are built, evaluated, let generate, cloned and exported.
+    """
 
     def create(config):
         model = transformers.AutoModelForCausalLM.from_pretrained(base)
@@ -265,7 +301,9 @@ def test_a_cell_that_seeds_and_draws_gets_its_numbers_beside_runs_that_draw_none
             assert np.random.rand() == expected[2].rand()
     finally:
         experiment.end(cancel=True)
-    assert [str(run.state) for run in experiment.runs] == ["completed"] * 4, [run.traceback for run in experiment.runs]
+    assert [str(run.state) for run in experiment.runs] == ["completed"] * 4, [
+        run.traceback for run in experiment.runs
+    ]
     assert all("length" in run.metrics for run in experiment.runs)
 
 
@@ -280,7 +318,12 @@ def test_generated_texts_are_those_of_a_quiet_notebook_beside_a_cell_that_draws(
             generation_config={"max_new_tokens": 8, "temperature": 1.5},
         )
         experiment.run_fit(
-            RFGridSearch(config), None, prompt_rows(64, 1), prompt_rows(8, 2), num_chunks=8, display=False
+            RFGridSearch(config),
+            None,
+            prompt_rows(64, 1),
+            prompt_rows(8, 2),
+            num_chunks=8,
+            display=False,
         )
         while not experiment.wait(timeout=0.001):
             cell()
@@ -294,7 +337,12 @@ def test_generated_texts_are_those_of_a_quiet_notebook_beside_a_cell_that_draws(
 
 ARCHITECTURES = {
     "llama": {"num_key_value_heads": 2, "intermediate_size": 64},
-    "qwen3": {"num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 16, "tie_word_embeddings": True},
+    "qwen3": {
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+    },
     "gemma2": {"num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 16},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
     "gpt_neox": {"intermediate_size": 64},
@@ -307,15 +355,29 @@ ARCHITECTURES = {
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_a_base_model_is_what_transformers_alone_loads_whatever_the_process_has(tmp_path, kind, dtype):
+def test_a_base_model_is_what_transformers_alone_loads_whatever_the_process_has(
+    tmp_path, kind, dtype
+):
     config = transformers.AutoConfig.for_model(
-        kind, vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, **ARCHITECTURES[kind]
+        kind,
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        **ARCHITECTURES[kind],
     )
-    transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(tmp_path)
+    transformers.AutoModelForCausalLM.from_config(
+        config, dtype=getattr(torch, dtype)
+    ).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     models = BaseModels(None)
-    chosen = {"model_name": str(tmp_path), "model_type": "causal_lm", "model_kwargs": {}, "tokenizer": None}
+    chosen = {
+        "model_name": str(tmp_path),
+        "model_type": "causal_lm",
+        "model_kwargs": {},
+        "tokenizer": None,
+    }
     over = threading.Event()
 
     def disturb():
@@ -348,11 +410,18 @@ def test_models_of_a_cell_are_loaded_whole_beside_base_models(tmp_path, base):
         "qwen3", vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
         intermediate_size=64, head_dim=16, tie_word_embeddings=True,
     )  # fmt: skip
-    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(
+        tmp_path
+    )
     over = threading.Event()
 
     def load_bases():
-        chosen = {"model_name": str(base), "model_type": "causal_lm", "model_kwargs": {}, "tokenizer": None}
+        chosen = {
+            "model_name": str(base),
+            "model_type": "causal_lm",
+            "model_kwargs": {},
+            "tokenizer": None,
+        }
         while not over.is_set():
             found = BaseModels(None).get(chosen | {"tokenizer_kwargs": {}}, use_cpu=True).model
             assert {p.dtype for p in found.parameters()} == {torch.float32}
@@ -379,9 +448,13 @@ def test_relative_paths_are_seen_from_where_the_experiment_was_made(tmp_path, ba
     assert experiment.folder == tmp_path / "here" / "mine" / "x"
     monkeypatch.chdir(tmp_path / "here")
     config = RFModelConfig(
-        model_name="model", peft_config=RFLoraConfig(r=4), training_args=RFSFTConfig(max_steps=4, **SHARED)
+        model_name="model",
+        peft_config=RFLoraConfig(r=4),
+        training_args=RFSFTConfig(max_steps=4, **SHARED),
     )
-    experiment.run_fit(RFGridSearch(config, "SFT"), None, text_rows(16, 1), num_chunks=2, display=False)
+    experiment.run_fit(
+        RFGridSearch(config, "SFT"), None, text_rows(16, 1), num_chunks=2, display=False
+    )
     monkeypatch.chdir("/")
     experiment.wait()
     assert [run.error for run in experiment.runs] == [None]
@@ -418,8 +491,16 @@ def test_a_reward_that_turns_gradients_off_reaches_no_other_run(tmp_path, base):
         return [float(n) for n in range(len(completions))]
 
     lora = RFLoraConfig(r=4, target_modules=["q_proj"])
-    training = {"per_device_train_batch_size": 4, "max_steps": 4, "logging_steps": 1, "bf16": False, "use_cpu": True}
-    sft = RFModelConfig(model_name=str(base), peft_config=lora, training_args=RFSFTConfig(**training))
+    training = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 4,
+        "logging_steps": 1,
+        "bf16": False,
+        "use_cpu": True,
+    }
+    sft = RFModelConfig(
+        model_name=str(base), peft_config=lora, training_args=RFSFTConfig(**training)
+    )
     grpo = RFModelConfig(
         model_name=str(base),
         peft_config=lora,

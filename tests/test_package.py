@@ -14,7 +14,8 @@ import rf_notebook
 
 PACKAGE = Path(rf_notebook.__file__).parent
 
-#: The floors, lowest first: a folder or file imports its own floor and lower ones, by type only included.
+#: The floors, lowest first: a folder or file imports its own floor and lower ones, by type only
+#: included.
 FLOORS = [
     "core",
     "planning",
@@ -129,7 +130,9 @@ def test_no_files_import_each_other_in_a_circle():
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     return done.stdout
 
 
@@ -203,7 +206,14 @@ def test_the_signature_of_run_fit_is_the_promised_one():
     import inspect
 
     names = list(inspect.signature(rf_notebook.Experiment.run_fit).parameters)
-    assert names[1:7] == ["param_config", "create_model_fn", "train_dataset", "eval_dataset", "num_chunks", "seed"]
+    assert names[1:7] == [
+        "param_config",
+        "create_model_fn",
+        "train_dataset",
+        "eval_dataset",
+        "num_chunks",
+        "seed",
+    ]
     assert names[7:11] == ["num_shards", "execution", "data_seed", "display"]
 
 

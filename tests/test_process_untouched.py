@@ -33,22 +33,34 @@ def snapshot():
         "filters": list(warnings.filters),
         "showwarning": warnings.showwarning,
         "stdout": (sys.stdout, sys.stderr, sys.excepthook, threading.excepthook),
-        "signals": {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)},
+        "signals": {
+            s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        },
         "verbosity": transformers.logging.get_verbosity(),
-        "bars": (datasets.are_progress_bars_disabled(), transformers.logging.is_progress_bar_enabled()),
+        "bars": (
+            datasets.are_progress_bars_disabled(),
+            transformers.logging.is_progress_bar_enabled(),
+        ),
         "threads": torch.get_num_threads(),
         "grad": torch.is_grad_enabled(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "dtype": torch.get_default_dtype(),
-        "singletons": [dict(s._shared_state) for s in (PartialState, AcceleratorState, GradientState)],  # noqa: SLF001 - accelerate's state
+        "singletons": [
+            dict(s._shared_state)  # noqa: SLF001 - accelerate's state
+            for s in (PartialState, AcceleratorState, GradientState)
+        ],
         "cwd": Path.cwd(),
-        "handlers": [list(h.filters) for h in __import__("logging").getLogger("transformers").handlers],
+        "handlers": [
+            list(h.filters) for h in __import__("logging").getLogger("transformers").handlers
+        ],
         "live threads": {t.name for t in threading.enumerate() if t.name.startswith("rf-")},
     }
 
 
 def test_a_whole_experiment_leaves_no_trace_in_the_process(new, monkeypatch):
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # else MLflow, finding no network, takes a variable back
+    monkeypatch.setenv(
+        "MLFLOW_DISABLE_TELEMETRY", "true"
+    )  # else MLflow, finding no network, takes a variable back
     random.seed(5), np.random.seed(6), torch.manual_seed(7)
     import mlflow  # noqa: F401 - its own import leaves traces that are not ours
 
@@ -72,7 +84,11 @@ def test_a_refused_run_fit_leaves_no_trace_either(new):
     with pytest.raises(ConfigError):
         fit(new(), two(), num_chunks=99)
     with pytest.raises(ConfigError):
-        fit(new(), two(load_best_model_at_end=True, eval_strategy="steps", save_strategy="epoch"), num_chunks=3)
+        fit(
+            new(),
+            two(load_best_model_at_end=True, eval_strategy="steps", save_strategy="epoch"),
+            num_chunks=3,
+        )
     after = snapshot()
     for name, value in before.items():
         assert after[name] == value, name
@@ -93,8 +109,15 @@ def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
     home, work, target = tmp_path / "home", tmp_path / "work", tmp_path / "experiments"
     for folder in (home, work):
         folder.mkdir()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MLFLOW_", "HF_"))}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT), "TMPDIR": str(work), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MLFLOW_", "HF_"))
+    }
+    environment |= {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(work),
+        "HF_HUB_OFFLINE": "1",
+    }
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(target)],
@@ -103,7 +126,12 @@ def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
         env=environment,
         timeout=120,
     )
-    left = [str(p.relative_to(tmp_path)) for root in (home, work) for p in root.rglob("*") if p.is_file()]
+    left = [
+        str(p.relative_to(tmp_path))
+        for root in (home, work)
+        for p in root.rglob("*")
+        if p.is_file()
+    ]
     assert left == []
     assert sorted(p.name for p in (target / "files").iterdir()) == [
         "experiment.log",

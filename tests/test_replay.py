@@ -1,4 +1,7 @@
-"""An experiment once more, with real trainers: the same operations at the same steps, and the very same figures."""
+"""An experiment once more, with real trainers.
+
+The same operations at the same steps, and the very same figures.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,8 @@ def interfered(experiment):
 
 def obeyed(experiment):
     return [
-        (type(one.operation).__name__, one.operation.run_id, one.steps, one.origin) for one, _ in experiment.operations
+        (type(one.operation).__name__, one.operation.run_id, one.steps, one.origin)
+        for one, _ in experiment.operations
     ]
 
 
@@ -64,7 +68,9 @@ def test_a_replay_is_equal_bit_for_bit_and_says_so(new):
     ]
     assert first.compare(again).equal.all()
     assert (first.compare(again).steps > 0).all()
-    weights = [(one.run(3).checkpoint / "adapter_model.safetensors").read_bytes() for one in (first, again)]
+    weights = [
+        (one.run(3).checkpoint / "adapter_model.safetensors").read_bytes() for one in (first, again)
+    ]
     assert weights[0] == weights[1]
 
 
@@ -130,7 +136,8 @@ def test_a_warm_start_from_a_run_without_an_adapter_is_refused_in_a_sentence(new
     experiment = fit(new(), RFGridSearch(whole, "SFT"))
     until(lambda: experiment.run(1).steps >= 1)
     with pytest.raises(
-        ConfigError, match="run 1 trains all weights and has no adapter to start from; clone it without"
+        ConfigError,
+        match="run 1 trains all weights and has no adapter to start from; clone it without",
     ):
         experiment.clone(1, {"learning_rate": 1e-4}, warm_start=True).result()
     assert len(experiment.runs) == 1

@@ -45,13 +45,21 @@ def raises(completions):
         (lambda texts: None, "returned None; it must return a list of 4 numbers"),
         (lambda texts: 1.0, "returned a float; it must return a list of 4 numbers"),
         (lambda texts: [1.0], "returned 1 rewards; it must return a list of 4 numbers"),
-        (lambda texts: [1.0, math.nan, 1.0, 1.0], "returned nan for completion 2 of its batch, to the prompt '"),
+        (
+            lambda texts: [1.0, math.nan, 1.0, 1.0],
+            "returned nan for completion 2 of its batch, to the prompt '",
+        ),
         (lambda texts: [1.0, 1.0, math.inf, 1.0], "returned inf for completion 3"),
         (lambda texts: [1.0, "good", 1.0, 1.0], "returned 'good' for completion 2"),
-        (lambda texts: [1.0, 1.0, 1.0, None], "returned None for completion 4 of its batch, to the prompt '"),
+        (
+            lambda texts: [1.0, 1.0, 1.0, None],
+            "returned None for completion 4 of its batch, to the prompt '",
+        ),
     ],
 )
-def test_a_reward_that_cannot_be_used_fails_its_run_alone_with_the_function_and_the_row(new, fault, sentence):
+def test_a_reward_that_cannot_be_used_fails_its_run_alone_with_the_function_and_the_row(
+    new, fault, sentence
+):
     experiment = fit(new(), [grpo(late(fault)), grpo(length)])
     experiment.wait()
     assert experiment.run(1).state == "failed"
@@ -84,14 +92,20 @@ def test_several_rewards_partial_ones_async_ones_and_objects_that_are_called(new
     experiment = fit(new(), grpo(List(rewards), logging_steps=1))
     experiment.wait()
     curves = [
-        [{k: v for k, v in m.items() if not k.startswith("rewards/")} for _, m in curve(experiment, run.id)]
+        [
+            {k: v for k, v in m.items() if not k.startswith("rewards/")}
+            for _, m in curve(experiment, run.id)
+        ]
         for run in experiment.runs
     ]
     assert [run.state for run in experiment.runs] == ["completed"] * 4
     assert curves[0] == curves[1] == curves[2] == curves[3]
-    assert {"rewards/only_short/mean", "rewards/slow/mean", "reward", "completions/mean_length"} <= experiment.run(
-        2
-    ).metrics.keys()
+    assert {
+        "rewards/only_short/mean",
+        "rewards/slow/mean",
+        "reward",
+        "completions/mean_length",
+    } <= experiment.run(2).metrics.keys()
 
 
 def test_closures_that_differ_in_what_they_hold_are_different_rewards(new):
@@ -112,11 +126,18 @@ def test_a_reward_model_by_name_is_loaded_once(new, tmp_path):
 
     torch.manual_seed(3)
     small = LlamaConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=512, num_labels=1
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=512,
+        num_labels=1,
     )
     LlamaForSequenceClassification(small).save_pretrained(tmp_path / "judge")
     tiny_tokenizer().save_pretrained(tmp_path / "judge")
-    experiment = fit(new(), grpo([str(tmp_path / "judge"), length], learning_rate=List([1e-3, 2e-3])))
+    experiment = fit(
+        new(), grpo([str(tmp_path / "judge"), length], learning_rate=List([1e-3, 2e-3]))
+    )
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
     assert "rewards/judge/mean" in experiment.run(1).metrics

@@ -10,10 +10,14 @@ from tests.experiment_world import curve, fit, grid, model, two
 
 
 def rates(experiment, run_id):
-    return {step: m["learning_rate"] for step, m in curve(experiment, run_id) if "learning_rate" in m}
+    return {
+        step: m["learning_rate"] for step, m in curve(experiment, run_id) if "learning_rate" in m
+    }
 
 
-def test_an_edited_learning_rate_of_a_warm_clone_takes_effect_and_its_schedule_covers_its_whole_run(new):
+def test_an_edited_learning_rate_of_a_warm_clone_takes_effect_and_its_schedule_covers_its_whole_run(
+    new,
+):
     experiment = fit(new(), grid(lr_scheduler_type="linear", logging_steps=1), rows=24)
     until(lambda: experiment.run(1).steps >= 5)
     experiment.clone(1, {"learning_rate": 5e-4}, warm_start=True).result(timeout=30)
@@ -28,7 +32,10 @@ def test_an_edited_learning_rate_of_a_warm_clone_takes_effect_and_its_schedule_c
 def test_changing_the_rank_of_a_warm_clone_works(new):
     experiment = fit(new(), grid(), rows=60)
     until(lambda: experiment.run(1).steps >= 5)
-    larger, smaller = (experiment.clone(1, {"peft_config.r": r}, warm_start=True).result(timeout=30) for r in (16, 2))
+    larger, smaller = (
+        experiment.clone(1, {"peft_config.r": r}, warm_start=True).result(timeout=30)
+        for r in (16, 2)
+    )
     experiment.wait()
     assert larger.state == smaller.state == "completed"
     assert len(larger.warm_start_report.grown) == 4
@@ -49,10 +56,14 @@ def test_cloning_a_completed_run_works(new):
 
 @pytest.mark.parametrize("warmup", [{"warmup_ratio": 0.5}, {"warmup_steps": 6}])
 def test_warm_up_holds_across_chunks(new, warmup):
-    experiment = fit(new(), grid(lr_scheduler_type="constant_with_warmup", logging_steps=1, **warmup))
+    experiment = fit(
+        new(), grid(lr_scheduler_type="constant_with_warmup", logging_steps=1, **warmup)
+    )
     experiment.wait()
     found = rates(experiment, 1)
-    assert [found[step] for step in range(1, 13)] == pytest.approx([1e-3 * min(done / 6, 1) for done in range(12)])
+    assert [found[step] for step in range(1, 13)] == pytest.approx(
+        [1e-3 * min(done / 6, 1) for done in range(12)]
+    )
 
 
 def test_packing_keeps_its_epoch_count(new):
@@ -96,7 +107,9 @@ def test_a_bad_clone_is_refused_and_nothing_else_notices(new):
     alone.end()
     experiment = fit(new(), grid(), rows=60)
     until(lambda: experiment.run(1).steps >= 3)
-    receipt = experiment.clone(1, {"lr_scheduler_kwargs": {"no_such": 1}, "optim_args": "not=a=thing"})
+    receipt = experiment.clone(
+        1, {"lr_scheduler_kwargs": {"no_such": 1}, "optim_args": "not=a=thing"}
+    )
     from rf_notebook import ConfigError, RFNotebookError
 
     with pytest.raises(ConfigError):

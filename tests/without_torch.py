@@ -1,6 +1,9 @@
-"""A pytest plugin under which torch, mlflow and the like cannot be imported: `make unit` runs with it.
+"""A pytest plugin under which torch, mlflow and the like cannot be imported.
 
-Where they lie may still be asked, for configs read the arguments of the libraries' classes from their source.
+`make unit` runs with it.
+
+Where they lie may still be asked, for configs read the arguments of the libraries' classes from
+their source.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ class _Refused(Loader):
         """Never comes to it; importlib asks whether it is there."""
 
     def create_module(self, spec: ModuleSpec) -> NoReturn:
-        raise ImportError(f"a unit test imports {spec.name}; it belongs to the others, or wants the fake runner")
+        raise ImportError(
+            f"a unit test imports {spec.name}; it belongs to the others, or wants the fake runner"
+        )
 
 
 class _Refusing(MetaPathFinder):

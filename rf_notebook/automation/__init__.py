@@ -1,4 +1,7 @@
-"""Policies: at every chunk boundary they may stop, resume and clone runs, and say why. All of it can be undone."""
+"""Policies: at every chunk boundary they may stop, resume and clone runs, and say why.
+
+All of it can be undone.
+"""
 
 from rf_notebook.automation.async_halving import AsyncHalving
 from rf_notebook.automation.evolve import Evolve

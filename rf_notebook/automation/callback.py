@@ -16,7 +16,9 @@ _METHODS = ("on_chunk_complete", "on_shard_complete")
 
 def as_policy(given: Any) -> Policy:
     """A policy as it is, and a callback as a policy."""
-    if not callable(getattr(given, "decide", None)) and any(callable(getattr(given, name, None)) for name in _METHODS):
+    if not callable(getattr(given, "decide", None)) and any(
+        callable(getattr(given, name, None)) for name in _METHODS
+    ):
         return CallbackPolicy(given)
     policy: Policy = given
     return policy
@@ -25,8 +27,8 @@ def as_policy(given: Any) -> Policy:
 class CallbackPolicy:
     """Tells a callback of every run and every chunk, in their order, and does what it decides.
 
-    A callback may remember what it was told: when an experiment that was killed goes on, it is told everything again
-    from the beginning, and only what it decides of runs that still train is done.
+    A callback may remember what it was told: when an experiment that was killed goes on, it is told
+    everything again from the beginning, and only what it decides of runs that still train is done.
     """
 
     def __init__(self, callback: Any) -> None:
@@ -55,7 +57,9 @@ class CallbackPolicy:
         self._told = len(view.history)
         if not live and not self._is_over and not any(run.is_live for run in view.runs.values()):
             self._is_over = True
-            self._call("finalize", {run.id: _metrics(run, run.samples) for run in view.runs.values()})
+            self._call(
+                "finalize", {run.id: _metrics(run, run.samples) for run in view.runs.values()}
+            )
         return decisions
 
     def _ask(self, run: RunView, at: Boundary, live: set[int]) -> list[Decision]:
@@ -63,14 +67,22 @@ class CallbackPolicy:
         decision = self._call(method, run.id, at.chunks - 1, _metrics(run, at.samples))
         action = getattr(decision, "action", None)
         if action not in ("continue", "prune"):
-            raise ConfigError(f"{method} gave {decision!r:.80}; give RunDecision('continue') or RunDecision('prune').")
+            raise ConfigError(
+                f"{method} gave {decision!r:.80}; give RunDecision('continue') or RunDecision('prune')."
+            )
         if action == "continue" or run.id not in live:
             return []
         live.discard(run.id)
-        decisions: list[Decision] = [Stop(run.id, f"{self.name} pruned it after chunk {at.chunks}.")]
+        decisions: list[Decision] = [
+            Stop(run.id, f"{self.name} pruned it after chunk {at.chunks}.")
+        ]
         given = decision.replacement_config
         if given is not None:
-            edits = {k: v for k, v in given.items() if k != "trainer_type"} if isinstance(given, Mapping) else given
+            edits = (
+                {k: v for k, v in given.items() if k != "trainer_type"}
+                if isinstance(given, Mapping)
+                else given
+            )
             decisions.append(Clone(run.id, f"{self.name} replaced run {run.id}.", edits))
         return decisions
 

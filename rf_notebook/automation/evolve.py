@@ -1,4 +1,7 @@
-"""Population based training (Jaderberg et al., 2017): the worst give way to changed copies of the best, which go on learning."""
+"""Population based training (Jaderberg et al., 2017).
+
+The worst give way to changed copies of the best, which go on learning.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,16 @@ _FACTOR = 1.25
 
 
 class Evolve:
-    """Every so many chunks the worst runs stop, and warm-started clones of the best, with changed knobs, take their places.
+    """Every few chunks, changed warm clones of the best runs take the places of the worst.
 
-    A clone goes on from its parent's adapter, so a line of clones has trained what its ancestors have, too; lines are
-    compared, and end, at equal samples of the whole line. A clone's learning rate schedule begins anew: a constant one
-    suits best.
+    A clone goes on from its parent's adapter, so a line of clones has trained what its ancestors
+    have, too; lines are compared, and end, at equal samples of the whole line. A clone's learning
+    rate schedule begins anew: a constant one suits best.
 
     Args:
-        knobs: What changes, by dotted key: a ``Range`` (the parent's value times or divided by 1.25, within it) or a
-            ``List`` (a neighbour of the parent's value), as in ``{"learning_rate": Range(1e-5, 1e-2)}``.
+        knobs: What changes, by dotted key: a ``Range`` (the parent's value times or divided by
+            1.25, within it) or a ``List`` (a neighbour of the parent's value), as in
+            ``{"learning_rate": Range(1e-5, 1e-2)}``.
         metric: By which runs are ranked.
         mode: "min" or "max"; follows from the metric's name when omitted.
         every: Chunks between two generations.
@@ -53,13 +57,19 @@ class Evolve:
         share: float = 0.25,
         seed: int = 0,
     ) -> None:
-        if not isinstance(knobs, Mapping) or not knobs or not all(isinstance(v, List | Range) for v in knobs.values()):
+        if (
+            not isinstance(knobs, Mapping)
+            or not knobs
+            or not all(isinstance(v, List | Range) for v in knobs.values())
+        ):
             raise ConfigError(
                 f"Evolve(knobs={knobs!r:.80}): give a Range or a List by the name of a knob, as in "
                 "{'learning_rate': Range(1e-5, 1e-2)}."
             )
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"Evolve(every={every!r}): every must be a whole number of at least 1.")
+            raise ConfigError(
+                f"Evolve(every={every!r}): every must be a whole number of at least 1."
+            )
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 0.5:
             raise ConfigError(f"Evolve(share={share!r}): share must be above 0 and at most 0.5.")
         if mode not in (None, "min", "max"):
@@ -79,24 +89,37 @@ class Evolve:
 
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        made = {e.made for e in view.history if isinstance(e, Obeyed) and e.by_policy and e.made is not None}
+        made = {
+            e.made
+            for e in view.history
+            if isinstance(e, Obeyed) and e.by_policy and e.made is not None
+        }
         over = [
             Stop(run.id, f"its line has trained {_line(run)} samples, as many as a whole plan.")
             for run in view.live
-            if run.inherited and run.total_samples and _line(run) >= run.total_samples and run.id not in view.given_back
+            if run.inherited
+            and run.total_samples
+            and _line(run) >= run.total_samples
+            and run.id not in view.given_back
         ]
         ended = {stop.run for stop in over}
         populations: dict[str, list[RunView]] = {}
         for run in view.runs.values():
             if not run.is_pinned and run.id not in view.given_back and run.may_log(self.metric):
                 populations.setdefault(run.scale(self.metric), []).append(run)
-        generations = [one for runs in populations.values() for one in self._next_generation(runs, made, ended)]
+        generations = [
+            one for runs in populations.values() for one in self._next_generation(runs, made, ended)
+        ]
         decided = {*ended, *(one.run for one in generations if isinstance(one, Stop))}
         judged = {run.id for runs in populations.values() for run in runs}
-        others = [stop for stop in stop_diverged(view) if stop.run not in judged]  # they log something else
+        others = [
+            stop for stop in stop_diverged(view) if stop.run not in judged
+        ]  # they log something else
         return [*over, *generations, *(stop for stop in others if stop.run not in decided)]
 
-    def _next_generation(self, runs: Sequence[RunView], made: set[int], ended: set[int]) -> Iterable[Decision]:
+    def _next_generation(
+        self, runs: Sequence[RunView], made: set[int], ended: set[int]
+    ) -> Iterable[Decision]:
         population = [run for run in runs if run.id not in made]
         replaced = max(1, int(len(population) * self.share))
         live = [run for run in runs if run.is_live and run.id not in ended]
@@ -110,8 +133,12 @@ class Evolve:
             return
         if any(_line(run) < barrier for run in live):
             return
-        # A clone whose line was beyond the barrier before it joined has no figure there: its newest one counts.
-        at = {run.id: barrier - run.inherited if run.inherited < barrier else run.samples for run in live}
+        # A clone whose line was beyond the barrier before it joined has no figure there: its newest
+        # one counts.
+        at = {
+            run.id: barrier - run.inherited if run.inherited < barrier else run.samples
+            for run in live
+        }
         (order,) = ranked(live, self.metric, self.mode, at)
         healthy = [run for cost, run in order if math.isfinite(cost)]
         if not healthy:  # the figures are still to come, or nobody will have any
@@ -128,10 +155,16 @@ class Evolve:
             figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
             if run.diverged_at is not None:
                 figure = f"it diverged at step {run.diverged_at}, so it"
-            yield Stop(run.id, f"generation {generation}: {figure} is among the worst {replaced} of {len(order)}.")
+            yield Stop(
+                run.id,
+                f"generation {generation}: {figure} is among the worst {replaced} of {len(order)}.",
+            )
             edits = self._changed(parent, random.Random(f"{self.seed}-{generation}-{place}"))
             yield Clone(
-                parent.id, f"generation {generation}: run {parent.id} leads; run {run.id} made room.", edits, True
+                parent.id,
+                f"generation {generation}: run {parent.id} leads; run {run.id} made room.",
+                edits,
+                True,
             )
 
     def _changed(self, parent: RunView, rng: random.Random) -> dict[str, Any]:
@@ -146,8 +179,14 @@ class Evolve:
                 moved = min(max(now * rng.choice([_FACTOR, 1 / _FACTOR]), space.start), space.end)
                 edits[knob] = round(moved) if space.dtype == "int" else moved
             else:
-                known = space.values.index(now) if now in space.values else rng.randrange(len(space.values))
-                edits[knob] = space.values[min(max(known + rng.choice([-1, 1]), 0), len(space.values) - 1)]
+                known = (
+                    space.values.index(now)
+                    if now in space.values
+                    else rng.randrange(len(space.values))
+                )
+                edits[knob] = space.values[
+                    min(max(known + rng.choice([-1, 1]), 0), len(space.values) - 1)
+                ]
         return edits
 
 

@@ -1,11 +1,22 @@
-"""Synchronous successive halving (Jamieson and Talwalkar, 2016): after 1, 2, 4, ... chunks only the better half goes on."""
+"""Synchronous successive halving (Jamieson and Talwalkar, 2016).
+
+After 1, 2, 4, ... chunks only the better half goes on.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 
-from rf_notebook.automation.policy import Decision, RunView, Stop, View, ranked, stop_diverged, sureness
+from rf_notebook.automation.policy import (
+    Decision,
+    RunView,
+    Stop,
+    View,
+    ranked,
+    stop_diverged,
+    sureness,
+)
 from rf_notebook.core.errors import ConfigError
 
 _WAYS = ("samples", "fraction", "schedule")
@@ -14,20 +25,23 @@ _WAYS = ("samples", "fraction", "schedule")
 class Halving:
     """Stops all but the best at chunk barriers; stopped runs are frozen, not deleted.
 
-    Runs advance side by side, so at a barrier all have trained on equally many samples. Runs whose metrics cannot be
-    compared (the losses of SFT and of DPO) are halved apart.
+    Runs advance side by side, so at a barrier all have trained on equally many samples. Runs whose
+    metrics cannot be compared (the losses of SFT and of DPO) are halved apart.
 
     Args:
         metric: By which runs are ranked.
         mode: "min" or "max"; follows from the metric's name when omitted.
         eta: One in so many goes on at each barrier.
-        first: Chunks before the first barrier; the next ones come after ``first * eta``, ``first * eta**2``, ...
+        first: Chunks before the first barrier; the next ones come after ``first * eta``, ``first *
+            eta**2``, ...
         keep: So many runs go on to their end.
-        compare: "samples": all at equal samples. "fraction": all at an equal share of their own plans, for plans of
-            different lengths (a rung is counted in chunks of the longest). "schedule": at equal samples, but runs of
-            each kind of learning rate schedule by themselves, for one that decays looks worse than it is until it has.
-        sure: Between 0.5 and 1: stop a run only when a paired bootstrap over what both logged is so sure that the last
-            of those that go on is better; otherwise both go on, and the next boundary asks again.
+        compare: "samples": all at equal samples. "fraction": all at an equal share of their own
+            plans, for plans of different lengths (a rung is counted in chunks of the longest).
+            "schedule": at equal samples, but runs of each kind of learning rate schedule by
+            themselves, for one that decays looks worse than it is until it has.
+        sure: Between 0.5 and 1: stop a run only when a paired bootstrap over what both logged is so
+            sure that the last of those that go on is better; otherwise both go on, and the next
+            boundary asks again.
     """
 
     def __init__(
@@ -42,11 +56,15 @@ class Halving:
     ) -> None:
         for name, value, least in (("eta", eta, 2), ("first", first, 1), ("keep", keep, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"Halving({name}={value!r}): {name} must be a whole number of at least {least}.")
+                raise ConfigError(
+                    f"Halving({name}={value!r}): {name} must be a whole number of at least {least}."
+                )
         if mode not in (None, "min", "max"):
             raise ConfigError(f"Halving(mode={mode!r}): mode is 'min' or 'max'.")
         if compare not in _WAYS:
-            raise ConfigError(f"Halving(compare={compare!r}): there is no such way; use {', '.join(map(repr, _WAYS))}.")
+            raise ConfigError(
+                f"Halving(compare={compare!r}): there is no such way; use {', '.join(map(repr, _WAYS))}."
+            )
         if sure is not None and not 0.5 <= sure <= 1:
             raise ConfigError(f"Halving(sure={sure!r}): sure must be between 0.5 and 1.")
         self.metric, self.mode, self.eta, self.first, self.keep = metric, mode, eta, first, keep
@@ -64,7 +82,10 @@ class Halving:
 
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
-        return [*stop_diverged(view), *(decision for runs in self._apart(view) for decision in self._halve(runs))]
+        return [
+            *stop_diverged(view),
+            *(decision for runs in self._apart(view) for decision in self._halve(runs)),
+        ]
 
     def waits_for(self, view: View) -> str:
         """See Policy."""
@@ -72,7 +93,11 @@ class Halving:
             for stays, barrier, live in self._rungs(runs):
                 late = [run.id for run in live if self._chunks(run, runs) < barrier]
                 words = f"chunk {barrier}, after which {stays} of {len(live)} continue"
-                return f"{words}; still to come there: {', '.join(f'run {i}' for i in late)}" if late else words
+                return (
+                    f"{words}; still to come there: {', '.join(f'run {i}' for i in late)}"
+                    if late
+                    else words
+                )
         return "nothing more; those that are left train to their end"
 
     def _apart(self, view: View) -> list[list[RunView]]:
@@ -85,7 +110,7 @@ class Halving:
         return list(scales.values())
 
     def _rungs(self, runs: Sequence[RunView]) -> Iterable[tuple[int, int, list[RunView]]]:
-        """How many go on, after which chunk, and who is judged there, for the rungs that are still to come."""
+        """For each rung to come: how many runs continue, after which chunk, and who is judged."""
         live = [run for run in runs if run.is_live and run.diverged_at is None]
         for rung in range(math.ceil(math.log(max(len(runs), 2), self.eta)) + 1):
             stays = max(self.keep, math.ceil(len(runs) / self.eta ** (rung + 1)))
@@ -114,17 +139,27 @@ class Halving:
             else:
                 at = dict.fromkeys((run.id for run in live), min(run.samples for run in live))
             has_figure = {run.id: run.value(self.metric, at[run.id]) is not None for run in live}
-            if not any(has_figure.values()) or any(not has_figure[r.id] and not r.lacks(self.metric) for r in live):
+            if not any(has_figure.values()) or any(
+                not has_figure[r.id] and not r.lacks(self.metric) for r in live
+            ):
                 return  # the figures are still to come, at a later boundary
             (order,) = ranked(live, self.metric, self.mode, at)
             last = order[stays - 1][1]
             for place, (_, run) in enumerate(order[stays:], start=stays + 1):
                 how_sure = sureness(last, run, self.metric, self.mode, at[run.id])
-                if self.sure is None or how_sure >= self.sure or run.value(self.metric, at[run.id]) is None:
-                    yield Stop(run.id, self._reason(run, place, len(order), stays, at[run.id], how_sure))
+                if (
+                    self.sure is None
+                    or how_sure >= self.sure
+                    or run.value(self.metric, at[run.id]) is None
+                ):
+                    yield Stop(
+                        run.id, self._reason(run, place, len(order), stays, at[run.id], how_sure)
+                    )
             return
 
-    def _reason(self, run: RunView, place: int, runs: int, stays: int, samples: int, how_sure: float) -> str:
+    def _reason(
+        self, run: RunView, place: int, runs: int, stays: int, samples: int, how_sure: float
+    ) -> str:
         value = run.value(self.metric, samples)
         figure = f"has no {self.metric}" if value is None else f"{self.metric} {value:.4g}"
         return f"{figure} after {samples} samples is number {place} of {runs} ({how_sure:.0%} sure); {stays} continue."

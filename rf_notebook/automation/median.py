@@ -1,4 +1,7 @@
-"""The median rule (Golovin et al., 2017): whoever is worse than the others were on average, at equal samples, stops."""
+"""The median rule (Golovin et al., 2017).
+
+Whoever is worse than the others were on average, at equal samples, stops.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from rf_notebook.core.metrics import direction
 
 
 class MedianStop:
-    """Stops a run whose best value so far is worse than the median of the other runs' averages up to the same samples.
+    """Stops a run whose best value is worse than the median of the others' averages.
+
+    Both are taken up to the same number of samples.
 
     Args:
         metric: That is compared.
@@ -21,13 +26,22 @@ class MedianStop:
         others: Runs that have to have come as far, before anything is stopped.
     """
 
-    def __init__(self, metric: str = "eval_loss", mode: str | None = None, after: int = 1, others: int = 3) -> None:
+    def __init__(
+        self, metric: str = "eval_loss", mode: str | None = None, after: int = 1, others: int = 3
+    ) -> None:
         for name, value in (("after", after), ("others", others)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"MedianStop({name}={value!r}): {name} must be a whole number of at least 1.")
+                raise ConfigError(
+                    f"MedianStop({name}={value!r}): {name} must be a whole number of at least 1."
+                )
         if mode not in (None, "min", "max"):
             raise ConfigError(f"MedianStop(mode={mode!r}): mode is 'min' or 'max'.")
-        self.metric, self.mode, self.after, self.others = metric, mode or direction(metric), after, others
+        self.metric, self.mode, self.after, self.others = (
+            metric,
+            mode or direction(metric),
+            after,
+            others,
+        )
 
     @property
     def name(self) -> str:
@@ -72,4 +86,6 @@ class MedianStop:
         )
 
     def _values(self, run: RunView, samples: int) -> list[float]:
-        return [value for at, value in run.curve(self.metric) if at <= samples and math.isfinite(value)]
+        return [
+            value for at, value in run.curve(self.metric) if at <= samples and math.isfinite(value)
+        ]

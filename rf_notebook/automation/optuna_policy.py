@@ -1,7 +1,9 @@
-"""Optuna at the wheel: runs are trials; the weak are stopped, and suggestions take the places of those that are over.
+"""Optuna at the wheel: runs are trials.
 
-The study is a fold of the experiment's history, in its order, so that one that was killed goes on with the same study:
-samplers are asked, values reported and trials ended as they were before.
+The weak are stopped, and suggestions take the places of those that are over.
+
+The study is a fold of the experiment's history, in its order, so that one that was killed goes on
+with the same study: samplers are asked, values reported and trials ended as they were before.
 """
 
 from __future__ import annotations
@@ -12,7 +14,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automation.policy import Boundary, Clone, Decision, RunView, Stop, View, beaten_words, divergence_words
+from rf_notebook.automation.policy import (
+    Boundary,
+    Clone,
+    Decision,
+    RunView,
+    Stop,
+    View,
+    beaten_words,
+    divergence_words,
+)
 from rf_notebook.core.metrics import cost_of, dominates
 from rf_notebook.core.run import FINISHED, RunState
 
@@ -30,7 +41,13 @@ class OptunaPolicy:
     """One search's study at work."""
 
     def __init__(
-        self, search: RFOptuna, objects: Objects, *, seed: int, data_seed: int | None, chunks_a_pass: int
+        self,
+        search: RFOptuna,
+        objects: Objects,
+        *,
+        seed: int,
+        data_seed: int | None,
+        chunks_a_pass: int,
     ) -> None:
         """Nothing is asked before the first boundary.
 
@@ -70,7 +87,9 @@ class OptunaPolicy:
         self._follow(view)
         decisions: list[Decision] = []
         for run in self._live(view):
-            reason = None if run.is_pinned or run.id in view.given_back else self._why_stop(run, view)
+            reason = (
+                None if run.is_pinned or run.id in view.given_back else self._why_stop(run, view)
+            )
             if reason is not None:
                 decisions.append(Stop(run.id, reason))
         for stop in decisions:
@@ -80,7 +99,9 @@ class OptunaPolicy:
     def waits_for(self, view: View) -> str:
         """See Policy."""
         live, tried = self._live(view), len(self._trials)
-        return f"the next chunk of {len(live)} runs; {tried} of {self._search.budget} trials are tried"
+        return (
+            f"the next chunk of {len(live)} runs; {tried} of {self._search.budget} trials are tried"
+        )
 
     # ---- the fold
 
@@ -106,7 +127,11 @@ class OptunaPolicy:
             if isinstance(event, Boundary):
                 self._report(view.runs[event.run], event)
             elif event.made is not None:
-                self._bind(view.runs[event.made], is_ours=event.by_policy, seen=self._digests(view, event.made))
+                self._bind(
+                    view.runs[event.made],
+                    is_ours=event.by_policy,
+                    seen=self._digests(view, event.made),
+                )
             elif event.what == "stop" and event.by_policy and event.run not in view.given_back:
                 self._tell(event.run, self._state.PRUNED)
         self._done = len(view.history)
@@ -145,7 +170,10 @@ class OptunaPolicy:
             return
         digest = run.run_config.digest()
         trial = self._configs.pop(digest, None)
-        if trial is None and self._search.parameters_of(run.run_config, self._objects, **self._seeds) is None:
+        if (
+            trial is None
+            and self._search.parameters_of(run.run_config, self._objects, **self._seeds) is None
+        ):
             return
         if trial is None and is_ours:  # asked for before a kill, and asked for again
             asked = self._search.ask(self._study, self._objects, seen, **self._seeds)
@@ -214,11 +242,22 @@ class OptunaPolicy:
             and all(map(math.isfinite, values))
         ]
         if len(now) > 1:
-            return next((words for other, values in came if (words := self._beaten(other, values, run, now))), None)
+            return next(
+                (
+                    words
+                    for other, values in came
+                    if (words := self._beaten(other, values, run, now))
+                ),
+                None,
+            )
         metric, direction = self._search.objectives[0]
         if not isinstance(pruner, str):
             pruned = self._verdicts.get(run.id, False)
-            return f"{type(pruner).__name__}: {metric} {now[0]:.4g} after {run.samples} samples." if pruned else None
+            return (
+                f"{type(pruner).__name__}: {metric} {now[0]:.4g} after {run.samples} samples."
+                if pruned
+                else None
+            )
         if len(came) < _OTHERS:
             return None
         median = statistics.median(values[0] for _, values in came)
@@ -244,7 +283,9 @@ class OptunaPolicy:
             seen.add(config.digest())
             self._configs[config.digest()] = trial
             number = len(self._trials) + len(self._configs)
-            chosen = ", ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items())
+            chosen = ", ".join(
+                f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.params.items()
+            )
             reason = f"trial {number} of {self._search.budget}: {chosen}."
             yield Clone(next(places), reason, config)
 
@@ -259,10 +300,17 @@ class OptunaPolicy:
         values = [value for value in found if value is not None]
         return values if len(values) == len(found) else None
 
-    def _beaten(self, other: RunView, values: Sequence[float], run: RunView, now: Sequence[float]) -> str | None:
+    def _beaten(
+        self, other: RunView, values: Sequence[float], run: RunView, now: Sequence[float]
+    ) -> str | None:
         """Why a run is stopped, when another's objectives dominate its own."""
-        modes = ["min" if direction == "minimize" else "max" for _, direction in self._search.objectives]
-        costs, own = ([cost_of(one, mode) for one, mode in zip(some, modes, strict=True)] for some in (values, now))
+        modes = [
+            "min" if direction == "minimize" else "max" for _, direction in self._search.objectives
+        ]
+        costs, own = (
+            [cost_of(one, mode) for one, mode in zip(some, modes, strict=True)]
+            for some in (values, now)
+        )
         if not dominates(costs, own):
             return None
         words = beaten_words(other.id, "objectives", self.watches, costs, own)

@@ -10,7 +10,9 @@ from rf_notebook.core.metrics import cost_of, dominates
 
 
 class KeepPareto:
-    """Stops runs that another one dominates after equally many samples: in no metric worse and in one better.
+    """Stops runs that another one dominates after equally many samples.
+
+    In no metric worse and in one better.
 
     The rest is the Pareto front. Runs that are equal in every metric stay.
 
@@ -20,13 +22,19 @@ class KeepPareto:
     """
 
     def __init__(self, metrics: Mapping[str, str], after: int = 1) -> None:
-        if not isinstance(metrics, Mapping) or len(metrics) < 2 or set(metrics.values()) - {"min", "max"}:
+        if (
+            not isinstance(metrics, Mapping)
+            or len(metrics) < 2
+            or set(metrics.values()) - {"min", "max"}
+        ):
             raise ConfigError(
                 f"KeepPareto(metrics={metrics!r:.80}): give 'min' or 'max' for two metrics or more, as in "
                 "{'eval_loss': 'min', 'reward': 'max'}."
             )
         if isinstance(after, bool) or not isinstance(after, int) or after < 1:
-            raise ConfigError(f"KeepPareto(after={after!r}): after must be a whole number of at least 1.")
+            raise ConfigError(
+                f"KeepPareto(after={after!r}): after must be a whole number of at least 1."
+            )
         self.metrics, self.after = dict(metrics), after
 
     @property
@@ -55,12 +63,17 @@ class KeepPareto:
         """Why a run is off the front, when the other dominates it."""
         if other.id == run.id or other.samples < run.samples:
             return None
-        own, others = ({name: one.value(name, run.samples) for name in self.metrics} for one in (run, other))
+        own, others = (
+            {name: one.value(name, run.samples) for name in self.metrics} for one in (run, other)
+        )
         if any(own[name] is None or others[name] is None for name in self.metrics):
             return None
         if any(other.scale(name) != run.scale(name) for name in self.metrics):
             return None
-        costs, own_costs = ([cost_of(values[n], mode) for n, mode in self.metrics.items()] for values in (others, own))
+        costs, own_costs = (
+            [cost_of(values[n], mode) for n, mode in self.metrics.items()]
+            for values in (others, own)
+        )
         if not dominates(costs, own_costs):
             return None
         told = ", ".join(f"{name} {others[name]:.4g}" for name in self.metrics)

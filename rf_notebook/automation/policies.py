@@ -10,7 +10,9 @@ from rf_notebook.automation.policy import Decision, Stop, View
 
 
 class Policies:
-    """Several policies as one; the first that wants something of a run has it. When a budget is spent, all only stop.
+    """Several policies as one; the first that wants something of a run has it.
+
+    When a budget is spent, all only stop.
 
     Args:
         policies: Callbacks in the style of RapidFire AI may be among them.

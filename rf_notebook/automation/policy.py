@@ -1,4 +1,7 @@
-"""What does a policy see at a chunk boundary, and what may it ask for? Values only: a policy reads and writes nothing."""
+"""What does a policy see at a chunk boundary, and what may it ask for?
+
+Values only: a policy reads and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ class Clone:
     run: int
     reason: str
     edits: Any = field(default_factory=dict)
-    """A dict by dotted key, or whatever else ``Experiment.clone`` takes; a RunConfig is the whole config."""
+    """A dict by dotted key, or whatever else ``Experiment.clone`` takes; a RunConfig is the whole
+    config."""
     warm_start: bool = False
 
 
@@ -93,7 +97,8 @@ class RunView:
         self.is_pinned = is_pinned
         """Whether the user wants it left alone."""
         self.inherited = inherited
-        """Rows that its line had trained on before it: those behind the adapter that it started from."""
+        """Rows that its line had trained on before it: those behind the adapter that it started
+        from."""
 
     @property
     def id(self) -> int:
@@ -117,7 +122,10 @@ class RunView:
 
     @property
     def diverged_at(self) -> int | None:
-        """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
+        """The first step whose loss or gradients were NaN or infinite, while they still are.
+
+        None for a healthy run.
+        """
         return self._record.progress.diverged_at
 
     @property
@@ -173,10 +181,15 @@ class RunView:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Samples and value, wherever the metric was logged."""
-        return [(p.samples, p.metrics[metric]) for p in self._record.all_points() if metric in p.metrics]
+        return [
+            (p.samples, p.metrics[metric]) for p in self._record.all_points() if metric in p.metrics
+        ]
 
     def value(self, metric: str, samples: int | None = None) -> float | None:
-        """The newest value of a metric, or the newest at or before so many samples; None when there is none."""
+        """The newest value of a metric, or the newest at or before so many samples.
+
+        None when there is none.
+        """
         for points in reversed(self._record.points):
             for point in reversed(points):
                 if metric in point.metrics and (samples is None or point.samples <= samples):
@@ -189,13 +202,15 @@ class RunView:
 
     def may_log(self, metric: str) -> bool:
         """Whether it has logged a metric, or may still."""
-        return may_log(self._record.config, metric, evaluates=self._evaluates, sources=self._sources) or self.has(
-            metric
-        )
+        return may_log(
+            self._record.config, metric, evaluates=self._evaluates, sources=self._sources
+        ) or self.has(metric)
 
     def lacks(self, metric: str) -> bool:
         """Whether it has not logged a metric although it logged others of its kind."""
-        logs_its_kind = metric.startswith("eval_") or self.has("loss")  # what is evaluated comes at every boundary
+        logs_its_kind = metric.startswith("eval_") or self.has(
+            "loss"
+        )  # what is evaluated comes at every boundary
         return self.chunks > 0 and logs_its_kind and not self.has(metric)
 
     def scale(self, metric: str) -> str:
@@ -211,7 +226,11 @@ class View:
         """What happened, oldest first."""
         inherited: dict[int, int] = {}
         for event in self.history:
-            if isinstance(event, Obeyed) and event.made is not None and state.runs[event.made].warm_start is not None:
+            if (
+                isinstance(event, Obeyed)
+                and event.made is not None
+                and state.runs[event.made].warm_start is not None
+            ):
                 inherited[event.made] = event.samples + inherited.get(event.run, 0)
         self.runs: dict[int, RunView] = {
             run_id: RunView(
@@ -241,8 +260,15 @@ class View:
 
     @property
     def given_back(self) -> set[int]:
-        """Runs that somebody resumed: what a policy did to them was undone, and is not done again."""
-        return {event.run for event in self.history if isinstance(event, Obeyed) and event.what == "resume"}
+        """Runs that somebody resumed.
+
+        What a policy did to them was undone, and is not done again.
+        """
+        return {
+            event.run
+            for event in self.history
+            if isinstance(event, Obeyed) and event.what == "resume"
+        }
 
 
 def evaluates(state: ExperimentState) -> bool:
@@ -255,7 +281,9 @@ def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
     reached: dict[int, int] = {}
     for turn in state.turns:
         now = turn.progress
-        if now.chunks > reached.get(turn.run_id, 0):  # a part of a chunk, or one trained again, is no boundary
+        if now.chunks > reached.get(
+            turn.run_id, 0
+        ):  # a part of a chunk, or one trained again, is no boundary
             reached[turn.run_id] = now.chunks
             found.append((turn.seq, Boundary(turn.run_id, now.chunks, now.samples)))
     for seq, event, child in obeyed_of(state):
@@ -267,10 +295,11 @@ def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
 class Policy(Protocol):
     """Decides at chunk boundaries.
 
-    ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was killed continues with the
-    same decisions. A policy may have further members: ``watches`` is a tuple of the metrics that it decides by, which are
-    checked before anything trains; ``waits_for(view)`` says in words what it waits for, and ``is_spent(view)`` that a
-    budget is used up, so that no other policy may start anything.
+    ``decide`` is a pure function of the view: it remembers nothing, so an experiment that was
+    killed continues with the same decisions. A policy may have further members: ``watches`` is a
+    tuple of the metrics that it decides by, which are checked before anything trains;
+    ``waits_for(view)`` says in words what it waits for, and ``is_spent(view)`` that a budget is
+    used up, so that no other policy may start anything.
     """
 
     @property
@@ -295,7 +324,9 @@ def divergence_words(run: RunView) -> str:
     return f"it diverged at step {run.diverged_at}: its loss or gradients are NaN or infinite."
 
 
-def beaten_words(winner: int, what: str, names: Sequence[str], costs: Sequence[float], own: Sequence[float]) -> str:
+def beaten_words(
+    winner: int, what: str, names: Sequence[str], costs: Sequence[float], own: Sequence[float]
+) -> str:
     """In which metrics a run dominates another, for a reason.
 
     Args:
@@ -314,8 +345,9 @@ def beaten_words(winner: int, what: str, names: Sequence[str], costs: Sequence[f
 def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, samples: int) -> float:
     """How sure it is that one run is better than another, between 0 and 1: a paired bootstrap.
 
-    Both have seen the same samples wherever both logged the metric, so their differences there are resampled; the
-    share of the resampled means that favour the first is the answer. With one common point it is 1 or 0.
+    Both have seen the same samples wherever both logged the metric, so their differences there are
+    resampled; the share of the resampled means that favour the first is the answer. With one common
+    point it is 1 or 0.
 
     Args:
         better: That seems to be better.
@@ -326,7 +358,11 @@ def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, sam
     """
     sign = 1.0 if (mode or direction(metric)) == "min" else -1.0
     first, second = dict(better.curve(metric)), dict(worse.curve(metric))
-    differences = [sign * (second[at] - first[at]) for at in sorted(first.keys() & second.keys()) if at <= samples]
+    differences = [
+        sign * (second[at] - first[at])
+        for at in sorted(first.keys() & second.keys())
+        if at <= samples
+    ]
     differences = [one for one in differences if math.isfinite(one)]
     if not differences:
         return 0.0
@@ -346,7 +382,8 @@ def ranked(
         runs: To be compared.
         metric: By which.
         mode: "min" or "max"; follows from the metric's name when None.
-        samples: Every run is judged by its newest value at or before them; for each run its own, where they differ.
+        samples: Every run is judged by its newest value at or before them; for each run its own,
+            where they differ.
     """
     scales: dict[str, list[tuple[float, RunView]]] = {}
     for run in runs:

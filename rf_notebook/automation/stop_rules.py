@@ -1,4 +1,7 @@
-"""Rules that stop a run by what it does itself: no numbers, divergence, no progress, overfitting; and budgets for all."""
+"""Rules that stop a run by what it does itself: no numbers, divergence, no progress, overfitting.
+
+And budgets for all.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,21 @@ _SECONDS_AN_HOUR = 3600.0
 
 
 class StopRules:
-    """Stops runs that fail one of the rules, and all runs when a budget is used up. Rules left out do not hold.
+    """Stops runs that fail one of the rules, and all runs when a budget is used up.
+
+    Rules left out do not hold.
 
     Args:
         metric: Of the rules on progress and divergence.
         mode: "min" or "max"; follows from the metric's name when omitted.
-        on_nan: Stop a run that diverged: its loss, its gradients or the metric's newest value are NaN or infinite.
-        diverges: Stop a run whose newest value is worse than so many times its best (2.0: twice the loss); for metrics
-            above 0 of which less is better.
+        on_nan: Stop a run that diverged: its loss, its gradients or the metric's newest value are
+            NaN or infinite.
+        diverges: Stop a run whose newest value is worse than so many times its best (2.0: twice the
+            loss); for metrics above 0 of which less is better.
         patience: Stop a run whose metric has not become better for so many chunks.
         min_delta: By which a value has to be better to count.
-        gap: Stop a run whose eval_loss lies so far above its lowest while its loss still falls: it overfits.
+        gap: Stop a run whose eval_loss lies so far above its lowest while its loss still falls: it
+            overfits.
         max_samples: Of all runs together; no chunk is begun that would go beyond.
         max_seconds: Of the device, of all runs together.
         max_cost: Likewise, in the currency of ``cost_per_hour``.
@@ -57,16 +64,28 @@ class StopRules:
             "cost_per_hour": cost_per_hour,
         }
         for name, value in numbers.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            is_number = (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            )
             if value is not None and not (is_number and value > 0):
                 raise ConfigError(f"StopRules({name}={value!r}): {name} must be a number above 0.")
         if (max_cost is None) != (cost_per_hour is None):
-            raise ConfigError("StopRules needs max_cost and cost_per_hour together; give both or neither.")
+            raise ConfigError(
+                "StopRules needs max_cost and cost_per_hour together; give both or neither."
+            )
         if diverges is not None and diverges <= 1:
             raise ConfigError(f"StopRules(diverges={diverges!r}): diverges must be above 1.")
         self._is_named = metric != "eval_loss"
         self.metric, self.mode = metric, mode or direction(metric)
-        self.on_nan, self.diverges, self.patience, self.min_delta, self.gap = on_nan, diverges, patience, min_delta, gap
+        self.on_nan, self.diverges, self.patience, self.min_delta, self.gap = (
+            on_nan,
+            diverges,
+            patience,
+            min_delta,
+            gap,
+        )
         self.max_samples, self.max_seconds = max_samples, max_seconds
         self.max_cost, self.cost_per_hour = max_cost, cost_per_hour
 
@@ -78,7 +97,11 @@ class StopRules:
     @property
     def watches(self) -> tuple[str, ...]:
         """See Policy: what the rules need that were asked for."""
-        named = [self.metric] if self._is_named or self.diverges is not None or self.patience is not None else []
+        named = (
+            [self.metric]
+            if self._is_named or self.diverges is not None or self.patience is not None
+            else []
+        )
         return (*named, *(("eval_loss", "loss") if self.gap is not None else ()))
 
     def decide(self, view: View) -> Sequence[Decision]:
@@ -98,9 +121,7 @@ class StopRules:
     def _budget(self, view: View) -> str | None:
         next_chunk = max((run.chunk_samples for run in view.runs.values()), default=0.0)
         if self.max_samples is not None and view.samples + next_chunk > self.max_samples:
-            return (
-                f"a further chunk would go beyond the budget of {self.max_samples} samples; {view.samples} are trained."
-            )
+            return f"a further chunk would go beyond the budget of {self.max_samples} samples; {view.samples} are trained."
         if self.max_seconds is not None and view.seconds >= self.max_seconds:
             return f"the budget of {self.max_seconds:g} s of the device is used up."
         if self.max_cost is not None and self.cost_per_hour is not None:
@@ -123,7 +144,12 @@ class StopRules:
 
     def _diverged(self, run: RunView, curve: Sequence[tuple[int, float]]) -> str | None:
         best, newest = min(value for _, value in curve), curve[-1][1]
-        if self.diverges is None or self.mode != "min" or best <= 0 or newest <= self.diverges * best:
+        if (
+            self.diverges is None
+            or self.mode != "min"
+            or best <= 0
+            or newest <= self.diverges * best
+        ):
             return None
         return f"its {self.metric} {newest:.4g} is {newest / best:.2g} times its best, {best:.4g}."
 

@@ -1,8 +1,10 @@
-"""Which arguments do peft's and trl's config classes take? Read from their source, so that nothing is imported.
+"""Which arguments do peft's and trl's config classes take?
 
-Importing trl takes seconds and loads torch; a config must be refused in the cell that types it, at once. The classes
-are dataclasses, so their arguments, annotations and defaults stand in the class bodies. Where a later version moves
-the source, the class itself is imported instead.
+Read from their source, so that nothing is imported.
+
+Importing trl takes seconds and loads torch; a config must be refused in the cell that types it, at
+once. The classes are dataclasses, so their arguments, annotations and defaults stand in the class
+bodies. Where a later version moves the source, the class itself is imported instead.
 """
 
 from __future__ import annotations
@@ -49,9 +51,18 @@ _SOURCES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "peft.LoKrConfig": (*_LYCORIS, ("peft", "tuners/lokr/config.py", "LoKrConfig")),
     "peft.OFTConfig": (*_PEFT, ("peft", "tuners/oft/config.py", "OFTConfig")),
     "peft.LNTuningConfig": (*_PEFT, ("peft", "tuners/ln_tuning/config.py", "LNTuningConfig")),
-    "peft.PromptTuningConfig": (*_PROMPTS, ("peft", "tuners/prompt_tuning/config.py", "PromptTuningConfig")),
-    "peft.PromptEncoderConfig": (*_PROMPTS, ("peft", "tuners/p_tuning/config.py", "PromptEncoderConfig")),
-    "peft.PrefixTuningConfig": (*_PROMPTS, ("peft", "tuners/prefix_tuning/config.py", "PrefixTuningConfig")),
+    "peft.PromptTuningConfig": (
+        *_PROMPTS,
+        ("peft", "tuners/prompt_tuning/config.py", "PromptTuningConfig"),
+    ),
+    "peft.PromptEncoderConfig": (
+        *_PROMPTS,
+        ("peft", "tuners/p_tuning/config.py", "PromptEncoderConfig"),
+    ),
+    "peft.PrefixTuningConfig": (
+        *_PROMPTS,
+        ("peft", "tuners/prefix_tuning/config.py", "PrefixTuningConfig"),
+    ),
     "trl.SFTConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/sft_config.py", "SFTConfig")),
     "trl.DPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/dpo_config.py", "DPOConfig")),
     "trl.GRPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/grpo_config.py", "GRPOConfig")),
@@ -69,7 +80,8 @@ def arguments_of(kind: str) -> Mapping[str, Argument]:
     """The arguments of a config class, by name.
 
     Args:
-        kind: "trl.SFTConfig", "trl.DPOConfig", "trl.GRPOConfig", "peft.LoraConfig" or another of peft's.
+        kind: "trl.SFTConfig", "trl.DPOConfig", "trl.GRPOConfig", "peft.LoraConfig" or another of
+            peft's.
     """
     found: dict[str, Argument] = {}
     try:
@@ -88,7 +100,9 @@ def enum_values(name: str) -> tuple[str, ...]:
     except (OSError, LookupError, SyntaxError):
         return ()
     values = [
-        node.value.value for node in body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        node.value.value
+        for node in body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     ]
     return tuple(str(value) for value in values)
 
@@ -115,13 +129,19 @@ def _fields(cls: ast.ClassDef) -> Iterator[Argument]:
         annotation = ast.unparse(node.annotation)
         call = node.value if isinstance(node.value, ast.Call) else None
         keywords = {k.arg: k.value for k in call.keywords} if call is not None else {}
-        if "ClassVar" in annotation or node.target.id.startswith("_") or _literal(keywords.get("init")) is False:
+        if (
+            "ClassVar" in annotation
+            or node.target.id.startswith("_")
+            or _literal(keywords.get("init")) is False
+        ):
             continue
         default: Any = UNKNOWN
         if "default" in keywords:
             default = _literal(keywords["default"])
         elif "default_factory" in keywords:
-            factory: Any = {"list": [], "dict": {}}.get(ast.unparse(keywords["default_factory"]), UNKNOWN)
+            factory: Any = {"list": [], "dict": {}}.get(
+                ast.unparse(keywords["default_factory"]), UNKNOWN
+            )
             default = factory
         elif node.value is not None and call is None:
             default = _literal(node.value)
@@ -141,7 +161,9 @@ def _imported(kind: str) -> Mapping[str, Argument]:
     package, _, name = kind.partition(".")
     cls = getattr(importlib.import_module(package), name)
     return {
-        f.name: Argument(f.name, str(f.type), UNKNOWN if f.default is dataclasses.MISSING else f.default)
+        f.name: Argument(
+            f.name, str(f.type), UNKNOWN if f.default is dataclasses.MISSING else f.default
+        )
         for f in dataclasses.fields(cls)
         if f.init
     }

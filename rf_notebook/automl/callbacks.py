@@ -1,4 +1,6 @@
-"""What does a callback in the style of RapidFire AI look like? It is told of every chunk and may prune the run.
+"""What does a callback in the style of RapidFire AI look like?
+
+It is told of every chunk and may prune the run.
 
 Hand one to ``run_fit(policy=...)`` or ``experiment.automate``.
 """

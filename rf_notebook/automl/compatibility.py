@@ -35,7 +35,10 @@ _ALWAYS: dict[str, tuple[Any, str]] = {
     "logging_dir": (None, "metrics go to the experiment's record and to MLflow"),
     "save_only_adapter": (None, "adapters are always saved alone"),
     "model_adapter_name": (None, "a run has one adapter, which is trained"),
-    "ref_adapter_name": (None, "the reference is the adapter that the run starts from, or the base model"),
+    "ref_adapter_name": (
+        None,
+        "the reference is the adapter that the run starts from, or the base model",
+    ),
     "force_use_ref_model": (False, "give ref_model_name for a reference of its own"),
 }
 
@@ -74,11 +77,14 @@ _GONE: dict[str, str] = {
 _CALLER = 4
 
 
-def translate_training(owner: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def translate_training(
+    owner: str, given: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
     """Arguments of a training config in today's spelling.
 
     Raises:
-        ConfigError: for a spelling without an exact meaning today, and for one given in both spellings.
+        ConfigError: for a spelling without an exact meaning today, and for one given in both
+            spellings.
     """
     translated: dict[str, Any] = {}
     for name, value in given.items():
@@ -94,7 +100,10 @@ def translate_training(owner: str, given: Mapping[str, Any], known: Mapping[str,
         elif _RENAMED_TRAINING.get(name):
             _put(owner, translated, name, str(_RENAMED_TRAINING[name]), value)
         elif name in _WITHOUT_EFFECT:
-            warnings.warn(f"{owner}({name}={value!r}) has no effect: {_WITHOUT_EFFECT[name]}", stacklevel=_CALLER)
+            warnings.warn(
+                f"{owner}({name}={value!r}) has no effect: {_WITHOUT_EFFECT[name]}",
+                stacklevel=_CALLER,
+            )
         elif name in _GONE:
             raise ConfigError(f"{owner} no longer takes {name!r}: {_GONE[name]}")
         else:
@@ -111,7 +120,9 @@ def translate_model_kwargs(owner: str, given: Mapping[str, Any]) -> dict[str, An
     translated: dict[str, Any] = {}
     for name, value in given.items():
         if name in ("load_in_4bit", "load_in_8bit"):
-            if value:  # as a dict, which from_pretrained takes as well, so that nothing is imported here
+            if (
+                value
+            ):  # as a dict, which from_pretrained takes as well, so that nothing is imported here
                 quantised = {"quant_method": "bitsandbytes", name: True}
                 _put(owner, translated, name, "quantization_config", quantised)
             continue
@@ -126,18 +137,29 @@ def current_name(name: str) -> str:
 
 def _put(owner: str, target: dict[str, Any], given_as: str, name: str, value: Any) -> None:
     if name in target and target[name] != value:
-        raise ConfigError(f"{owner} has {name!r} twice, as {given_as!r} and in its other spelling; keep one.")
+        raise ConfigError(
+            f"{owner} has {name!r} twice, as {given_as!r} and in its other spelling; keep one."
+        )
     target[name] = value
 
 
 def _check_ratio(owner: str, value: Any) -> None:
-    """A share of all steps; today's warmup_steps means a share exactly when it is a float below 1."""
+    """A share of all steps.
+
+    Today's warmup_steps means a share exactly when it is a float below 1.
+    """
     is_share: Callable[[Any], bool] = lambda v: (  # noqa: E731 - two lines long, used twice
         isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < 1
     )
     values = (
-        value.values if isinstance(value, List) else [value.start, value.end] if isinstance(value, Range) else [value]
+        value.values
+        if isinstance(value, List)
+        else [value.start, value.end]
+        if isinstance(value, Range)
+        else [value]
     )
     wrong = next((v for v in values if not is_share(v)), None)
     if wrong is not None:
-        raise ConfigError(f"{owner}(warmup_ratio={wrong!r}): a warm-up ratio must be at least 0 and below 1.")
+        raise ConfigError(
+            f"{owner}(warmup_ratio={wrong!r}): a warm-up ratio must be at least 0 and below 1."
+        )

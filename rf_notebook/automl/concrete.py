@@ -30,7 +30,12 @@ _ALIASES = {"peft_params": "peft_config"}
 
 
 def build_run_config(
-    fields: Mapping[str, Any], method: str, objects: Objects, *, seed: int, data_seed: int | None = None
+    fields: Mapping[str, Any],
+    method: str,
+    objects: Objects,
+    *,
+    seed: int,
+    data_seed: int | None = None,
 ) -> RunConfig:
     """The RunConfig of chosen values.
 
@@ -66,15 +71,18 @@ def _encoded_adapter(peft: AdapterConfig, objects: Objects) -> dict[str, Json]:
     return {**kind, **encode(peft.given(), objects)}
 
 
-def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunConfig, dict[str, Json]]:
+def apply_edits(
+    config: RunConfig, edits: Any, objects: Objects
+) -> tuple[RunConfig, dict[str, Json]]:
     """A config with edits, and the edits by dotted key.
 
     Args:
         config: The parent's.
-        edits: A dict with dotted keys (``{"training_args.learning_rate": 5e-5}``), a nested dict, a dict with bare
-            argument names where they are unambiguous, or a config: an RFModelConfig replaces everything, an
-            RFSFTConfig or RFLoraConfig the arguments it sets. An RFDPOConfig makes the clone of an SFT run a DPO run.
-            A RunConfig is the edited config itself.
+        edits: A dict with dotted keys (``{"training_args.learning_rate": 5e-5}``), a nested dict, a
+            dict with bare argument names where they are unambiguous, or a config: an RFModelConfig
+            replaces everything, an RFSFTConfig or RFLoraConfig the arguments it sets. An
+            RFDPOConfig makes the clone of an SFT run a DPO run. A RunConfig is the edited config
+            itself.
         objects: Holds and takes what JSON cannot hold.
 
     Raises:
@@ -101,14 +109,18 @@ def apply_edits(config: RunConfig, edits: Any, objects: Objects) -> tuple[RunCon
     _refuse_search_space(fields)
     training = fields["training_args"]
     if not isinstance(training, TrainingConfig):
-        raise ConfigError(f"a clone takes one config of training_args, not a {type(training).__name__}.")
+        raise ConfigError(
+            f"a clone takes one config of training_args, not a {type(training).__name__}."
+        )
     seed = config.training["seed"]
-    edited = build_run_config(fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed"))
+    edited = build_run_config(
+        fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed")
+    )
     return edited, _changed(config, edited)
 
 
 def functions_brought(edits: Any, config: RunConfig) -> dict[str, str]:
-    """Sources of the functions that edits bring to the config that they gave, by the names by which it refers to them.
+    """Sources of the functions that edits bring, by the names by which the config refers to them.
 
     Args:
         edits: As for ``apply_edits``.
@@ -149,9 +161,13 @@ def _fields_of(config: RunConfig, objects: Objects) -> dict[str, Any]:
     if config.peft is None:
         fields["peft_config"] = None
     else:
-        given = decode({name: value for name, value in config.peft.items() if name != "peft_type"}, objects)
+        given = decode(
+            {name: value for name, value in config.peft.items() if name != "peft_type"}, objects
+        )
         fields["peft_config"] = adapter_config_of(config.peft)(**given)
-    fields["training_args"] = TRAINING_CONFIGS[config.method](**decode(dict(config.training), objects))
+    fields["training_args"] = TRAINING_CONFIGS[config.method](
+        **decode(dict(config.training), objects)
+    )
     return fields
 
 
@@ -160,7 +176,9 @@ def _dotted(edits: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in edits.items():
         if not isinstance(key, str):
-            raise ConfigError(f"edits have the key {key!r}; keys are names such as 'training_args.learning_rate'.")
+            raise ConfigError(
+                f"edits have the key {key!r}; keys are names such as 'training_args.learning_rate'."
+            )
         section = _ALIASES.get(key, key)
         if section in _SECTIONS and isinstance(value, Mapping):
             flat.update({f"{section}.{name}": item for name, item in value.items()})
@@ -170,7 +188,10 @@ def _dotted(edits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(path: str, config: RunConfig) -> tuple[str, str]:
-    """The section and the name that a key means; the section is "" for a field of RFModelConfig itself."""
+    """The section and the name that a key means.
+
+    The section is "" for a field of RFModelConfig itself.
+    """
     head, dot, rest = path.partition(".")
     head = _ALIASES.get(head, head)
     if dot:
@@ -179,7 +200,10 @@ def _place(path: str, config: RunConfig) -> tuple[str, str]:
         raise unknown_argument("the config", head, RFModelConfig.FIELDS)
     if head in RFModelConfig.FIELDS:
         return "", head
-    training, adapter = TRAINING_CONFIGS[config.method].known(), adapter_config_of(config.peft).known()
+    training, adapter = (
+        TRAINING_CONFIGS[config.method].known(),
+        adapter_config_of(config.peft).known(),
+    )
     if path in adapter and path not in training:
         return "peft_config", path
     if path in adapter and path in training:
@@ -192,7 +216,9 @@ def _place(path: str, config: RunConfig) -> tuple[str, str]:
 def _edit(fields: dict[str, Any], section: str, name: str, value: Any, config: RunConfig) -> None:
     if section == "":
         if name in _SECTIONS and value is not None and not isinstance(value, ArgumentsConfig):
-            raise ConfigError(f"{name} takes a config or None here; edit one argument with '{name}.NAME'.")
+            raise ConfigError(
+                f"{name} takes a config or None here; edit one argument with '{name}.NAME'."
+            )
         fields[name] = value
         return
     target = fields[section]
@@ -212,4 +238,6 @@ def _refuse_search_space(fields: Mapping[str, Any]) -> None:
         inner = value.given().items() if isinstance(value, ArgumentsConfig) else [(name, value)]
         for key, item in inner:
             if isinstance(item, List | Range):
-                raise ConfigError(f"{key}={item!r} holds several values; a clone takes one. Make a clone for each.")
+                raise ConfigError(
+                    f"{key}={item!r} holds several values; a clone takes one. Make a clone for each."
+                )

@@ -1,7 +1,8 @@
 """What does a user write? Configs with the names of RapidFire AI, any argument a List or a Range.
 
-A config holds what was typed, checked at once by name, type and range; nothing is computed until a run's concrete
-config is built, so attributes read back what was given and an attribute set later is kept.
+A config holds what was typed, checked at once by name, type and range; nothing is computed until a
+run's concrete config is built, so attributes read back what was given and an attribute set later is
+kept.
 """
 
 from __future__ import annotations
@@ -12,9 +13,19 @@ from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 from rf_notebook.automl.arguments import Argument, arguments_of
-from rf_notebook.automl.compatibility import current_name, translate_model_kwargs, translate_training
+from rf_notebook.automl.compatibility import (
+    current_name,
+    translate_model_kwargs,
+    translate_training,
+)
 from rf_notebook.automl.search_space import List, Range
-from rf_notebook.automl.validation import check_argument, check_together, did_you_mean, shown, unknown_argument
+from rf_notebook.automl.validation import (
+    check_argument,
+    check_together,
+    did_you_mean,
+    shown,
+    unknown_argument,
+)
 from rf_notebook.core.errors import ConfigError
 
 
@@ -48,7 +59,10 @@ class ArgumentsConfig:
         return dict(self._given)
 
     def copy(self) -> Self:
-        """An independent config with the same values; functions and models among them are shared."""
+        """An independent config with the same values.
+
+        Functions and models among them are shared.
+        """
         twin = type(self)()
         twin._given.update({name: _copied(value) for name, value in self._given.items()})  # noqa: SLF001 - of its own class
         return twin
@@ -80,7 +94,11 @@ class ArgumentsConfig:
         return sorted({*super().__dir__(), *self.known()})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and type(other) is type(self) and other.given() == self.given()
+        return (
+            isinstance(other, type(self))
+            and type(other) is type(self)
+            and other.given() == self.given()
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -220,32 +238,39 @@ class RFGRPOConfig(TrainingConfig):
     method = "GRPO"
 
 
-TRAINING_CONFIGS: dict[str, type[TrainingConfig]] = {c.method: c for c in (RFSFTConfig, RFDPOConfig, RFGRPOConfig)}
+TRAINING_CONFIGS: dict[str, type[TrainingConfig]] = {
+    c.method: c for c in (RFSFTConfig, RFDPOConfig, RFGRPOConfig)
+}
 
 
 class RFModelConfig:
     """One config or a family of configs: what is trained, from which base model, how.
 
     Args:
-        model_name: Of the base model, on the hub or a path; what ``create_model_fn`` makes of it otherwise.
+        model_name: Of the base model, on the hub or a path; what ``create_model_fn`` makes of it
+            otherwise.
         tokenizer: Name of the tokenizer; the model's own when omitted.
         tokenizer_kwargs: For ``AutoTokenizer.from_pretrained``.
-        formatting_func: Maps a row of the data to trl's columns (prompt and completion, messages, text).
-        compute_metrics: With ``generation_config``: called with (generated texts, reference texts), both lists of
-            strings. Without: trl's own, called with an EvalPrediction. Returns a dict of numbers.
-        peft_config: An RFLoraConfig (or RFIA3Config, RFVeraConfig, ...) or several; None trains all weights.
+        formatting_func: Maps a row of the data to trl's columns (prompt and completion, messages,
+            text).
+        compute_metrics: With ``generation_config``: called with (generated texts, reference texts),
+            both lists of strings. Without: trl's own, called with an EvalPrediction. Returns a dict
+            of numbers.
+        peft_config: An RFLoraConfig (or RFIA3Config, RFVeraConfig, ...) or several; None trains all
+            weights.
         training_args: An RFSFTConfig, RFDPOConfig or RFGRPOConfig, or several.
         model_type: "causal_lm".
         model_kwargs: For ``from_pretrained``.
         ref_model_name: DPO's reference model; the base model without adapter when omitted.
         ref_model_type: Likewise.
         ref_model_kwargs: Likewise.
-        reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a List of such lists
-            gives each config its own.
-        generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length`` shortens prompts.
+        reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a
+            List of such lists gives each config its own.
+        generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length``
+            shortens prompts.
         num_gpus: 1, or omitted.
-        warm_start_from: A folder with an adapter, as ``export`` writes it, from which the run starts; DPO and GRPO
-            compare with it.
+        warm_start_from: A folder with an adapter, as ``export`` writes it, from which the run
+            starts; DPO and GRPO compare with it.
 
     Each may be a List; dicts may hold Lists and Ranges.
     """
@@ -340,9 +365,17 @@ class RFModelConfig:
         return f"RFModelConfig({inside})"
 
 
-_CAUSAL_ONLY = "trl's SFT, DPO and GRPO trainers train causal models only; use model_type='causal_lm'."
-#: Model types and why some are refused; what a custom one is, only the user's create_model_fn knows.
-_MODEL_TYPES = {"causal_lm": None, "seq2seq_lm": _CAUSAL_ONLY, "masked_lm": _CAUSAL_ONLY, "custom": None}
+_CAUSAL_ONLY = (
+    "trl's SFT, DPO and GRPO trainers train causal models only; use model_type='causal_lm'."
+)
+#: Model types and why some are refused; what a custom one is, only the user's create_model_fn
+#: knows.
+_MODEL_TYPES = {
+    "causal_lm": None,
+    "seq2seq_lm": _CAUSAL_ONLY,
+    "masked_lm": _CAUSAL_ONLY,
+    "custom": None,
+}
 
 
 def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each field
@@ -383,7 +416,9 @@ def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each
                 wrong = "takes a dict with names as keys"
         case "reward_funcs":
             rewards = value if isinstance(value, list | tuple) else [value]
-            if not rewards or any(not callable(r) and not isinstance(r, str | List) for r in rewards):
+            if not rewards or any(
+                not callable(r) and not isinstance(r, str | List) for r in rewards
+            ):
                 wrong = "takes functions or names of reward models"
         case "warm_start_from":
             if not isinstance(value, str | PurePath):
@@ -397,7 +432,9 @@ def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each
                     "use num_gpus=1, or one kernel per GPU with an experiment each."
                 )
     if wrong is not None:
-        raise ConfigError(f"RFModelConfig({name}={shown(name, value)}) has a {type(value).__name__}; {name} {wrong}.")
+        raise ConfigError(
+            f"RFModelConfig({name}={shown(name, value)}) has a {type(value).__name__}; {name} {wrong}."
+        )
 
 
 def _copied(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Configs that Optuna suggests: the first ones at once, further ones while the experiment trains.
 
-This file says which parameters a search has and what a trial means; ``automation/optuna_policy.py`` runs the study.
+This file says which parameters a search has and what a trial means; ``automation/optuna_policy.py``
+runs the study.
 """
 
 from __future__ import annotations
@@ -45,20 +46,23 @@ _ATTEMPTS = 30
 class RFOptuna(Search):
     """Configs suggested by Optuna, which learns from the runs while they train.
 
-    ``n_initial`` runs train at a time. One that does worse than the others is stopped at a chunk boundary (nothing of it
-    is lost), and whenever a run is over, the next suggestion takes its place, until ``budget`` runs were tried. Each is
-    an ordinary clone: recorded with its reason, replayed, undone by ``resume``. The study lies beside the experiment in
-    ``optuna.db``, which Optuna's own tools open.
+    ``n_initial`` runs train at a time. One that does worse than the others is stopped at a chunk
+    boundary (nothing of it is lost), and whenever a run is over, the next suggestion takes its
+    place, until ``budget`` runs were tried. Each is an ordinary clone: recorded with its reason,
+    replayed, undone by ``resume``. The study lies beside the experiment in ``optuna.db``, which
+    Optuna's own tools open.
 
     Args:
-        configs: One RFModelConfig, a list or a List of them, with List and Range where there is a choice.
+        configs: One RFModelConfig, a list or a List of them, with List and Range where there is a
+            choice.
         trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
         n_initial: Runs that train at a time.
         budget: Runs that are tried in all; at least n_initial.
         objective: "minimize:METRIC" or "maximize:METRIC"; several with commas between them.
         sampler: "tpe", "random", "cmaes", "gp", "nsgaii", or one of Optuna's own objects.
-        pruner: "median" (worse than the median of the others after equally many samples), None, or one of Optuna's own
-            objects. With several objectives, runs that others beat in all of them are stopped instead, unless it is None.
+        pruner: "median" (worse than the median of the others after equally many samples), None, or
+            one of Optuna's own objects. With several objectives, runs that others beat in all of
+            them are stopped instead, unless it is None.
         seed: Of the suggestions; it does not seed the training.
         granularity: "chunk" or "epoch": when runs are compared.
         build_all_indexes: RapidFire AI's, for searches over retrieval; there is none here.
@@ -82,10 +86,16 @@ class RFOptuna(Search):
                 "RFOptuna(build_all_indexes=True) has no effect: it is for searches over retrieval, and this one trains.",
                 stacklevel=2,
             )
-        for name, value, least in (("n_initial", n_initial, 1), ("budget", budget, 1), ("seed", seed, 0)):
+        for name, value, least in (
+            ("n_initial", n_initial, 1),
+            ("budget", budget, 1),
+            ("seed", seed, 0),
+        ):
             most = MOST_CONFIGS if name != "seed" else 2**32 - 1
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ConfigError(f"RFOptuna({name}={value!r}): {name} must be between {least} and {most}.")
+                raise ConfigError(
+                    f"RFOptuna({name}={value!r}): {name} must be between {least} and {most}."
+                )
         if granularity not in _GRANULARITIES:
             raise ConfigError(f"RFOptuna(granularity={granularity!r}): use 'chunk' or 'epoch'.")
         self.n_initial, self.budget, self.seed = n_initial, max(budget, n_initial), seed
@@ -93,21 +103,30 @@ class RFOptuna(Search):
         self.objectives = _objectives(objective)
         """Metric and direction, "minimize" or "maximize", of each."""
         self.granularity = _GRANULARITIES[granularity]
-        self.sampler = _checked("sampler", sampler, tuple(_SAMPLERS), _optuna().samplers.BaseSampler)
+        self.sampler = _checked(
+            "sampler", sampler, tuple(_SAMPLERS), _optuna().samplers.BaseSampler
+        )
         self.pruner = _checked("pruner", pruner, _PRUNERS, _optuna().pruners.BasePruner)
         self._kept: optuna.Study | None = None
         self.until_over: Callable[[], object] = lambda: None
         """Waits until the experiment that was launched with it has no more to train."""
         super().__init__(configs, trainer_type)
-        if not any(has_choices(template.given()) for template in self.templates()) and len(self.templates()) < 2:
-            raise ConfigError("RFOptuna has nothing to choose from: give an argument a List or a Range.")
+        if (
+            not any(has_choices(template.given()) for template in self.templates())
+            and len(self.templates()) < 2
+        ):
+            raise ConfigError(
+                "RFOptuna has nothing to choose from: give an argument a List or a Range."
+            )
         self.make_sampler()  # refuses one whose package is missing
 
     # ---- the study
 
     @property
     def study(self) -> optuna.Study:
-        """Optuna's study, as it is now. Of a recorded experiment, ``optuna.load_study`` reads it from ``optuna.db``.
+        """Optuna's study, as it is now.
+
+        Of a recorded experiment, ``optuna.load_study`` reads it from ``optuna.db``.
 
         Raises:
             ConfigError: before ``run_fit`` was called with this search.
@@ -118,7 +137,10 @@ class RFOptuna(Search):
 
     @property
     def _study(self) -> optuna.Study:
-        """RapidFire AI's name of the study, which its notebooks read after a ``run_fit`` that waits; so this waits."""
+        """RapidFire AI's name of the study, which its notebooks read after ``run_fit``.
+
+        So this waits.
+        """
         self.until_over()
         return self.study
 
@@ -155,8 +177,14 @@ class RFOptuna(Search):
     def _empty_study(self, sampler: optuna.samplers.BaseSampler) -> optuna.Study:
         optuna = _optuna()
         storage = optuna.storages.InMemoryStorage()
-        directions = [optuna.study.StudyDirection[direction.upper()] for _, direction in self.objectives]
-        pruner = optuna.pruners.NopPruner() if isinstance(self.pruner, str | None) else copy.deepcopy(self.pruner)
+        directions = [
+            optuna.study.StudyDirection[direction.upper()] for _, direction in self.objectives
+        ]
+        pruner = (
+            optuna.pruners.NopPruner()
+            if isinstance(self.pruner, str | None)
+            else copy.deepcopy(self.pruner)
+        )
         with _silent("optuna.storages._in_memory"):
             storage.create_new_study(directions, "search")
             return optuna.Study("search", storage, sampler=sampler, pruner=pruner)
@@ -179,7 +207,13 @@ class RFOptuna(Search):
             ) from None
 
     def ask(
-        self, study: optuna.Study, objects: Objects, seen: set[str], *, seed: int, data_seed: int | None
+        self,
+        study: optuna.Study,
+        objects: Objects,
+        seen: set[str],
+        *,
+        seed: int,
+        data_seed: int | None,
     ) -> tuple[optuna.trial.Trial, RunConfig] | None:
         """The next suggestion whose config is new; None when there seems to be none.
 
@@ -202,8 +236,9 @@ class RFOptuna(Search):
     def _ask(self, study: optuna.Study) -> optuna.trial.Trial:
         """The next trial. TPE also learns from runs that still train.
 
-        Optuna's own TPE looks at trials that ended. Here nearly all that is known is about runs that still train, and
-        those are the good ones; so it is shown them as trials that were pruned where they stand.
+        Optuna's own TPE looks at trials that ended. Here nearly all that is known is about runs
+        that still train, and those are the good ones; so it is shown them as trials that were
+        pruned where they stand.
         """
         optuna = _optuna()
         if not isinstance(study.sampler, optuna.samplers.TPESampler) or len(self.objectives) > 1:
@@ -226,9 +261,18 @@ class RFOptuna(Search):
         return study.ask()
 
     def enqueue(
-        self, study: optuna.Study, config: RunConfig, objects: Objects, *, seed: int, data_seed: int | None
+        self,
+        study: optuna.Study,
+        config: RunConfig,
+        objects: Objects,
+        *,
+        seed: int,
+        data_seed: int | None,
     ) -> optuna.trial.Trial | None:
-        """A trial for a config that somebody else chose; None when it lies outside of the search."""
+        """A trial for a config that somebody else chose.
+
+        None when it lies outside of the search.
+        """
         found = self.parameters_of(config, objects, seed=seed, data_seed=data_seed)
         if found is None:
             return None
@@ -241,9 +285,13 @@ class RFOptuna(Search):
 
     # ---- parameters and configs
 
-    def config_of(self, pick: Pick, objects: Objects, *, seed: int, data_seed: int | None) -> RunConfig:
+    def config_of(
+        self, pick: Pick, objects: Objects, *, seed: int, data_seed: int | None
+    ) -> RunConfig:
         """The config that chosen parameters make."""
-        return build_run_config(self.fields_of(pick), self.trainer_type, objects, seed=seed, data_seed=data_seed)
+        return build_run_config(
+            self.fields_of(pick), self.trainer_type, objects, seed=seed, data_seed=data_seed
+        )
 
     def fields_of(self, pick: Pick) -> dict[str, Any]:
         """The fields of RFModelConfig that chosen parameters make."""
@@ -333,10 +381,14 @@ def _checked(name: str, value: Any, known: tuple[str, ...], kind: type) -> Any:
         value = value.lower()
         if value in known:
             return value
-        raise ConfigError(f"RFOptuna({name}={value!r}): there is no such {name}; {did_you_mean(value, known)}")
+        raise ConfigError(
+            f"RFOptuna({name}={value!r}): there is no such {name}; {did_you_mean(value, known)}"
+        )
     if isinstance(value, kind) or (value is None and name == "pruner"):
         return value
-    raise ConfigError(f"RFOptuna({name}=...) is a {type(value).__name__}; give a name or an object of optuna's.")
+    raise ConfigError(
+        f"RFOptuna({name}=...) is a {type(value).__name__}; give a name or an object of optuna's."
+    )
 
 
 def _optuna() -> Any:

@@ -47,8 +47,14 @@ class Suggested:
         end = steps[-1] if steps else space.end
         if space.dtype == "int":
             step = {} if space.step is None else {"step": int(space.step)}
-            return int(self._trial.suggest_int(name, int(space.start), int(end), log=space.log, **step))
-        return float(self._trial.suggest_float(name, float(space.start), float(end), log=space.log, step=space.step))
+            return int(
+                self._trial.suggest_int(name, int(space.start), int(end), log=space.log, **step)
+            )
+        return float(
+            self._trial.suggest_float(
+                name, float(space.start), float(end), log=space.log, step=space.step
+            )
+        )
 
 
 class Chosen:
@@ -79,12 +85,19 @@ def picked(value: Any, path: str, pick: Pick) -> Any:
     if isinstance(value, Mapping):
         return {name: picked(item, _below(path, name), pick) for name, item in value.items()}
     if isinstance(value, list | tuple) and has_choices(value):
-        return type(value)(picked(item, f"{path}[{place}]", pick) for place, item in enumerate(value))
+        return type(value)(
+            picked(item, f"{path}[{place}]", pick) for place, item in enumerate(value)
+        )
     return value
 
 
-def matches(value: Any, given: Json, path: str, found: dict[str, Any], objects: Objects, key: str = "") -> bool:
-    """Whether a template can have made a config's JSON, and by which parameters: they are added to ``found``."""
+def matches(
+    value: Any, given: Json, path: str, found: dict[str, Any], objects: Objects, key: str = ""
+) -> bool:
+    """Whether a template can have made a config's JSON, and by which parameters.
+
+    They are added to ``found``.
+    """
     if isinstance(value, List):
         labels = _labels(value.values)
         for place, item in enumerate(value.values):
@@ -94,7 +107,11 @@ def matches(value: Any, given: Json, path: str, found: dict[str, Any], objects: 
                 return True
         return False
     if isinstance(value, Range):
-        if isinstance(given, bool) or not isinstance(given, int | float) or not value.start <= given <= value.end:
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or not value.start <= given <= value.end
+        ):
             return False
         found[path] = given
         return True
@@ -119,10 +136,14 @@ def _below(path: str, name: object) -> str:
 
 def _labels(values: Sequence[Any]) -> list[Any]:
     """What values are called in a study, which knows numbers, words and None only."""
-    if all(isinstance(value, _PLAIN) for value in values) and len({repr(value) for value in values}) == len(values):
+    if all(isinstance(value, _PLAIN) for value in values) and len(
+        {repr(value) for value in values}
+    ) == len(values):
         return list(values)
     words = [_word(value)[:_LABEL] for value in values]
-    return [f"{word} ({place})" if words.count(word) > 1 else word for place, word in enumerate(words)]
+    return [
+        f"{word} ({place})" if words.count(word) > 1 else word for place, word in enumerate(words)
+    ]
 
 
 def _word(value: Any) -> str:
@@ -143,4 +164,6 @@ def _word(value: Any) -> str:
 
 
 def _place_of(label: Any, labels: Sequence[Any]) -> int:
-    return next(place for place, one in enumerate(labels) if one == label and type(one) is type(label))
+    return next(
+        place for place, one in enumerate(labels) if one == label and type(one) is type(label)
+    )

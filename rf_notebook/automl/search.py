@@ -9,7 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig, TrainingConfig
+from rf_notebook.automl.configs import (
+    TRAINING_CONFIGS,
+    ArgumentsConfig,
+    RFModelConfig,
+    TrainingConfig,
+)
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.encoding import encode
@@ -27,9 +32,15 @@ MOST_CONFIGS = 1024
 class Search(ABC):
     """Configs and a trainer; sub-classes say which concrete configs follow."""
 
-    def __init__(self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str | None = None) -> None:
+    def __init__(
+        self, configs: RFModelConfig | List | list[RFModelConfig], trainer_type: str | None = None
+    ) -> None:
         self.configs = configs
-        self.trainer_type = self._method() if trainer_type is None else _known_method(type(self).__name__, trainer_type)
+        self.trainer_type = (
+            self._method()
+            if trainer_type is None
+            else _known_method(type(self).__name__, trainer_type)
+        )
         self._check()
 
     def templates(self) -> list[RFModelConfig]:
@@ -38,7 +49,9 @@ class Search(ABC):
             return list(self.configs.values)
         return list(self.configs) if isinstance(self.configs, list | tuple) else [self.configs]
 
-    def run_configs(self, objects: Objects, *, seed: int, data_seed: int | None = None) -> list[RunConfig]:
+    def run_configs(
+        self, objects: Objects, *, seed: int, data_seed: int | None = None
+    ) -> list[RunConfig]:
         """The concrete configs, in a fixed order.
 
         Args:
@@ -47,19 +60,30 @@ class Search(ABC):
             data_seed: Likewise.
 
         Raises:
-            ConfigError: for configs that exclude each other, and searches that make none or too many.
+            ConfigError: for configs that exclude each other, and searches that make none or too
+                many.
         """
         self._check()
         configs = []
         for fields in self._choices():
-            configs.append(build_run_config(fields, self.trainer_type, objects, seed=seed, data_seed=data_seed))
+            configs.append(
+                build_run_config(fields, self.trainer_type, objects, seed=seed, data_seed=data_seed)
+            )
         return configs
 
     def as_given(self, objects: Objects) -> Json:
-        """The search before it is expanded, as JSON: ``{"$list": [...]}`` and ``{"$range": ...}`` are its choices."""
+        """The search before it is expanded, as JSON.
+
+        ``{"$list": [...]}`` and ``{"$range": ...}`` are its choices.
+        """
         more = {name: getattr(self, name) for name in ("num_runs", "seed") if hasattr(self, name)}
         configs = [_as_given(template, objects) for template in self.templates()]
-        return {"search": type(self).__name__, "trainer_type": self.trainer_type, "configs": configs, **more}
+        return {
+            "search": type(self).__name__,
+            "trainer_type": self.trainer_type,
+            "configs": configs,
+            **more,
+        }
 
     @abstractmethod
     def _choices(self) -> Iterator[dict[str, Any]]:
@@ -68,7 +92,9 @@ class Search(ABC):
     def _method(self) -> str:
         """The method of the configs' training_args."""
         self._check_templates()
-        found = {type(one).method for one in self._training_args() if isinstance(one, TrainingConfig)}
+        found = {
+            type(one).method for one in self._training_args() if isinstance(one, TrainingConfig)
+        }
         if len(found) != 1:
             several = " and ".join(sorted(found))
             raise ConfigError(
@@ -90,14 +116,18 @@ class Search(ABC):
             raise ConfigError(f"{name} has no configs; give at least one RFModelConfig.")
         for template in templates:
             if not isinstance(template, RFModelConfig):
-                raise ConfigError(f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects.")
+                raise ConfigError(
+                    f"{name}(configs=...) holds a {type(template).__name__}; give RFModelConfig objects."
+                )
 
     def _check(self) -> None:
         self._check_templates()
         name, wanted = type(self).__name__, TRAINING_CONFIGS[self.trainer_type]
         for one in self._training_args():
             if one is None:
-                raise ConfigError(f"{name}: an RFModelConfig has no training_args; give it an {wanted.__name__}.")
+                raise ConfigError(
+                    f"{name}: an RFModelConfig has no training_args; give it an {wanted.__name__}."
+                )
             if not isinstance(one, wanted | List):
                 raise ConfigError(
                     f"{name}(trainer_type={self.trainer_type!r}) has training_args of {type(one).__name__}; "
@@ -109,7 +139,11 @@ class Search(ABC):
         """An independent search."""
 
     def _copied_configs(self) -> RFModelConfig | List | list[RFModelConfig]:
-        return [config.copy() for config in self.configs] if isinstance(self.configs, list) else self.configs.copy()
+        return (
+            [config.copy() for config in self.configs]
+            if isinstance(self.configs, list)
+            else self.configs.copy()
+        )
 
 
 class RFGridSearch(Search):
@@ -123,7 +157,9 @@ class RFGridSearch(Search):
     def _choices(self) -> Iterator[dict[str, Any]]:
         made = list(
             itertools.islice(
-                itertools.chain.from_iterable(_every(template.given()) for template in self.templates()),
+                itertools.chain.from_iterable(
+                    _every(template.given()) for template in self.templates()
+                ),
                 MOST_CONFIGS + 1,
             )
         )
@@ -155,10 +191,18 @@ class RFRandomSearch(Search):
         num_runs: int = 1,
         seed: int = 42,
     ) -> None:
-        if isinstance(num_runs, bool) or not isinstance(num_runs, int) or not 1 <= num_runs <= MOST_CONFIGS:
-            raise ConfigError(f"RFRandomSearch(num_runs={num_runs!r}): num_runs must be between 1 and {MOST_CONFIGS}.")
+        if (
+            isinstance(num_runs, bool)
+            or not isinstance(num_runs, int)
+            or not 1 <= num_runs <= MOST_CONFIGS
+        ):
+            raise ConfigError(
+                f"RFRandomSearch(num_runs={num_runs!r}): num_runs must be between 1 and {MOST_CONFIGS}."
+            )
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ConfigError(f"RFRandomSearch(seed={seed!r}): seed must be a whole number of at least 0.")
+            raise ConfigError(
+                f"RFRandomSearch(seed={seed!r}): seed must be a whole number of at least 0."
+            )
         self.num_runs = num_runs
         self.seed = seed
         super().__init__(configs, trainer_type)
@@ -199,14 +243,27 @@ def _as_given(value: Any, objects: Objects, key: str = "") -> Json:
     if isinstance(value, List):
         return {"$list": [_as_given(item, objects, key) for item in value.values]}
     if isinstance(value, Range):
-        drawn = {name: getattr(value, name) for name in ("sample_n", "seed") if getattr(value, name) is not None}
-        return {"$range": [value.start, value.end], "dtype": value.dtype, "log": value.log, "step": value.step, **drawn}
+        drawn = {
+            name: getattr(value, name)
+            for name in ("sample_n", "seed")
+            if getattr(value, name) is not None
+        }
+        return {
+            "$range": [value.start, value.end],
+            "dtype": value.dtype,
+            "log": value.log,
+            "step": value.step,
+            **drawn,
+        }
     if isinstance(value, RFModelConfig | ArgumentsConfig):
         return {name: _as_given(item, objects, name) for name, item in value.given().items()}
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
             return {
-                "$dict": [[encode(name, objects), _as_given(item, objects, str(name))] for name, item in value.items()]
+                "$dict": [
+                    [encode(name, objects), _as_given(item, objects, str(name))]
+                    for name, item in value.items()
+                ]
             }
         return {name: _as_given(item, objects, name) for name, item in value.items()}
     if isinstance(value, list | tuple):

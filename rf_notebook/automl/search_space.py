@@ -16,12 +16,15 @@ class List:
     """A choice among values: a grid search tries each, a random search draws one.
 
     Args:
-        values: The values, of any type; configs, functions and further ``List`` or ``Range`` included.
+        values: The values, of any type; configs, functions and further ``List`` or ``Range``
+            included.
     """
 
     def __init__(self, values: Sequence[Any]) -> None:
         if not isinstance(values, list | tuple):
-            raise ConfigError(f"List takes a list of values, not {type(values).__name__}: {values!r:.80}.")
+            raise ConfigError(
+                f"List takes a list of values, not {type(values).__name__}: {values!r:.80}."
+            )
         if not values:
             raise ConfigError("List has no values; give at least one.")
         self.values = list(values)
@@ -33,7 +36,10 @@ class List:
     def copy(self) -> List:
         """A new List of copies of the configs among the values."""
         return List(
-            [value.copy() if hasattr(value, "copy") and not callable(value) else value for value in self.values]
+            [
+                value.copy() if hasattr(value, "copy") and not callable(value) else value
+                for value in self.values
+            ]
         )
 
     def __repr__(self) -> str:
@@ -46,7 +52,9 @@ class List:
 
 
 class Range:
-    """Numbers between two bounds, both included, for a random search; with ``step`` or ``sample_n`` also for a grid.
+    """Numbers between two bounds, both included, for a random search.
+
+    With ``step`` or ``sample_n`` also for a grid.
 
     Args:
         start: Lower bound.
@@ -71,7 +79,11 @@ class Range:
         for name, bound in (("start", start), ("end", end), ("step", step)):
             if name == "step" and bound is None:
                 continue
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            if (
+                isinstance(bound, bool)
+                or not isinstance(bound, int | float)
+                or not math.isfinite(bound)
+            ):
                 raise ConfigError(f"Range {name}={bound!r} is not a finite number.")
         if dtype not in (None, "int", "float"):
             raise ConfigError(f"Range dtype={dtype!r} does not exist; use 'int' or 'float'.")
@@ -85,18 +97,27 @@ class Range:
             raise ConfigError(f"Range takes log=True or step={step}, not both.")
         if step is not None and step <= 0:
             raise ConfigError(f"Range step={step} must be above 0.")
-        self.dtype = dtype or ("int" if isinstance(start, int) and isinstance(end, int) else "float")
+        self.dtype = dtype or (
+            "int" if isinstance(start, int) and isinstance(end, int) else "float"
+        )
         if self.dtype == "int" and any(float(b) != int(b) for b in (start, end, step or 1)):
             raise ConfigError(f"Range({start}, {end}) with dtype='int' needs whole numbers.")
         for name, whole, least in (("sample_n", sample_n, 1), ("seed", seed, 0)):
-            if whole is not None and (isinstance(whole, bool) or not isinstance(whole, int) or whole < least):
-                raise ConfigError(f"Range {name}={whole!r} is not a whole number of at least {least}.")
+            if whole is not None and (
+                isinstance(whole, bool) or not isinstance(whole, int) or whole < least
+            ):
+                raise ConfigError(
+                    f"Range {name}={whole!r} is not a whole number of at least {least}."
+                )
         self.start, self.end, self.log, self.step = start, end, log, step
         self.sample_n, self.seed = sample_n, seed
         self._rng = random.Random(seed)
 
     def sample(self, rng: random.Random | None = None) -> Number:
-        """One number of the range; with a ``seed``, the same numbers one after the other in every process."""
+        """One number of the range.
+
+        With a ``seed``, the same numbers one after the other in every process.
+        """
         rng = rng or self._rng
         if self.step is not None:
             return rng.choice(self.steps())
@@ -142,7 +163,9 @@ class Range:
 
     def copy(self) -> Range:
         """The same range."""
-        return Range(self.start, self.end, self.dtype, self.log, self.step, self.sample_n, self.seed)
+        return Range(
+            self.start, self.end, self.dtype, self.log, self.step, self.sample_n, self.seed
+        )
 
     def __repr__(self) -> str:
         more = ", log=True" if self.log else ""

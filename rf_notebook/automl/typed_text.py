@@ -1,4 +1,6 @@
-"""What does a person mean who types a value into a form or after ``key=``? One value, several, or a range.
+"""What does a person mean who types a value into a form or after ``key=``?
+
+One value, several, or a range.
 
 5e-4            one value              5e-4, 2e-3            two
 8..64 step 8    8, 16, ..., 64         1e-5..1e-3 log 3      three, evenly in the logarithm
@@ -49,7 +51,9 @@ def parse_values(text: str, *, takes_list: bool = False) -> list[Any]:
         for piece in _split(part, ","):
             values.extend(_range_values(piece) or [_value(piece)])
     if len(values) > MOST_CLONES:
-        raise ConfigError(f"{text!r} means {len(values)} values; at most {MOST_CLONES} are possible at once.")
+        raise ConfigError(
+            f"{text!r} means {len(values)} values; at most {MOST_CLONES} are possible at once."
+        )
     return values
 
 
@@ -57,7 +61,8 @@ def edits_of(typed: Mapping[str, str], config: RunConfig) -> list[dict[str, Any]
     """Every combination of the typed values, as edits of a config by dotted key.
 
     Raises:
-        ConfigError: naming the argument whose text means nothing, or when there are too many combinations.
+        ConfigError: naming the argument whose text means nothing, or when there are too many
+            combinations.
     """
     choices: dict[str, list[Any]] = {}
     flat = flatten(config.as_json())
@@ -68,8 +73,13 @@ def edits_of(typed: Mapping[str, str], config: RunConfig) -> list[dict[str, Any]
             raise ConfigError(f"{key}: {error}") from None
     count = math.prod(len(values) for values in choices.values())
     if count > MOST_CLONES:
-        raise ConfigError(f"these values make {count} combinations; at most {MOST_CLONES} clones are possible at once.")
-    return [dict(zip(choices, combination, strict=True)) for combination in itertools.product(*choices.values())]
+        raise ConfigError(
+            f"these values make {count} combinations; at most {MOST_CLONES} clones are possible at once."
+        )
+    return [
+        dict(zip(choices, combination, strict=True))
+        for combination in itertools.product(*choices.values())
+    ]
 
 
 def takes_list(key: str, config: RunConfig, current: Json) -> bool:
@@ -77,13 +87,20 @@ def takes_list(key: str, config: RunConfig, current: Json) -> bool:
     if isinstance(current, list):
         return True
     argument = argument_of(key, config)
-    return argument is not None and "list[" in argument.annotation and "dict" not in argument.annotation
+    return (
+        argument is not None
+        and "list[" in argument.annotation
+        and "dict" not in argument.annotation
+    )
 
 
 def argument_of(key: str, config: RunConfig) -> Argument | None:
     """The argument behind a key, dotted or bare; None for a field of RFModelConfig itself."""
     section, _, name = key.rpartition(".")
-    training, adapter = TRAINING_CONFIGS[config.method].known(), adapter_config_of(config.peft).known()
+    training, adapter = (
+        TRAINING_CONFIGS[config.method].known(),
+        adapter_config_of(config.peft).known(),
+    )
     if section:
         return (adapter if section == "peft_config" else training).get(name)
     return training.get(name) or adapter.get(name)
@@ -126,7 +143,9 @@ def _range_values(text: str) -> list[Any] | None:
     if matched is None:
         return None
     start, end = _value(matched[1]), _value(matched[2])
-    if not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (start, end)):
+    if not all(
+        isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (start, end)
+    ):
         return None
     how, amount = matched[3], _value(matched[4]) if matched[4] else None
     if how is None:

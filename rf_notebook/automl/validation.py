@@ -19,7 +19,11 @@ from rf_notebook.core.redaction import REDACTED, is_secret_key, redact
 def unknown_argument(owner: str, name: str, known: Iterable[str]) -> ConfigError:
     """The refusal of an argument that does not exist, with the nearest that does."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ". See help() of the class it wraps for what it takes."
+    hint = (
+        f"; did you mean {near[0]!r}?"
+        if near
+        else ". See help() of the class it wraps for what it takes."
+    )
     return ConfigError(f"{owner} has no argument {name!r}{hint}")
 
 
@@ -74,7 +78,12 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
             f"{owner}({name}={shown(name, value)}) has a {type(value).__name__}; {name} takes {_words(argument.annotation)}."
         )
     limit = _LIMITS.get(name)
-    if limit is not None and value is not None and isinstance(value, int | float) and not limit[0](value):
+    if (
+        limit is not None
+        and value is not None
+        and isinstance(value, int | float)
+        and not limit[0](value)
+    ):
         raise ConfigError(f"{owner}({name}={value!r}): {name} must be {limit[1]}.")
     if choices and value not in choices:
         raise ConfigError(
@@ -105,15 +114,26 @@ def check_together(owner: str, values: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{owner} has load_best_model_at_end=True without evaluation; set eval_strategy and eval_steps."
         )
-    if values.get("load_best_model_at_end") is True and values.get("save_strategy") in ("chunk", "shard"):
+    if values.get("load_best_model_at_end") is True and values.get("save_strategy") in (
+        "chunk",
+        "shard",
+    ):
         raise ConfigError(
             f"{owner} has load_best_model_at_end=True and save_strategy={values['save_strategy']!r}; the best checkpoint is "
             "chosen among evaluations, so give save_strategy the value of eval_strategy, or leave it out."
         )
-    if values.get("padding_free") is True and values.get("packing") is not True and values.get("max_length", 1):
-        raise ConfigError(f"{owner} has padding_free=True without packing; set packing=True or max_length=None.")
+    if (
+        values.get("padding_free") is True
+        and values.get("packing") is not True
+        and values.get("max_length", 1)
+    ):
+        raise ConfigError(
+            f"{owner} has padding_free=True without packing; set packing=True or max_length=None."
+        )
     if values.get("packing") is True and values.get("max_length", 1) is None:
-        raise ConfigError(f"{owner} has packing=True and max_length=None; packing needs a max_length.")
+        raise ConfigError(
+            f"{owner} has packing=True and max_length=None; packing needs a max_length."
+        )
 
 
 # ---------------------------------------------------------------- what values are impossible
@@ -141,14 +161,28 @@ _LIMITS: dict[str, tuple[_Check, str]] = {
         ),
         _POSITIVE,
     ),
-    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "num_train_epochs", "adam_epsilon"), _ABOVE_ZERO),
+    **dict.fromkeys(
+        ("logging_steps", "eval_steps", "save_steps", "num_train_epochs", "adam_epsilon"),
+        _ABOVE_ZERO,
+    ),
     **dict.fromkeys(("lora_alpha", "temperature"), _ABOVE_ZERO),
     **dict.fromkeys(
-        ("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "neftune_noise_alpha", "beta"), _NOT_NEGATIVE
+        (
+            "learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "neftune_noise_alpha",
+            "beta",
+        ),
+        _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2", "label_smoothing_factor"), _SHARE),
     "max_steps": (lambda v: v == -1 or v >= 1, "at least 1, or -1 to train by epochs"),
-    "num_generations": (lambda v: v >= 2, "at least 2, for completions are compared with each other"),
+    "num_generations": (
+        lambda v: v >= 2,
+        "at least 2, for completions are compared with each other",
+    ),
     "seed": (lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
     "data_seed": (lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
     "top_p": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
@@ -160,7 +194,9 @@ ONE_GPU = (
     "model_kwargs={'device_map': 'auto'}; a model that is too large for the GPU fits in 4 bits with "
     "model_kwargs={'device_map': 'auto', 'load_in_4bit': True}."
 )
-_SHARED_CASTS = "it casts the base model that all runs share; use bf16=True or fp16=True, which does not."
+_SHARED_CASTS = (
+    "it casts the base model that all runs share; use bf16=True or fp16=True, which does not."
+)
 
 _REFUSED: dict[str, tuple[_Check, str]] = {
     "deepspeed": (bool, _ONE_PROCESS),
@@ -173,11 +209,23 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
         bool,
         "a run that changes its batch size changes its plan; set per_device_train_batch_size.",
     ),
-    "use_liger_kernel": (bool, "it patches the model classes of the whole process, other runs included; remove it."),
-    "use_transformers_continuous_batching": (bool, "it keeps a server of its own on the shared base model; remove it."),
-    "use_vllm": (bool, "generation uses the resident base model, so no vLLM server is needed; remove it."),
+    "use_liger_kernel": (
+        bool,
+        "it patches the model classes of the whole process, other runs included; remove it.",
+    ),
+    "use_transformers_continuous_batching": (
+        bool,
+        "it keeps a server of its own on the shared base model; remove it.",
+    ),
+    "use_vllm": (
+        bool,
+        "generation uses the resident base model, so no vLLM server is needed; remove it.",
+    ),
     "torch_compile": (bool, "compiled graphs would be built again for every run; remove it."),
-    "push_to_hub": (bool, "nothing is uploaded during an experiment; call export(run, path) and upload that."),
+    "push_to_hub": (
+        bool,
+        "nothing is uploaded during an experiment; call export(run, path) and upload that.",
+    ),
     "enable_jit_checkpoint": (
         bool,
         "it replaces the process's signal handlers; the experiment has its own checkpoints.",
@@ -191,13 +239,27 @@ _REFUSED: dict[str, tuple[_Check, str]] = {
         "nothing is uploaded during an experiment; completions are in the samples view.",
     ),
     "megatron_config": (bool, _ONE_PROCESS),
-    "model_init_kwargs": (bool, "the base model is loaded before the trainer; use RFModelConfig(model_kwargs=...)."),
+    "model_init_kwargs": (
+        bool,
+        "the base model is loaded before the trainer; use RFModelConfig(model_kwargs=...).",
+    ),
 }
 
 
 #: Of transformers 5.3 and newer; a test looks each up in its source.
 _TRACKERS = (
-    *("none", "all", "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow"),
+    *(
+        "none",
+        "all",
+        "azure_ml",
+        "clearml",
+        "codecarbon",
+        "comet_ml",
+        "dagshub",
+        "dvclive",
+        "flyte",
+        "kubeflow",
+    ),
     *("mlflow", "neptune", "swanlab", "tensorboard", "trackio", "wandb"),
 )
 
@@ -205,7 +267,18 @@ _TRACKERS = (
 _LOSSES: dict[str, tuple[str, ...]] = {
     "RFSFTConfig": ("nll", "dft", "chunked_nll"),
     "RFDPOConfig": (
-        *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+        *(
+            "sigmoid",
+            "hinge",
+            "ipo",
+            "exo_pair",
+            "nca_pair",
+            "robust",
+            "bco_pair",
+            "sppo_hard",
+            "aot",
+            "aot_unpaired",
+        ),
         *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
     ),
     "RFGRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
@@ -221,7 +294,11 @@ def _choices(name: str, owner: str) -> tuple[str, ...]:
         case "eval_strategy" | "logging_strategy":
             return enum_values("IntervalStrategy")
         case "save_strategy":
-            return (*enum_values("SaveStrategy"), "chunk", "shard")  # the last two are RapidFire AI's
+            return (
+                *enum_values("SaveStrategy"),
+                "chunk",
+                "shard",
+            )  # the last two are RapidFire AI's
         case "report_to":
             return _TRACKERS
         case "packing_strategy":

@@ -1,17 +1,19 @@
-"""What does the text of a ``%%rapidfire run`` cell ask for? A grid in YAML, with the names that the Python API has.
+"""What does the text of a ``%%rapidfire run`` cell ask for?
+
+A grid in YAML, with the names that the Python API has.
 
 model_name: TinyLlama/TinyLlama-1.1B-Chat-v1.0
 peft_config:
   r: [8, 32]                            # a list is a search over its values
-  target_modules: [[q_proj, v_proj], all-linear]   # of an argument that takes lists, a list of choices
+  target_modules: [[q_proj, v_proj], all-linear]   # of an argument that takes lists, a list of
+  choices
 training_args:
   learning_rate: {range: [1e-5, 1e-3], log: true}  # for search: random
   per_device_train_batch_size: 4
 trainer_type: SFT
-search: {random: 8, seed: 42}           # a grid when omitted; {optuna: 40, n_initial: 8} tries 40 that Optuna suggests
-formatting_func: my_format              # the name of a variable of the notebook
-train_dataset: train
-num_chunks: 8
+search: {random: 8, seed: 42}           # a grid when omitted; {optuna: 40, n_initial: 8} tries 40
+that Optuna suggests formatting_func: my_format              # the name of a variable of the
+notebook train_dataset: train num_chunks: 8
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from typing import Any
 
 import yaml
 
-from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS, ArgumentsConfig, RFModelConfig
+from rf_notebook.automl.configs import (
+    ADAPTER_CONFIGS,
+    TRAINING_CONFIGS,
+    ArgumentsConfig,
+    RFModelConfig,
+)
 from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch, Search
 from rf_notebook.automl.search_space import List, Range
@@ -34,7 +41,16 @@ from rf_notebook.core.errors import ConfigError
 _VARIABLES = ("formatting_func", "compute_metrics", "reward_funcs")
 #: Arguments of run_fit that name a variable, and those that are values.
 RUN_VARIABLES = ("create_model_fn", "train_dataset", "eval_dataset")
-RUN_VALUES = ("num_chunks", "num_shards", "seed", "data_seed", "execution", "keep", "fail_on_nan", "sample_prompts")
+RUN_VALUES = (
+    "num_chunks",
+    "num_shards",
+    "seed",
+    "data_seed",
+    "execution",
+    "keep",
+    "fail_on_nan",
+    "sample_prompts",
+)
 _OWN = ("trainer_type", "search")
 #: Arguments of RFOptuna beside its budget.
 _OPTUNA = ("n_initial", "objective", "sampler", "pruner", "seed", "granularity")
@@ -42,19 +58,30 @@ _MOST_CHARACTERS = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number, as everybody means it (YAML 1.1 wants 1.0e-4), and yes is a word."""
+    """Safe YAML in which 1e-4 is a number and yes is a word.
+
+    YAML 1.1 wants 1.0e-4 for the one, and reads the other as true.
+    """
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith((":float", ":bool", ":timestamp"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))"),
+    re.compile(
+        r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))"
+    ),
     list("-+0123456789."),
 )
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +104,9 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
         ConfigError: what is wrong, and where.
     """
     if len(text) > _MOST_CHARACTERS:
-        raise ConfigError(f"the cell has {len(text)} characters; a grid has at most {_MOST_CHARACTERS}.")
+        raise ConfigError(
+            f"the cell has {len(text)} characters; a grid has at most {_MOST_CHARACTERS}."
+        )
     try:
         given = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -86,7 +115,9 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"the cell is not YAML{where}: {problem}.") from None
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
-        raise ConfigError("the cell must hold names and values, such as 'training_args:' with lines below it.")
+        raise ConfigError(
+            "the cell must hold names and values, such as 'training_args:' with lines below it."
+        )
     known = (*RFModelConfig.FIELDS, *RUN_VARIABLES, *RUN_VALUES, *_OWN)
     for key in given:
         if key not in known:
@@ -97,12 +128,19 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
             f"trainer_type: {trainer_type!r} does not exist; {did_you_mean(str(trainer_type), TRAINING_CONFIGS)}"
         )
     fields = {
-        key: _field(key, value, trainer_type, variables) for key, value in given.items() if key in RFModelConfig.FIELDS
+        key: _field(key, value, trainer_type, variables)
+        for key, value in given.items()
+        if key in RFModelConfig.FIELDS
     }
-    arguments = {key: _variable(key, value, variables) for key, value in given.items() if key in RUN_VARIABLES}
+    arguments = {
+        key: _variable(key, value, variables)
+        for key, value in given.items()
+        if key in RUN_VARIABLES
+    }
     arguments |= {key: value for key, value in given.items() if key in RUN_VALUES}
     return YamlGrid(
-        search=_search(given.get("search", "grid"), RFModelConfig(**fields), trainer_type), run_arguments=arguments
+        search=_search(given.get("search", "grid"), RFModelConfig(**fields), trainer_type),
+        run_arguments=arguments,
     )
 
 
@@ -124,8 +162,14 @@ def _adapter(key: str, value: Any) -> Any:
         return List([_adapter(key, one) for one in value])
     kind = value.get("peft_type", "LORA") if isinstance(value, dict) else "LORA"
     if kind not in ADAPTER_CONFIGS:
-        raise ConfigError(f"{key}: peft_type {kind!r:.40} does not exist; {did_you_mean(str(kind), ADAPTER_CONFIGS)}")
-    given = {name: one for name, one in value.items() if name != "peft_type"} if isinstance(value, dict) else value
+        raise ConfigError(
+            f"{key}: peft_type {kind!r:.40} does not exist; {did_you_mean(str(kind), ADAPTER_CONFIGS)}"
+        )
+    given = (
+        {name: one for name, one in value.items() if name != "peft_type"}
+        if isinstance(value, dict)
+        else value
+    )
     return _section(key, given, ADAPTER_CONFIGS[kind])
 
 
@@ -170,7 +214,9 @@ def _search(given: Any, config: RFModelConfig, trainer_type: str) -> Search:
     if given == "grid":
         return RFGridSearch(config, trainer_type)
     if isinstance(given, dict) and "random" in given and set(given) <= {"random", "seed"}:
-        return RFRandomSearch(config, trainer_type, num_runs=given["random"], seed=given.get("seed", 42))
+        return RFRandomSearch(
+            config, trainer_type, num_runs=given["random"], seed=given.get("seed", 42)
+        )
     if isinstance(given, dict) and "optuna" in given and set(given) <= {"optuna", *_OPTUNA}:
         more = {key: value for key, value in given.items() if key != "optuna"}
         return RFOptuna(config, trainer_type, budget=given["optuna"], **more)

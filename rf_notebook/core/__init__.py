@@ -1,1 +1,4 @@
-"""The words of the field: runs, operations, events, state, errors and ports. Standard library only."""
+"""The words of the field: runs, operations, events, state, errors and ports.
+
+Standard library only.
+"""

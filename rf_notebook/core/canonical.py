@@ -1,8 +1,8 @@
 """Does an object hold something that can be compared in another process, and what is its digest?
 
-Numbers, texts, arrays, frames and data sets have a form of their own, and so has what holds only such: containers,
-functions with the variables around them, objects with their attributes. A file, a lock or a loaded library object has
-none.
+Numbers, texts, arrays, frames and data sets have a form of their own, and so has what holds only
+such: containers, functions with the variables around them, objects with their attributes. A file, a
+lock or a loaded library object has none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,19 @@ from typing import Any
 _MOST_BYTES = 256 << 20
 _MOST_PARTS = 200_000
 _BY_REPR = (
-    *(bool, int, float, complex, str, bytes, bytearray, range, slice, types.NoneType, types.EllipsisType),
+    *(
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        bytearray,
+        range,
+        slice,
+        types.NoneType,
+        types.EllipsisType,
+    ),
     *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
     *(decimal.Decimal, fractions.Fraction, uuid.UUID),
 )
@@ -42,7 +54,10 @@ class _NotCanonicalError(Exception):
 
 
 def canonical_digest(value: Any) -> str | None:
-    """The sha256 of what a value holds, equal in every process; None where there is no such thing."""
+    """The sha256 of what a value holds, equal in every process.
+
+    None where there is no such thing.
+    """
     try:
         reader = _Reader()
         reader.read(value)
@@ -84,7 +99,9 @@ class _Reader:
                 source = _source(value)
                 self._add("class", value.__module__, value.__qualname__, source)
                 if not source:
-                    self._all("methods", [one for one in vars(value).values() if inspect.isfunction(one)])
+                    self._all(
+                        "methods", [one for one in vars(value).values() if inspect.isfunction(one)]
+                    )
             case functools.partial():
                 self._all("partial", (value.func, value.args, value.keywords))
             case types.MethodType():
@@ -112,7 +129,9 @@ class _Reader:
                 cells.append(cell.cell_contents)
             except ValueError:  # not filled yet
                 cells.append(None)
-        self._all("holds", (function.__defaults__, function.__kwdefaults__, cells, function.__dict__))
+        self._all(
+            "holds", (function.__defaults__, function.__kwdefaults__, cells, function.__dict__)
+        )
 
     def _read_code(self, code: types.CodeType) -> None:
         self._add(code.co_code.hex(), repr(code.co_names))
@@ -123,11 +142,17 @@ class _Reader:
                 self.read(constant)
 
     def _read_instance(self, value: Any) -> None:
-        """A container, or an object of a class that is written in Python: its class and what it holds."""
+        """A container, or an object of a class that is written in Python.
+
+        Its class and what it holds.
+        """
         kind = type(value)
         self.read(kind)
-        if not all(base is object or base in _CONTAINERS or _is_python(base) for base in kind.__mro__):
-            raise _NotCanonicalError  # written in another language: its state lies where Python does not see it
+        if not all(
+            base is object or base in _CONTAINERS or _is_python(base) for base in kind.__mro__
+        ):
+            # written in another language: its state lies where Python does not see it
+            raise _NotCanonicalError
         match value:
             case dict():
                 self._unordered(value.items())
@@ -162,7 +187,9 @@ class _Reader:
         elif library == "torch":
             if isinstance(value, module.Tensor) and value.layout is module.strided:
                 plain = value.detach()
-                self._add("tensor", str(value.dtype), str(tuple(value.shape)), str(value.requires_grad))
+                self._add(
+                    "tensor", str(value.dtype), str(tuple(value.shape)), str(value.requires_grad)
+                )
                 flat = plain.contiguous().reshape(-1).view(module.uint8)
                 self._add_bytes(plain.nbytes, lambda: flat.cpu().numpy().tobytes())
             elif isinstance(value, module.dtype | module.device):
@@ -172,7 +199,11 @@ class _Reader:
         elif library == "pandas":
             if not isinstance(value, module.DataFrame | module.Series | module.Index):
                 return False
-            self._add(type(value).__name__, repr(getattr(value, "dtypes", None)), repr(getattr(value, "columns", None)))
+            self._add(
+                type(value).__name__,
+                repr(getattr(value, "dtypes", None)),
+                repr(getattr(value, "columns", None)),
+            )
             rows = module.util.hash_pandas_object(value)
             self._add_bytes(rows.nbytes, lambda: rows.to_numpy().tobytes())
         else:
@@ -221,7 +252,9 @@ def _is_python(kind: type) -> bool:
     held = vars(kind)
     if any(isinstance(one, types.FunctionType) for one in held.values()) or "__slots__" in held:
         return True
-    return any(base is object or _is_python(base) for base in kind.__bases__) and "__dict__" in dir(kind)
+    return any(base is object or _is_python(base) for base in kind.__bases__) and "__dict__" in dir(
+        kind
+    )
 
 
 def _slots(kind: type) -> tuple[str, ...]:
@@ -231,7 +264,9 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def source_of(target: Any) -> str:
-    """The source of a function or class, of a class in a notebook's cell too, which ``inspect`` does not find.
+    """The source of a function or class.
+
+    Of a class in a notebook's cell too, which ``inspect`` does not find.
 
     Raises:
         OSError, TypeError: where there is none.

@@ -32,7 +32,10 @@ class ChangeSignal:
             self._also.changed()
 
     def wait(self, seen: int, timeout: float) -> int:
-        """Wait until the version is beyond ``seen`` or the seconds are over; returns the version."""
+        """Wait until the version is beyond ``seen`` or the seconds are over.
+
+        Returns the version.
+        """
         with self._changed:
             if self._version == seen:
                 self._changed.wait(timeout)

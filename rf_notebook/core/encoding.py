@@ -1,7 +1,7 @@
 """How does a concrete config become JSON, and what happens to values that JSON cannot hold?
 
-Functions and other objects are replaced by ``{"$object": name}`` and secrets by ``{"$secret": name}``; ``Objects`` keeps
-what stands behind the names. Secrets never leave the process.
+Functions and other objects are replaced by ``{"$object": name}`` and secrets by ``{"$secret":
+name}``; ``Objects`` keeps what stands behind the names. Secrets never leave the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def encode(value: Any, objects: Objects, key: str = "") -> Json:
             raise ConfigError(f"{key or 'a dict'} has a key that begins with '$'; rename it.")
         if not all(isinstance(name, str) for name in value):
             return {
-                "$dict": [[encode(name, objects), encode(item, objects, str(name))] for name, item in value.items()]
+                "$dict": [
+                    [encode(name, objects), encode(item, objects, str(name))]
+                    for name, item in value.items()
+                ]
             }
         return {name: encode(item, objects, name) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,17 +1,17 @@
 """Which errors can reach a user?
 
     RFNotebookError
-    ├── ConfigError            (ValueError)     an argument or config that cannot work; raised where it was typed
-    ├── IllegalOperation       (RuntimeError)   an operation that the run's state does not allow
-    ├── UnknownRun             (LookupError)    a run id that the experiment does not have
-    ├── ReadOnlyExperiment     (PermissionError) another kernel is writing this experiment
-    ├── StoreError             (OSError)        the experiment's record cannot be read or written
-    │   ├── LeaseLost                           another kernel took the experiment over
-    │   └── StorageFull                         no room on the disk
-    └── CheckpointDamaged      (OSError)        a checkpoint is not what was hashed when it was written
+    ├── ConfigError            (ValueError)     an argument or config that cannot work; raised where
+    it was typed ├── IllegalOperation       (RuntimeError)   an operation that the run's state does
+    not allow ├── UnknownRun             (LookupError)    a run id that the experiment does not have
+    ├── ReadOnlyExperiment     (PermissionError) another kernel is writing this experiment ├──
+    StoreError             (OSError)        the experiment's record cannot be read or written │
+    ├── LeaseLost                           another kernel took the experiment over │   └──
+    StorageFull                         no room on the disk └── CheckpointDamaged      (OSError)
+    a checkpoint is not what was hashed when it was written
 
-Rule for adding one: a caller must be able to do something different on catching it; otherwise use a sentence in an
-existing class. Every message says what is wrong, with the values, and what to do.
+Rule for adding one: a caller must be able to do something different on catching it; otherwise use a
+sentence in an existing class. Every message says what is wrong, with the values, and what to do.
 """
 
 from __future__ import annotations

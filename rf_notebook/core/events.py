@@ -1,4 +1,7 @@
-"""What happened? The log is a list of these values, appended and never changed; state is their fold."""
+"""What happened?
+
+The log is a list of these values, appended and never changed; state is their fold.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class ExperimentStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRecorded:
-    """What ``run_fit`` was first called from: with the functions, enough for somebody else to call it again.
+    """What ``run_fit`` was first called from.
+
+    With the functions, enough for somebody else to call it again.
 
     Secrets and the home folder are taken out of every text.
     """
@@ -49,7 +54,8 @@ class LaunchRecorded:
     search: Json
     """The configs as given, before a search expanded them."""
     options: Mapping[str, Json]
-    """The name in the launching cell, the loader's name, and what changes no figure: fail_on_nan and sample_prompts."""
+    """The name in the launching cell, the loader's name, and what changes no figure: fail_on_nan
+    and sample_prompts."""
     data: Mapping[str, Json]
     """Name, config and split of "train" and of "eval", where the data says so."""
     environment: Mapping[str, Json]
@@ -107,7 +113,10 @@ class WarmStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkTrained:
-    """A run advanced, to a chunk's end or to the step at which it was stopped; the unit of durability."""
+    """A run advanced, to a chunk's end or to the step at which it was stopped.
+
+    The unit of durability.
+    """
 
     run_id: int
     progress: Progress
@@ -115,7 +124,8 @@ class ChunkTrained:
     """Everything logged since the event before."""
     checkpoint: StoredFolder | None
     train_seconds: float
-    """Wall time spent in this run's training since the event before, evaluation and saving not counted."""
+    """Wall time spent in this run's training since the event before, evaluation and saving not
+    counted."""
     overhead_seconds: float
     """Wall time spent on evaluation, saving and hand-over."""
     own_bytes: int = 0
@@ -138,7 +148,10 @@ class SamplesWritten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRolledBack:
-    """A checkpoint could not be used: the run goes on from the one before, and what came after is trained again."""
+    """A checkpoint could not be used.
+
+    The run goes on from the one before, and what came after is trained again.
+    """
 
     run_id: int
     damaged: str
@@ -175,7 +188,10 @@ class CheckpointsRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationObeyed:
-    """An operation took effect: what was asked, and how far its run was. Recorded before its effects."""
+    """An operation took effect: what was asked, and how far its run was.
+
+    Recorded before its effects.
+    """
 
     operation: Operation
     steps: int

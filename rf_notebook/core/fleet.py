@@ -1,7 +1,9 @@
-"""How does the engine reach whoever trains? A fleet of devices: turns with ids, errands, and messages that come back.
+"""How does the engine reach whoever trains?
 
-Everything that is said is a value. The engine's thread waits for messages and nothing else, so a runner may live in the
-kernel, in a process of its own, or on another machine.
+A fleet of devices: turns with ids, errands, and messages that come back.
+
+Everything that is said is a value. The engine's thread waits for messages and nothing else, so a
+runner may live in the kernel, in a process of its own, or on another machine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class DeviceFacts:
     name: str
     """As the fleet calls it: "cpu", "cuda:0"."""
     environment: Mapping[str, Json] = field(default_factory=dict)
-    """Python, platform, device, and the settings of torch that figures depend on; empty until they are known."""
+    """Python, platform, device, and the settings of torch that figures depend on; empty until they
+    are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,10 @@ Message = TurnOver | TurnFailed | Answer | Lost
 
 
 class Fleet(Protocol):
-    """The devices of an experiment. All methods but ``interrupt``, ``wake`` and ``abandon`` are called by one thread."""
+    """The devices of an experiment.
+
+    All methods but ``interrupt``, ``wake`` and ``abandon`` are called by one thread.
+    """
 
     listener: LiveListener | None
     """Hears of steps, inside ``next``."""
@@ -87,10 +93,16 @@ class Fleet(Protocol):
         """Begin a turn; returns at once. Not while another one is open there."""
 
     def interrupt(self, device: str, turn: int) -> None:
-        """Let a turn end at the next step; one that is over is not touched, and one to come is; any thread."""
+        """Let a turn end at the next step.
+
+        One that is over is not touched, and one to come is; any thread.
+        """
 
     def ask(self, device: str, errand: int, what: Errand) -> None:
-        """Have an errand done between turns; returns at once. Exactly one Answer comes, or the device is lost."""
+        """Have an errand done between turns; returns at once.
+
+        Exactly one Answer comes, or the device is lost.
+        """
 
     def next(self, timeout: float | None) -> tuple[str, Message] | None:
         """The next message and its device; None when the seconds are over, or after ``wake``."""

@@ -1,6 +1,7 @@
 """Is code of the user's at work in this process, beside the runs that train in the background?
 
-In a kernel that is while a cell runs, in a script always; but not while it does nothing than wait for an experiment.
+In a kernel that is while a cell runs, in a script always; but not while it does nothing than wait
+for an experiment.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _watched: set[int] = set()
 
 
 def watch_cells() -> None:
-    """Count the cells of this kernel's shell from now on; called by a cell. Does nothing in a script."""
+    """Count the cells of this kernel's shell from now on; called by a cell.
+
+    Does nothing in a script.
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or id(shell) in _watched:

@@ -14,7 +14,8 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.values import Json
 
-#: By method, the metric that says how good a run is; its evaluation, "eval_...", counts before training's.
+#: By method, the metric that says how good a run is; its evaluation, "eval_...", counts before
+#: training's.
 HEADLINES = {"SFT": "loss", "DPO": "rewards/accuracies", "GRPO": "reward"}
 _LOSSES = ("loss", "eval_loss", "train_loss")
 _MINIMIZED = ("loss", "perplexity", "error", "entropy", "kl", "norm")
@@ -31,7 +32,15 @@ _BOTH = {
     "GRPO": (
         *("loss", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl", "num_tokens"),
         *("aux_loss", "policy_loss", "entropy_coef", "cispo_clip_ratio"),
-        *("rewards/*/mean", "rewards/*/std", "completions/*", "clip_ratio/*", "sampling/*", "tools/*", "vespo/*"),
+        *(
+            "rewards/*/mean",
+            "rewards/*/std",
+            "completions/*",
+            "clip_ratio/*",
+            "sampling/*",
+            "tools/*",
+            "vespo/*",
+        ),
     ),
 }
 
@@ -42,7 +51,9 @@ def direction(metric: str) -> str:
 
 
 def headline(methods: Collection[str], logged: Collection[str]) -> str:
-    """The metric that says how good runs of these methods are; several methods have only a loss in common.
+    """The metric that says how good runs of these methods are.
+
+    Several methods have only a loss in common.
 
     Args:
         methods: "SFT", "DPO" or "GRPO".
@@ -54,7 +65,10 @@ def headline(methods: Collection[str], logged: Collection[str]) -> str:
 
 
 def judged_by(method: str, metric: str, logged: Collection[str]) -> str:
-    """By what a run is judged when ``metric`` is looked at: GRPO's loss does not say how good a run is."""
+    """By what a run is judged when ``metric`` is looked at.
+
+    GRPO's loss does not say how good a run is.
+    """
     return headline([method], logged) if method == "GRPO" and metric in _LOSSES else metric
 
 
@@ -78,7 +92,11 @@ def known_metrics(config: RunConfig, *, evaluates: bool) -> list[str]:
         config: Of the run.
         evaluates: Whether there is evaluation data.
     """
-    both = [name.replace("rewards/*/", f"rewards/{one}/") for name in _BOTH[config.method] for one in _rewards(config)]
+    both = [
+        name.replace("rewards/*/", f"rewards/{one}/")
+        for name in _BOTH[config.method]
+        for one in _rewards(config)
+    ]
     names = [f"eval_{name}" for name in dict.fromkeys(both)] if evaluates else []
     return [*names, *dict.fromkeys(both), *_TRAINING_ONLY]
 
@@ -94,10 +112,14 @@ def may_log(config: RunConfig, metric: str, *, evaluates: bool, sources: Mapping
     """
     if config.method not in _BOTH:
         return True
-    if any(fnmatch.fnmatchcase(metric, name) for name in known_metrics(config, evaluates=evaluates)):
+    if any(
+        fnmatch.fnmatchcase(metric, name) for name in known_metrics(config, evaluates=evaluates)
+    ):
         return True
     computes = evaluates and config.extras.get("compute_metrics") is not None
-    if computes and (metric.startswith("eval_") or config.extras.get("generation_config") is not None):
+    if computes and (
+        metric.startswith("eval_") or config.extras.get("generation_config") is not None
+    ):
         return True
     # trl hands reward functions a ``log_metric`` with which they log what they like.
     code = [sources.get(name) for name in _objects(config.extras.get("reward_funcs"))]
@@ -126,17 +148,25 @@ def check_metric(
     Raises:
         ConfigError: naming the metrics that there will be.
     """
-    if metric in logged or any(may_log(c, metric, evaluates=evaluates, sources=sources) for c in configs):
+    if metric in logged or any(
+        may_log(c, metric, evaluates=evaluates, sources=sources) for c in configs
+    ):
         return
-    if not evaluates and any(may_log(config, metric, evaluates=True, sources=sources) for config in configs):
+    if not evaluates and any(
+        may_log(config, metric, evaluates=True, sources=sources) for config in configs
+    ):
         raise ConfigError(
             f"{owner} decides by {metric!r} but run_fit has no eval_dataset; give one, or decide by another metric."
         )
-    names = list(dict.fromkeys(name for one in configs for name in known_metrics(one, evaluates=evaluates)))
+    names = list(
+        dict.fromkeys(name for one in configs for name in known_metrics(one, evaluates=evaluates))
+    )
     near = difflib.get_close_matches(metric, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(name for name in names if "*" not in name)
-    raise ConfigError(f"{owner} decides by {metric!r}, which no run will log; {hint}There will be: {listed}.")
+    raise ConfigError(
+        f"{owner} decides by {metric!r}, which no run will log; {hint}There will be: {listed}."
+    )
 
 
 def _rewards(config: RunConfig) -> list[str]:
@@ -145,7 +175,9 @@ def _rewards(config: RunConfig) -> list[str]:
     listed = given if isinstance(given, list) else [given]
     models = [one.rpartition("/")[2] for one in listed if isinstance(one, str)]
     functions = [name.partition("@")[0].rpartition(".")[2] for name in _objects(given)]
-    is_plain = all(name.isidentifier() for name in functions)  # of partials and objects trl makes names of its own
+    is_plain = all(
+        name.isidentifier() for name in functions
+    )  # of partials and objects trl makes names of its own
     return [*models, *functions] if is_plain and (models or functions) else ["*"]
 
 
@@ -163,5 +195,10 @@ def cost_of(value: float | None, mode: str) -> float:
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether costs are nowhere higher than others and somewhere lower: the others are off the Pareto front."""
-    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+    """Whether costs are nowhere higher than others and somewhere lower.
+
+    The others are off the Pareto front.
+    """
+    return all(a <= b for a, b in zip(one, other, strict=True)) and any(
+        a < b for a, b in zip(one, other, strict=True)
+    )

@@ -1,10 +1,13 @@
-"""What stands behind the names in configs: functions, other objects and secrets, which JSON cannot hold.
+"""What stands behind the names in configs.
 
-A name says what the object is, so that the same one handed in again by a new kernel is recognised, and another one is
-not taken for it: ``plain_name``, which is its class and source, and where it holds more than its source tells, what that
-is. ``Reward@3f2a…~91c0…`` has a state with a canonical form (numbers, texts, arrays, data sets); ``Reward@3f2a…#2`` has
-none and is the second such object in the order in which the search was written; ``Reward@3f2a…#x5e1b…`` came later, with
-a clone. Secrets are named by their argument and place alone; ``SecretNames`` tells which is which.
+Functions, other objects and secrets, which JSON cannot hold.
+
+A name says what the object is, so that the same one handed in again by a new kernel is recognised,
+and another one is not taken for it: ``plain_name``, which is its class and source, and where it
+holds more than its source tells, what that is. ``Reward@3f2a…~91c0…`` has a state with a canonical
+form (numbers, texts, arrays, data sets); ``Reward@3f2a…#2`` has none and is the second such object
+in the order in which the search was written; ``Reward@3f2a…#x5e1b…`` came later, with a clone.
+Secrets are named by their argument and place alone; ``SecretNames`` tells which is which.
 """
 
 from __future__ import annotations
@@ -51,10 +54,15 @@ class Objects:
         self._lock = threading.RLock()
 
     def for_launch(self) -> Objects:
-        """What a search is encoded into that may continue the one before: names that do not follow its order are kept."""
+        """What a search is encoded into that may continue the one before.
+
+        Names that do not follow its order are kept.
+        """
         twin = Objects(self.secret_names())
         with self._lock:
-            twin._live = {name: value for name, value in self._live.items() if not _is_by_place(name)}
+            twin._live = {
+                name: value for name, value in self._live.items() if not _is_by_place(name)
+            }
             twin._names = {key: name for key, name in self._names.items() if not _is_by_place(name)}
         return twin
 
@@ -67,7 +75,10 @@ class Objects:
         return twin
 
     def seal(self) -> None:
-        """From here on places are not counted: what comes later is of a clone, and no other kernel counts it alike."""
+        """From here on places are not counted.
+
+        What comes later is of a clone, and no other kernel counts it alike.
+        """
         self._is_sealed = True
 
     def put(self, name: str, value: Any) -> None:
@@ -86,7 +97,11 @@ class Objects:
         """
         with self._lock:
             known = self._names.get(_identity(value))
-            if known is not None and known in self._live and _identity(self._live[known]) == _identity(value):
+            if (
+                known is not None
+                and known in self._live
+                and _identity(self._live[known]) == _identity(value)
+            ):
                 self._met.add(known)
                 return known
             name, state = plain_name(value), _hidden_state(value)
@@ -96,7 +111,9 @@ class Objects:
                 name = self._place(name, first=1)
             elif state:
                 name = f"{name}{_STATE}{state[:12]}"
-                if callable(value) and name in self._met:  # equal, but each will have a state of its own
+                if (
+                    callable(value) and name in self._met
+                ):  # equal, but each will have a state of its own
                     name = self._place(name, first=2)
             self.put(name, value)
         return name
@@ -104,8 +121,8 @@ class Objects:
     def add_secret(self, key: str, text: str) -> str:
         """Remember a secret; returns its name, which tells nothing of it but the argument.
 
-        One that is in the record keeps its name there, wherever it stands now. A new one takes the first name that is
-        free: so a renewed token takes that of the token before.
+        One that is in the record keeps its name there, wherever it stands now. A new one takes the
+        first name that is free: so a renewed token takes that of the token before.
         """
         with self._lock:
             for name, known in self._secrets().items():
@@ -124,7 +141,9 @@ class Objects:
 
     def _secrets(self) -> dict[str, str]:
         return {
-            name.removeprefix("secret "): str(text) for name, text in self._live.items() if name.startswith("secret ")
+            name.removeprefix("secret "): str(text)
+            for name, text in self._live.items()
+            if name.startswith("secret ")
         }
 
     def get(self, name: str) -> Any:
@@ -152,7 +171,7 @@ class Objects:
             self._names.update(other._names)
 
     def sources(self) -> dict[str, str]:
-        """The source of every function among them, and of the class of what can be called like one, by name."""
+        """The source of every function, and of the class of every other callable, by name."""
         found = {}
         with self._lock:
             live = list(self._live.items())
@@ -174,7 +193,10 @@ class Objects:
 
 
 def source_text(value: Any) -> str | None:
-    """The source of a function, or of the class of what can be called like one; None where there is none to record."""
+    """The source of a function, or of the class of what can be called like one.
+
+    None where there is none to record.
+    """
     if not callable(value) or isinstance(value, functools.partial):
         return None
     try:
@@ -207,7 +229,11 @@ def name_of_version_1(value: Any) -> str:
 def without_state(name: str) -> str:
     """A name as it is for every object of this class and source."""
     head, at, rest = name.partition("@")
-    return head + at + rest.partition(_STATE)[0].partition(_PLACE)[0] if at else name.partition(_PLACE)[0]
+    return (
+        head + at + rest.partition(_STATE)[0].partition(_PLACE)[0]
+        if at
+        else name.partition(_PLACE)[0]
+    )
 
 
 def has_state(name: str) -> bool:
@@ -227,17 +253,25 @@ def without_place(name: str) -> str:
 
 
 def came_later(name: str) -> bool:
-    """Whether an object came with a clone and has no canonical state, so that no other kernel can be given it."""
+    """Whether an object came with a clone and has no canonical state.
+
+    No other kernel can be given such an object.
+    """
     return f"{_PLACE}x" in name
 
 
 def _is_by_place(name: str) -> bool:
     """Whether a name follows from the order in which a search was written, as those of secrets do."""
-    return not came_later(name) and (name.startswith("secret ") or (_PLACE in name and has_state(name)))
+    return not came_later(name) and (
+        name.startswith("secret ") or (_PLACE in name and has_state(name))
+    )
 
 
 def _identity(value: Any) -> tuple[int, ...]:
-    """Equal for the same object, and for one method of one object, which Python makes anew each time it is read."""
+    """Equal for the same object, and for the same method of the same object.
+
+    Python makes a new method object each time it is read.
+    """
     if inspect.ismethod(value):
         return id(value.__self__), id(value.__func__)
     return (id(value),)
@@ -257,7 +291,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def _hidden_state(value: Any) -> str | None:
-    """What an object holds beyond its source: empty for nothing, None where that has no canonical form."""
+    """What an object holds beyond its source.
+
+    Empty for nothing, None where that has no canonical form.
+    """
     if inspect.isclass(value):
         return ""
     if isinstance(value, functools.partial):
@@ -267,7 +304,11 @@ def _hidden_state(value: Any) -> str | None:
     elif inspect.ismethod(value):
         if inspect.isclass(value.__self__):
             return ""
-    elif inspect.isroutine(value) and _has_source(value) and all(map(_is_held_plainly, _held_by(value))):
+    elif (
+        inspect.isroutine(value)
+        and _has_source(value)
+        and all(map(_is_held_plainly, _held_by(value)))
+    ):
         return ""
     return canonical_digest(value)
 
@@ -275,7 +316,12 @@ def _hidden_state(value: Any) -> str | None:
 def _is_held_plainly(value: Any) -> bool:
     if inspect.isfunction(value):
         return value.__name__ != "<lambda>" and _has_source(value) and not _held_by(value)
-    return inspect.isbuiltin(value) or inspect.isclass(value) or inspect.ismodule(value) or _is_plain(value)
+    return (
+        inspect.isbuiltin(value)
+        or inspect.isclass(value)
+        or inspect.ismodule(value)
+        or _is_plain(value)
+    )
 
 
 def _source_digest(value: Any, word: Callable[[Any], str]) -> str:
@@ -302,7 +348,11 @@ def _source(target: Any) -> str:
         return _written(target)
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
-        return repr((code.co_code, code.co_names)) if code is not None else getattr(target, "__qualname__", "")
+        return (
+            repr((code.co_code, code.co_names))
+            if code is not None
+            else getattr(target, "__qualname__", "")
+        )
 
 
 def _held_by(function: Any) -> list[Any]:
@@ -312,7 +362,11 @@ def _held_by(function: Any) -> list[Any]:
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY_CELL]
     return [
         one
-        for one in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells)
+        for one in (
+            *(function.__defaults__ or ()),
+            *(function.__kwdefaults__ or {}).values(),
+            *cells,
+        )
         if one is not function
     ]
 
@@ -326,7 +380,9 @@ def _held(function: Any, word: Callable[[Any], str]) -> str:
     held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *cells]
     words = "".join(f" {_source(one) if inspect.isfunction(one) else word(one)}" for one in held)
     if function.__name__ == "<lambda>":
-        constants = ", ".join(_constant(one) for one in code.co_consts if not hasattr(one, "co_code"))
+        constants = ", ".join(
+            _constant(one) for one in code.co_consts if not hasattr(one, "co_code")
+        )
         words += f" {code.co_names} [{constants}] {code.co_code.hex()}"
     return words
 
@@ -337,11 +393,18 @@ def _constant(value: Any) -> str:
 
 
 def _stable(value: Any) -> str:
-    """A value as text that is the same in the next process; of one that has no such text, its type."""
+    """A value as text that is the same in the next process.
+
+    Of one that has no such text, its type.
+    """
     text = repr(value)
     return text if " at 0x" not in text else type(value).__qualname__
 
 
 def _held_plainly(value: Any) -> str:
     """A plain value as text, any other as its type: its state is told apart from it."""
-    return repr(value) if _is_held_plainly(value) and " at 0x" not in repr(value) else type(value).__qualname__
+    return (
+        repr(value)
+        if _is_held_plainly(value) and " at 0x" not in repr(value)
+        else type(value).__qualname__
+    )

@@ -45,7 +45,8 @@ class CloneRun:
     warm_start: bool = False
     """Whether the new run starts from the parent's adapter as it is when the operation is obeyed."""
     functions: Mapping[str, str] = field(default_factory=dict)
-    """Sources of the functions that ``config`` refers to and the edits brought, by name; recorded with the new run."""
+    """Sources of the functions that ``config`` refers to and the edits brought, by name; recorded
+    with the new run."""
 
 
 Operation = StopRun | ResumeRun | DeleteRun | CloneRun

@@ -1,4 +1,7 @@
-"""Where do events go, and who hears of a commit? Protocols; each has a real implementation and a shipped double."""
+"""Where do events go, and who hears of a commit?
+
+Protocols; each has a real implementation and a shipped double.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from rf_notebook.core.events import Event, Recorded
 
 
 class CommitPoint(StrEnum):
-    """Moments of a commit between which a kill must lose nothing; tests kill the process at each."""
+    """Moments of a commit between which a kill must lose nothing.
+
+    Tests kill the process at each.
+    """
 
     CHECKPOINT_WRITTEN = "checkpoint written to its temporary folder"
     CHECKPOINT_SYNCED = "checkpoint flushed to the disk"

@@ -13,7 +13,9 @@ ValueT = TypeVar("ValueT")
 class Receipt(Generic[ValueT]):
     """The answer to an operation, as soon as it was obeyed or refused."""
 
-    def __init__(self, futures: Sequence[Future[Any]], convert: Callable[[list[Any]], ValueT]) -> None:
+    def __init__(
+        self, futures: Sequence[Future[Any]], convert: Callable[[list[Any]], ValueT]
+    ) -> None:
         self._futures = futures
         self._convert = convert
 
@@ -29,7 +31,9 @@ class Receipt(Generic[ValueT]):
         """
         late = wait(self._futures, timeout).not_done
         if late:
-            raise TimeoutError(f"the operation was not obeyed within {timeout} s; it is still in the queue.")
+            raise TimeoutError(
+                f"the operation was not obeyed within {timeout} s; it is still in the queue."
+            )
         return self._convert([future.result() for future in self._futures])
 
     def done(self) -> bool:
@@ -37,7 +41,10 @@ class Receipt(Generic[ValueT]):
         return all(future.done() for future in self._futures)
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Call back once when it was obeyed or refused, by the thread that answers: be quick and do not raise."""
+        """Call back once when it was obeyed or refused, by the thread that answers.
+
+        Be quick and do not raise.
+        """
         left = threading.Semaphore(len(self._futures) - 1) if self._futures else None
         if left is None:
             callback()
@@ -54,4 +61,8 @@ class Receipt(Generic[ValueT]):
         if not self.done():
             return "<Receipt: waiting for the next step>"
         errors = [error for future in self._futures if (error := future.exception()) is not None]
-        return f"<Receipt: refused: {errors[0]}>" if errors else f"<Receipt: obeyed: {self.result()!r}>"
+        return (
+            f"<Receipt: refused: {errors[0]}>"
+            if errors
+            else f"<Receipt: obeyed: {self.result()!r}>"
+        )

@@ -22,7 +22,9 @@ _SECRET_TEXT = re.compile(
 )
 _URL_PASSWORD = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s/:@]*):[^\s/@]+@")
 _BEARER = re.compile(r"(?P<word>\bBearer\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
-_QUERY = re.compile(r"(?P<key>[?&](?:token|access_token|api_key|password|sig|signature)=)[^&\s'\"]+", re.IGNORECASE)
+_QUERY = re.compile(
+    r"(?P<key>[?&](?:token|access_token|api_key|password|sig|signature)=)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def is_secret_key(key: str) -> bool:
@@ -39,7 +41,10 @@ def redact(text: str) -> str:
 
 
 def private(text: str) -> str:
-    """The text as it may leave this machine: without secrets, and with ``~`` for the home folder."""
+    """The text as it may leave this machine.
+
+    Without secrets, and with ``~`` for the home folder.
+    """
     home = str(Path.home())
     if len(home) > 1:
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)

@@ -11,7 +11,10 @@ _BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\d.]+)\s*$")
 
 
 def lower_bounds() -> dict[str, str]:
-    """By distribution, the oldest version that works; empty where the package itself is not installed."""
+    """By distribution, the oldest version that works.
+
+    Empty where the package itself is not installed.
+    """
     try:
         listed = importlib.metadata.requires(_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -46,7 +49,9 @@ TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 def _release(version: str) -> tuple[int, ...]:
     """The numbers before a suffix, without zeros at the end: 5.3 is 5.3.0."""
-    numbers = [int(one) for one in re.findall(r"\d+", (re.match(r"\d+(\.\d+)*", version) or ["0"])[0])]
+    numbers = [
+        int(one) for one in re.findall(r"\d+", (re.match(r"\d+(\.\d+)*", version) or ["0"])[0])
+    ]
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)

@@ -64,7 +64,10 @@ def with_objects(config: Json, name_of: Callable[[str], str]) -> Json:
 
 
 def object_words(name: str) -> str:
-    """What a table shows of a function or another object that a config refers to: several of one class stay apart."""
+    """What a table shows of a function or another object that a config refers to.
+
+    Several of one class stay apart.
+    """
     label, _, digits = name.partition("@")
     state, place = (digits.partition(sign)[2] for sign in ("~", "#"))
     return label + (f" #{place[:5]}" if place else f" ~{state[:4]}" if state else "")
@@ -80,20 +83,22 @@ FINISHED = frozenset({RunState.COMPLETED, RunState.DIVERGED})
 class RunConfig:
     """All choices of one run, fixed once the run exists.
 
-    Values are JSON. Objects that JSON cannot hold (functions, quantisation configs) stand as ``{"$object": name}`` and
-    are handed in again by the cell that calls ``run_fit``.
+    Values are JSON. Objects that JSON cannot hold (functions, quantisation configs) stand as
+    ``{"$object": name}`` and are handed in again by the cell that calls ``run_fit``.
     """
 
     method: str
     """The trainer: "SFT", "DPO" or "GRPO"."""
     model: Mapping[str, Json]
-    """What decides which base model is loaded: model_name, model_type, model_kwargs, tokenizer, tokenizer_kwargs."""
+    """What decides which base model is loaded: model_name, model_type, model_kwargs, tokenizer,
+    tokenizer_kwargs."""
     peft: Mapping[str, Json] | None
     """Arguments of peft.LoraConfig; None trains all weights."""
     training: Mapping[str, Json]
     """Arguments of trl's config class, seed and data_seed included."""
     extras: Mapping[str, Json] = field(default_factory=dict)
-    """formatting_func, compute_metrics, generation_config and the other fields of RFModelConfig that were set."""
+    """formatting_func, compute_metrics, generation_config and the other fields of RFModelConfig
+    that were set."""
 
     @property
     def use_cpu(self) -> bool:
@@ -125,7 +130,8 @@ class Progress:
     total_samples: int = 0
     total_chunks: int = 0
     diverged_at: int | None = None
-    """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
+    """The first step whose loss or gradients were NaN or infinite, while they still are; None for a
+    healthy run."""
 
     @property
     def fraction(self) -> float:
@@ -149,7 +155,10 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What a run's model wrote: to one of the experiment's sample prompts, or in training by reward."""
+    """What a run's model wrote.
+
+    To one of the experiment's sample prompts, or in training by reward.
+    """
 
     prompt: str
     text: str
@@ -187,7 +196,8 @@ class LoadedModel:
     chosen_by: Mapping[str, Json]
     """The part of the configs that chose it."""
     facts: Mapping[str, Json]
-    """What tells it from another of its name: class, revision, dtype, parameters, digests of weights and tokenizer."""
+    """What tells it from another of its name: class, revision, dtype, parameters, digests of
+    weights and tokenizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +224,8 @@ class WarmStartReport:
     grown: tuple[str, ...] = ()
     """Larger rank: the parent's function is kept exactly, the new directions start at zero."""
     shrunk: Mapping[str, float] = field(default_factory=dict)
-    """Smaller rank: the best approximation, with the share of the update's Frobenius norm that was lost (0 to 1)."""
+    """Smaller rank: the best approximation, with the share of the update's Frobenius norm that was
+    lost (0 to 1)."""
     fresh: tuple[str, ...] = ()
     """Only in the child: starts at zero."""
     dropped: tuple[str, ...] = ()
@@ -224,11 +235,17 @@ class WarmStartReport:
         """The report in one line."""
         parts = [
             f"{len(names)} {word}"
-            for word, names in (("copied", self.copied), ("grown", self.grown), ("fresh", self.fresh))
+            for word, names in (
+                ("copied", self.copied),
+                ("grown", self.grown),
+                ("fresh", self.fresh),
+            )
             if names
         ]
         if self.shrunk:
-            parts.append(f"{len(self.shrunk)} shrunk (at most {max(self.shrunk.values()):.1%} lost)")
+            parts.append(
+                f"{len(self.shrunk)} shrunk (at most {max(self.shrunk.values()):.1%} lost)"
+            )
         if self.dropped:
             parts.append(f"{len(self.dropped)} dropped")
         return "warm start: " + (", ".join(parts) if parts else "nothing to copy")

@@ -1,4 +1,7 @@
-"""Who trains runs? A ChunkRunner, in whatever process: what it is asked and what it answers are values."""
+"""Who trains runs?
+
+A ChunkRunner, in whatever process: what it is asked and what it answers are values.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +51,16 @@ class ChunkRequest:
     attempt: int
     """Names the checkpoint with the fence, so that nobody writes where another has written."""
     park_at: int | None = None
-    """Steps after which the turn ends as if it had been interrupted, when they come before the boundary."""
+    """Steps after which the turn ends as if it had been interrupted, when they come before the
+    boundary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
-    """What a turn gave. ``points`` and ``progress`` are only to be committed together with ``checkpoint``."""
+    """What a turn gave.
+
+    ``points`` and ``progress`` are only to be committed together with ``checkpoint``.
+    """
 
     run_id: int
     fence: int
@@ -74,7 +81,8 @@ class ChunkResult:
     fused_with: tuple[int, ...] = ()
     """The runs with which it trained in joint steps."""
     hindrance: str = ""
-    """Why it cannot take part in joint steps, as its trainer tells; empty when it can, or was not asked."""
+    """Why it cannot take part in joint steps, as its trainer tells; empty when it can, or was not
+    asked."""
     loaded: tuple[LoadedModel, ...] = ()
     """Base models that were loaded for it."""
 
@@ -91,7 +99,10 @@ class Fusibility:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveRun:
-    """Checkpoint a run that was interrupted inside a chunk; the answer is a ChunkResult, or None when it is not held."""
+    """Checkpoint a run that was interrupted inside a chunk.
+
+    The answer is a ChunkResult, or None when it is not held.
+    """
 
     run_id: int
     fence: int
@@ -101,7 +112,10 @@ class SaveRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRequest:
-    """Save the adapter of a run, held or from its checkpoint, for another run to start from; a StoredFolder."""
+    """Save the adapter of a run, held or from its checkpoint, for another run to start from.
+
+    A StoredFolder.
+    """
 
     run_id: int
     """Whose adapter it is."""
@@ -119,7 +133,10 @@ class SnapshotRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteTexts:
-    """What a run's model writes, held or from its checkpoint; a list of texts. Training is not touched by it."""
+    """What a run's model writes, held or from its checkpoint; a list of texts.
+
+    Training is not touched by it.
+    """
 
     run_id: int
     config: RunConfig
@@ -145,7 +162,10 @@ class WriteModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModel:
-    """The model of a checkpoint, ready for inference; only a runner in the kernel has an answer, others give None."""
+    """The model of a checkpoint, ready for inference.
+
+    Only a runner in the kernel has an answer, others give None.
+    """
 
     config: RunConfig
     checkpoint: StoredFolder
@@ -163,23 +183,32 @@ Errand = SaveRun | SnapshotRequest | WriteTexts | WriteModel | ReadModel | Relea
 
 
 class LiveListener(Protocol):
-    """Hears of steps while a turn is under way; called by the thread that trains, so it must be quick."""
+    """Hears of steps while a turn is under way.
+
+    Called by the thread that trains, so it must be quick.
+    """
 
     def __call__(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
         """``point`` is None for a step that logged nothing."""
 
 
 class ChunkRunner(Protocol):
-    """Trains runs on one device. All methods but ``interrupt`` and ``abandon`` are called by one thread."""
+    """Trains runs on one device.
+
+    All methods but ``interrupt`` and ``abandon`` are called by one thread.
+    """
 
     listener: LiveListener | None
 
     def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
-        """Advance each run to its next chunk boundary, its end, its failure, or the next step after ``interrupt``.
+        """Advance each run to its next chunk boundary, its end or its failure.
 
-        Several runs train in joint steps where they can. A result of an interrupted run carries no checkpoint and no
-        points: the turn continues when it is asked for again. So does the rest of a turn that raised: a result that
-        was there already, and is not in the request's ``progress`` yet, is given again.
+        An ``interrupt`` ends the turn at the next step.
+
+        Several runs train in joint steps where they can. A result of an interrupted run carries no
+        checkpoint and no points: the turn continues when it is asked for again. So does the rest of
+        a turn that raised: a result that was there already, and is not in the request's
+        ``progress`` yet, is given again.
 
         Returns:
             A result for each request.
@@ -192,7 +221,8 @@ class ChunkRunner(Protocol):
         """Do an errand; its class says what the answer is.
 
         Raises:
-            ConfigError: when there is neither a held run nor a checkpoint, or when a folder holds something already.
+            ConfigError: when there is neither a held run nor a checkpoint, or when a folder holds
+                something already.
             CheckpointDamaged: when a checkpoint is not what was recorded.
             StorageFull: when there is no room to write.
         """

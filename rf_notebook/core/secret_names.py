@@ -1,8 +1,8 @@
 """Which secret is which, so that a new kernel gives each one the name that it has in the record?
 
-The record holds names only: ``token``, ``token#2``. What tells two secrets apart is kept beside it, in the experiment's
-folder: their digests under a salt, slow to compute, so that a weak password cannot be found by trying. They never travel
-with a record or an export.
+The record holds names only: ``token``, ``token#2``. What tells two secrets apart is kept beside it,
+in the experiment's folder: their digests under a salt, slow to compute, so that a weak password
+cannot be found by trying. They never travel with a record or an export.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class SecretNames:
     def digest(self, text: str) -> str:
         """The salted digest of a secret, as 32 hexadecimal digits."""
         data = text.encode(errors="surrogatepass")
-        return hashlib.scrypt(data, salt=self.salt, n=_COST, r=_BLOCK, p=_PARALLEL, dklen=_DIGEST_BYTES).hex()
+        return hashlib.scrypt(
+            data, salt=self.salt, n=_COST, r=_BLOCK, p=_PARALLEL, dklen=_DIGEST_BYTES
+        ).hex()
 
     def name_of(self, key: str, text: str) -> str | None:
         """The recorded name of a secret; None for one that is not recorded for this argument.
@@ -41,7 +43,9 @@ class SecretNames:
         if not names:
             return None
         wanted = self.digest(text)
-        return next((name for name in names if secrets.compare_digest(self.digests[name], wanted)), None)
+        return next(
+            (name for name in names if secrets.compare_digest(self.digests[name], wanted)), None
+        )
 
     def including(self, held: Mapping[str, str]) -> SecretNames:
         """The names with those of more secrets.
@@ -49,9 +53,14 @@ class SecretNames:
         Args:
             held: Texts of secrets, by name; a renewed one replaces the one before.
         """
-        return SecretNames(self.salt, {**self.digests, **{name: self.digest(text) for name, text in held.items()}})
+        return SecretNames(
+            self.salt, {**self.digests, **{name: self.digest(text) for name, text in held.items()}}
+        )
 
 
 def is_of(key: str, name: str) -> bool:
-    """Whether a secret's name is one of an argument's: ``token`` and ``token#2`` are ``token``'s."""
+    """Whether a secret's name is one of an argument's.
+
+    ``token`` and ``token#2`` are ``token``'s.
+    """
     return name == key or name.startswith(f"{key}#")

@@ -1,4 +1,7 @@
-"""What does the experiment look like now? The fold of its events, plus the points of the chunk in progress."""
+"""What does the experiment look like now?
+
+The fold of its events, plus the points of the chunk in progress.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,8 @@ class RunRecord:
     checkpoints: tuple[SavedRun, ...] = ()
     """Those in use, oldest first."""
     saved: tuple[StoredFolder, ...] = ()
-    """Every checkpoint, also those that are gone by now, oldest first: one for each chunk and each stop."""
+    """Every checkpoint, also those that are gone by now, oldest first: one for each chunk and each
+    stop."""
     failure: Failure | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
@@ -76,7 +80,10 @@ class RunRecord:
             yield from group
 
     def value(self, metric: str, mode: str) -> tuple[float, int] | None:
-        """The best value of a metric and the samples at which it was reached; None when it was never logged."""
+        """The best value of a metric and the samples at which it was reached.
+
+        None when it was never logged.
+        """
         best: tuple[float, int] | None = None
         for point in self.all_points():
             value = point.metrics.get(metric)
@@ -105,7 +112,10 @@ class TrainedTurn:
 
 @dataclass(slots=True)
 class LiveRun:
-    """What is seen of the chunk in progress before it is committed; gone after a kill, trained again then."""
+    """What is seen of the chunk in progress before it is committed.
+
+    Gone after a kill, trained again then.
+    """
 
     progress: Progress
     points: list[MetricPoint] = field(default_factory=list)
@@ -116,7 +126,8 @@ class LiveRun:
 class ExperimentState:
     """The experiment as of the newest event.
 
-    One thread applies events; others may read at any time: records are immutable and replaced whole.
+    One thread applies events; others may read at any time: records are immutable and replaced
+    whole.
     """
 
     def __init__(self) -> None:
@@ -150,7 +161,9 @@ class ExperimentState:
             return self.runs[run_id]
         except KeyError:
             known = ", ".join(map(str, self.runs)) or "none"
-            raise UnknownRun(f"there is no run {run_id}; the experiment's runs are: {known}.") from None
+            raise UnknownRun(
+                f"there is no run {run_id}; the experiment's runs are: {known}."
+            ) from None
 
     def ready(self) -> list[RunRecord]:
         """Runs that take turns."""
@@ -202,9 +215,15 @@ class ExperimentState:
                 self._update(
                     event.run_id,
                     progress=event.progress,
-                    checkpoints=tuple(c for c in record.checkpoints if c.folder.path != event.damaged),
-                    saved=tuple(folder for folder in record.saved if folder.steps <= event.progress.steps),
-                    points=(tuple(p for p in record.all_points() if p.step <= event.progress.steps),),
+                    checkpoints=tuple(
+                        c for c in record.checkpoints if c.folder.path != event.damaged
+                    ),
+                    saved=tuple(
+                        folder for folder in record.saved if folder.steps <= event.progress.steps
+                    ),
+                    points=(
+                        tuple(p for p in record.all_points() if p.step <= event.progress.steps),
+                    ),
                 )
             case StateChanged():
                 self._update(event.run_id, state=event.state)
@@ -214,14 +233,20 @@ class ExperimentState:
                 self._update(event.run_id, state=RunState.FAILED, failure=event.failure)
                 self.live.pop(event.run_id, None)
             case CheckpointsRemoved():
-                kept = tuple(c for c in self.record(event.run_id).checkpoints if c.folder.path not in event.paths)
+                kept = tuple(
+                    c
+                    for c in self.record(event.run_id).checkpoints
+                    if c.folder.path not in event.paths
+                )
                 self._update(event.run_id, checkpoints=kept)
             case OperationObeyed():
                 self.operations.append(recorded)
             case PolicyChanged():
                 self.policy = event.name
             case RunPinned():
-                self.pinned = self.pinned | {event.run_id} if event.pinned else self.pinned - {event.run_id}
+                self.pinned = (
+                    self.pinned | {event.run_id} if event.pinned else self.pinned - {event.run_id}
+                )
             case Noted():
                 self.notes.append(recorded)
             case _:
@@ -250,7 +275,10 @@ class ExperimentState:
 
 
 def _with(checkpoints: tuple[SavedRun, ...], event: ChunkTrained) -> tuple[SavedRun, ...]:
-    """The checkpoints in use after a chunk; one that was written again at the same place counts once."""
+    """The checkpoints in use after a chunk.
+
+    One that was written again at the same place counts once.
+    """
     if event.checkpoint is None:
         return checkpoints
     others = tuple(c for c in checkpoints if c.folder.path != event.checkpoint.path)

@@ -7,12 +7,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: A value that JSON can hold. Configs are kept as such values from the moment a concrete config exists.
+#: A value that JSON can hold. Configs are kept as such values from the moment a concrete config
+#: exists.
 Json = Any
 
 
 def canonical_json(value: Json) -> str:
-    """The one text of a JSON value: sorted keys, no spaces; NaN and infinities as Python's json writes them."""
+    """The one text of a JSON value: sorted keys, no spaces.
+
+    NaN and infinities as Python's json writes them.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
@@ -26,7 +30,11 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
     flat: dict[str, Json] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
-        if isinstance(item, Mapping) and item and not any(str(inner).startswith("$") for inner in item):
+        if (
+            isinstance(item, Mapping)
+            and item
+            and not any(str(inner).startswith("$") for inner in item)
+        ):
             flat.update(flatten(item, f"{name}."))
         else:
             flat[name] = item

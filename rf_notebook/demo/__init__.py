@@ -1,7 +1,10 @@
-"""The offline kit: a small base model, its tokenizer, and customer-support data. No network, the same everywhere.
+"""The offline kit: a small base model, its tokenizer, and customer-support data.
 
-The base has 0.9 million weights and was trained on made-up shop articles (``train_base.py``); it knows the words but not
-how to answer. Fine-tuning teaches it that, so configs differ visibly within seconds on a CPU.
+No network, the same everywhere.
+
+The base has 0.9 million weights and was trained on made-up shop articles (``train_base.py``); it
+knows the words but not how to answer. Fine-tuning teaches it that, so configs differ visibly within
+seconds on a CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ _SYSTEM = "You are the friendly support of a shop."
 
 
 def create_model(model_config: dict[str, Any]) -> tuple[Any, Any]:
-    """A create_model_fn for the demo's base: (model in float32, tokenizer). ``model_kwargs`` may set dtype."""
+    """A create_model_fn for the demo's base: (model in float32, tokenizer).
+
+    ``model_kwargs`` may set dtype.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,7 +51,10 @@ def eval_dataset(rows: int = 200) -> datasets.Dataset:
 def format_row(row: dict[str, Any]) -> dict[str, Any]:
     """A formatting_func: the row as a prompt and a completion of chat messages."""
     return {
-        "prompt": [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": row["instruction"]}],
+        "prompt": [
+            {"role": "system", "content": _SYSTEM},
+            {"role": "user", "content": row["instruction"]},
+        ],
         "completion": [{"role": "assistant", "content": row["response"]}],
     }
 
@@ -66,7 +75,10 @@ def format_pair(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def offer_dataset(rows: int = 256) -> datasets.Dataset:
-    """Sentences to complete, for GRPO: columns prompt, budget. What a product costs can be checked by a function."""
+    """Sentences to complete, for GRPO: columns prompt, budget.
+
+    What a product costs can be checked by a function.
+    """
     return _as_dataset(offer_rows(rows, seed=4))
 
 

@@ -1,6 +1,7 @@
 """The quickstart in a terminal: ``python -m rf_notebook.demo [FOLDER]``.
 
-Four configs train in turns; one is stopped, the best is cloned with a new learning rate and a warm start.
+Four configs train in turns; one is stopped, the best is cloned with a new learning rate and a warm
+start.
 """
 
 from __future__ import annotations
@@ -20,16 +21,26 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the demo and print a leaderboard."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="rf_notebook_demo_"))
+    folder = (
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(tempfile.mkdtemp(prefix="rf_notebook_demo_"))
+    )
     print(f"rf_notebook demo: four configs on one small base model, in {folder}\n", flush=True)
     started = time.monotonic()
     experiment = start("demo", folder)
     _until(experiment, lambda: all("eval_loss" in run.metrics for run in experiment.runs))
     ranked = sorted(experiment.runs, key=lambda run: run.metrics["eval_loss"])
     best, worst = ranked[0], ranked[-1]
-    print(f"\n> after one chunk run {best.id} leads and run {worst.id} is last: stop the last", flush=True)
+    print(
+        f"\n> after one chunk run {best.id} leads and run {worst.id} is last: stop the last",
+        flush=True,
+    )
     experiment.stop(worst).result(timeout=60)
-    print(f"> clone run {best.id} with half its learning rate, from its adapter (warm start)\n", flush=True)
+    print(
+        f"> clone run {best.id} with half its learning rate, from its adapter (warm start)\n",
+        flush=True,
+    )
     rate = best.config["training_args"]["learning_rate"]
     clone = experiment.clone(best, {"learning_rate": rate / 2}, warm_start=True).result(timeout=60)
     experiment.wait()

@@ -1,6 +1,9 @@
-"""The texts of the demo: articles that the base model was trained on, questions and answers to fine-tune on.
+"""The texts of the demo.
 
-Everything is made by rules from a seed, so that every machine has the same data and nothing is downloaded.
+Articles that the base model was trained on, questions and answers to fine-tune on.
+
+Everything is made by rules from a seed, so that every machine has the same data and nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -20,10 +23,8 @@ _PRODUCTS = (
 _COLOURS = "black white red blue green grey silver yellow".split()
 _CITIES = "Berlin Madrid Oslo Lisbon Vienna Prague Dublin Athens Warsaw Zurich Paris Rome".split()
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday".split()
-_REASONS = (
-    "it is too small|it is too large|it arrived damaged|it stopped working|I changed my mind|the colour is wrong".split(
-        "|"
-    )
+_REASONS = "it is too small|it is too large|it arrived damaged|it stopped working|I changed my mind|the colour is wrong".split(
+    "|"
 )
 _PAYMENTS = "credit card|bank transfer|gift card|invoice".split("|")
 
@@ -85,7 +86,9 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
     "return_item": (
         (
             lambda f: f"I want to return the {f.colour} {f.product} because {f.reason}.",
-            lambda f: f"The {f.product} of order {f.order} is not right: {f.reason}. Can I send it back?",
+            lambda f: (
+                f"The {f.product} of order {f.order} is not right: {f.reason}. Can I send it back?"
+            ),
             lambda f: f"How can I return a {f.product}?",
         ),
         lambda f: (
@@ -135,7 +138,9 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
     "complaint": (
         (
             lambda f: f"I am not happy with the {f.product} at all, {f.reason}.",
-            lambda f: f"This is the second time that {f.reason}. I want to complain about order {f.order}.",
+            lambda f: (
+                f"This is the second time that {f.reason}. I want to complain about order {f.order}."
+            ),
             lambda f: f"Your service in {f.city} is too slow.",
         ),
         lambda f: (
@@ -149,7 +154,8 @@ def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
     """Questions to a shop and the answers of its support, with the customer's details.
 
     Returns:
-        Dicts with ``instruction`` (what the support sees), ``response`` (what it should answer) and ``intent``.
+        Dicts with ``instruction`` (what the support sees), ``response`` (what it should answer) and
+        ``intent``.
     """
     rng = random.Random(seed)
     made = []
@@ -162,7 +168,9 @@ def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
             f"to {facts.city} on {facts.day}, {facts.count}]"
         )
         question = rng.choice(questions)(facts)
-        made.append({"instruction": f"{file} {question}", "response": answer(facts), "intent": intent})
+        made.append(
+            {"instruction": f"{file} {question}", "response": answer(facts), "intent": intent}
+        )
     return made
 
 
@@ -178,7 +186,8 @@ def preference_rows(rows: int, seed: int) -> list[dict[str, str]]:
     """The same questions with two answers each.
 
     Returns:
-        Dicts with ``instruction``, ``chosen`` (what the support should answer) and ``rejected`` (a brush-off).
+        Dicts with ``instruction``, ``chosen`` (what the support should answer) and ``rejected`` (a
+        brush-off).
     """
     rng = random.Random(seed)
     return [
@@ -223,12 +232,16 @@ _ARTICLES: tuple[_Template, ...] = (
 
 
 def article_lines(lines: int, seed: int) -> Iterator[str]:
-    """What the base model was trained on: facts about the shop, and some customers' questions without answers."""
+    """What the base model was trained on.
+
+    Facts about the shop, and some customers' questions without answers.
+    """
     rng = random.Random(seed)
     questions = [question for asked, _ in _INTENTS.values() for question in asked]
     for _ in range(lines):
         facts = _facts(rng)
         sentences = [
-            rng.choice(_ARTICLES if rng.random() < 0.7 else questions)(facts) for _ in range(rng.randint(1, 4))
+            rng.choice(_ARTICLES if rng.random() < 0.7 else questions)(facts)
+            for _ in range(rng.randint(1, 4))
         ]
         yield " ".join(sentences)

@@ -1,4 +1,6 @@
-"""Makes the demo's base model and tokenizer: ``python -m rf_notebook.demo.train_base`` (about 10 minutes on 2 cores).
+"""Makes the demo's base model and tokenizer.
+
+``python -m rf_notebook.demo.train_base`` (about 10 minutes on 2 cores).
 
 The result is committed in ``assets/``; this script is how it came about and how to make another.
 """
@@ -37,7 +39,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [*article_lines(4000, _SEED), *(row["instruction"] for row in support_rows(1000, _SEED))]
+    texts = [
+        *article_lines(4000, _SEED),
+        *(row["instruction"] for row in support_rows(1000, _SEED)),
+    ]
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", model_max_length=256
@@ -76,7 +81,8 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
     generator = torch.Generator().manual_seed(_SEED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min(s / 50, 1.0) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps)))
+        optimizer,
+        lambda s: min(s / 50, 1.0) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps))),
     )
     model.train()
     for step in range(steps):

@@ -40,12 +40,18 @@ class Autopilot:
         """
         policy = as_policy(policy)
         name = getattr(policy, "name", None)
-        if not callable(getattr(policy, "decide", None)) or not isinstance(name, str) or not 0 < len(name) <= 100:
+        if (
+            not callable(getattr(policy, "decide", None))
+            or not isinstance(name, str)
+            or not 0 < len(name) <= 100
+        ):
             raise ConfigError(
                 f"{type(policy).__name__} is not a policy; give an object with a name and decide(view), such as Halving()."
             )
         if name in _TAKEN:
-            raise ConfigError(f"a policy cannot be named {name!r}; that is how operations of users are recorded.")
+            raise ConfigError(
+                f"a policy cannot be named {name!r}; that is how operations of users are recorded."
+            )
         self.policy: Policy = policy
         self._parts: list[Any] = policy.policies if isinstance(policy, Policies) else [policy]
         self.waits_for = ""
@@ -74,7 +80,7 @@ class Autopilot:
         sources: Mapping[str, str],
         logged: Collection[str] = (),
     ) -> list[str]:
-        """Compare the metrics that the policy decides by with those that runs of these configs will log.
+        """Compare the metrics that the policy watches with those that these configs will log.
 
         Args:
             configs: Of the runs.
@@ -91,7 +97,14 @@ class Autopilot:
         told = []
         for part in self._parts:
             for metric in _watched(part):
-                check_metric(_owner(part), metric, configs, evaluates=evaluates, sources=sources, logged=logged)
+                check_metric(
+                    _owner(part),
+                    metric,
+                    configs,
+                    evaluates=evaluates,
+                    sources=sources,
+                    logged=logged,
+                )
             misled = {m for m in _watched(part) for c in configs if judged_by(c.method, m, ()) != m}
             if misled:
                 best = headline(["GRPO"], ["eval_reward"] if evaluates else [])
@@ -101,7 +114,7 @@ class Autopilot:
         return told
 
     def missing(self, state: ExperimentState) -> dict[str, list[Any]]:
-        """Metrics that no run logs although each ought to by now, with the policies that decide by them."""
+        """Metrics that no run logs although each should by now, with the policies that watch them."""
         view = View(state)
         found: dict[str, list[Any]] = {}
         for part in self._parts:
@@ -128,7 +141,11 @@ class Autopilot:
         decided = self.policy.decide(view)
         tell = getattr(self.policy, "waits_for", None)
         self.waits_for = str(tell(view))[:300] if callable(tell) else ""
-        return [(self._operation(one, state), one.reason) for one in decided if one.run not in state.pinned]
+        return [
+            (self._operation(one, state), one.reason)
+            for one in decided
+            if one.run not in state.pinned
+        ]
 
     def _operation(self, decision: Decision, state: ExperimentState) -> Operation:
         match decision:
@@ -137,7 +154,9 @@ class Autopilot:
             case Resume():
                 return ResumeRun(run_id=decision.run)
             case Clone():
-                config, changed = self._apply_edits(state.record(decision.run).config, decision.edits)
+                config, changed = self._apply_edits(
+                    state.record(decision.run).config, decision.edits
+                )
                 return CloneRun(
                     run_id=decision.run,
                     config=config,
@@ -146,7 +165,9 @@ class Autopilot:
                     functions=functions_brought(decision.edits, config),
                 )
             case _:
-                raise ConfigError(f"decide() gave a {type(decision).__name__}; give Stop, Resume or Clone.")
+                raise ConfigError(
+                    f"decide() gave a {type(decision).__name__}; give Stop, Resume or Clone."
+                )
 
 
 def _watched(policy: Any) -> tuple[str, ...]:

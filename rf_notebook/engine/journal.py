@@ -1,4 +1,7 @@
-"""What is committed, and what is true at this moment: the state, the store behind it, and the one who may write."""
+"""What is committed, and what is true at this moment.
+
+The state, the store behind it, and the one who may write.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,8 @@ class Journal:
             state: The fold of the store's events; further ones are applied here alone.
             fence: Of the lease.
             publisher: Told of changes.
-            wait_for_room: Called while the disk is full, before the next try; False ends the engine.
+            wait_for_room: Called while the disk is full, before the next try; False ends the
+                engine.
             log: The experiment's.
         """
         self.state = state
@@ -52,7 +56,8 @@ class Journal:
         self.held_up: str | None = None
         """Why nothing moves at the moment: a full disk."""
         self.inside: dict[int, Progress] = {}
-        """Runs that stand inside a chunk, and where: one that was interrupted, and in a replay those that wait."""
+        """Runs that stand inside a chunk, and where: one that was interrupted, and in a replay
+        those that wait."""
         self._store = store
         self._wait_for_room = wait_for_room
 
@@ -64,7 +69,9 @@ class Journal:
         self.publisher.committed(recorded)
 
     def when_room(self, do: Callable[[], ValueT]) -> ValueT:
-        """Do something that writes; while the disk takes nothing, full or broken, wait and do it again.
+        """Do something that writes.
+
+        While the disk takes nothing, full or broken, wait and do it again.
 
         Raises:
             LeaseLost: when another kernel took over.
@@ -96,7 +103,10 @@ class Journal:
         return self.inside.get(record.run_id, record.progress)
 
     def on_live(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
-        """See LiveListener: what is seen of a chunk before it is committed. No decision depends on it."""
+        """See LiveListener: what is seen of a chunk before it is committed.
+
+        No decision depends on it.
+        """
         live = self.state.live.get(run_id)
         if live is None:
             live = self.state.live[run_id] = LiveRun(progress)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Keep(StrEnum):
-    """The choices of ``run_fit(keep=...)``. The newest two always stay, so that a damaged one has one before it."""
+    """The choices of ``run_fit(keep=...)``.
+
+    The newest two always stay, so that a damaged one has one before it.
+    """
 
     BEST = "best"
     """The newest two and the best."""
@@ -45,7 +48,9 @@ def superseded(
     return tuple(saved.folder.path for saved in checkpoints if saved.folder.path not in stay)
 
 
-def _best(checkpoints: tuple[SavedRun, ...], points: Iterable[MetricPoint], method: str) -> SavedRun | None:
+def _best(
+    checkpoints: tuple[SavedRun, ...], points: Iterable[MetricPoint], method: str
+) -> SavedRun | None:
     by_step = {point.step: point.metrics for point in points}
     metrics = [by_step.get(saved.folder.steps, {}) for saved in checkpoints]
     name = headline([method], {name for logged in metrics for name in logged})

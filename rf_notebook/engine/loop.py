@@ -1,6 +1,9 @@
-"""What happens between two steps: requests are answered, a run gets its turn, what it did is committed.
+"""What happens between two steps.
 
-The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. ``engine/thread.py`` is the shell.
+Requests are answered, a run gets its turn, what it did is committed.
+
+The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. ``engine/thread.py``
+is the shell.
 """
 
 from __future__ import annotations
@@ -13,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, RFNotebookError
-from rf_notebook.core.events import Event, ExperimentEnded, Noted, PolicyChanged, RunAdded, RunPinned
+from rf_notebook.core.events import (
+    Event,
+    ExperimentEnded,
+    Noted,
+    PolicyChanged,
+    RunAdded,
+    RunPinned,
+)
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun, verb
 from rf_notebook.core.ports import CommitObserver, EventStore, unobserved
 from rf_notebook.core.redaction import redact
@@ -92,8 +102,10 @@ class Engine:
             execution: How runs share the device.
             keep: Which checkpoints stay.
             observer: For the crash tests.
-            wait_for_room: Called while the disk is full, before the next try; False ends the engine.
-            script: What is to be done at which steps, when this is a replay; the user's own operations wait for its end.
+            wait_for_room: Called while the disk is full, before the next try; False ends the
+                engine.
+            script: What is to be done at which steps, when this is a replay; the user's own
+                operations wait for its end.
             apply_edits: Makes the config of a clone that a policy asks for.
             clock: Seconds, for execution="auto".
             log: The experiment's.
@@ -153,7 +165,7 @@ class Engine:
         return "" if self._autopilot is None else self._autopilot.waits_for
 
     def turn(self) -> Turn | Idle | Paused:
-        """Answer what lies in the mailbox, then give the next run its turn, unless the experiment is paused.
+        """Answer the requests in the mailbox, then give the next run its turn unless paused.
 
         Raises:
             LeaseLost: when another kernel took over; nothing may be written any more.
@@ -200,7 +212,10 @@ class Engine:
         self._journal.commit(events)
 
     def new_runs(self, configs: Iterable[RunConfig]) -> list[RunAdded]:
-        """The events that add a run for each config; an adapter that one starts from is copied into the experiment."""
+        """The events that add a run for each config.
+
+        An adapter that one starts from is copied into the experiment.
+        """
         return self._operations.new_runs(configs)
 
     def automate(self, autopilot: Autopilot | None) -> None:
@@ -213,7 +228,10 @@ class Engine:
     # ---- requests
 
     def _hear_letters(self) -> None:
-        """While a turn is open: answer, in their order, the requests that can be; the first that cannot ends the turn."""
+        """While a turn is open: answer, in their order, the requests that can be.
+
+        The first that cannot ends the turn.
+        """
         while (letter := self.mailbox.first()) is not None:
             if self._needs_a_free_device(letter.request):
                 self._turns.interrupt()
@@ -264,7 +282,9 @@ class Engine:
                 pinned = [self.state.record(run_id).run_id for run_id in request.run_ids]
                 self.commit([RunPinned(run_id=run_id, pinned=request.pinned) for run_id in pinned])
             case Automate():
-                self.automate(None if request.policy is None else Autopilot(request.policy, self._apply_edits))
+                self.automate(
+                    None if request.policy is None else Autopilot(request.policy, self._apply_edits)
+                )
             case GenerateTexts():
                 return [self._texts_of(run_id, request) for run_id in request.run_ids]
             case LoadModel():
@@ -272,9 +292,15 @@ class Engine:
                 return self._turns.do(ReadModel(config=config, checkpoint=newest))
             case ExportRun():
                 config, newest = self._newest(request.run_id)
-                self._turns.do(WriteModel(config=config, checkpoint=newest, path=request.path, merge=request.merge))
+                self._turns.do(
+                    WriteModel(
+                        config=config, checkpoint=newest, path=request.path, merge=request.merge
+                    )
+                )
             case AddRuns():
-                self.commit([*new_functions(request.functions, self.state), *self.new_runs(request.configs)])
+                self.commit(
+                    [*new_functions(request.functions, self.state), *self.new_runs(request.configs)]
+                )
             case CloseExperiment():
                 self._close_experiment(cancelled=request.cancelled)
             case _:
@@ -319,7 +345,9 @@ class Engine:
 
     def _follow_script(self) -> None:
         while self._script is not None:
-            due = self._script.take_due(self.state, lambda run_id: self._steps_of(self.state.record(run_id)))
+            due = self._script.take_due(
+                self.state, lambda run_id: self._steps_of(self.state.record(run_id))
+            )
             if due is None:
                 return
             try:
@@ -344,10 +372,19 @@ class Engine:
     # ---- a policy
 
     def _follow_policy(self) -> None:
-        """Ask the policy when a chunk was trained; one that raises is set aside, and the experiment continues."""
+        """Ask the policy when a chunk was trained.
+
+        One that raises is set aside, and the experiment continues.
+        """
         pilot = self._autopilot
         is_replay = self._script is not None and not self._script.is_over
-        if pilot is None or self.paused or self._is_closed or is_replay or not pilot.is_due(self.state):
+        if (
+            pilot is None
+            or self.paused
+            or self._is_closed
+            or is_replay
+            or not pilot.is_due(self.state)
+        ):
             return
         try:
             missing = pilot.missing(self.state)
@@ -359,9 +396,7 @@ class Engine:
             raise
         except BaseException as error:  # noqa: BLE001 - the user's code, sys.exit() too
             self._log.warning("the policy %s raised: %s", pilot.name, traceback.format_exc())
-            text = (
-                f"the policy {pilot.name} was set aside: it raised {type(error).__name__}: {redact(str(error))[:300]}"
-            )
+            text = f"the policy {pilot.name} was set aside: it raised {type(error).__name__}: {redact(str(error))[:300]}"
             self.automate(None)
             self.commit([Noted(text=text)])
             return
@@ -369,11 +404,20 @@ class Engine:
             try:
                 self._operations.obey(operation, pilot.name, reason)
             except RFNotebookError as error:
-                self.commit([Noted(text=f"the policy {pilot.name} was refused: {error}", run_id=operation.run_id)])
+                self.commit(
+                    [
+                        Noted(
+                            text=f"the policy {pilot.name} was refused: {error}",
+                            run_id=operation.run_id,
+                        )
+                    ]
+                )
 
     def _set_aside(self, pilot: Autopilot, missing: Mapping[str, Sequence[object]]) -> None:
         """Metrics that policies decide by never came: these policies end, and no run does."""
-        logged = sorted({name for r in self.state.runs.values() for p in r.all_points() for name in p.metrics})
+        logged = sorted(
+            {name for r in self.state.runs.values() for p in r.all_points() for name in p.metrics}
+        )
         named = ", ".join(map(repr, missing))
         text = f"the policy {pilot.name} was stopped: no run logs {named}. There are: {', '.join(logged)}."
         rest = pilot.without([part for parts in missing.values() for part in parts])

@@ -1,4 +1,7 @@
-"""How is an operation obeyed? Checked against the run's state, then committed with its effects in one transaction."""
+"""How is an operation obeyed?
+
+Checked against the run's state, then committed with its effects in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from rf_notebook.core.errors import IllegalOperation
-from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, OperationObeyed, RunAdded, RunFailed, StateChanged
-from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, check_allowed
+from rf_notebook.core.events import (
+    CheckpointsRemoved,
+    Event,
+    Noted,
+    OperationObeyed,
+    RunAdded,
+    RunFailed,
+    StateChanged,
+)
+from rf_notebook.core.operations import (
+    CloneRun,
+    DeleteRun,
+    Operation,
+    ResumeRun,
+    StopRun,
+    check_allowed,
+)
 from rf_notebook.core.run import RunConfig, RunState, StoredFolder
 from rf_notebook.core.runner import ConfigRules, SnapshotRequest
 from rf_notebook.engine.journal import Journal, new_functions
@@ -57,7 +75,9 @@ class Operations:
         progress = self._journal.progress_of(record)
         check_allowed(operation, record.state, steps_done=progress.steps)
         obeyed = OperationObeyed(
-            operation=replace(operation, functions={}) if isinstance(operation, CloneRun) else operation,
+            operation=replace(operation, functions={})
+            if isinstance(operation, CloneRun)
+            else operation,
             steps=progress.steps,
             samples=progress.samples,
             origin=origin,
@@ -79,7 +99,10 @@ class Operations:
         return record.run_id
 
     def new_runs(self, configs: Iterable[RunConfig]) -> list[RunAdded]:
-        """The events that add a run for each config; an adapter that one starts from is copied into the experiment."""
+        """The events that add a run for each config.
+
+        An adapter that one starts from is copied into the experiment.
+        """
         first = max(self._journal.state.runs, default=0) + 1
         return [
             RunAdded(run_id=run_id, config=config, warm_start=self._adopted(run_id, config))
@@ -91,8 +114,12 @@ class Operations:
         failed = next((event for event in saved if isinstance(event, RunFailed)), None)
         if failed is not None:
             self._turns.commit(saved)
-            raise IllegalOperation(f"cannot stop run {record.run_id}: it failed. {failed.failure.message}")
-        self._turns.commit([obeyed, *saved, StateChanged(run_id=record.run_id, state=RunState.STOPPED)])
+            raise IllegalOperation(
+                f"cannot stop run {record.run_id}: it failed. {failed.failure.message}"
+            )
+        self._turns.commit(
+            [obeyed, *saved, StateChanged(run_id=record.run_id, state=RunState.STOPPED)]
+        )
 
     def _delete(self, record: RunRecord, obeyed: OperationObeyed) -> None:
         run_id = record.run_id
@@ -111,7 +138,8 @@ class Operations:
     def _clone(self, parent: RunRecord, operation: CloneRun, obeyed: OperationObeyed) -> int:
         run_id = max(self._journal.state.runs) + 1
         warnings: list[Event] = [
-            Noted(text=f"run {run_id}: {text}", run_id=run_id) for text in self._rules.validate(operation.config)
+            Noted(text=f"run {run_id}: {text}", run_id=run_id)
+            for text in self._rules.validate(operation.config)
         ]
         if operation.warm_start:
             request = SnapshotRequest(
@@ -132,14 +160,18 @@ class Operations:
             edits=operation.edits,
             warm_start=adapter,
         )
-        self._journal.commit([*new_functions(operation.functions, self._journal.state), obeyed, added, *warnings])
+        self._journal.commit(
+            [*new_functions(operation.functions, self._journal.state), obeyed, added, *warnings]
+        )
         return run_id
 
     def _adopted(self, run_id: int, config: RunConfig) -> StoredFolder | None:
         path = config.extras.get("warm_start_from")
         if path is None:
             return None
-        return self._journal.when_room(lambda: adopt_adapter(self._folder, Path(path), self._place(run_id)))
+        return self._journal.when_room(
+            lambda: adopt_adapter(self._folder, Path(path), self._place(run_id))
+        )
 
     def _place(self, run_id: int) -> str:
         """Where the adapter lies that a run starts from; no two attempts have one place."""

@@ -25,10 +25,13 @@ class Publisher:
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Be handed committed events, by the engine's thread; returns how to stop.
 
-        A subscriber must be quick and must not raise; one that raises is dropped, for no listener may fail the engine.
+        A subscriber must be quick and must not raise; one that raises is dropped, for no listener
+        may fail the engine.
         """
         self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
+        return lambda: (
+            self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
+        )
 
     def committed(self, events: Sequence[Recorded]) -> None:
         """Events were committed and applied to the state."""
@@ -44,5 +47,8 @@ class Publisher:
         self._signal.changed()
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Wait until something changed since ``seen`` or the seconds are over; returns what to pass next."""
+        """Wait until something changed since ``seen`` or the seconds are over.
+
+        Returns what to pass next.
+        """
         return self._signal.wait(seen, timeout)

@@ -1,4 +1,7 @@
-"""What can be asked of an experiment that trains? Values, so that it can be logged, recorded and sent."""
+"""What can be asked of an experiment that trains?
+
+Values, so that it can be logged, recorded and sent.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,17 @@ class CloseExperiment:
     cancelled: bool
 
 
-Request = Operation | SetPaused | PinRuns | Automate | GenerateTexts | LoadModel | ExportRun | AddRuns | CloseExperiment
+Request = (
+    Operation
+    | SetPaused
+    | PinRuns
+    | Automate
+    | GenerateTexts
+    | LoadModel
+    | ExportRun
+    | AddRuns
+    | CloseExperiment
+)
 
 
 def in_words(request: Request) -> str:

@@ -20,7 +20,9 @@ from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.keep import Keep, superseded
 
 
-def events_of(record: RunRecord, result: ChunkResult, *, keep: Keep, alone_because: str) -> list[Event]:
+def events_of(
+    record: RunRecord, result: ChunkResult, *, keep: Keep, alone_because: str
+) -> list[Event]:
     """What a turn gave, as events; for a run that was saved inside a chunk, too.
 
     Args:
@@ -84,7 +86,9 @@ def _trained(record: RunRecord, result: ChunkResult, keep: Keep, alone_because: 
         events.append(Noted(text=text, run_id=run_id))
     if result.generations:
         at = result.progress
-        written = SamplesWritten(run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations)
+        written = SamplesWritten(
+            run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations
+        )
         events.append(written)
     after = ExperimentState()
     after.runs[run_id] = record
@@ -92,5 +96,7 @@ def _trained(record: RunRecord, result: ChunkResult, keep: Keep, alone_because: 
     now = after.record(run_id)
     old = superseded(now.checkpoints, now.all_points(), keep, now.config.method)
     if old:
-        events.append(CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place"))
+        events.append(
+            CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place")
+        )
     return events

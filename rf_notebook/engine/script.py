@@ -1,4 +1,7 @@
-"""Which recorded operation is due? A replay's script: operations come at the very steps at which they were obeyed."""
+"""Which recorded operation is due?
+
+A replay's script: operations come at the very steps at which they were obeyed.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,9 @@ class UntilChunk:
 class Script:
     """The operations that are still to come, in their order.
 
-    A run waits at the step of the next operation about it until all operations before that one were obeyed; so the
-    order is the recorded one, and with it the ids of clones and the adapters that warm starts take over.
+    A run waits at the step of the next operation about it until all operations before that one were
+    obeyed; so the order is the recorded one, and with it the ids of clones and the adapters that
+    warm starts take over.
     """
 
     def __init__(
@@ -57,14 +61,21 @@ class Script:
         """Whether nothing is to come."""
         return not self._coming
 
-    def take_due(self, state: ExperimentState, steps_of: Callable[[int], int]) -> OperationObeyed | None:
-        """The next operation, when its run is where it was; also when that run will not advance any more."""
+    def take_due(
+        self, state: ExperimentState, steps_of: Callable[[int], int]
+    ) -> OperationObeyed | None:
+        """The next operation, when its run is where it was.
+
+        Also when that run will not advance any more.
+        """
         if not self._coming:
             return None
         first = self._coming[0]
         record = state.runs.get(first.operation.run_id)
         is_going = record is not None and record.state in READY
-        if is_going and (first.run_state is RunState.FAILED or steps_of(first.operation.run_id) < first.steps):
+        if is_going and (
+            first.run_state is RunState.FAILED or steps_of(first.operation.run_id) < first.steps
+        ):
             return None
         return self._coming.popleft()
 

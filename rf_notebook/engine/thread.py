@@ -32,8 +32,8 @@ _RETRY_SECONDS = 0.5
 class EngineThread:
     """Turns an engine until it is told to end.
 
-    The thread is a daemon, so that it never keeps a process alive; an exit handler asks it to give up first, so that
-    no thread of it runs native code while the interpreter goes down.
+    The thread is a daemon, so that it never keeps a process alive; an exit handler asks it to give
+    up first, so that no thread of it runs native code while the interpreter goes down.
     """
 
     def __init__(
@@ -66,7 +66,9 @@ class EngineThread:
         """Why the thread ended, when it was not asked to."""
         self.engine = make_engine(self._wait_for_room)
         self._thread = threading.Thread(target=self._main, name=f"rf-engine-{name}", daemon=True)
-        self._keeper = threading.Thread(target=self._keep_lease, name=f"rf-lease-{name}", daemon=True)
+        self._keeper = threading.Thread(
+            target=self._keep_lease, name=f"rf-lease-{name}", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to take turns."""
@@ -125,7 +127,8 @@ class EngineThread:
             except (Closing, LeaseLost):
                 raise
             except BaseException:
-                # What can be blamed on one run, a letter or a policy never comes here. What does may pass.
+                # What can be blamed on one run, a letter or a policy never comes here. What does
+                # may pass.
                 failed += 1
                 if self._abandoned or failed == _MOST_FAILED_TURNS:
                     raise
@@ -150,9 +153,13 @@ class EngineThread:
         if isinstance(self.error, RFNotebookError):
             reason = self.error
         elif self.error is not None:
-            reason = IllegalOperation(f"the engine ended with {type(self.error).__name__}: {self.error}")
+            reason = IllegalOperation(
+                f"the engine ended with {type(self.error).__name__}: {self.error}"
+            )
         else:
-            reason = IllegalOperation("the experiment has ended; call run_fit again to continue its runs.")
+            reason = IllegalOperation(
+                "the experiment has ended; call run_fit again to continue its runs."
+            )
         self.engine.mailbox.close(reason)
         try:
             if not self._abandoned:
@@ -184,8 +191,9 @@ class EngineThread:
 def _exit_as_interrupted() -> None:
     """Keep the exit status of a process that ends by an unhandled KeyboardInterrupt.
 
-    CPython (3.11 to 3.14) notes such an end in a flag that any thread's ``exec`` of a string clears; while this exit
-    handler waits, a thread that imports a module with dataclasses does that. Raising it the same way sets it again.
+    CPython (3.11 to 3.14) notes such an end in a flag that any thread's ``exec`` of a string
+    clears; while this exit handler waits, a thread that imports a module with dataclasses does
+    that. Raising it the same way sets it again.
     """
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,7 @@
-"""How does a turn go? One run, several in joint steps, or both ways on trial; what comes back is committed."""
+"""How does a turn go?
+
+One run, several in joint steps, or both ways on trial; what comes back is committed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 
 #: How long the engine listens before it looks around.
 _LISTEN_SECONDS = 1.0
-#: Deaths of the process that trains, with nothing committed in between, after which the run that it trained fails.
+#: Deaths of the process that trains, with nothing committed in between, after which the run that it
+#: trained fails.
 _MOST_DEATHS = 3
 
 
@@ -89,7 +93,8 @@ class Turns:
             keep: Which checkpoints stay.
             script: What is to be done at which steps, in a replay.
             observer: For the crash tests.
-            hear_letters: Called while a turn is open; answers what can be answered, and interrupts for the rest.
+            hear_letters: Called while a turn is open; answers what can be answered, and interrupts
+                for the rest.
         """
         self._fleet = fleet
         self._device = fleet.devices()[0].name
@@ -158,7 +163,10 @@ class Turns:
                     continue
 
     def save(self, record: RunRecord) -> list[Event]:
-        """The events of a run that stands inside a chunk and is saved there; the last is RunFailed when it cannot be."""
+        """The events of a run that stands inside a chunk and is saved there.
+
+        The last is RunFailed when it cannot be.
+        """
         run_id = record.run_id
         if run_id not in self._journal.inside:
             return []
@@ -174,7 +182,12 @@ class Turns:
         """Commit events, then delete the checkpoints that they take out of use."""
         if events:
             self._journal.commit(events)
-        removed = [path for event in events if isinstance(event, CheckpointsRemoved) for path in event.paths]
+        removed = [
+            path
+            for event in events
+            if isinstance(event, CheckpointsRemoved)
+            for path in event.paths
+        ]
         if removed:
             self._remove(removed)
             self._quietly(lambda: self._observer(CommitPoint.CHECKPOINTS_REMOVED))
@@ -214,7 +227,10 @@ class Turns:
         return None
 
     def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
-        """A turn in whichever way is faster; in the first turns of a group both are timed over a few steps."""
+        """A turn in whichever way is faster.
+
+        In the first turns of a group both are timed over a few steps.
+        """
         key = self._fusibility(group[0]).key
         assert key is not None
         trial = self._trials.setdefault((key, len(group)), Trial())
@@ -237,7 +253,10 @@ class Turns:
                 self._journal.commit([Noted(text=trial.verdict(len(group)))])
 
     def _run(self, records: Sequence[RunRecord], steps: int | None) -> float | None:
-        """A turn, once there is room for what it writes; what it gave is committed in one transaction."""
+        """A turn, once there is room for what it writes.
+
+        What it gave is committed in one transaction.
+        """
         try:
             over = self._journal.when_room(lambda: self._attempt(records, steps))
         except WorkerLost:
@@ -307,7 +326,9 @@ class Turns:
         journal, events, over = self._journal, list[Event](), []
         for result in results:
             if result.fence != journal.fence:
-                raise LeaseLost(f"a result of run {result.run_id} carries fence {result.fence}, not {journal.fence}.")
+                raise LeaseLost(
+                    f"a result of run {result.run_id} carries fence {result.fence}, not {journal.fence}."
+                )
             record = journal.state.record(result.run_id)
             if result.hindrance:
                 self._hindrances[result.run_id] = result.hindrance
@@ -350,7 +371,10 @@ class Turns:
         self.release(record.run_id)
 
     def _lose(self, lost: Lost, training: Iterable[int]) -> None:
-        """The process that trains died: what it held continues from its checkpoints, in a new one."""
+        """The process that trains died.
+
+        What it held continues from its checkpoints, in a new one.
+        """
         journal = self._journal
         journal.inside.clear()
         journal.state.live.clear()
@@ -360,13 +384,16 @@ class Turns:
         if not lost.was_ready:
             raise WorkerCannotStart(f"the worker process could not start: {lost.reason}.")
         events: list[Event] = [
-            Noted(text=f"the process that trains ended: {lost.reason}. Its runs continue from their checkpoints.")
+            Noted(
+                text=f"the process that trains ended: {lost.reason}. Its runs continue from their checkpoints."
+            )
         ]
         for run_id in training:
             self._deaths[run_id] += 1
             if self._deaths[run_id] == _MOST_DEATHS:
                 failure = Failure(
-                    message=f"the process that trained it ended {_MOST_DEATHS} times: {lost.reason}", traceback=""
+                    message=f"the process that trained it ended {_MOST_DEATHS} times: {lost.reason}",
+                    traceback="",
                 )
                 events.append(RunFailed(run_id=run_id, failure=failure))
         journal.commit(events)
@@ -380,7 +407,11 @@ class Turns:
         if self._execution is Execution.EXACT:
             return [state.record(run_id)]
         fusible = [
-            Fusible(run_id=record.run_id, key=self._fusibility(record).key, chunks_done=record.progress.chunks)
+            Fusible(
+                run_id=record.run_id,
+                key=self._fusibility(record).key,
+                chunks_done=record.progress.chunks,
+            )
             for record in waiting
         ]
         return [state.record(one) for one in group_of(run_id, fusible)]
@@ -388,7 +419,11 @@ class Turns:
     def _fusibility(self, record: RunRecord) -> Fusibility:
         found = self._rules.fusibility(record.config)
         hindrance = self._hindrances.get(record.run_id)
-        return replace(found, key=None, reason=hindrance) if hindrance and found.key is not None else found
+        return (
+            replace(found, key=None, reason=hindrance)
+            if hindrance and found.key is not None
+            else found
+        )
 
     def _next_number(self) -> int:
         self._number += 1

@@ -1,1 +1,4 @@
-"""Likewise; see ``rf_notebook.fit``. Nothing is evaluated here but what a training run evaluates."""
+"""Likewise; see ``rf_notebook.fit``.
+
+Nothing is evaluated here but what a training run evaluates.
+"""

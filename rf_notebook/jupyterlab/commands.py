@@ -1,4 +1,7 @@
-"""What can a page ask a kernel to do? Each name is one function of the experiment and the command's arguments."""
+"""What can a page ask a kernel to do?
+
+Each name is one function of the experiment and the command's arguments.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ Answer = Json | Receipt[Any]
 _MOST_RUNS = 1000
 
 
-def obey(command: Command, experiments: Experiments, answer_later: Callable[[BaseException | None], None]) -> Answer:
+def obey(
+    command: Command, experiments: Experiments, answer_later: Callable[[BaseException | None], None]
+) -> Answer:
     """Do what a page asked.
 
     Args:
@@ -79,7 +84,9 @@ def _log(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
     return {"path": Path(os.path.relpath(one.log_path, Path.cwd())).as_posix()}
 
 
-def _in_thread(do: Callable[[], object], answer_later: Callable[[BaseException | None], None]) -> None:
+def _in_thread(
+    do: Callable[[], object], answer_later: Callable[[BaseException | None], None]
+) -> None:
     """So that other clicks are heard meanwhile."""
 
     def work() -> None:
@@ -104,7 +111,9 @@ _COMMANDS: dict[str, Callable[[LabExperiment, Mapping[str, Json]], Answer]] = {
 }
 #: What loads models, or writes files.
 _SLOW: dict[str, Callable[[LabExperiment, Mapping[str, Json]], object]] = {
-    "export": lambda one, given: one.commands.export(_run(given, one), _text(given, "path"), origin="button"),
+    "export": lambda one, given: one.commands.export(
+        _run(given, one), _text(given, "path"), origin="button"
+    ),
     "export notebook": lambda one, given: one.export_notebook(_text(given, "path")),
     "replay": lambda one, _given: one.replay(),
 }

@@ -1,4 +1,6 @@
-"""What does the sidebar show of a kernel's experiments? One JSON object without ``None``, made from their states alone.
+"""What does the sidebar show of a kernel's experiments?
+
+One JSON object without ``None``, made from their states alone.
 
 The twin of labextension/src/experiments.ts, which reads it.
 """
@@ -35,7 +37,10 @@ _SENTENCE = 300
 
 
 class ExperimentsView:
-    """Makes the object; keeps each experiment's series between two looks, so that a look costs what is new."""
+    """Makes the object.
+
+    Keeps each experiment's series between two looks, so that a look costs what is new.
+    """
 
     def __init__(self, experiments: Experiments) -> None:
         self._experiments = experiments
@@ -45,7 +50,11 @@ class ExperimentsView:
     def now(self) -> dict[str, Json]:
         """As things stand."""
         known = list(self._experiments.known())
-        self._series = {key: held for key, held in self._series.items() if key in {str(one.folder) for one in known}}
+        self._series = {
+            key: held
+            for key, held in self._series.items()
+            if key in {str(one.folder) for one in known}
+        }
         made = {str(one.folder): self._one(one) for one in known}
         current = next((str(one.folder) for one in reversed(known)), None)
         return present(
@@ -76,7 +85,9 @@ class ExperimentsView:
         return held[1]
 
 
-def experiment_view(name: str, state: ExperimentState, status: Status, series: ExperimentSeries) -> dict[str, Json]:
+def experiment_view(
+    name: str, state: ExperimentState, status: Status, series: ExperimentSeries
+) -> dict[str, Json]:
     """One experiment.
 
     Args:
@@ -106,17 +117,26 @@ def experiment_view(name: str, state: ExperimentState, status: Status, series: E
         metric=None if view.metric is None else shortened(view.metric, _WORDS),
         direction=None if view.metric is None else direction(view.metric),
         runs={
-            str(row.run_id): _run(row, row.run_id in view.best_runs, state, status, series, view.metric) for row in rows
+            str(row.run_id): _run(
+                row, row.run_id in view.best_runs, state, status, series, view.metric
+            )
+            for row in rows
         },
     )
 
 
 def _run(
-    row: RunRow, is_best: bool, state: ExperimentState, status: Status, series: ExperimentSeries, metric: str | None
+    row: RunRow,
+    is_best: bool,
+    state: ExperimentState,
+    status: Status,
+    series: ExperimentSeries,
+    metric: str | None,
 ) -> dict[str, Json]:
     record = state.runs[row.run_id]
     knobs = [
-        f"{SHORT_NAMES.get(knob_name(key), knob_name(key))} {config_value(value)}" for key, value in row.knobs.items()
+        f"{SHORT_NAMES.get(knob_name(key), knob_name(key))} {config_value(value)}"
+        for key, value in row.knobs.items()
     ]
     made = present(
         id=row.run_id,

@@ -12,7 +12,13 @@ from rf_notebook.replay.again import replay_again
 from rf_notebook.replay.sharing import export_to
 from rf_notebook.session import registry
 from rf_notebook.session.commands import Commands
-from rf_notebook.session.registry import FOLDER, known_sessions, recorded_experiments, session_of, use
+from rf_notebook.session.registry import (
+    FOLDER,
+    known_sessions,
+    recorded_experiments,
+    session_of,
+    use,
+)
 from rf_notebook.store import layout
 from rf_notebook.store.glance import Glance, Recorded, glance
 from rf_notebook.widgets.display import ExperimentDisplay, display_of
@@ -96,7 +102,11 @@ class KernelExperiments:
 
     def known(self) -> Sequence[KernelExperiment]:
         """See Experiments."""
-        return [KernelExperiment(one) for one in known_sessions() if one.state.started or one.is_preparing]
+        return [
+            KernelExperiment(one)
+            for one in known_sessions()
+            if one.state.started or one.is_preparing
+        ]
 
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """See Experiments."""
@@ -113,7 +123,9 @@ class KernelExperiments:
     def open(self, name: str) -> None:
         """See Experiments."""
         if name not in recorded_experiments():
-            raise ConfigError(f"no experiment {name!r:.100} is recorded in {Path(FOLDER).absolute()}.")
+            raise ConfigError(
+                f"no experiment {name!r:.100} is recorded in {Path(FOLDER).absolute()}."
+            )
         use(session_of(name))
 
     def wait_for_change(self, seen: int, timeout: float) -> int:

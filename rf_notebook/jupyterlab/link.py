@@ -1,9 +1,10 @@
 """How does JupyterLab hear of this kernel's experiments, and this kernel of JupyterLab's clicks?
 
-One comm a kernel, made when the first experiment is. It is never opened on the wire: a ``comm_open`` that a page does
-not know is answered with a ``comm_close``, which would take it from the pages that do. A page adopts it when it hears
-its announcement or any later message, or finds it in the kernel's list of comms; pages without the extension pass it
-over. Nothing is computed before a page said hello.
+One comm a kernel, made when the first experiment is. It is never opened on the wire: a
+``comm_open`` that a page does not know is answered with a ``comm_close``, which would take it from
+the pages that do. A page adopts it when it hears its announcement or any later message, or finds it
+in the kernel's list of comms; pages without the extension pass it over. Nothing is computed before
+a page said hello.
 
 The twin of labextension/src/link.ts.
 """
@@ -20,7 +21,15 @@ from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.receipt import Receipt
 from rf_notebook.jupyterlab.commands import LATER, obey
 from rf_notebook.jupyterlab.experiments import ExperimentsView
-from rf_notebook.jupyterlab.protocol import TARGET, Command, Hello, ProtocolMismatch, changes, message, read_message
+from rf_notebook.jupyterlab.protocol import (
+    TARGET,
+    Command,
+    Hello,
+    ProtocolMismatch,
+    changes,
+    message,
+    read_message,
+)
 from rf_notebook.views import palette
 from rf_notebook.widgets.elements import deliver_while_busy
 from rf_notebook.widgets.pump import Pump
@@ -29,7 +38,8 @@ if TYPE_CHECKING:
     from rf_notebook.core.values import Json
     from rf_notebook.jupyterlab.protocols import Experiments
 
-#: A page that was loaded while a cell blocks can ask for nothing: it sees everything after so many seconds.
+#: A page that was loaded while a cell blocks can ask for nothing: it sees everything after so many
+#: seconds.
 _WHOLE_SECONDS = 10.0
 #: Between two patches, when the page does not say; a command's effect is told at once.
 _EVERY_SECONDS = 2.0
@@ -115,7 +125,10 @@ class Link:
             self._send_whole()
             if self._pump is None or not self._pump.is_alive:
                 self._pump = Pump(
-                    self._experiments.wait_for_change, self.publish, name="jupyterlab", on_error=self._draw_failed
+                    self._experiments.wait_for_change,
+                    self.publish,
+                    name="jupyterlab",
+                    on_error=self._draw_failed,
                 )
                 self._pump.start()
             self._pump.every_seconds = hello.every_seconds or _EVERY_SECONDS
@@ -126,7 +139,9 @@ class Link:
 
     def _obey(self, command: Command) -> None:
         try:
-            answer = obey(command, self._experiments, lambda error: self._answer_later(command.id, error))
+            answer = obey(
+                command, self._experiments, lambda error: self._answer_later(command.id, error)
+            )
         except Exception as error:  # noqa: BLE001 - told where it was asked; a click must not fail the kernel
             self._send("answer", id=command.id, error=str(error) or type(error).__name__)
             return
@@ -156,7 +171,8 @@ class Link:
 
     def _draw_failed(self, text: str) -> None:
         self._send(
-            "mismatch", sentence=f"the kernel could not describe its experiments: {text.strip().splitlines()[-1]}"
+            "mismatch",
+            sentence=f"the kernel could not describe its experiments: {text.strip().splitlines()[-1]}",
         )
 
     def _send(self, kind: str, **content: Json) -> None:

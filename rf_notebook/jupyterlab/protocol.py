@@ -1,13 +1,15 @@
 """What do the kernel and the JupyterLab extension say to each other?
 
-The twin of labextension/src/protocol.ts; both pass labextension/fixtures/protocol.json. Every message is a JSON object
-with ``rf_notebook`` (the protocol's number), ``version`` (of the package that speaks) and ``kind``; these three mean the
-same in every protocol to come, so that two packages of different ages can tell each other apart.
+The twin of labextension/src/protocol.ts; both pass labextension/fixtures/protocol.json. Every
+message is a JSON object with ``rf_notebook`` (the protocol's number), ``version`` (of the package
+that speaks) and ``kind``; these three mean the same in every protocol to come, so that two packages
+of different ages can tell each other apart.
 
-kernel → page: announce; snapshot {seq, state}; patch {seq, changes}; answer {id, value | error}; mismatch {sentence}
-page → kernel: hello {every_seconds, colours}; command {id, name, arguments}
+kernel → page: announce; snapshot {seq, state}; patch {seq, changes}; answer {id, value | error};
+mismatch {sentence} page → kernel: hello {every_seconds, colours}; command {id, name, arguments}
 
-A patch is a JSON merge patch (RFC 7396): ``None`` takes a key away, so no value of a state is ever ``None``.
+A patch is a JSON merge patch (RFC 7396): ``None`` takes a key away, so no value of a state is ever
+``None``.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class Command:
 
 
 class ProtocolMismatch(ConfigError):  # noqa: N818 - named for what is wrong, as in core/errors.py
-    """The other side speaks another protocol; the message tells which package to bring up to date."""
+    """The other side speaks another protocol.
+
+    The message tells which package to bring up to date.
+    """
 
 
 def message(kind: str, version: str, **content: Json) -> dict[str, Json]:
@@ -85,12 +90,17 @@ def read_message(data: object, version: str) -> Hello | Command:
         raise ProtocolMismatch(mismatch_sentence(data, version))
     match data.get("kind"):
         case "hello":
-            return Hello(every_seconds=_seconds(data.get("every_seconds")), colours=_colours(data.get("colours", [])))
+            return Hello(
+                every_seconds=_seconds(data.get("every_seconds")),
+                colours=_colours(data.get("colours", [])),
+            )
         case "command":
             arguments = data.get("arguments", {})
             if not isinstance(arguments, Mapping):
                 raise ConfigError("a command's arguments are an object.")
-            return Command(id=_word(data, "id"), name=_word(data, "name"), arguments=dict(arguments))
+            return Command(
+                id=_word(data, "id"), name=_word(data, "name"), arguments=dict(arguments)
+            )
         case kind:
             raise ConfigError(f"{kind!r:.60} is not a kind of message.")
 
@@ -100,7 +110,9 @@ def mismatch_sentence(data: Mapping[str, Any], version: str) -> str:
     theirs = str(data.get("version", "?"))[:40]
     older = data["rf_notebook"] < PROTOCOL
     where = (
-        "JupyterLab's environment and reload the page" if older else "the kernel's environment and restart the kernel"
+        "JupyterLab's environment and reload the page"
+        if older
+        else "the kernel's environment and restart the kernel"
     )
     return (
         f"JupyterLab has rf_notebook {theirs} and this kernel {version}, and they do not understand each other; "
@@ -137,7 +149,11 @@ def merged(before: Json, patch: Mapping[str, Json]) -> dict[str, Json]:
 
 def present(**values: Json) -> dict[str, Json]:
     """Those of the values that are not None, and no number that JSON cannot hold."""
-    return {key: value for key, value in values.items() if value is not None and not _is_unspeakable(value)}
+    return {
+        key: value
+        for key, value in values.items()
+        if value is not None and not _is_unspeakable(value)
+    }
 
 
 def _is_unspeakable(value: Json) -> bool:

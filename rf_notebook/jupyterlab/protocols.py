@@ -1,4 +1,7 @@
-"""What does the extension's link need of the process that it speaks for? The registry is one; tests have another."""
+"""What does the extension's link need of the process that it speaks for?
+
+The registry is one; tests have another.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class LabExperiment(Protocol):
-    """An experiment as the extension sees it: what its panel sees and asks for, and a few things more."""
+    """An experiment as the extension sees it.
+
+    What its panel sees and asks for, and a few things more.
+    """
 
     @property
     def session(self) -> PanelSession:
@@ -62,7 +68,10 @@ class Experiments(Protocol):
         """In this process, the one used last at the end."""
 
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
-        """What lies on disk and is not among the known: for each name its ``standing`` and ``runs``."""
+        """What lies on disk and is not among the known.
+
+        For each name its ``standing`` and ``runs``.
+        """
 
     def open(self, name: str) -> None:
         """Read a recorded experiment, so that it is known.
@@ -72,4 +81,7 @@ class Experiments(Protocol):
         """
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Wait until something changed since ``seen``, or the seconds are over; returns what to pass next."""
+        """Wait until something changed since ``seen``, or the seconds are over.
+
+        Returns what to pass next.
+        """

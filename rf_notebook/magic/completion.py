@@ -45,13 +45,35 @@ def complete(context: Context, words: list[str], begun: str) -> list[str]:
         offered = [name for name in context.variables if not name.startswith("_")]
         offered += [f"{name}=" for name in (*POSITIONAL, *RUN_VALUES)]
     elif command == "clone" and len(words) >= 2 and experiment is not None:
-        keys = [key for record in list(context.session.state.runs.values())[:1] for key in config_keys(record.config)]
-        offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + ["--warm-start"]
+        keys = [
+            key
+            for record in list(context.session.state.runs.values())[:1]
+            for key in config_keys(record.config)
+        ]
+        offered = [f"{key}=" for key in (*(key.rpartition(".")[2] for key in keys), *keys)] + [
+            "--warm-start"
+        ]
     elif (
-        command in ("stop", "resume", "delete", "clone", "retry", "pin", "unpin", "undo", "generate", "log", "export")
+        command
+        in (
+            "stop",
+            "resume",
+            "delete",
+            "clone",
+            "retry",
+            "pin",
+            "unpin",
+            "undo",
+            "generate",
+            "log",
+            "export",
+        )
         and experiment is not None
     ):
-        offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + ["best", "all"]
+        offered = [str(run.id) for run in experiment.runs if run.state is not RunState.DELETED] + [
+            "best",
+            "all",
+        ]
     return [word for word in dict.fromkeys(offered) if word.startswith(begun)]
 
 

@@ -70,7 +70,9 @@ class Context:
         """The experiment itself."""
         return Experiment.of(self.session)
 
-    def run_ids(self, words: Sequence[str], *, single: bool = False, verb: str | None = None) -> list[int]:
+    def run_ids(
+        self, words: Sequence[str], *, single: bool = False, verb: str | None = None
+    ) -> list[int]:
         """The runs that words name.
 
         Args:

@@ -52,7 +52,9 @@ class Diagnosis:
         lines = []
         for finding in self.findings:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""
-            lines.append(f"{signs[finding.health]} {finding.part.ljust(width)}  {finding.words}{remedy}")
+            lines.append(
+                f"{signs[finding.health]} {finding.part.ljust(width)}  {finding.words}{remedy}"
+            )
         return "\n".join(lines)
 
 
@@ -76,7 +78,10 @@ def _python(_folder: Path) -> Iterator[Finding]:
     good = sys.version_info >= (3, 11)
     remedy = "" if good else "install Python 3.11 or newer"
     yield Finding(
-        part="Python", health=Health.GOOD if good else Health.BAD, words=platform.python_version(), remedy=remedy
+        part="Python",
+        health=Health.GOOD if good else Health.BAD,
+        words=platform.python_version(),
+        remedy=remedy,
     )
 
 
@@ -87,7 +92,9 @@ def _installed(name: str) -> Finding:
         return Finding(part=name, health=Health.GOOD, words=version)
     bound = lower_bounds()[name]
     remedy = f"pip install -U '{name}>={bound}', and restart the kernel"
-    return Finding(part=name, health=Health.BAD, words=f"{version} is older than {bound}", remedy=remedy)
+    return Finding(
+        part=name, health=Health.BAD, words=f"{version} is older than {bound}", remedy=remedy
+    )
 
 
 def _libraries(_folder: Path) -> Iterator[Finding]:
@@ -95,7 +102,9 @@ def _libraries(_folder: Path) -> Iterator[Finding]:
         try:
             yield _installed(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(part=name, health=Health.BAD, words="is not installed", remedy=f"pip install {name}")
+            yield Finding(
+                part=name, health=Health.BAD, words="is not installed", remedy=f"pip install {name}"
+            )
 
 
 def _device(_folder: Path) -> Iterator[Finding]:
@@ -135,7 +144,9 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 
 def _sqlite(_folder: Path) -> Iterator[Finding]:
-    yield Finding(part="SQLite", health=Health.GOOD, words=f"{sqlite_version()}, used with a rollback journal")
+    yield Finding(
+        part="SQLite", health=Health.GOOD, words=f"{sqlite_version()}, used with a rollback journal"
+    )
 
 
 def _notebook(_folder: Path) -> Iterator[Finding]:
@@ -177,7 +188,11 @@ def _tracking(_folder: Path) -> Iterator[Finding]:
     from rf_notebook.tracking.mlflow_mirror import tracking_uri_of_user
 
     given = tracking_uri_of_user()
-    words = f"the tracking server that you set: {given}" if given else "mlflow.db in each experiment's folder"
+    words = (
+        f"the tracking server that you set: {given}"
+        if given
+        else "mlflow.db in each experiment's folder"
+    )
     yield Finding(part="MLflow", health=Health.GOOD, words=words)
 
 

@@ -44,7 +44,9 @@ class RapidFireMagics(Magics):
         except ValueError as error:
             raise UsageError(f"%rapidfire: {error}.") from None
         if words and words[0] not in HELP:
-            raise UsageError(f"%rapidfire has no sub-command {words[0]!r:.40}; {did_you_mean(words[0], HELP)}")
+            raise UsageError(
+                f"%rapidfire has no sub-command {words[0]!r:.40}; {did_you_mean(words[0], HELP)}"
+            )
         try:
             given = self._parser.parse_args(words or ["help"])
         except Done as done:
@@ -89,7 +91,10 @@ class _Variables:
 
 
 def load(shell: Any) -> None:
-    """Register the magic and its completion with an IPython shell; a second time changes nothing."""
+    """Register the magic and its completion with an IPython shell.
+
+    A second time changes nothing.
+    """
     if any(isinstance(one, RapidFireMagics) for one in shell.magics_manager.registry.values()):
         return
     magics = RapidFireMagics(shell)

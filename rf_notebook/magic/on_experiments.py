@@ -43,12 +43,16 @@ class OnExperiments:
             key, is_named, value = word.partition("=")
             if is_named:
                 arguments[key] = (
-                    self._context.variable(value) if key in (*POSITIONAL, *RUN_VARIABLES) else _literal(key, value)
+                    self._context.variable(value)
+                    if key in (*POSITIONAL, *RUN_VARIABLES)
+                    else _literal(key, value)
                 )
                 continue
             name = next(names, None)
             if name is None:
-                raise ConfigError(f"there are {len(POSITIONAL)} variables at most: {', '.join(POSITIONAL)}.")
+                raise ConfigError(
+                    f"there are {len(POSITIONAL)} variables at most: {', '.join(POSITIONAL)}."
+                )
             arguments[name] = None if word == "-" else self._context.variable(word)
         if "param_config" not in arguments:
             raise ConfigError(
@@ -109,7 +113,10 @@ class OnExperiments:
         from rf_notebook.shared import SharedExperiment, diff
 
         return diff(
-            *(SharedExperiment(one) if _is_file(one) else _recorded(one) for one in (given.first, given.second))
+            *(
+                SharedExperiment(one) if _is_file(one) else _recorded(one)
+                for one in (given.first, given.second)
+            )
         )
 
     def list(self, given: argparse.Namespace) -> Any:
@@ -121,7 +128,14 @@ class OnExperiments:
             experiment = Experiment(name)
             runs = experiment.runs
             over = sum(run.state in (*FINISHED, RunState.FAILED, RunState.DELETED) for run in runs)
-            rows.append({"experiment": name, "runs": len(runs), "over": over, "folder": str(experiment.folder)})
+            rows.append(
+                {
+                    "experiment": name,
+                    "runs": len(runs),
+                    "over": over,
+                    "folder": str(experiment.folder),
+                }
+            )
         return pd.DataFrame(rows, columns=["experiment", "runs", "over", "folder"])
 
     def doctor(self, given: argparse.Namespace) -> Diagnosis:
@@ -130,7 +144,11 @@ class OnExperiments:
 
 
 def _is_file(word: str) -> bool:
-    return Path(word).suffix in _FILES or "/" in word or (Path(word).is_dir() and word not in recorded_experiments())
+    return (
+        Path(word).suffix in _FILES
+        or "/" in word
+        or (Path(word).is_dir() and word not in recorded_experiments())
+    )
 
 
 def _recorded(name: str) -> Experiment:

@@ -1,4 +1,7 @@
-"""The sub-commands about the runs of the experiment that was used last; each is one call of the Python API."""
+"""The sub-commands about the runs of the experiment that was used last.
+
+Each is one call of the Python API.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ class OnRuns:
         for word in given.edits:
             key, is_edit, value = word.partition("=")
             if not is_edit:
-                raise ConfigError(f"{word!r} is not an edit; write key=value, as in learning_rate=5e-5.")
+                raise ConfigError(
+                    f"{word!r} is not an edit; write key=value, as in learning_rate=5e-5."
+                )
             typed[key] = value
         edits = edits_of(typed, self._context.session.state.record(run_id).config)
         receipt = self._context.commands.clone_all(run_id, edits, given.warm_start, "magic")
@@ -75,14 +80,21 @@ class OnRuns:
 
     def automate(self, given: argparse.Namespace) -> None:
         """Let a policy decide, or none."""
-        self._context.commands.automate(self._policy(given.policy, given.settings), "magic").result(PATIENCE_SECONDS)
+        self._context.commands.automate(self._policy(given.policy, given.settings), "magic").result(
+            PATIENCE_SECONDS
+        )
 
     def _policy(self, word: str, settings: Sequence[str]) -> Any:
         from rf_notebook.automation import AsyncHalving, Halving, MedianStop, StopRules
 
         if word == "off":
             return None
-        built_in = {"halving": Halving, "async": AsyncHalving, "median": MedianStop, "rules": StopRules}
+        built_in = {
+            "halving": Halving,
+            "async": AsyncHalving,
+            "median": MedianStop,
+            "rules": StopRules,
+        }
         if word not in built_in:
             if settings:
                 raise ConfigError(
@@ -100,11 +112,15 @@ class OnRuns:
 
     def pin(self, given: argparse.Namespace) -> None:
         """Let policies leave runs alone."""
-        self._context.commands.pin(self._context.run_ids(given.runs), True, "magic").result(PATIENCE_SECONDS)
+        self._context.commands.pin(self._context.run_ids(given.runs), True, "magic").result(
+            PATIENCE_SECONDS
+        )
 
     def unpin(self, given: argparse.Namespace) -> None:
         """Let policies decide about runs again."""
-        self._context.commands.pin(self._context.run_ids(given.runs), False, "magic").result(PATIENCE_SECONDS)
+        self._context.commands.pin(self._context.run_ids(given.runs), False, "magic").result(
+            PATIENCE_SECONDS
+        )
 
     def undo(self, given: argparse.Namespace) -> Any:
         """Take back what a policy did last to a run."""
@@ -128,7 +144,10 @@ class OnRuns:
     def log(self, given: argparse.Namespace) -> Text:
         """What happened to a run."""
         (run_id,) = self._context.run_ids([given.run], single=True)
-        return Text("\n".join(log_lines(self._context.session.state, run_id)) or f"run {run_id}: nothing yet")
+        return Text(
+            "\n".join(log_lines(self._context.session.state, run_id))
+            or f"run {run_id}: nothing yet"
+        )
 
     def end(self, given: argparse.Namespace) -> None:
         """Wait, and close the experiment."""

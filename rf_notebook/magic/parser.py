@@ -61,12 +61,16 @@ class Done(Exception):  # noqa: N818 - no error: help was printed
 def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and that of each sub-command."""
     made_parser = _Parser(prog="%rapidfire", add_help=False)
-    commands = made_parser.add_subparsers(dest="command", metavar="SUB-COMMAND", parser_class=_Parser)
+    commands = made_parser.add_subparsers(
+        dest="command", metavar="SUB-COMMAND", parser_class=_Parser
+    )
 
     made: dict[str, argparse.ArgumentParser] = {}
 
     def add(name: str, *arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
-        made[name] = commands.add_parser(name, prog=f"%rapidfire {name}", description=HELP[name], add_help=False)
+        made[name] = commands.add_parser(
+            name, prog=f"%rapidfire {name}", description=HELP[name], add_help=False
+        )
         for flags, options in arguments:
             made[name].add_argument(*flags, **options)
 
@@ -96,18 +100,31 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         run,
         (
             ("edits",),
-            {"nargs": "*", "metavar": "KEY=VALUE", "help": "learning_rate=5e-5; several: r=8,16 or 8..32 step 8"},
+            {
+                "nargs": "*",
+                "metavar": "KEY=VALUE",
+                "help": "learning_rate=5e-5; several: r=8,16 or 8..32 step 8",
+            },
         ),
-        (("--warm-start",), {"action": "store_true", "help": "start from the parent's adapter as it is now"}),
+        (
+            ("--warm-start",),
+            {"action": "store_true", "help": "start from the parent's adapter as it is now"},
+        ),
     )
     add("retry", run)
     add(
         "automate",
         (
             ("policy",),
-            {"metavar": "POLICY", "help": "halving, async, median, rules, off, or a variable that holds a policy"},
+            {
+                "metavar": "POLICY",
+                "help": "halving, async, median, rules, off, or a variable that holds a policy",
+            },
         ),
-        (("settings",), {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"}),
+        (
+            ("settings",),
+            {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"},
+        ),
     )
     add("pin", runs)
     add("unpin", runs)
@@ -117,29 +134,51 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         "generate",
         (("runs",), {"metavar": "RUN", "help": "3, 3,5, 2-4, best or all"}),
         (("prompts",), {"nargs": "+", "metavar": "PROMPT", "help": "in quotes when it has spaces"}),
-        (("--tokens",), {"type": int, "default": 64, "help": "new tokens of each answer at most; 64"}),
+        (
+            ("--tokens",),
+            {"type": int, "default": 64, "help": "new tokens of each answer at most; 64"},
+        ),
     )
     add("wait", (("seconds",), {"nargs": "?", "type": float, "metavar": "SECONDS"}))
     add("log", run)
     add(
         "export",
         (("run",), {"metavar": "RUN|NAME", "help": "an id or best; or the name of an experiment"}),
-        (("path",), {"metavar": "PATH", "help": "of an experiment: a new .ipynb, .html, .zip, or a folder"}),
+        (
+            ("path",),
+            {"metavar": "PATH", "help": "of an experiment: a new .ipynb, .html, .zip, or a folder"},
+        ),
         (("--merge",), {"action": "store_true", "help": "whole weights"}),
-        (("--html",), {"action": "store_true", "help": "of an experiment: one page that needs nothing else"}),
+        (
+            ("--html",),
+            {"action": "store_true", "help": "of an experiment: one page that needs nothing else"},
+        ),
     )
     add("open", (("name",), {"metavar": "NAME"}))
     add("list")
     add(
         "replay",
-        (("what",), {"nargs": "?", "metavar": "FILE|NAME", "help": "a file to replay, or this one's new name"}),
+        (
+            ("what",),
+            {
+                "nargs": "?",
+                "metavar": "FILE|NAME",
+                "help": "a file to replay, or this one's new name",
+            },
+        ),
         (
             ("--yes",),
-            {"action": "store_true", "help": "run the code of the file; without it you see what would be run"},
+            {
+                "action": "store_true",
+                "help": "run the code of the file; without it you see what would be run",
+            },
         ),
         (("--name",), {"help": "of the new experiment"}),
         (("--until",), {"metavar": "RUN@CHUNK", "help": "pause there and let me take over"}),
-        (("--accept-changes",), {"action": "store_true", "help": "also when the cells make something else now"}),
+        (
+            ("--accept-changes",),
+            {"action": "store_true", "help": "also when the cells make something else now"},
+        ),
     )
     add("verify", (("file",), {"metavar": "FILE"}))
     add("diff", (("first",), {"metavar": "A"}), (("second",), {"metavar": "B"}))

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rf_notebook.results.handle import Run
 
 
-def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | None = None) -> list[int]:
+def parse_run_ids(
+    words: Sequence[str], experiment: Experiment, *, verb: str | None = None
+) -> list[int]:
     """The runs that are meant: 3, 3,5, 2-4, best, all.
 
     Args:
@@ -35,12 +37,16 @@ def parse_run_ids(words: Sequence[str], experiment: Experiment, *, verb: str | N
         elif dash and low.isdigit() and high.isdigit() and int(high) - int(low) < 10_000:
             known = {run.id for run in experiment.runs}
             if int(low) not in known or int(high) not in known:
-                experiment.run(int(low if int(low) not in known else high))  # raises, naming the runs that there are
+                experiment.run(
+                    int(low if int(low) not in known else high)
+                )  # raises, naming the runs that there are
             found.extend(i for i in range(int(low), int(high) + 1) if i in known)
         elif part.isdigit():
             found.append(experiment.run(int(part)).id)
         else:
-            raise ConfigError(f"{part!r} is not a run; write an id (3), several (3,5 or 2-4), best or all.")
+            raise ConfigError(
+                f"{part!r} is not a run; write an id (3), several (3,5 or 2-4), best or all."
+            )
     if not found:
         raise ConfigError("no run is meant; write an id (3), several (3,5 or 2-4), best or all.")
     return list(dict.fromkeys(found))

@@ -1,8 +1,9 @@
 """At which optimizer steps do a run's chunks end?
 
-Chunks are counted in samples, so chunk k covers the same share of the data in every run whatever its batch size. The
-step counts are those of ``transformers.Trainer``: a pass over ``rows`` rows in batches of ``batch_size`` makes
-``ceil(rows / batch_size)`` batches and ``ceil(batches / accumulation)`` optimizer steps (at least one).
+Chunks are counted in samples, so chunk k covers the same share of the data in every run whatever
+its batch size. The step counts are those of ``transformers.Trainer``: a pass over ``rows`` rows in
+batches of ``batch_size`` makes ``ceil(rows / batch_size)`` batches and ``ceil(batches /
+accumulation)`` optimizer steps (at least one).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class Plan:
     """A run's whole course, fixed when its trainer has been built."""
 
     rows: int
-    """Rows that the trainer's DataLoader goes through in one pass; fewer than ``examples`` when packed."""
+    """Rows that the trainer's DataLoader goes through in one pass; fewer than ``examples`` when
+    packed."""
     examples: int
     """Rows of the data as the user handed them in."""
     batch_size: int
@@ -36,12 +38,16 @@ class Plan:
     @property
     def steps_per_pass(self) -> int:
         """Optimizer steps of one pass over the data."""
-        return steps_per_pass(self.rows * self.repeats, self.batch_size, self.accumulation, drop_last=self.drop_last)
+        return steps_per_pass(
+            self.rows * self.repeats, self.batch_size, self.accumulation, drop_last=self.drop_last
+        )
 
     def samples(self, step: int) -> int:
         """Examples of the user's data seen when ``step`` optimizer steps are done."""
         passes, rest = divmod(step, self.steps_per_pass)
-        rows = passes * self.rows + min(rest * self.batch_size * self.accumulation // self.repeats, self.rows)
+        rows = passes * self.rows + min(
+            rest * self.batch_size * self.accumulation // self.repeats, self.rows
+        )
         return rows * self.examples // self.rows
 
     def epoch(self, step: int) -> float:
@@ -54,7 +60,10 @@ class Plan:
         return max(1, math.ceil(self.samples(self.total_steps) * self.num_chunks / self.examples))
 
     def chunk_end(self, chunk: int) -> int:
-        """The step at which chunk number ``chunk`` (from 1) ends: the first that has seen its samples."""
+        """The step at which chunk number ``chunk`` (from 1) ends.
+
+        The first that has seen its samples.
+        """
         if chunk >= self.total_chunks:
             return self.total_steps
         low, high = 0, self.total_steps
@@ -73,7 +82,10 @@ class Plan:
         return min(self.samples(step) * self.num_chunks // self.examples, self.total_chunks)
 
     def next_boundary(self, step: int) -> int:
-        """The step at which the chunk that follows ``step`` ends; always beyond ``step`` unless the run is over."""
+        """The step at which the chunk that follows ``step`` ends.
+
+        Always beyond ``step`` unless the run is over.
+        """
         return self.chunk_end(self.chunks_done(step) + 1)
 
     def chunk_of(self, step: int) -> int:
@@ -81,13 +93,17 @@ class Plan:
         return min(self.chunks_done(step - 1) + 1, self.total_chunks)
 
 
-def steps_per_pass(rows: int, batch_size: int, accumulation: int, *, drop_last: bool = False) -> int:
+def steps_per_pass(
+    rows: int, batch_size: int, accumulation: int, *, drop_last: bool = False
+) -> int:
     """Optimizer steps of one pass, as ``transformers.Trainer`` counts them."""
     batches = rows // batch_size if drop_last else math.ceil(rows / batch_size)
     return max(math.ceil(batches / accumulation), 1)
 
 
-def check_num_chunks(num_chunks: int, *, rows: int, batch_size: int, accumulation: int, repeats: int = 1) -> None:
+def check_num_chunks(
+    num_chunks: int, *, rows: int, batch_size: int, accumulation: int, repeats: int = 1
+) -> None:
     """Refuse more chunks a pass than there are optimizer steps a pass.
 
     Raises:

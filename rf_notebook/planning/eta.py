@@ -19,8 +19,8 @@ class Pace:
 def remaining_seconds(paces: Iterable[Pace]) -> dict[int, float]:
     """Wall seconds until each run is over, by run id; empty as long as no pace is known.
 
-    Runs advance side by side, so by the time a run with ``n`` samples left is over each other run has trained
-    ``min(n, its own samples left)``.
+    Runs advance side by side, so by the time a run with ``n`` samples left is over each other run
+    has trained ``min(n, its own samples left)``.
     """
     runs = list(paces)
     known = [run.seconds_per_sample for run in runs if run.seconds_per_sample is not None]

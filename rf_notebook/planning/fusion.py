@@ -29,7 +29,7 @@ class Fusible:
 
 
 def group_of(run_id: int, waiting: Iterable[Fusible]) -> tuple[int, ...]:
-    """The runs that train together with the one whose turn it is, itself included, in the order of their ids.
+    """The runs that train together with the one whose turn it is, itself included, by id.
 
     They stand at the same chunk, so that a clone catches up with its peers before it joins them.
     """
@@ -37,7 +37,13 @@ def group_of(run_id: int, waiting: Iterable[Fusible]) -> tuple[int, ...]:
     chosen = runs[run_id]
     if chosen.key is None:
         return (run_id,)
-    return tuple(sorted(r.run_id for r in runs.values() if r.key == chosen.key and r.chunks_done == chosen.chunks_done))
+    return tuple(
+        sorted(
+            r.run_id
+            for r in runs.values()
+            if r.key == chosen.key and r.chunks_done == chosen.chunks_done
+        )
+    )
 
 
 #: Steps that are trained, and not timed, before those that are: trainers are built in them.

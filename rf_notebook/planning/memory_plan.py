@@ -1,7 +1,10 @@
-"""How much memory will a run need, and which knob makes it fit? Pure arithmetic, calibrated on a GPU.
+"""How much memory will a run need, and which knob makes it fit?
 
-Exact: weights, gradients and optimizer state. Estimated: activations, within about a third on Llama and Qwen models
-of 0.5 to 1.1 billion weights on an H200 (the figures are in tests/planning/test_memory_plan.py), for attention that keeps no score matrix.
+Pure arithmetic, calibrated on a GPU.
+
+Exact: weights, gradients and optimizer state. Estimated: activations, within about a third on Llama
+and Qwen models of 0.5 to 1.1 billion weights on an H200 (the figures are in
+tests/planning/test_memory_plan.py), for attention that keeps no score matrix.
 """
 
 from __future__ import annotations
@@ -105,10 +108,20 @@ def estimate(shape: ModelShape, load: Load) -> MemoryEstimate:
     width = shape.hidden + shape.intermediate
     layer = _per_layer(shape, load) * load.compute_bytes * width * load.tokens
     if load.is_checkpointed:
-        kept = shape.layers * shape.hidden * max(load.compute_bytes, shape.element_bytes) * load.tokens + layer
+        kept = (
+            shape.layers * shape.hidden * max(load.compute_bytes, shape.element_bytes) * load.tokens
+            + layer
+        )
     else:
         kept = shape.layers * layer
-    cache = 2 * shape.layers * shape.key_value_width * load.compute_bytes * load.generated_examples * load.length
+    cache = (
+        2
+        * shape.layers
+        * shape.key_value_width
+        * load.compute_bytes
+        * load.generated_examples
+        * load.length
+    )
     # The optimizer's step makes one temporary of the size of the weights that it changes.
     return MemoryEstimate(
         base=shape.weight_bytes,
@@ -120,14 +133,19 @@ def estimate(shape: ModelShape, load: Load) -> MemoryEstimate:
 
 
 def _per_layer(shape: ModelShape, load: Load) -> float:
-    """Activations that the backward pass needs, in widths (residual plus feed-forward) a token; measured."""
+    """Activations that the backward pass needs, in widths (residual plus feed-forward) a token.
+
+    Measured.
+    """
     if load.compute_bytes >= 4:
         return 9.7
     return 8.0 if shape.element_bytes >= 4 else 6.4
 
 
 def halved_batch(training: Mapping[str, Json]) -> dict[str, Json]:
-    """The edits that halve a micro-batch and keep the examples of an optimizer step; none for a batch of one.
+    """The edits that halve a micro-batch and keep the examples of an optimizer step.
+
+    None for a batch of one.
 
     Args:
         training: The arguments as given; transformers' defaults hold for the rest.
@@ -137,7 +155,8 @@ def halved_batch(training: Mapping[str, Json]) -> dict[str, Json]:
         return {}
     edits: dict[str, Json] = {
         "training_args.per_device_train_batch_size": examples // 2,
-        "training_args.gradient_accumulation_steps": training.get("gradient_accumulation_steps", 1) * 2,
+        "training_args.gradient_accumulation_steps": training.get("gradient_accumulation_steps", 1)
+        * 2,
     }
     if training.get("steps_per_generation"):
         edits["training_args.steps_per_generation"] = training["steps_per_generation"] * 2
@@ -145,7 +164,10 @@ def halved_batch(training: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def remedy(shape: ModelShape, load: Load, free: int) -> Mapping[str, Json] | None:
-    """The edits with the least consequences that make a run fit into ``free`` bytes; None when none of them does."""
+    """The edits with the least consequences that make a run fit into ``free`` bytes.
+
+    None when none of them does.
+    """
     edits: dict[str, Json] = {}
     tried = load
     if not load.is_checkpointed:

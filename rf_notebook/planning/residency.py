@@ -21,8 +21,9 @@ class Resident:
 def to_move_out(residents: Iterable[Resident], missing: int) -> list[str]:
     """Whose weights leave the device so that ``missing`` bytes become free.
 
-    Runs take turns in a circle, so the one that trained last is needed last and goes first. Base models go after all
-    runs. Nothing is moved when it is not necessary; everything when it does not suffice.
+    Runs take turns in a circle, so the one that trained last is needed last and goes first. Base
+    models go after all runs. Nothing is moved when it is not necessary; everything when it does not
+    suffice.
     """
     chosen: list[str] = []
     for resident in sorted(residents, key=lambda one: (one.is_base, -one.last_used, one.key)):

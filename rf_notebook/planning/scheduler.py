@@ -31,7 +31,8 @@ class Idle:
 def next_turn(candidates: Iterable[Candidate]) -> Turn | Idle:
     """The run with the fewest samples, ties by run id; a chunk that was begun is finished first.
 
-    So runs advance side by side, and a clone catches up with its peers before it rotates among them.
+    So runs advance side by side, and a clone catches up with its peers before it rotates among
+    them.
     """
     waiting = list(candidates)
     if not waiting:

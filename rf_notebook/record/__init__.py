@@ -1,1 +1,4 @@
-"""The experiment on paper: what travels with a notebook, written, read, verified, compared; trains nothing."""
+"""The experiment on paper: what travels with a notebook, written, read, verified, compared.
+
+Trains nothing.
+"""

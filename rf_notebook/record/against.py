@@ -1,4 +1,7 @@
-"""Did a replay give what a record says? Run by run and chunk by chunk, to the last bit where that can be asked for."""
+"""Did a replay give what a record says?
+
+Run by run and chunk by chunk, to the last bit where that can be asked for.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ from rf_notebook.record.recording import chunks_of
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, RunRecord
 
-#: How far apart figures may be, of themselves, where bits cannot be asked for: in 32 and in 16 bits.
+#: How far apart figures may be, of themselves, where bits cannot be asked for: in 32 and in 16
+#: bits.
 TOLERANCES = {"float32": 1e-3, "16 bits": 2e-2}
-#: Figures below this are compared as if they were this large: a loss of 1e-9 need not agree in its digits.
+#: Figures below this are compared as if they were this large: a loss of 1e-9 need not agree in its
+#: digits.
 _SMALL = 1e-3
 
 
@@ -36,7 +41,9 @@ class Standard:
     """Why not for bits; empty when it is."""
 
 
-def standard_for(record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]) -> Standard:
+def standard_for(
+    record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]
+) -> Standard:
     """Equal bits on the same versions and the same device; otherwise a tolerance.
 
     Args:
@@ -46,7 +53,9 @@ def standard_for(record: Record, versions: Mapping[str, str], environment: Mappi
     """
     spec = record.spec
     reasons = [
-        f"{name} {spec.versions.get(name)}" for name in spec.versions if spec.versions[name] != versions.get(name)
+        f"{name} {spec.versions.get(name)}"
+        for name in spec.versions
+        if spec.versions[name] != versions.get(name)
     ]
     on_gpu = spec.environment.get("device_type") == "cuda"
     for name in ("device",) if on_gpu else ("device", "cpu", "threads"):
@@ -75,22 +84,32 @@ def script_of_record(record: Record) -> list[OperationObeyed]:
         for one in record.operations
     ]
     left = [
-        OperationObeyed(operation=StopRun(run_id=one.run), steps=one.steps, samples=one.samples, origin="replay")
+        OperationObeyed(
+            operation=StopRun(run_id=one.run), steps=one.steps, samples=one.samples, origin="replay"
+        )
         for one in record.results
         if one.state in READY
     ]
     return done + left
 
 
-def compare_with_record(record: Record, state: ExperimentState, standard: Standard) -> list[RunComparison]:
+def compare_with_record(
+    record: Record, state: ExperimentState, standard: Standard
+) -> list[RunComparison]:
     """Every run of the record or of the replay, by id."""
     results = {result.run: result for result in record.results}
     ids = sorted({*results, *state.runs})
-    return [_compare(run_id, results.get(run_id), state.runs.get(run_id), record, standard) for run_id in ids]
+    return [
+        _compare(run_id, results.get(run_id), state.runs.get(run_id), record, standard)
+        for run_id in ids
+    ]
 
 
 def without_object_digests(config: Json) -> Json:
-    """A config in which functions stand by their plain names: a lambda's digest changes with Python's version."""
+    """A config in which functions stand by their plain names.
+
+    A lambda's digest changes with Python's version.
+    """
     return with_objects(config, lambda name: name.partition("@")[0])
 
 
@@ -103,15 +122,23 @@ def operations_difference(record: Record, state: ExperimentState) -> str | None:
         if isinstance(event, OperationObeyed)
     ]
     for number, (old, new) in enumerate(zip_longest(then, now), start=1):
-        if old == new or (old is None and new is not None and new[0] == "stop" and new[-1] == "replay"):
+        if old == new or (
+            old is None and new is not None and new[0] == "stop" and new[-1] == "replay"
+        ):
             continue
         return f"operation {number} was {_words(old)} and is {_words(new)}"
     return None
 
 
 def models_difference(record: Record, state: ExperimentState) -> str | None:
-    """The first base model that is another one here, in words; None when all are the same or not known."""
-    here = {digest(private_json(portable(model.chosen_by))): model.facts for model in state.base_models.values()}
+    """The first base model that is another one here, in words.
+
+    None when all are the same or not known.
+    """
+    here = {
+        digest(private_json(portable(model.chosen_by))): model.facts
+        for model in state.base_models.values()
+    }
     for model in record.spec.models:
         facts = here.get(digest(portable(model.chosen_by)))
         for name in ("class", "parameters", "dtype", "weights", "tokenizer"):
@@ -136,8 +163,12 @@ def verdict_on_record(record: Record, state: ExperimentState, standard: Standard
             f"the replay of {record.experiment!r} is equal: {len(comparisons)} runs, {chunks} chunks, "
             f"{len(record.operations)} operations, {how}."
         )
-    told = [f"run {one.run_id}: {one.difference}" for one in differing[:4]] + ([operations] if operations else [])
-    allowed = f" (allowed: {standard.tolerance:.1%}, {standard.reason})" if standard.tolerance else ""
+    told = [f"run {one.run_id}: {one.difference}" for one in differing[:4]] + (
+        [operations] if operations else []
+    )
+    allowed = (
+        f" (allowed: {standard.tolerance:.1%}, {standard.reason})" if standard.tolerance else ""
+    )
     return f"the replay of {record.experiment!r} differs{allowed}: {'; '.join(told)}."
 
 
@@ -150,7 +181,9 @@ def _compare(
     chunks, difference = 0, None
     if run_id <= len(record.spec.configs):
         config = record.spec.configs[run_id - 1].as_run_config()
-        before_config, now_config = (without_object_digests(portable(one.as_json())) for one in (config, now.config))
+        before_config, now_config = (
+            without_object_digests(portable(one.as_json())) for one in (config, now.config)
+        )
         if digest(before_config) != digest(private_json(now_config)):
             difference = "its config is another"
     found = [Chunk.model_validate(chunk) for chunk in chunks_of(now)]
@@ -159,7 +192,9 @@ def _compare(
             break
         difference = _chunk_difference(old, new, standard)
         chunks += difference is None
-    is_left = before.state in READY and now.state is RunState.STOPPED  # where the original was, no further
+    is_left = (
+        before.state in READY and now.state is RunState.STOPPED
+    )  # where the original was, no further
     if difference is None and before.state != now.state and not is_left:
         difference = f"it was {before.state} and is {now.state}"
     if difference is None and before.steps != now.progress.steps:

@@ -18,8 +18,15 @@ _SHOWN = 4
 
 
 def script_of(state: ExperimentState) -> list[OperationObeyed]:
-    """What was done to an experiment, and, where it was left unfinished, a stop of each run where it was."""
-    done = [recorded.event for recorded in state.operations if isinstance(recorded.event, OperationObeyed)]
+    """What was done to an experiment.
+
+    Where it was left unfinished, a stop of each run where it was follows.
+    """
+    done = [
+        recorded.event
+        for recorded in state.operations
+        if isinstance(recorded.event, OperationObeyed)
+    ]
     left = [
         OperationObeyed(
             operation=StopRun(run_id=record.run_id),
@@ -78,11 +85,15 @@ def _compare(run_id: int, before: RunRecord | None, now: RunRecord | None) -> Ru
             break
         difference = _point_difference(old, new)
         steps += difference is None
-    is_left = before.state in READY and now.state is RunState.STOPPED  # where the original was, no further
+    is_left = (
+        before.state in READY and now.state is RunState.STOPPED
+    )  # where the original was, no further
     if difference is None and before.state != now.state and not is_left:
         difference = f"it was {before.state} and is {now.state}"
     if difference is None and before.progress.steps != now.progress.steps:
-        difference = f"it had trained {before.progress.steps} steps and has trained {now.progress.steps}"
+        difference = (
+            f"it had trained {before.progress.steps} steps and has trained {now.progress.steps}"
+        )
     return RunComparison(run_id=run_id, steps=steps, difference=difference)
 
 

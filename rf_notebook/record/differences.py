@@ -1,4 +1,7 @@
-"""In what do two experiments differ? Configs, data, environment, operations and results, side by side."""
+"""In what do two experiments differ?
+
+Configs, data, environment, operations and results, side by side.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,11 @@ def differences(first: Record, second: Record) -> list[Difference]:
     found += _of("data", "", one.data, other.data)
     found += _of("base models", "", _models(first), _models(second))
     found += _of("functions", "", _functions(first), _functions(second))
-    found += _of("code", "", *({f"cell {i}": cell for i, cell in enumerate(spec.cells, 1)} for spec in (one, other)))
+    found += _of(
+        "code",
+        "",
+        *({f"cell {i}": cell for i, cell in enumerate(spec.cells, 1)} for spec in (one, other)),
+    )
     found += _of("versions", "", one.versions, other.versions)
     found += _of("environment", "", one.environment, other.environment)
     found += _of("operations", "", _operations(first.operations), _operations(second.operations))
@@ -41,7 +48,9 @@ def differences(first: Record, second: Record) -> list[Difference]:
     return found
 
 
-def _of(part: str, prefix: str, first: Mapping[str, Json], second: Mapping[str, Json]) -> Iterable[Difference]:
+def _of(
+    part: str, prefix: str, first: Mapping[str, Json], second: Mapping[str, Json]
+) -> Iterable[Difference]:
     a, b = flatten(portable(first)), flatten(portable(second))
     for name in dict.fromkeys([*a, *b]):
         if name not in a or name not in b or canonical_json(a[name]) != canonical_json(b[name]):
@@ -62,7 +71,9 @@ def _config(config: object) -> Mapping[str, Json]:
 
 def _settings(record: Record) -> dict[str, Json]:
     names = ("num_chunks", "seed", "data_seed", "execution")
-    options = {name: value for name, value in record.spec.options.items() if name != "experiment_name"}
+    options = {
+        name: value for name, value in record.spec.options.items() if name != "experiment_name"
+    }
     return {**{name: getattr(record.spec, name) for name in names}, **options}
 
 
@@ -85,4 +96,7 @@ def _operations(operations: Iterable[Operation]) -> dict[str, Json]:
 
 
 def _results(record: Record) -> dict[str, Json]:
-    return {f"run {one.run}": {"state": str(one.state), "steps": one.steps, **one.metrics} for one in record.results}
+    return {
+        f"run {one.run}": {"state": str(one.state), "steps": one.steps, **one.metrics}
+        for one in record.results
+    }

@@ -1,7 +1,9 @@
-"""Reading what somebody else wrote: a notebook, a folder or a zip with an experiment's record; and writing a record.
+"""Reading what somebody else wrote: a notebook, a folder or a zip with an experiment's record.
 
-Nothing is executed, unpacked, fetched or followed. Everything is read into memory within limits, and whatever is wrong
-is one sentence.
+And writing a record.
+
+Nothing is executed, unpacked, fetched or followed. Everything is read into memory within limits,
+and whatever is wrong is one sentence.
 """
 
 from __future__ import annotations
@@ -38,13 +40,17 @@ class Shared:
     path: Path
     record: Record
     cells: tuple[str, ...] | None
-    """The code of the notebook's cells down to the launching one; None for a record without a notebook."""
+    """The code of the notebook's cells down to the launching one; None for a record without a
+    notebook."""
     remarks: tuple[str, ...]
     """What does not fit together in the file."""
 
     @property
     def code(self) -> tuple[str, ...]:
-        """What a replay would run: the notebook's cells, or, without a notebook, those of the record."""
+        """What a replay would run.
+
+        The notebook's cells, or, without a notebook, those of the record.
+        """
         return tuple(self.record.spec.cells) if self.cells is None else self.cells
 
 
@@ -69,7 +75,9 @@ def read_shared(path: str | Path) -> Shared:
 
 
 def _from_folder(path: Path) -> Shared:
-    found = {name: _bytes_of(path / name) for name in (NOTEBOOK, RECORD) if os.path.lexists(path / name)}
+    found = {
+        name: _bytes_of(path / name) for name in (NOTEBOOK, RECORD) if os.path.lexists(path / name)
+    }
     return _from_parts(path, found)
 
 
@@ -78,7 +86,9 @@ def _from_zip(path: Path, data: bytes) -> Shared:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if len(entries) > _MOST_ENTRIES:
-                raise ConfigError(f"{_shown(path)} has {len(entries)} entries; an exported experiment has a handful.")
+                raise ConfigError(
+                    f"{_shown(path)} has {len(entries)} entries; an exported experiment has a handful."
+                )
             found = {}
             for entry in entries:
                 if entry.filename in (NOTEBOOK, RECORD) and entry.filename not in found:
@@ -87,7 +97,9 @@ def _from_zip(path: Path, data: bytes) -> Shared:
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - zipfile raises many kinds on damaged archives
-        raise ConfigError(f"{_shown(path)} is not a zip that can be read: {str(error)[:100]}.") from None
+        raise ConfigError(
+            f"{_shown(path)} is not a zip that can be read: {str(error)[:100]}."
+        ) from None
     return _from_parts(path, found)
 
 
@@ -95,7 +107,9 @@ def _from_parts(path: Path, found: dict[str, bytes]) -> Shared:
     """A notebook, a record, or both, which then have to be about the same."""
     if NOTEBOOK not in found:
         if RECORD not in found:
-            raise ConfigError(f"{_shown(path)} has neither {NOTEBOOK} nor {RECORD}; it is not an exported experiment.")
+            raise ConfigError(
+                f"{_shown(path)} has neither {NOTEBOOK} nor {RECORD}; it is not an exported experiment."
+            )
         return Shared(path, parse_record(_json(path, found[RECORD])), None, ())
     shared = _from_json(path, found[NOTEBOOK])
     if RECORD not in found:
@@ -140,7 +154,11 @@ def _records(outputs: Any) -> list[Json]:
     if not isinstance(outputs, list):
         return []
     data = [output.get("data") for output in outputs if isinstance(output, dict)]
-    return [content[RECORD_MIME] for content in data if isinstance(content, dict) and RECORD_MIME in content]
+    return [
+        content[RECORD_MIME]
+        for content in data
+        if isinstance(content, dict) and RECORD_MIME in content
+    ]
 
 
 def _does_something(source: str) -> bool:
@@ -163,7 +181,9 @@ def _bytes_of(path: Path) -> bytes:
     except NotAPlainFileError:
         raise ConfigError(f"{_shown(path)} is not a plain file.") from None
     except (OSError, ValueError) as error:
-        reason = "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or str(error)
+        reason = (
+            "it is a link" if path.is_symlink() else getattr(error, "strerror", None) or str(error)
+        )
         raise ConfigError(f"{_shown(path)} cannot be read: {reason}.") from None
 
 
@@ -173,11 +193,15 @@ def _json(path: Path, data: bytes) -> Json:
             f"{_shown(path)} is larger than {_MOST_BYTES // 2**20} MiB; clear outputs that are not needed."
         )
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise ConfigError(f"{_shown(path)} holds more than {_MOST_VALUES} values; it is not an exported experiment.")
+        raise ConfigError(
+            f"{_shown(path)} holds more than {_MOST_VALUES} values; it is not an exported experiment."
+        )
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{_shown(path)} is not JSON that can be read: {str(error)[:100]}.") from None
+        raise ConfigError(
+            f"{_shown(path)} is not JSON that can be read: {str(error)[:100]}."
+        ) from None
 
 
 def _shown(path: Path) -> str:

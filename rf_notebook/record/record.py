@@ -1,7 +1,9 @@
-"""What is the record of an experiment, as it travels? JSON that defines it, what was done to it, and what it gave.
+"""What is the record of an experiment, as it travels?
 
-The schema is ``record.schema.json`` beside this file. A record comes from anywhere: nothing in it is run, and nothing is
-believed that ``verify`` did not check.
+JSON that defines it, what was done to it, and what it gave.
+
+The schema is ``record.schema.json`` beside this file. A record comes from anywhere: nothing in it
+is run, and nothing is believed that ``verify`` did not check.
 """
 
 from __future__ import annotations
@@ -227,7 +229,9 @@ def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
     spec = written["spec"]
     shared = ("configs", "data", "functions", "cells", "versions", "environment", "models")
     parts: dict[str, Json] = {
-        "the search's settings": {name: value for name, value in spec.items() if name not in shared},
+        "the search's settings": {
+            name: value for name, value in spec.items() if name not in shared
+        },
         "the recorded data": spec["data"],
         "the recorded base models": spec["models"],
         "the recorded versions": spec["versions"],
@@ -236,14 +240,23 @@ def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
         **{f"the config of run {i}": config for i, config in enumerate(spec["configs"], start=1)},
         **{f"the source of {name:.150}": source for name, source in spec["functions"].items()},
         **{f"recorded cell {i}": cell for i, cell in enumerate(spec["cells"], start=1)},
-        **{f"operation {i}": operation for i, operation in enumerate(written["operations"], start=1)},
-        **{f"the results of run {i}": result for i, result in enumerate(written["results"], start=1)},
+        **{
+            f"operation {i}": operation
+            for i, operation in enumerate(written["operations"], start=1)
+        },
+        **{
+            f"the results of run {i}": result
+            for i, result in enumerate(written["results"], start=1)
+        },
     }
     return {name: digest(part)[:16] for name, part in parts.items()}
 
 
 def portable(value: Json) -> Json:
-    """JSON that is the same after a browser has read and written it: whole floats are whole numbers, no NaN."""
+    """JSON that is the same after a browser has read and written it.
+
+    Whole floats are whole numbers, no NaN.
+    """
     if isinstance(value, float):
         return _portable_number(value)
     if isinstance(value, str):

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 #: Points of a curve, and significant digits of its values.
 _POINTS = 40
 _DIGITS = 6
-#: Whose curves and values by chunk are in the record: the first few that there are. Digests cover all.
+#: Whose curves and values by chunk are in the record: the first few that there are. Digests cover
+#: all.
 _METRICS = ("eval_loss", "loss", "eval_reward", "reward")
 _MOST_METRICS = 3
 
 
-#: What was computed of chunks, which do not change: by run, and path and digest of the checkpoint at their end.
+#: What was computed of chunks, which do not change: by run, and path and digest of the checkpoint
+#: at their end.
 Known = dict[tuple[int, str, str], dict[str, Json]]
 
 
@@ -51,8 +53,12 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
         "data": dict(started.data),
         "data_origin": {} if launch is None else dict(launch.data),
         "models": [asdict(model) for model in list(state.base_models.values())],
-        "functions": {name: source.splitlines(keepends=True) for name, source in state.functions.items()},
-        "cells": [] if launch is None else [cell.splitlines(keepends=True) for cell in launch.cells],
+        "functions": {
+            name: source.splitlines(keepends=True) for name, source in state.functions.items()
+        },
+        "cells": []
+        if launch is None
+        else [cell.splitlines(keepends=True) for cell in launch.cells],
         "versions": dict(started.versions),
         "environment": {} if launch is None else dict(launch.environment),
     }
@@ -102,7 +108,9 @@ def _chunk(saved: StoredFolder, logged: Sequence[MetricPoint]) -> dict[str, Json
         {
             "steps": saved.steps,
             "samples": saved.samples,
-            "metrics": digest(portable([[point.step, dict(point.metrics)] for point in logged]))[:SHORT],
+            "metrics": digest(portable([[point.step, dict(point.metrics)] for point in logged]))[
+                :SHORT
+            ],
             "weights": saved.weights[:SHORT],
             "last": {name: last[name] for name in _chosen(last)},
         }
@@ -174,7 +182,9 @@ def _curves(runs: Sequence[RunRecord]) -> dict[str, dict[str, Json]]:
 
 def _chosen(names: Iterable[str]) -> list[str]:
     known = list(names)
-    return list(dict.fromkeys([*(name for name in _METRICS if name in known), *known]))[:_MOST_METRICS]
+    return list(dict.fromkeys([*(name for name in _METRICS if name in known), *known]))[
+        :_MOST_METRICS
+    ]
 
 
 def _thinned(pairs: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

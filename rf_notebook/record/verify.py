@@ -31,8 +31,8 @@ class Finding:
 def verify(shared: Shared) -> list[Finding]:
     """What was looked at in an experiment from a file, and whether it is right.
 
-    A digest tells that something was changed by accident or by half. It is no signature: whoever changes a record on
-    purpose can compute its digest anew.
+    A digest tells that something was changed by accident or by half. It is no signature: whoever
+    changes a record on purpose can compute its digest anew.
     """
     record = shared.record
     checks = [
@@ -52,7 +52,10 @@ def verify(shared: Shared) -> list[Finding]:
 
 
 def changed_cells(shared: Shared) -> list[tuple[int, str, str]]:
-    """Recorded cells that the notebook no longer has: their number, their text, and the text most like it now."""
+    """Recorded cells that the notebook no longer has.
+
+    Their number, their text, and the text most like it now.
+    """
     if shared.cells is None:
         return []
     now = [cell.rstrip("\n") for cell in shared.cells]
@@ -69,7 +72,9 @@ def changed_cells(shared: Shared) -> list[tuple[int, str, str]]:
 
 def diff_lines(before: str, now: str) -> list[str]:
     """What changed between two texts, as lines that begin with - and +."""
-    lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "recorded", "now", lineterm="", n=1)
+    lines = difflib.unified_diff(
+        before.splitlines(), now.splitlines(), "recorded", "now", lineterm="", n=1
+    )
     kept = [line[:200] for line in lines][2:]
     return kept[:_DIFF_LINES] + (["..."] if len(kept) > _DIFF_LINES else [])
 
@@ -77,7 +82,9 @@ def diff_lines(before: str, now: str) -> list[str]:
 def brought_by_clones(record: Record) -> dict[str, str | None]:
     """The functions that only clones refer to, by name, with their recorded source."""
     launched = set(objects_in([config.model_dump() for config in record.spec.configs]))
-    later = objects_in([one.config.model_dump() for one in record.operations if one.config is not None])
+    later = objects_in(
+        [one.config.model_dump() for one in record.operations if one.config is not None]
+    )
     return {name: record.spec.functions.get(name) for name in later if name not in launched}
 
 
@@ -99,14 +106,19 @@ def _digest(record: Record) -> Iterable[str]:
     now, then = part_digests(written), record.parts
     changed = [name for name in dict.fromkeys([*then, *now]) if now.get(name) != then.get(name)]
     for name in changed[:_MOST_TOLD]:
-        word = "was added" if name not in then else "was removed" if name not in now else "was changed"
+        word = (
+            "was added" if name not in then else "was removed" if name not in now else "was changed"
+        )
         yield f"{name} {word} after it was recorded"
     if not changed and record_digest(written) != record.digest:
         yield "the record was changed after it was recorded"
 
 
 def _functions(record: Record) -> Iterable[str]:
-    configs = [*record.spec.configs, *(one.config for one in record.operations if one.config is not None)]
+    configs = [
+        *record.spec.configs,
+        *(one.config for one in record.operations if one.config is not None),
+    ]
     wanted = {name for config in configs for name in objects_in(config.model_dump())}
     for name in sorted(wanted):
         if "@" in name and not name.startswith("partial:") and name not in record.spec.functions:
@@ -173,7 +185,11 @@ def _curves(record: Record) -> Iterable[str]:
                 continue
             final = results[run].metrics.get(metric)
             end = curve.values[-1] if curve.values else None
-            if isinstance(final, float) and isinstance(end, float) and abs(final - end) > 1e-5 * max(abs(final), 1e-30):
+            if (
+                isinstance(final, float)
+                and isinstance(end, float)
+                and abs(final - end) > 1e-5 * max(abs(final), 1e-30)
+            ):
                 yield f"the curve of {metric[:60]!r} of run {run} ends at {end:g}, but its last value is {final:g}"
 
 

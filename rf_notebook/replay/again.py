@@ -43,7 +43,9 @@ def replay_again(session: Session, name: str | None) -> Session:
         )
     check_alone(session)
     if not session.is_idle:
-        raise IllegalOperation(f"experiment {session.name!r} is training; wait() for it or end() it first.")
+        raise IllegalOperation(
+            f"experiment {session.name!r} is training; wait() for it or end() it first."
+        )
     searched = [run.config for run in state.runs.values() if run.parent_id is None]
     if any(state.runs[run_id].parent_id is not None for run_id in range(1, len(searched) + 1)):
         raise IllegalOperation(
@@ -51,7 +53,9 @@ def replay_again(session: Session, name: str | None) -> Session:
         )
     other = session_of(name or f"{session.name}-replay", session.folder.parent, session.backend)
     if other.state.started is not None:
-        raise ConfigError(f"experiment {other.name!r} is recorded already; give replay() another name.")
+        raise ConfigError(
+            f"experiment {other.name!r} is recorded already; give replay() another name."
+        )
     started = replace(launch.started, name=other.name, identity=uuid.uuid4().hex)
     again = replace(launch, configs=tuple(searched), started=started)
     other.begin(again, script=Script(comparing.script_of(state), _verdict_on(session)))
@@ -77,7 +81,10 @@ def compared(one: Session, other: Session) -> pd.DataFrame:
 
 
 def _verdict_on(original: Session) -> Callable[[ExperimentState], str]:
-    """Step by step and bit for bit; joint steps, which round as their groups are, chunk by chunk within a tolerance."""
+    """Step by step and bit for bit.
+
+    Joint steps, which round as their groups are, chunk by chunk within a tolerance.
+    """
     before = original.state
     assert before.started is not None
     if before.started.execution != Execution.EXACT:

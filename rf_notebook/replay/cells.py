@@ -14,17 +14,26 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
 
 #: Magics that a replay leaves out: they prepare a notebook and compute nothing.
-LEFT_OUT = frozenset(["load_ext", "reload_ext", "matplotlib", "autoreload", "config", "pip", "conda", "uv"])
-#: A magic of ours: the namespace of the cells, the rest of the line, and the cell below it, if there is one.
+LEFT_OUT = frozenset(
+    ["load_ext", "reload_ext", "matplotlib", "autoreload", "config", "pip", "conda", "uv"]
+)
+#: A magic of ours: the namespace of the cells, the rest of the line, and the cell below it, if
+#: there is one.
 OwnMagic = Callable[[dict[str, Any], str, str | None], Any]
 
 
 class CellOver(BaseException):
-    """Ends the running cell, silently: what a replay needs of it is done. No Exception, so that no cell catches it."""
+    """Ends the running cell, silently: what a replay needs of it is done.
+
+    No Exception, so that no cell catches it.
+    """
 
 
 class Shell:
-    """What the cells find when they ask for IPython: our magic, and the user's own shell for others."""
+    """What the cells find when they ask for IPython.
+
+    Our magic, and the user's own shell for others.
+    """
 
     def __init__(self, namespace: dict[str, Any], magics: Mapping[str, OwnMagic]) -> None:
         self.user_ns = namespace
@@ -56,7 +65,9 @@ class Shell:
         ipython = sys.modules.get("IPython")
         shell = None if ipython is None else ipython.get_ipython()
         if shell is None:
-            raise ConfigError(f"the cell uses %{name}, which needs IPython; replay it in a notebook.")
+            raise ConfigError(
+                f"the cell uses %{name}, which needs IPython; replay it in a notebook."
+            )
         return shell
 
 
@@ -89,7 +100,9 @@ def run_cells(
         except ConfigError as error:
             raise ConfigError(f"cell {number}: {error}") from error
         except Exception as error:
-            raise ConfigError(f"cell {number} raised {type(error).__name__}: {redact(str(error))[:300]}.") from error
+            raise ConfigError(
+                f"cell {number} raised {type(error).__name__}: {redact(str(error))[:300]}."
+            ) from error
         if stop():
             break
 
@@ -98,6 +111,7 @@ def run_cell(cell: str, name: str, namespace: dict[str, Any]) -> None:
     """Run one cell, or a function's source; what it raises is its own."""
     name = f"<replayed {name}, {id(namespace):x}>"
     source = TransformerManager().transform_cell(cell)
-    # Where inspect finds the source of what the cell defines, for traceback and for digests of functions.
+    # Where inspect finds the source of what the cell defines, for traceback and for digests of
+    # functions.
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     exec(compile(source, name, "exec"), namespace)

@@ -1,4 +1,7 @@
-"""An experiment for somebody else: a notebook, a page, or a folder or zip of both with the record and the versions."""
+"""An experiment for somebody else.
+
+A notebook, a page, or a folder or zip of both with the record and the versions.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def write_export(path: Path, made: Export) -> Path:
     if path.exists():
         raise ConfigError(f"{path} is there already; give another name.")
     if path.suffix not in (".ipynb", ".html", ".zip", ""):
-        raise ConfigError(f"{path} ends in {path.suffix}; export writes .ipynb, .html, .zip, or a folder.")
+        raise ConfigError(
+            f"{path} ends in {path.suffix}; export writes .ipynb, .html, .zip, or a folder."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".ipynb":
@@ -82,12 +87,22 @@ def notebook_of(made: Export, file_name: str) -> str:
     cells.append(nbformat.v4.new_markdown_cell(_introduction(made)))
     code = [nbformat.v4.new_code_cell(joined(lines)) for lines in spec["cells"]]
     if not code:
-        code = [nbformat.v4.new_code_cell("# The experiment was made by a script, whose code is not recorded.\n")]
-    code[-1]["outputs"] = [nbformat.v4.new_output("display_data", data={**made.shown, RECORD_MIME: made.record})]
+        code = [
+            nbformat.v4.new_code_cell(
+                "# The experiment was made by a script, whose code is not recorded.\n"
+            )
+        ]
+    code[-1]["outputs"] = [
+        nbformat.v4.new_output("display_data", data={**made.shown, RECORD_MIME: made.record})
+    ]
     cells += code
     cells.append(nbformat.v4.new_markdown_cell(_operations(made)))
     cells.append(nbformat.v4.new_markdown_cell(_REPLAY))
-    cells.append(nbformat.v4.new_code_cell(f"%load_ext rf_notebook\n%rapidfire replay {json.dumps(file_name)}"))
+    cells.append(
+        nbformat.v4.new_code_cell(
+            f"%load_ext rf_notebook\n%rapidfire replay {json.dumps(file_name)}"
+        )
+    )
     notebook = nbformat.v4.new_notebook(
         cells=cells,
         metadata={
@@ -103,8 +118,15 @@ def notebook_of(made: Export, file_name: str) -> str:
 
 
 def requirements(versions: Mapping[str, str]) -> list[str]:
-    """The packages that figures depend on, pinned; without the part of a version that names a build (+cu128)."""
-    known = {name: version.partition("+")[0] for name, version in versions.items() if version != "unknown"}
+    """The packages that figures depend on, pinned.
+
+    Without the part of a version that names a build (+cu128).
+    """
+    known = {
+        name: version.partition("+")[0]
+        for name, version in versions.items()
+        if version != "unknown"
+    }
     return [f"{name}=={version}" for name, version in known.items()]
 
 
@@ -140,7 +162,9 @@ _REPLAY = (
 
 def _introduction(made: Export) -> str:
     spec = made.record["spec"]
-    versions = "\n".join(f"- {_plain(package)} {_plain(version)}" for package, version in spec["versions"].items())
+    versions = "\n".join(
+        f"- {_plain(package)} {_plain(version)}" for package, version in spec["versions"].items()
+    )
     device = _plain(str(spec["environment"].get("device", "unknown")))
     return (
         f"# Experiment {_plain(made.name)}\n\nThe cells below made it; its curves are under the last of them. Running them "

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rf_notebook.record.files import Shared
     from rf_notebook.record.record import Record
 
-#: Unicode's categories of control, format, surrogate and private signs, and of separators of lines and paragraphs.
+#: Unicode's categories of control, format, surrogate and private signs, and of separators of lines
+#: and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -42,7 +43,9 @@ class ReplayPlan:
         parts = [
             f"Replay of {self.experiment!r} into {self.target}",
             _section("It would train", self.trains),
-            _section("What differs", self.differs or ("nothing that can be told before the code is run",)),
+            _section(
+                "What differs", self.differs or ("nothing that can be told before the code is run",)
+            ),
             *([_section("It cannot be replayed", self.hinders)] if self.hinders else []),
             "Code that would be run\n"
             + "\n".join(
@@ -54,7 +57,11 @@ class ReplayPlan:
 
 
 def plan_replay(
-    shared: Shared, target: Path, standard: Standard, versions: Mapping[str, str], environment: Mapping[str, Json]
+    shared: Shared,
+    target: Path,
+    standard: Standard,
+    versions: Mapping[str, str],
+    environment: Mapping[str, Json],
 ) -> ReplayPlan:
     """The dry run of a replay; nothing is executed, imported, fetched or written for it.
 
@@ -110,13 +117,21 @@ def _trains(record: Record, standard: Standard) -> Sequence[str]:
 
 
 def _operations(record: Record) -> Iterator[str]:
-    """With what a clone's config really changes, whatever its edits say: a model from elsewhere has to be seen here."""
+    """With what a clone's config really changes, whatever its edits say.
+
+    A model from elsewhere has to be seen here.
+    """
     configs = dict(enumerate(record.spec.configs, start=1))
     for one in record.operations:
         line = f"{one.what} run {one.run} at its step {one.steps}"
         if one.config is not None and one.run in configs:
-            parent, child = (flatten(config.as_run_config().as_json()) for config in (configs[one.run], one.config))
-            changed = [key for key in dict.fromkeys([*parent, *child]) if parent.get(key) != child.get(key)]
+            parent, child = (
+                flatten(config.as_run_config().as_json())
+                for config in (configs[one.run], one.config)
+            )
+            changed = [
+                key for key in dict.fromkeys([*parent, *child]) if parent.get(key) != child.get(key)
+            ]
             edits = ", ".join(f"{key}={canonical_json(child.get(key))}" for key in changed)
             number = len(configs) + 1
             line += f" as run {number}{', warm' if one.warm_start else ''}{': ' + edits if edits else ''}"
@@ -125,13 +140,19 @@ def _operations(record: Record) -> Iterator[str]:
 
 
 def visible(text: str) -> str:
-    """Text in which nothing hides: signs that are not seen, or that turn the direction of writing, as escapes."""
+    """Text in which nothing hides.
+
+    Signs that are not seen, or that turn the direction of writing, as escapes.
+    """
     return "".join(
-        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1] for sign in text
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1]
+        for sign in text
     )
 
 
-def _elsewhere(record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]) -> Sequence[str]:
+def _elsewhere(
+    record: Record, versions: Mapping[str, str], environment: Mapping[str, Json]
+) -> Sequence[str]:
     told = [
         f"{name} {then} was used, here is {versions.get(name, 'none')}"
         for name, then in record.spec.versions.items()

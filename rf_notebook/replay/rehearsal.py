@@ -1,4 +1,7 @@
-"""A recorded experiment is being staged: its notebook's cells run, and where they launch it, the replay begins."""
+"""A recorded experiment is being staged.
+
+Its notebook's cells run, and where they launch it, the replay begins.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ class Rehearsal:
         return str(self.record.spec.options.get("experiment_name", self.record.experiment))
 
     def as_recorded(self, launch: Launch) -> Launch:
-        """The launch as if the recorded cells were this notebook's, so that the replay can be handed on."""
+        """The launch with the recorded cells as its own, so that the replay can be shared again."""
         return replace(launch, launched_as=self._launched_as, cells=tuple(self.cells))
 
     def script_for(self, launch: Launch) -> Script:
@@ -92,7 +95,9 @@ class Rehearsal:
         )
 
     def _add_functions(self, launch: Launch) -> None:
-        """Give the launch the functions that later clones brought: what the cells define, or else what was recorded.
+        """Give the launch the functions that later clones brought.
+
+        What the cells define, or else what was recorded.
 
         Raises:
             ConfigError: naming one that there is not.
@@ -102,11 +107,15 @@ class Rehearsal:
                 continue
             plain = name.partition("@")[0]
             if has_state(name):
-                raise ConfigError(f"a clone uses a {plain!r:.80} with a state of its own, which is not recorded.")
+                raise ConfigError(
+                    f"a clone uses a {plain!r:.80} with a state of its own, which is not recorded."
+                )
             if plain not in self.namespace and source is not None and is_definition(plain, source):
                 run_cell(source, f"function {plain}", self.namespace)
             if plain not in self.namespace:
-                raise ConfigError(f"a clone uses {plain!r:.80}, which the notebook's cells do not define.")
+                raise ConfigError(
+                    f"a clone uses {plain!r:.80}, which the notebook's cells do not define."
+                )
             launch.objects.put(name, self.namespace[plain])
 
     def began(self, session: Session) -> None:
@@ -129,7 +138,9 @@ class Rehearsal:
         now_configs = [private_json(config.as_json()) for config in launch.configs]
         if len(before_configs) != len(now_configs):
             yield f"{len(before_configs)} configs were recorded and the cells make {len(now_configs)}"
-        for number, (then, now) in enumerate(zip(before_configs, now_configs, strict=False), start=1):
+        for number, (then, now) in enumerate(
+            zip(before_configs, now_configs, strict=False), start=1
+        ):
             for key, was, value in _value_changes(then, now):
                 yield f"run {number}: {key} was {was} and is {value}"
         for part in ("train", "eval"):
@@ -137,7 +148,10 @@ class Rehearsal:
 
 
 def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]:
-    """Functions are known by their plain names, and lambdas have one in common; a changed one is told with its change."""
+    """Functions are known by their plain names, and lambdas have one in common.
+
+    A changed one is told with its change.
+    """
     now: dict[str, list[str]] = {}
     for name, source in launch.functions().items():
         now.setdefault(name.partition("@")[0], []).append(source)
@@ -179,8 +193,12 @@ def _where(then: Sequence[str] | None, now: Sequence[str] | None, rows: int) -> 
         return ""
     size = -(-rows // len(now))
     places = [
-        f"row {i * size + 1}" if size == 1 else f"rows {i * size + 1} to {min((i + 1) * size, rows)}"
+        f"row {i * size + 1}"
+        if size == 1
+        else f"rows {i * size + 1} to {min((i + 1) * size, rows)}"
         for i, (a, b) in enumerate(zip(then, now, strict=True))
         if a != b
     ]
-    return f" in {', '.join(places[:5])}" + (" and more" if len(places) > 5 else "") if places else ""
+    return (
+        f" in {', '.join(places[:5])}" + (" and more" if len(places) > 5 else "") if places else ""
+    )

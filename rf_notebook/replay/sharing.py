@@ -28,7 +28,9 @@ def record_now(session: Session) -> dict[str, Json]:
     """
     session.refresh()
     if session.state.started is None:
-        raise IllegalOperation(f"experiment {session.name!r} has recorded nothing yet; call run_fit first.")
+        raise IllegalOperation(
+            f"experiment {session.name!r} has recorded nothing yet; call run_fit first."
+        )
     return record_of(session.state)
 
 
@@ -50,7 +52,9 @@ def export_to(session: Session, path: Path) -> Path:
         "identity": written["identity"],
         "spec": spec_digest(state),
         "launch": source_digest(cells[-1]) if cells else "",
-        "ran": [source_digest(cell) for cell in (script_metadata(written["spec"]["versions"]), *cells)],
+        "ran": [
+            source_digest(cell) for cell in (script_metadata(written["spec"]["versions"]), *cells)
+        ],
         "best": _best(session),
     }
     shown = private_json(static_bundle(name, state, series, None))
@@ -66,7 +70,10 @@ def export_to(session: Session, path: Path) -> Path:
 
 
 def _best(session: Session) -> dict[str, Json] | None:
-    """Where the best run's adapter lies and its digest; the adapter itself is not in what is written."""
+    """Where the best run's adapter lies and its digest.
+
+    The adapter itself is not in what is written.
+    """
     try:
         run_id = best_run(session.state, None)
     except (ConfigError, UnknownRun):

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 
 def best_run(
-    state: ExperimentState, metric: str | None, mode: str | None = None, among: Sequence[int] | None = None
+    state: ExperimentState,
+    metric: str | None,
+    mode: str | None = None,
+    among: Sequence[int] | None = None,
 ) -> int:
-    """The id of the run with the best latest value of a metric; never one that failed, diverged or was deleted.
+    """The id of the run with the best latest value of a metric.
+
+    Never one that failed, diverged or was deleted.
 
     Args:
         state: Of the experiment.
@@ -40,7 +45,9 @@ def best_run(
         told = ", ".join(f"run {run_id} {_standing(state, run_id)}" for run_id in out)
         raise UnknownRun(f"no run can be the best by {metric!r}: {told}.")
     if not found:
-        raise UnknownRun(f"no run has the metric {metric!r} yet; there are: {', '.join(names) or 'none'}.")
+        raise UnknownRun(
+            f"no run has the metric {metric!r} yet; there are: {', '.join(names) or 'none'}."
+        )
     if len(found) > 1:
         raise ConfigError(
             f"{metric!r} of {' and '.join(found)} runs cannot be compared; say which runs are meant with among=[...]."

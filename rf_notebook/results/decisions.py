@@ -31,18 +31,36 @@ class PolicyDecision:
 
 
 def obeyed_of(state: ExperimentState) -> Iterator[tuple[int, OperationObeyed, int | None]]:
-    """Every operation that was obeyed, oldest first: its number in the log, itself, and the run that a clone made."""
-    made = iter(sorted(run_id for run_id, record in list(state.runs.items()) if record.parent_id is not None))
+    """Every operation that was obeyed, oldest first.
+
+    Its number in the log, itself, and the run that a clone made.
+    """
+    made = iter(
+        sorted(
+            run_id for run_id, record in list(state.runs.items()) if record.parent_id is not None
+        )
+    )
     for recorded in list(state.operations):
         event = recorded.event
         if isinstance(event, OperationObeyed):
-            yield recorded.seq, event, next(made, None) if isinstance(event.operation, CloneRun) else None
+            yield (
+                recorded.seq,
+                event,
+                next(made, None) if isinstance(event.operation, CloneRun) else None,
+            )
 
 
 def decisions_of(state: ExperimentState) -> list[PolicyDecision]:
     """What policies did, oldest first; an operation of a policy has a reason."""
     return [
-        PolicyDecision(event.origin, verb(event.operation), event.operation.run_id, child, event.samples, event.reason)
+        PolicyDecision(
+            event.origin,
+            verb(event.operation),
+            event.operation.run_id,
+            child,
+            event.samples,
+            event.reason,
+        )
         for _, event, child in obeyed_of(state)
         if event.reason
     ]
@@ -61,7 +79,9 @@ class Savings:
 
 def savings_of(state: ExperimentState) -> Savings:
     """Of the runs that a policy stopped and that still stand still."""
-    records = [record for record in list(state.runs.values()) if record.state is not RunState.DELETED]
+    records = [
+        record for record in list(state.runs.values()) if record.state is not RunState.DELETED
+    ]
     known = max((record.progress.total_samples for record in records), default=0)
     stopped = {one.run_id for one in decisions_of(state) if one.what == "stop"}
     samples, seconds = 0, 0.0
@@ -71,4 +91,6 @@ def savings_of(state: ExperimentState) -> Savings:
             spent = record.train_seconds + record.overhead_seconds
             samples += left
             seconds += left * spent / record.progress.samples if record.progress.samples else 0.0
-    return Savings(samples, seconds, sum(record.progress.total_samples or known for record in records))
+    return Savings(
+        samples, seconds, sum(record.progress.total_samples or known for record in records)
+    )

@@ -36,11 +36,15 @@ def results_frame(state: ExperimentState) -> pd.DataFrame:
         for run_id in list(state.runs)
         for point in points_of(state, run_id)
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["run_id", "step", "samples", "epoch", "chunk"])
+    return pd.DataFrame(
+        rows, columns=None if rows else ["run_id", "step", "samples", "epoch", "chunk"]
+    )
 
 
 def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.DataFrame:
-    """A row per run: our columns, those of RapidFire AI, and the config, flattened; its columns are dotted.
+    """A row per run: our columns, those of RapidFire AI, and the config, flattened.
+
+    Its columns are dotted.
 
     Args:
         state: Of the experiment.
@@ -105,7 +109,9 @@ _MADE_BY = {"optuna": "Optuna Replacement"}
 _ENDED_BY = {"optuna": "Optuna Pruned", "halving": _BY_HALVING, "async halving": _BY_HALVING}
 
 
-def _rapidfire_columns(state: ExperimentState, handle: Run, policies: _PoliciesAtWork) -> dict[str, Any]:
+def _rapidfire_columns(
+    state: ExperimentState, handle: Run, policies: _PoliciesAtWork
+) -> dict[str, Any]:
     """What RapidFire AI's table says of a run, where it has another name for it."""
     record = state.record(handle.id)
     progress = state.live[handle.id].progress if handle.id in state.live else record.progress
@@ -119,7 +125,13 @@ def _rapidfire_columns(state: ExperimentState, handle: Run, policies: _PoliciesA
         ended_by = "Epoch Completed"
     elif handle.state in (RunState.STOPPED, RunState.DELETED):
         ended_by = _BY_USER if stopped_by is None else _ENDED_BY.get(stopped_by, stopped_by)
-    source = "Initial" if handle.parent is None else _BY_USER if made_by is None else _MADE_BY.get(made_by, made_by)
+    source = (
+        "Initial"
+        if handle.parent is None
+        else _BY_USER
+        if made_by is None
+        else _MADE_BY.get(made_by, made_by)
+    )
     spent = record.train_seconds + record.overhead_seconds
     return {
         "status": status,
@@ -140,7 +152,10 @@ def _rapidfire_columns(state: ExperimentState, handle: Run, policies: _PoliciesA
 
 @dataclass(frozen=True, slots=True)
 class _PoliciesAtWork:
-    """Which policy stopped and made which run last; runs that a user stopped or made are not there."""
+    """Which policy stopped and made which run last.
+
+    Runs that a user stopped or made are not there.
+    """
 
     stopped: Mapping[int, str]
     made: Mapping[int, str]

@@ -43,7 +43,11 @@ class Run:
     def state(self) -> RunState:
         """queued, running, stopped, completed, diverged, failed or deleted."""
         record = self._record
-        return RunState.RUNNING if record.state is RunState.QUEUED and self._id in self._state.live else record.state
+        return (
+            RunState.RUNNING
+            if record.state is RunState.QUEUED and self._id in self._state.live
+            else record.state
+        )
 
     @property
     def steps(self) -> int:
@@ -62,7 +66,10 @@ class Run:
 
     @property
     def eta(self) -> float | None:
-        """Wall seconds until the run is over, taking turns with the others; None when nothing is known or to come."""
+        """Wall seconds until the run is over, taking turns with the others.
+
+        None when nothing is known or to come.
+        """
         return etas(self._state).get(self._id)
 
     @property
@@ -72,7 +79,10 @@ class Run:
 
     @property
     def diverged_at(self) -> int | None:
-        """The first step whose loss or gradients were NaN or infinite, while they still are; None for a healthy run."""
+        """The first step whose loss or gradients were NaN or infinite, while they still are.
+
+        None for a healthy run.
+        """
         return diverged_at(self._state, self._id)
 
     @property
@@ -110,7 +120,10 @@ class Run:
 
     @property
     def own_bytes(self) -> int:
-        """Memory that this run alone keeps while it is parked: the weights that it trains, its optimizer's state."""
+        """Memory that this run alone keeps while it is parked.
+
+        The weights that it trains, its optimizer's state.
+        """
         return self._record.own_bytes
 
     @property

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def log_lines(state: ExperimentState, run_id: int, most: int = 300) -> list[str]:
-    """What happened to one run, oldest first: its figures, the operations on it, its notes, its failure."""
+    """What happened to one run, oldest first.
+
+    Its figures, the operations on it, its notes, its failure.
+    """
     lines: list[tuple[float, str]] = []
     for point in points_of(state, run_id):
         figures = "  ".join(f"{name} {value:.5g}" for name, value in point.metrics.items())
@@ -24,12 +27,19 @@ def log_lines(state: ExperimentState, run_id: int, most: int = 300) -> list[str]
     for recorded in list(state.operations):
         event = recorded.event
         if isinstance(event, OperationObeyed) and event.operation.run_id == run_id:
-            lines.append((recorded.at, f"{verb(event.operation)} obeyed at step {event.steps} ({event.origin})"))
+            lines.append(
+                (
+                    recorded.at,
+                    f"{verb(event.operation)} obeyed at step {event.steps} ({event.origin})",
+                )
+            )
     for recorded in list(state.notes):
         if isinstance(recorded.event, Noted) and recorded.event.run_id == run_id:
             lines.append((recorded.at, recorded.event.text))
     lines.sort(key=lambda line: line[0])
-    written = [f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}" for at, text in lines[-most:]]
+    written = [
+        f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}" for at, text in lines[-most:]
+    ]
     failure = state.record(run_id).failure
     if failure is not None:
         written += [f"failed: {failure.message}", *failure.traceback.splitlines()]

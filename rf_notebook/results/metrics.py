@@ -35,13 +35,19 @@ def diverged_at(state: ExperimentState, run_id: int) -> int | None:
 
 
 def can_lead(state: ExperimentState, run_id: int) -> bool:
-    """Whether a run may be called the best: one that failed, diverged or was deleted may not, whatever it logged before."""
+    """Whether a run may be called the best.
+
+    One that failed, diverged or was deleted may not, whatever it logged before.
+    """
     out = (RunState.FAILED, RunState.DIVERGED, RunState.DELETED)
     return state.record(run_id).state not in out and diverged_at(state, run_id) is None
 
 
 def best_runs(
-    state: ExperimentState, metric: str | None, mode: str | None = None, among: Iterable[int] | None = None
+    state: ExperimentState,
+    metric: str | None,
+    mode: str | None = None,
+    among: Iterable[int] | None = None,
 ) -> dict[str, int]:
     """Ids of the runs with the best latest value, one for each scale on which the metric lies.
 
@@ -67,7 +73,10 @@ def best_runs(
 
 
 def best_of(scored: Mapping[ScaleT, Sequence[tuple[float, int]]]) -> dict[ScaleT, int]:
-    """Of costs and the runs that have them, for each scale the run with the lowest; the first of equals."""
+    """Of costs and the runs that have them, for each scale the run with the lowest.
+
+    The first of equals.
+    """
     return {scale: min(pairs)[1] for scale, pairs in scored.items()}
 
 
@@ -82,4 +91,8 @@ def latest_metrics(state: ExperimentState, run_id: int) -> dict[str, float]:
 def shown_metrics(methods: Collection[str]) -> list[str]:
     """What is worth a place in one line: the headline metrics of these methods, and the losses."""
     names = [HEADLINES[method] for method in dict.fromkeys(methods) if method in HEADLINES]
-    return list(dict.fromkeys(["loss", "eval_loss", *(one for name in names for one in (name, f"eval_{name}"))]))
+    return list(
+        dict.fromkeys(
+            ["loss", "eval_loss", *(one for name in names for one in (name, f"eval_{name}"))]
+        )
+    )

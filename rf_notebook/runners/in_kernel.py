@@ -1,4 +1,7 @@
-"""The fleet of everyday use: one runner, driven by the engine's own thread, so that nothing is started or sent."""
+"""The fleet of everyday use.
+
+One runner, driven by the engine's own thread, so that nothing is started or sent.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ DEVICE = "kernel"
 class KernelFleet:
     """See core.fleet.Fleet. What ``begin`` and ``ask`` say is done inside ``next``."""
 
-    def __init__(self, runner: ChunkRunner, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, runner: ChunkRunner, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """A fleet of one.
 
         Args:

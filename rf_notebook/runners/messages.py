@@ -25,7 +25,7 @@ class OpenExperiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bring:
-    """Functions, other objects and secrets, by the names by which the configs to come refer to them."""
+    """Functions, other objects and secrets, by the names that later configs use for them."""
 
     values: Mapping[str, bytes]
     """By cloudpickle."""

@@ -1,4 +1,7 @@
-"""A fleet of one worker process on this machine: the kernel's process is left alone, and nothing but a pipe is opened."""
+"""A fleet of one worker process on this machine.
+
+The kernel's process is left alone, and nothing but a pipe is opened.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,24 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Lost, Message
 from rf_notebook.core.run import RunConfig, objects_in, secrets_in
 from rf_notebook.core.runner import Errand, LiveListener, ReadModel
-from rf_notebook.runners.messages import Ask, Begin, Bring, Close, Interrupt, Live, LogLine, OpenExperiment, Ready
+from rf_notebook.runners.messages import (
+    Ask,
+    Begin,
+    Bring,
+    Close,
+    Interrupt,
+    Live,
+    LogLine,
+    OpenExperiment,
+    Ready,
+)
 from rf_notebook.runners.recipe import Recipe, pickled
 
 if TYPE_CHECKING:
     from rf_notebook.core.objects import Objects
 
-#: Run by the worker's interpreter: this process's search path first, so that the user's modules are found.
+#: Run by the worker's interpreter: this process's search path first, so that the user's modules are
+#: found.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from rf_notebook.runners.worker import main; main(int(sys.argv[1]))"
@@ -40,12 +54,15 @@ _CLOSE_SECONDS = 10.0
 class ProcessFleet:
     """See core.fleet.Fleet."""
 
-    def __init__(self, recipe: Recipe, objects: Objects, *, device: str, log: logging.Logger) -> None:
+    def __init__(
+        self, recipe: Recipe, objects: Objects, *, device: str, log: logging.Logger
+    ) -> None:
         """Start the worker; it imports the libraries while the kernel does something else.
 
         Args:
             recipe: What its runner is made of.
-            objects: Functions and other values behind the configs' names; what a turn needs is sent with it.
+            objects: Functions and other values behind the configs' names; what a turn needs is sent
+                with it.
             device: "cpu" or "cuda:N".
             log: The experiment's.
 
@@ -60,7 +77,8 @@ class ProcessFleet:
         self._log = log
         self._opening = OpenExperiment(recipe=pickled(recipe, "the experiment"))
         self._facts = DeviceFacts(name=device)
-        # Of the moment of the launch, also for a worker that is started again after a cell has changed them.
+        # Of the moment of the launch, also for a worker that is started again after a cell has
+        # changed them.
         self._directory, self._path = Path.cwd(), list(sys.path)
         self._environment = {**os.environ, **visible_to(device)}
         self._wake_in, self._wake_out = Pipe(duplex=False)
@@ -180,7 +198,10 @@ class ProcessFleet:
         theirs.close()
         self._pipe: Connection = ours
         self._reader = threading.Thread(
-            target=self._read_words, args=(self._process, self._last_words), name="rf-worker-words", daemon=True
+            target=self._read_words,
+            args=(self._process, self._last_words),
+            name="rf-worker-words",
+            daemon=True,
         )
         self._reader.start()
         self._send(self._opening)
@@ -224,7 +245,13 @@ class ProcessFleet:
         values = {name: self._objects.get(name) for name in names}
         new = {name: value for name, value in values.items() if self._sent.get(name) != id(value)}
         if new:
-            self._send(Bring(values={name: pickled(value, name.partition("@")[0]) for name, value in new.items()}))
+            self._send(
+                Bring(
+                    values={
+                        name: pickled(value, name.partition("@")[0]) for name, value in new.items()
+                    }
+                )
+            )
             self._sent |= {name: id(value) for name, value in new.items()}
 
 

@@ -1,4 +1,7 @@
-"""What does a worker process make its runner of? A value that travels there: the experiment's data, loader and settings."""
+"""What does a worker process make its runner of?
+
+A value that travels there: the experiment's data, loader and settings.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def experiment_recipe(
 
     place = layout.worker_data(folder)
     remove_folder(folder, place.relative_to(folder).as_posix())
-    train, evaluation = opener_of(data.train, place / "train"), opener_of(data.evaluation, place / "eval")
+    train, evaluation = (
+        opener_of(data.train, place / "train"),
+        opener_of(data.evaluation, place / "eval"),
+    )
     return ExperimentRecipe(
         folder=str(folder),
         train=pickled(train, "train_dataset"),

@@ -1,6 +1,7 @@
-"""The worker process: a real runner in its main thread, and a thread that hears what the kernel says.
+"""The worker process: a runner in its main thread, and a thread that listens to the kernel.
 
-Started by ``process.py``. It ends with the kernel: when the pipe closes, whatever it does is no longer wanted.
+Started by ``process.py``. It ends with the kernel: when the pipe closes, whatever it does is no
+longer wanted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.fleet import Answer, Message, TurnFailed
 from rf_notebook.core.objects import Objects
 from rf_notebook.runners.in_kernel import DEVICE, KernelFleet
-from rf_notebook.runners.messages import Ask, Begin, Bring, Close, Interrupt, Live, LogLine, OpenExperiment, Ready
+from rf_notebook.runners.messages import (
+    Ask,
+    Begin,
+    Bring,
+    Close,
+    Interrupt,
+    Live,
+    LogLine,
+    OpenExperiment,
+    Ready,
+)
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import MetricPoint, Progress
@@ -54,7 +65,8 @@ class Worker:
         recipe: Recipe = cloudpickle.loads(opened.recipe)
         log = logging.Logger("rf_notebook.worker")
         log.addHandler(_ToKernel(self._send))
-        # The engine's threads of the kernel are named so: the libraries' messages of this one go to the log as well.
+        # The engine's threads of the kernel are named so: the libraries' messages of this one go to
+        # the log as well.
         threading.current_thread().name = "rf-worker"
         with recipe.cooked(self._objects, self._heard, log) as (runner, environment):
             self._fleet = KernelFleet(runner)

@@ -72,7 +72,9 @@ def fit_arguments(
             f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), ways)}"
         )
     if keep not in tuple(Keep):
-        raise ConfigError(f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}")
+        raise ConfigError(
+            f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}"
+        )
     samples = _sample_prompts(sample_prompts)
     _check_create_model(create_model_fn)
     return FitArguments(
@@ -97,10 +99,18 @@ def check_num_gpus(owner: str, given: Any) -> None:
     Raises:
         ConfigError: for all but None and 1.
     """
-    if isinstance(given, bool) or not isinstance(given, int | None) or (given is not None and given < 0):
-        raise ConfigError(f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1.")
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | None)
+        or (given is not None and given < 0)
+    ):
+        raise ConfigError(
+            f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1."
+        )
     if given == 0:
-        raise ConfigError(f"{owner}(num_gpus=0): to train on the CPU, set use_cpu=True in the training_args instead.")
+        raise ConfigError(
+            f"{owner}(num_gpus=0): to train on the CPU, set use_cpu=True in the training_args instead."
+        )
     if given is None or given == 1:
         return
     raise ConfigError(
@@ -119,7 +129,9 @@ def _device(devices: Any) -> str | None:
             "of its own; leave devices out to train in the kernel."
         )
     if not isinstance(listed[0], str) or not _DEVICE.fullmatch(listed[0]):
-        raise ConfigError(f"run_fit(devices={devices!r:.80}): a device is 'cpu' or 'cuda:0', 'cuda:1', ...")
+        raise ConfigError(
+            f"run_fit(devices={devices!r:.80}): a device is 'cpu' or 'cuda:0', 'cuda:1', ..."
+        )
     return listed[0]
 
 
@@ -131,19 +143,27 @@ def _chunks(num_chunks: Any, num_shards: Any) -> int:
             )
         num_chunks = num_shards
     if isinstance(num_chunks, bool) or not isinstance(num_chunks, int) or num_chunks < 1:
-        raise ConfigError(f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1.")
+        raise ConfigError(
+            f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1."
+        )
     return num_chunks
 
 
 def _check_seed(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
-        raise ConfigError(f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}.")
+        raise ConfigError(
+            f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}."
+        )
 
 
 def _sample_prompts(given: Any) -> int | tuple[str, ...]:
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MOST_SAMPLES:
         return given
-    if isinstance(given, list | tuple) and len(given) <= _MOST_SAMPLES and all(isinstance(one, str) for one in given):
+    if (
+        isinstance(given, list | tuple)
+        and len(given) <= _MOST_SAMPLES
+        and all(isinstance(one, str) for one in given)
+    ):
         return tuple(given)
     raise ConfigError(
         f"run_fit(sample_prompts={given!r:.80}): give up to {_MOST_SAMPLES} texts, or how many rows of the data to ask."
@@ -171,13 +191,21 @@ def _check_create_model(function: Any) -> None:
 
 def _searches(given: Any) -> list[Search]:
     """One search or several side by side; a config without a search is a grid of its own."""
-    listed = given.values if isinstance(given, List) else given if isinstance(given, list | tuple) else [given]
+    listed = (
+        given.values
+        if isinstance(given, List)
+        else given
+        if isinstance(given, list | tuple)
+        else [given]
+    )
     searches = []
     for one in listed:
         if isinstance(one, RFModelConfig):
             args = one.training_args
             first = args.values[0] if isinstance(args, List) else args
-            one = RFGridSearch(one, type(first).method) if isinstance(first, TrainingConfig) else one
+            one = (
+                RFGridSearch(one, type(first).method) if isinstance(first, TrainingConfig) else one
+            )
         if not isinstance(one, Search):
             raise ConfigError(
                 f"run_fit(param_config=...) is a {type(given).__name__}; give RFGridSearch(configs, trainer_type) or "
@@ -185,5 +213,7 @@ def _searches(given: Any) -> list[Search]:
             )
         searches.append(one)
     if not searches:
-        raise ConfigError("run_fit(param_config=[]) has no configs; give at least one RFGridSearch or RFModelConfig.")
+        raise ConfigError(
+            "run_fit(param_config=[]) has no configs; give at least one RFGridSearch or RFModelConfig."
+        )
     return searches

@@ -1,4 +1,7 @@
-"""What does a session need of the floor that trains? The libraries' own by default; tests have one without libraries."""
+"""What does a session need of the floor that trains?
+
+The libraries' own by default; tests have one without libraries.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ class Backend(Protocol):
     def environment(self) -> dict[str, Json]:
         """Python, platform, device, and the settings that figures depend on."""
 
-    def rules(self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int) -> ConfigRules:
+    def rules(
+        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+    ) -> ConfigRules:
         """What is known of configs.
 
         Args:
@@ -61,7 +66,9 @@ class Backend(Protocol):
             num_chunks: Chunks a pass over the data.
         """
 
-    def fleet(self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger) -> Fleet:
+    def fleet(
+        self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger
+    ) -> Fleet:
         """Who trains the runs of a launch.
 
         Args:
@@ -87,8 +94,8 @@ class Libraries:
     def load(self) -> None:
         """Import trl, without what the libraries do to the cell that does so.
 
-        trl 1.16 draws from Python's random numbers, which are the user's. bitsandbytes 0.50, where it is installed, tells
-        on CPUs of a kernel that it would like.
+        trl 1.16 draws from Python's random numbers, which are the user's. bitsandbytes 0.50, where
+        it is installed, tells on CPUs of a kernel that it would like.
         """
         told = list(too_old(*TRAINING))
         if told:
@@ -113,7 +120,8 @@ class Libraries:
         from rf_notebook.training.datasets import ExperimentData, as_dataset
 
         return ExperimentData(
-            as_dataset(train, "train_dataset"), None if evaluation is None else as_dataset(evaluation, "eval_dataset")
+            as_dataset(train, "train_dataset"),
+            None if evaluation is None else as_dataset(evaluation, "eval_dataset"),
         )
 
     def environment(self) -> dict[str, Json]:
@@ -122,14 +130,18 @@ class Libraries:
 
         return environment()
 
-    def rules(self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int) -> ConfigRules:
+    def rules(
+        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+    ) -> ConfigRules:
         """See Backend."""
         from rf_notebook.training.validation import Validation
 
         return Validation(folder, data, objects, create_model, num_chunks)
 
-    def fleet(self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger) -> Fleet:
-        """See Backend: a runner in the kernel, or a worker process when the launch asks for a device."""
+    def fleet(
+        self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger
+    ) -> Fleet:
+        """See Backend: in the kernel, or in a worker process when the launch asks for a device."""
         data: Any = launch.data
         if launch.device is not None:
             from rf_notebook.runners.process import ProcessFleet

@@ -1,7 +1,7 @@
 """Does a notebook still say what its experiment was made from?
 
-The kernel tells a page the digests of the cells that had been run when the experiment was launched; the page compares
-the notebook's cells with them. Its twin is labextension/src/provenance.ts.
+The kernel tells a page the digests of the cells that had been run when the experiment was launched;
+the page compares the notebook's cells with them. Its twin is labextension/src/provenance.ts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_CELLS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """The cells that were run before the experiment began, and the one that began it, which is the last."""
+    """The cells that were run before the experiment began; the last one began it."""
 
     cells: tuple[str, ...]
     """Their texts, in the order in which they were run last."""
@@ -64,7 +64,9 @@ def spec_digest(state: ExperimentState) -> str | None:
     started = state.started
     if started is None:
         return None
-    configs: list[Json] = [record.config.as_json() for record in list(state.runs.values()) if record.parent_id is None]
+    configs: list[Json] = [
+        record.config.as_json() for record in list(state.runs.values()) if record.parent_id is None
+    ]
     return digest(
         {
             "configs": configs,

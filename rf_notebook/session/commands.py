@@ -1,4 +1,7 @@
-"""What can be asked of an experiment? The one way for Python, the magic, the panel and JupyterLab."""
+"""What can be asked of an experiment?
+
+The one way for Python, the magic, the panel and JupyterLab.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,15 @@ from rf_notebook.automl.concrete import apply_edits, functions_brought
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.operations import BY_VERB, CloneRun
 from rf_notebook.core.receipt import Receipt
-from rf_notebook.engine.requests import Automate, ExportRun, GenerateTexts, LoadModel, PinRuns, Request, SetPaused
+from rf_notebook.engine.requests import (
+    Automate,
+    ExportRun,
+    GenerateTexts,
+    LoadModel,
+    PinRuns,
+    Request,
+    SetPaused,
+)
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.handle import Run
 from rf_notebook.results.metrics import latest_metrics
@@ -31,7 +42,10 @@ RunsLike = RunLike | Iterable[RunLike]
 
 
 class Commands:
-    """Every command may be given from any thread; what takes effect at a step returns a receipt at once."""
+    """Every command may be given from any thread.
+
+    What takes effect at a step returns a receipt at once.
+    """
 
     def __init__(self, session: Session) -> None:
         """Ask for nothing yet.
@@ -55,7 +69,9 @@ class Commands:
             A receipt; its ``result()`` is the handle of one run, or a list of handles for several.
         """
         ids = self._ids(runs)
-        return self._submit([BY_VERB[verb](run_id=run_id) for run_id in ids], origin, self._handles(runs))
+        return self._submit(
+            [BY_VERB[verb](run_id=run_id) for run_id in ids], origin, self._handles(runs)
+        )
 
     def clone(self, runs: RunsLike, edits: Any, warm_start: bool, origin: str) -> Receipt[Any]:
         """Add a run with the config of another and edits, for each run.
@@ -66,13 +82,17 @@ class Commands:
         cloned = [self._cloning(run_id, edits, warm_start) for run_id in self._ids(runs)]
         return self._submit(cloned, origin, self._handles(runs))
 
-    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+    def clone_all(
+        self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str
+    ) -> Receipt[Any]:
         """Add a clone of one run for each of several edits."""
         self._session.refresh()
         cloned = [self._cloning(run_id, dict(edit), warm_start) for edit in edits]
         return self._submit(cloned, origin, self._handles(()))
 
-    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+    def check_edits(
+        self, run_id: int, edits: Mapping[str, Any]
+    ) -> tuple[RunConfig, dict[str, Json]]:
         """The config that a clone would have, and what differs; nothing is added.
 
         Raises:
@@ -82,7 +102,7 @@ class Commands:
         return apply_edits(config, dict(edits), self._session.objects.scratch())
 
     def retry(self, run: RunLike, origin: str) -> Receipt[Any]:
-        """Add a clone of a run that ran out of memory, with half its batch and twice its accumulation.
+        """Clone a run that ran out of memory, with half its batch and twice its accumulation.
 
         Raises:
             IllegalOperation: for a run that did not fail so, or whose batch is one example.
@@ -90,7 +110,9 @@ class Commands:
         (run_id,) = self._ids(run)
         failure = self._session.state.record(run_id).failure
         if failure is None or not failure.out_of_memory:
-            raise IllegalOperation(f"cannot retry run {run_id}: it did not run out of memory; clone it with edits.")
+            raise IllegalOperation(
+                f"cannot retry run {run_id}: it did not run out of memory; clone it with edits."
+            )
         if not failure.retry:
             raise IllegalOperation(
                 f"cannot retry run {run_id}: its batch cannot be halved; clone it with a smaller max_length or "
@@ -99,15 +121,21 @@ class Commands:
         return self.clone(run_id, dict(failure.retry), False, origin)
 
     def undo(self, run: RunLike, origin: str) -> Receipt[Any]:
-        """Take back what a policy did last to a run: one that it stopped is resumed, a clone that it made is stopped.
+        """Take back what a policy did last to a run.
+
+        One that it stopped is resumed, a clone that it made is stopped.
 
         Raises:
             IllegalOperation: when no policy did anything to the run.
         """
         (run_id,) = self._ids(run)
-        done = [one for one in decisions_of(self._session.state) if run_id in (one.run_id, one.made)]
+        done = [
+            one for one in decisions_of(self._session.state) if run_id in (one.run_id, one.made)
+        ]
         if not done:
-            raise IllegalOperation(f"cannot undo anything of run {run_id}: no policy did anything to it.")
+            raise IllegalOperation(
+                f"cannot undo anything of run {run_id}: no policy did anything to it."
+            )
         return self.operate("stop" if done[-1].made == run_id else "resume", run_id, origin)
 
     # ---- the whole experiment
@@ -118,7 +146,9 @@ class Commands:
 
     def pin(self, runs: RunsLike, pinned: bool, origin: str) -> Receipt[Any]:
         """Let policies leave runs alone, or no longer."""
-        return self._submit([PinRuns(run_ids=tuple(self._ids(runs)), pinned=pinned)], origin, _nothing)
+        return self._submit(
+            [PinRuns(run_ids=tuple(self._ids(runs)), pinned=pinned)], origin, _nothing
+        )
 
     def automate(self, policy: Policy | None, origin: str) -> Receipt[Any]:
         """Let a policy decide at chunk boundaries from now on; None for none.
@@ -132,7 +162,9 @@ class Commands:
         autopilot, state = autopilot_of(self._session, policy), self._session.state
         configs = [record.config for record in state.runs.values()]
         logged = {name for run_id in list(state.runs) for name in latest_metrics(state, run_id)}
-        for text in autopilot.check(configs, evaluates=evaluates(state), sources=state.functions, logged=logged):
+        for text in autopilot.check(
+            configs, evaluates=evaluates(state), sources=state.functions, logged=logged
+        ):
             warnings.warn(text, stacklevel=3)
         return self._submit([Automate(policy=autopilot.policy)], origin, _nothing)
 
@@ -180,7 +212,9 @@ class Commands:
     def load(self, run: RunLike, *, create_model: CreateModel | None = None, origin: str) -> Any:
         """A run's trained model. See ``Experiment.load``."""
         (run_id,) = self._ids(run)
-        model = self._answer(LoadModel(run_id=run_id), origin) if self._session.is_training else None
+        model = (
+            self._answer(LoadModel(run_id=run_id), origin) if self._session.is_training else None
+        )
         if model is not None:
             return model
         return load_model(self._session, run_id, create_model)
@@ -214,7 +248,9 @@ class Commands:
         session = self._session
         config, changed = apply_edits(session.state.record(run_id).config, edits, session.objects)
         functions = functions_brought(edits, config)
-        return CloneRun(run_id=run_id, config=config, edits=changed, warm_start=warm_start, functions=functions)
+        return CloneRun(
+            run_id=run_id, config=config, edits=changed, warm_start=warm_start, functions=functions
+        )
 
     def _handles(self, runs: RunsLike) -> Callable[[list[int]], Any]:
         """One handle for one run, a list of them for several."""
@@ -226,7 +262,9 @@ class Commands:
 
         return handles
 
-    def _submit(self, requests: Iterable[Request], origin: str, convert: Callable[[list[Any]], Any]) -> Receipt[Any]:
+    def _submit(
+        self, requests: Iterable[Request], origin: str, convert: Callable[[list[Any]], Any]
+    ) -> Receipt[Any]:
         mailbox = self._session.engine.mailbox
         return Receipt([mailbox.submit(request, origin) for request in requests], convert)
 

@@ -75,7 +75,10 @@ class Launch:
         )
 
     def functions(self) -> dict[str, str]:
-        """The source of the functions that configs refer to, and of the loader, by name; without secrets."""
+        """The source of the functions that configs refer to, and of the loader, by name.
+
+        Without secrets.
+        """
         known = Objects()
         known.update(self.objects)
         if self.create_model is not None:
@@ -95,5 +98,6 @@ class Launch:
         for search in found:
             search.until_over = until_over
         return [
-            OptunaPolicy(search, self.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks) for search in found
+            OptunaPolicy(search, self.objects, seed=seed, data_seed=data_seed, chunks_a_pass=chunks)
+            for search in found
         ]

@@ -29,7 +29,12 @@ class MemoryGauge:
 
 def _measured(*, is_training: bool) -> Reading:
     torch = sys.modules.get("torch")
-    if is_training and torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if (
+        is_training
+        and torch is not None
+        and torch.cuda.is_available()
+        and torch.cuda.is_initialized()
+    ):
         free, total = torch.cuda.mem_get_info(0)  # of the device that runs train on
         return "GPU", total - free, total
     import psutil

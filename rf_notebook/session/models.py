@@ -1,4 +1,7 @@
-"""What do the models of runs write, and how do they leave the experiment? Where nothing trains, from the checkpoints."""
+"""What do the models of runs write, and how do they leave the experiment?
+
+Where nothing trains, from the checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def load_model(session: Session, run_id: int, create_model: CreateModel | None) 
     return _trained(session, run_id, _base_models(session, create_model)).model
 
 
-def write_model(session: Session, run_id: int, path: Path, *, merge: bool, create_model: CreateModel | None) -> None:
+def write_model(
+    session: Session, run_id: int, path: Path, *, merge: bool, create_model: CreateModel | None
+) -> None:
     """Write the model of a run's newest checkpoint to a folder. See ``load_model``.
 
     Args:
@@ -60,7 +65,9 @@ def texts_from(
     for run_id in run_ids:
         trained = _trained(session, run_id, models)
         texts = sample_texts(prompts, (), trained.tokenizer, is_chat=trained.is_chat)
-        written.append(texts_of(trained.model, trained.tokenizer, texts, settings, is_chat=trained.is_chat))
+        written.append(
+            texts_of(trained.model, trained.tokenizer, texts, settings, is_chat=trained.is_chat)
+        )
     return written
 
 
@@ -77,4 +84,6 @@ def _trained(session: Session, run_id: int, models: BaseModels) -> TrainedModel:
     record = session.state.record(run_id)
     if not record.checkpoints:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
-    return trained_model(models, session.folder, session.objects, record.config, record.checkpoints[-1].folder)
+    return trained_model(
+        models, session.folder, session.objects, record.config, record.checkpoints[-1].folder
+    )

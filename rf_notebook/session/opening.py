@@ -29,7 +29,13 @@ _NAME = re.compile(r"[\w][\w .+-]{0,99}")
 
 
 def open_session(
-    name: Any, path: str | Path | None, *, mode: Any, num_cpus: Any, num_gpus: Any, runner: Backend | None = None
+    name: Any,
+    path: str | Path | None,
+    *,
+    mode: Any,
+    num_cpus: Any,
+    num_gpus: Any,
+    runner: Backend | None = None,
 ) -> Session:
     """The session behind ``Experiment(...)``, whose arguments these are.
 

@@ -53,7 +53,9 @@ def prepare(
     if given.device is not None:
         backend.check_device(given.device)
     objects, has_eval = known.for_launch(), given.eval_dataset is not None
-    search_given = [one.as_given(objects) for one in given.searches]  # first: objects are counted as they were written
+    search_given = [
+        one.as_given(objects) for one in given.searches
+    ]  # first: objects are counted as they were written
     configs = tuple(
         config
         for search in given.searches
@@ -65,7 +67,9 @@ def prepare(
         _check_config(number, config, has_loader=given.create_model is not None, has_eval=has_eval)
 
     if given.train_dataset is None:
-        raise ConfigError("run_fit needs a train_dataset; give a datasets.Dataset, a list of dicts or a pandas frame.")
+        raise ConfigError(
+            "run_fit needs a train_dataset; give a datasets.Dataset, a list of dicts or a pandas frame."
+        )
     data = backend.data(given.train_dataset, given.eval_dataset)
     objects.seal()
     told = [
@@ -112,7 +116,9 @@ def check_starts(new: Iterable[RunConfig]) -> None:
             check_adapter(Path(path))
 
 
-def _check_objective(search: Search, configs: Sequence[RunConfig], objects: Objects, *, has_eval: bool) -> None:
+def _check_objective(
+    search: Search, configs: Sequence[RunConfig], objects: Objects, *, has_eval: bool
+) -> None:
     metrics = [metric for metric, _ in search.objectives] if isinstance(search, RFOptuna) else []
     for metric in metrics:
         if metric.startswith("eval_") and not has_eval:
@@ -137,7 +143,10 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
         raise ConfigError(
             f"config {number} has compute_metrics but run_fit has no eval_dataset; give one, or remove compute_metrics."
         )
-    if config.extras.get("generation_config") is not None and config.extras.get("compute_metrics") is None:
+    if (
+        config.extras.get("generation_config") is not None
+        and config.extras.get("compute_metrics") is None
+    ):
         raise ConfigError(
             f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither."
         )
@@ -145,7 +154,9 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
 
 def _unused_trackers(configs: Iterable[RunConfig]) -> list[str]:
     given = [config.training.get("report_to") for config in configs]
-    names = dict.fromkeys(str(name) for one in given for name in (one if isinstance(one, list) else [one]) if name)
+    names = dict.fromkeys(
+        str(name) for one in given for name in (one if isinstance(one, list) else [one]) if name
+    )
     unused = [name for name in names if name not in ("none", "all", "mlflow")]
     if not unused:
         return []

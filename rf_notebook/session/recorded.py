@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.objects import Objects, has_canonical_state, has_state, name_of_version_1, without_state
+from rf_notebook.core.objects import (
+    Objects,
+    has_canonical_state,
+    has_state,
+    name_of_version_1,
+    without_state,
+)
 from rf_notebook.core.run import RunConfig, object_words, objects_in, with_objects
 from rf_notebook.core.values import Json, digest, flatten
 
@@ -30,12 +36,14 @@ class Continuation:
     """What could not be compared, in sentences."""
 
 
-def continuation(state: ExperimentState, launch: Launch, *, known: Objects, extend: bool) -> Continuation:
+def continuation(
+    state: ExperimentState, launch: Launch, *, known: Objects, extend: bool
+) -> Continuation:
     """Match the configs of a launch with the recorded ones.
 
-    Equal configs are found wherever they stand. Objects whose state differs from the recorded one, or has no form in which
-    it could be compared, are matched by class, source and place: a reward that counts its calls is another one after
-    every call.
+    Equal configs are found wherever they stand. Objects whose state differs from the recorded one,
+    or has no form in which it could be compared, are matched by class, source and place: a reward
+    that counts its calls is another one after every call.
 
     Args:
         state: Of the experiment.
@@ -56,11 +64,15 @@ def continuation(state: ExperimentState, launch: Launch, *, known: Objects, exte
     told = list(_shared_differences(state.started, launch.started))
     remedy = "Give the recorded arguments to continue, or use another experiment name"
     if not told and (new or missing) and not extend:
-        told = list(_config_differences(new, [r.config for r in missing], [r.run_id for r in missing]))
+        told = list(
+            _config_differences(new, [r.config for r in missing], [r.run_id for r in missing])
+        )
         remedy += ", or set extend=True to add the new configs as new runs"
     if told:
         listed = "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
-        raise ConfigError(f"experiment {launch.started.name!r} is recorded with other arguments: {listed}. {remedy}.")
+        raise ConfigError(
+            f"experiment {launch.started.name!r} is recorded with other arguments: {listed}. {remedy}."
+        )
     names: dict[str, Any] = {}
     unsure: dict[str, list[int]] = defaultdict(list)
     shared: dict[str, list[int]] = defaultdict(list)
@@ -68,7 +80,9 @@ def continuation(state: ExperimentState, launch: Launch, *, known: Objects, exte
         if record.run_id not in pairs:
             continue
         config = pairs[record.run_id][1]
-        for then, now in zip(objects_in(record.config.as_json()), objects_in(config.as_json()), strict=True):
+        for then, now in zip(
+            objects_in(record.config.as_json()), objects_in(config.as_json()), strict=True
+        ):
             value = launch.objects.get(now)
             if then != now:
                 if names.setdefault(then, value) is not value:
@@ -104,8 +118,14 @@ def _pairs(recorded: Sequence[RunRecord], launch: Launch) -> dict[int, tuple[int
 def _matched(
     records: Sequence[RunRecord], given: Sequence[tuple[int, RunConfig]]
 ) -> Iterator[tuple[int, tuple[int, RunConfig]]]:
-    """Configs that are alike but for the states of objects: by these where they decide, by place otherwise."""
-    then, now = (Counter(one.digest() for one in some) for some in ([r.config for r in records], [c for _, c in given]))
+    """Configs that are alike but for the states of objects.
+
+    By these where they decide, by place otherwise.
+    """
+    then, now = (
+        Counter(one.digest() for one in some)
+        for some in ([r.config for r in records], [c for _, c in given])
+    )
     if not (then <= now or now <= then):
         return ((record.run_id, pair) for record, pair in zip(records, given, strict=False))
     places: dict[str, list[tuple[int, RunConfig]]] = defaultdict(list)
@@ -116,7 +136,9 @@ def _matched(
 
 
 def _key(config: RunConfig, objects: Objects | None, likeness: Any) -> str:
-    """Equal for configs that are alike: but for states of objects, or as version 0.1.0 would have recorded them.
+    """Equal for configs that are alike.
+
+    But for states of objects, or as version 0.1.0 would have recorded them.
 
     Args:
         config: Recorded, or given now.
@@ -128,12 +150,17 @@ def _key(config: RunConfig, objects: Objects | None, likeness: Any) -> str:
         return digest(with_objects(body, likeness))
     if objects is None:
         return digest(_with_text_keys(body))
-    first = with_objects(body, lambda name: name_of_version_1(objects.get(name)) if has_state(name) else name)
+    first = with_objects(
+        body, lambda name: name_of_version_1(objects.get(name)) if has_state(name) else name
+    )
     return digest(_with_text_keys(first))
 
 
 def _with_text_keys(config: Json) -> Json:
-    """A config's JSON as version 0.1.0 wrote it: all keys of dicts are texts, and secrets of one argument are one."""
+    """A config's JSON as version 0.1.0 wrote it.
+
+    All keys of dicts are texts, and secrets of one argument are one.
+    """
     if isinstance(config, Mapping):
         if isinstance(config.get("$dict"), list):
             return {str(key): _with_text_keys(item) for key, item in config["$dict"]}
@@ -172,7 +199,11 @@ def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -
 
 def _without_blocks(fingerprint: Json) -> Json:
     """They only say where data differs."""
-    return None if fingerprint is None else {name: value for name, value in fingerprint.items() if name != "blocks"}
+    return (
+        None
+        if fingerprint is None
+        else {name: value for name, value in fingerprint.items() if name != "blocks"}
+    )
 
 
 def _data_words(fingerprint: Json) -> str:
@@ -183,11 +214,15 @@ def _data_words(fingerprint: Json) -> str:
     return f"{fingerprint['rows']} rows (sha256 {fingerprint['sha256'][:8]})"
 
 
-def _config_differences(new: list[RunConfig], missing: list[RunConfig], ids: list[int]) -> Iterable[str]:
+def _config_differences(
+    new: list[RunConfig], missing: list[RunConfig], ids: list[int]
+) -> Iterable[str]:
     for run_id, before in zip(ids, missing, strict=True):
         if new:
             now = new.pop(0)
-            yield f"run {run_id}: " + ", ".join(_value_differences(flatten(before.as_json()), flatten(now.as_json())))
+            yield f"run {run_id}: " + ", ".join(
+                _value_differences(flatten(before.as_json()), flatten(now.as_json()))
+            )
         else:
             yield f"run {run_id} is not among the given configs"
     if new:

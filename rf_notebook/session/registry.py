@@ -27,8 +27,12 @@ _known: WeakValueDictionary[Path, Session] = WeakValueDictionary()
 _latest: deque[Session] = deque(maxlen=1)
 
 
-def session_of(name: str, path: str | Path | None = None, backend: Backend | None = None) -> Session:
-    """The experiment of a name as this process has it open; read from the disk when it is not open yet.
+def session_of(
+    name: str, path: str | Path | None = None, backend: Backend | None = None
+) -> Session:
+    """The experiment of a name as this process has it open.
+
+    Read from the disk when it is not open yet.
 
     Args:
         name: Of the experiment.

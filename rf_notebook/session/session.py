@@ -1,4 +1,7 @@
-"""What is open? One experiment in this process: its folder, its record and state, and what trains it."""
+"""What is open?
+
+One experiment in this process: its folder, its record and state, and what trains it.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,12 @@ class Session:
     """One experiment as this process has it open; may be read from any thread."""
 
     def __init__(
-        self, name: str, folder: Path, *, backend: Backend | None = None, changes_also: ChangeSignal | None = None
+        self,
+        name: str,
+        folder: Path,
+        *,
+        backend: Backend | None = None,
+        changes_also: ChangeSignal | None = None,
     ) -> None:
         """Read what is recorded, if anything is.
 
@@ -107,7 +115,8 @@ class Session:
         """Whether ``run_fit`` is at work: libraries are loaded, configs checked."""
         self._fence: int | None = None
         self._applying = threading.RLock()
-        """Held while events of the record are read and applied outside the engine: the panel's thread does so, too."""
+        """Held while events of the record are read and applied outside the engine: the panel's
+        thread does so, too."""
         self._mlflow_ids: dict[int, str] = {}
         """Of MLflow's runs, as they were known last."""
         self._gauge = MemoryGauge()
@@ -201,11 +210,17 @@ class Session:
         )
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Wait until something changed since ``seen``, or the seconds are over; returns what to pass next."""
+        """Wait until something changed since ``seen``, or the seconds are over.
+
+        Returns what to pass next.
+        """
         return self.signal.wait(seen, timeout)
 
     def also_saved(self) -> dict[str, Json]:
-        """What a saved output carries besides its pictures: the record, from which the experiment is replayed."""
+        """What a saved output carries besides its pictures.
+
+        The record, from which the experiment is replayed.
+        """
         if self.state.started is None:
             return {}
         began = time.monotonic()
@@ -236,7 +251,9 @@ class Session:
         """The record; begun when there is none yet."""
         if self.store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.store = SqliteStore(layout.record(self.folder), observer=lambda point: self.observer(point))
+            self.store = SqliteStore(
+                layout.record(self.folder), observer=lambda point: self.observer(point)
+            )
             self.refresh()
         return self.store
 
@@ -315,7 +332,12 @@ class Session:
             training.start()
 
     def attach(
-        self, launch: Launch, *, extend: bool, autopilot: Autopilot | None, studies: Sequence[OptunaPolicy]
+        self,
+        launch: Launch,
+        *,
+        extend: bool,
+        autopilot: Autopilot | None,
+        studies: Sequence[OptunaPolicy],
     ) -> None:
         """The launching cell was run again while the experiment trains; see ``begin``."""
         assert self.training is not None
@@ -331,7 +353,10 @@ class Session:
             self.training.add(launch, found.new)
 
     def end_training(self, *, cancelled: bool) -> BaseException | None:
-        """Let the engine's thread end and give the lease back; returns what the thread died of, if it did."""
+        """Let the engine's thread end and give the lease back.
+
+        Returns what the thread died of, if it did.
+        """
         assert self.training is not None
         assert self.store is not None
         training = self.training
@@ -359,7 +384,7 @@ def _keep_secret_names(folder: Path, objects: Objects) -> None:
 
 
 def _take_names(launch: Launch, found: Continuation) -> None:
-    """Let recorded configs refer to the objects that were given now, and say what could not be compared."""
+    """Let recorded configs refer to the objects given now; warn of what could not be compared."""
     for name, value in found.names.items():
         launch.objects.put(name, value)
     for text in found.warnings:

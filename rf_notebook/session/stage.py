@@ -1,4 +1,7 @@
-"""Where does a replay step in? While it runs a notebook's cells, the experiment that they launch is the replay."""
+"""Where does a replay step in?
+
+While it runs a notebook's cells, the experiment that they launch is the replay.
+"""
 
 from __future__ import annotations
 

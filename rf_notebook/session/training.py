@@ -1,4 +1,7 @@
-"""What is at work while an experiment trains in this process: the engine's thread, and those who follow its record."""
+"""What is at work while an experiment trains in this process.
+
+The engine's thread, and those who follow its record.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,9 @@ class Training:
         self._study_file: StudyFile | None = None
         self._has_worker = launch.device is not None
         fleet = backend.fleet(folder, launch, observer, self._log)
-        rules = backend.rules(folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks)
+        rules = backend.rules(
+            folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks
+        )
 
         def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
             return Engine(
@@ -131,13 +136,18 @@ class Training:
         autopilot: Autopilot | None,
         log: ExperimentLog,
     ) -> MlflowMirror:
-        """Record the launch, and let others follow the record; the arguments are the constructor's."""
+        """Record the launch, and let others follow the record.
+
+        The arguments are the constructor's.
+        """
         engine = self.thread.engine
         opened: list[Event] = [launch.started, launch.recorded()]
         if state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += new_functions(launch.functions(), state)
-        engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)])
+        engine.commit(
+            [*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)]
+        )
         engine.automate(autopilot)
         assert state.started is not None
         remove_orphans(self._folder, _folders_in_use(state))
@@ -149,7 +159,9 @@ class Training:
 
     def add(self, launch: Launch, new: Iterable[RunConfig]) -> None:
         """Record configs of a launch beside those that train, and wait until that is done."""
-        self.thread.engine.mailbox.submit(AddRuns(configs=tuple(new), functions=launch.functions())).result()
+        self.thread.engine.mailbox.submit(
+            AddRuns(configs=tuple(new), functions=launch.functions())
+        ).result()
 
     def keep_studies(self, studies: Sequence[OptunaPolicy]) -> None:
         """Let Optuna's tools read the studies of searches, from a file that follows them.
@@ -166,7 +178,10 @@ class Training:
 
         def now() -> dict[str, Any]:
             numbered = enumerate(self._studies, start=1)
-            return {self._name if len(self._studies) == 1 else f"{self._name} {n}": one.study for n, one in numbered}
+            return {
+                self._name if len(self._studies) == 1 else f"{self._name} {n}": one.study
+                for n, one in numbered
+            }
 
         self._study_file = StudyFile(layout.studies(self._folder), now, log=self._log)
         self.thread.engine.publisher.subscribe(self._study_file.notify)
@@ -181,15 +196,23 @@ class Training:
         """End the training, and give whoever follows the record time to write the rest."""
         if self.thread.is_alive:
             ended = self.thread.engine.mailbox.submit(CloseExperiment(cancelled=cancelled))
-            with contextlib.suppress(RFNotebookError):  # shown by whoever asks for the thread's error
+            with contextlib.suppress(
+                RFNotebookError
+            ):  # shown by whoever asks for the thread's error
                 ended.result()
             self.thread.end()
         if self._has_worker:
-            remove_folder(self._folder, layout.worker_data(self._folder).relative_to(self._folder).as_posix())
+            remove_folder(
+                self._folder, layout.worker_data(self._folder).relative_to(self._folder).as_posix()
+            )
         if not self._mirror.close(_CLOSE_SECONDS):
-            self._log.warning("MLflow is behind; the rest is written when the experiment is continued")
+            self._log.warning(
+                "MLflow is behind; the rest is written when the experiment is continued"
+            )
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
-            self._log.warning("optuna.db is behind; it is written again when the experiment is continued")
+            self._log.warning(
+                "optuna.db is behind; it is written again when the experiment is continued"
+            )
 
 
 def _folders_in_use(state: ExperimentState) -> set[str]:

@@ -11,7 +11,10 @@ _OPTIONAL = ("bitsandbytes",)
 
 
 def versions() -> dict[str, str]:
-    """The installed version of every package that decides figures; "unknown" for one without metadata."""
+    """The installed version of every package that decides figures.
+
+    "unknown" for one without metadata.
+    """
     found = {}
     for name in _DISTRIBUTIONS:
         try:

@@ -61,7 +61,9 @@ async def wait_async(session: Session) -> None:
 
 
 def end(session: Session, *, cancel: bool) -> None:
-    """Wait for the runs unless it is cancelled, then close; the record is written into the experiment's folder.
+    """Wait for the runs unless it is cancelled, then close.
+
+    The record is written into the experiment's folder.
 
     Raises:
         BaseException: what the engine's thread died of, if it did.

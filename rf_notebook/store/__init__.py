@@ -1,1 +1,4 @@
-"""The experiment's record: an event log on SQLite, its in-memory twin, and the JSON form of events."""
+"""The experiment's record.
+
+An event log on SQLite, its in-memory twin, and the JSON form of events.
+"""

@@ -30,7 +30,9 @@ def check_adapter(path: Path) -> None:
 
 
 def adopt_adapter(root: Path, path: Path, target: str) -> StoredFolder:
-    """Copy an adapter in peft's format into the experiment, so that the run does not depend on other folders.
+    """Copy an adapter in peft's format into the experiment.
+
+    So the run does not depend on other folders.
 
     Args:
         root: The experiment's folder.

@@ -1,4 +1,7 @@
-"""How does an event become JSON and come back? Checked by pydantic: a database from elsewhere is untrusted input."""
+"""How does an event become JSON and come back?
+
+Checked by pydantic: a database from elsewhere is untrusted input.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def decode(kind: str, version: int, payload: str) -> Event:
             return _decode_operation(body)
         return _adapter(kind).validate_python(body)  # type: ignore[no-any-return]
     except (ValueError, ValidationError, KeyError, TypeError) as error:
-        raise StoreError(f"the record holds a damaged {kind}: {str(error).splitlines()[0]}.") from error
+        raise StoreError(
+            f"the record holds a damaged {kind}: {str(error).splitlines()[0]}."
+        ) from error
 
 
 def _decode_operation(body: dict[str, Any]) -> OperationObeyed:
@@ -64,5 +69,8 @@ def _decode_operation(body: dict[str, Any]) -> OperationObeyed:
     state = body.get("run_state")
     reason = str(body.get("reason", ""))
     return OperationObeyed(
-        operation=parsed, run_state=None if state is None else RunState(state), reason=reason, **rest
+        operation=parsed,
+        run_state=None if state is None else RunState(state),
+        reason=reason,
+        **rest,
     )

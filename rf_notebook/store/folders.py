@@ -1,7 +1,8 @@
 """How is a folder written so that it is either whole or not there, and known again later?
 
-Written to a temporary folder beside its place, flushed, renamed. Its manifest holds the sha256 of every file; the
-sha256 of the manifest is in the event log. Nothing of a folder is read before both agree.
+Written to a temporary folder beside its place, flushed, renamed. Its manifest holds the sha256 of
+every file; the sha256 of the manifest is in the event log. Nothing of a folder is read before both
+agree.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def write_folder(
         observer: For the crash tests.
 
     Raises:
-        StorageFull: when there is no room, or the disk does not take it now; nothing is left behind.
+        StorageFull: when there is no room, or the disk does not take it now; nothing is left
+            behind.
         FileExistsError: when something is there already: nobody replaces what another has written.
     """
     target = root / relative
@@ -110,7 +112,9 @@ def verify_folder(root: Path, folder: StoredFolder) -> Path:
 
 
 def safe_path(root: Path, relative: str) -> Path:
-    """A path of the record below the experiment's folder; a record from elsewhere must not point outside.
+    """A path of the record below the experiment's folder.
+
+    A record from elsewhere must not point outside.
 
     Raises:
         CheckpointDamaged: when it does.
@@ -122,14 +126,17 @@ def safe_path(root: Path, relative: str) -> Path:
 
 
 def remove_folder(root: Path, relative: str) -> None:
-    """Delete a folder; one that is gone already is no error, and one behind a symbolic link stays."""
+    """Delete a folder.
+
+    One that is gone already is no error, and one behind a symbolic link stays.
+    """
     path = safe_path(root, relative)
     if _is_ours(root, path):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_ours(root: Path, path: Path) -> bool:
-    """Whether a path below the experiment's folder is reached without a link, and lies on the folder's own disk."""
+    """Whether a path below the experiment's folder is reached without a link, on the same disk."""
     try:
         disk = root.stat().st_dev
         place = root
@@ -144,7 +151,9 @@ def _is_ours(root: Path, path: Path) -> bool:
 
 
 def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
-    """Delete folders of runs that the record does not know: what a kill left between writing and committing.
+    """Delete folders of runs that the record does not know.
+
+    What a kill left between writing and committing.
 
     Args:
         root: The experiment's folder.
@@ -163,17 +172,32 @@ def remove_orphans(root: Path, in_use: set[str]) -> list[str]:
     return removed
 
 
-#: What a disk says that may take the same later: no room, no quota, a hiccup of the hardware or the network below.
+#: What a disk says that may take the same later: no room, no quota, a hiccup of the hardware or the
+#: network below.
 _PASSING = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
 )
 #: torch and safetensors write with code of their own, whose errors carry no errno.
-_FULL = re.compile(r"No space left on device|os error (28|122)\b|[Dd]isk quota exceeded|file write failed")
+_FULL = re.compile(
+    r"No space left on device|os error (28|122)\b|[Dd]isk quota exceeded|file write failed"
+)
 _PROBE_BYTES = 1 << 20
 
 
 def refusal_of_disk(error: BaseException) -> str | None:
-    """Why a disk did not take something, in words; None when the error does not say that it was the disk."""
+    """Why a disk did not take something, in words.
+
+    None when the error does not say that it was the disk.
+    """
     told: BaseException | None = error
     while told is not None:
         if isinstance(told, OSError) and told.errno in _PASSING:
@@ -185,7 +209,9 @@ def refusal_of_disk(error: BaseException) -> str | None:
 
 
 def _refused_by_disk(error: BaseException, folder: Path) -> str | None:
-    """As ``refusal_of_disk``, for errors that do not say it, too: a full disk refuses a further file.
+    """As ``refusal_of_disk``, for errors that do not say it, too.
+
+    A full disk refuses a further file.
 
     Args:
         error: What was raised while a folder was filled.
@@ -222,7 +248,10 @@ def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def _weights_digest(manifest: Mapping[str, tuple[int, str]]) -> str:
-    """Of the weights alone; empty for a folder without any. Safetensors have one byte form for equal tensors."""
+    """Of the weights alone; empty for a folder without any.
+
+    Safetensors have one byte form for equal tensors.
+    """
     weights = {name: sha for name, (_, sha) in manifest.items() if name.endswith(".safetensors")}
     return digest(weights) if weights else ""
 

@@ -1,4 +1,7 @@
-"""How does a recorded experiment stand? A glance at its record, read only, without its points and configs."""
+"""How does a recorded experiment stand?
+
+A glance at its record, read only, without its points and configs.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ class Glance:
 def glance(path: Path) -> Glance:
     """A glance at a record; never raises for what the file holds."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
+        ) as connection:
             return _glance(connection)
     except sqlite3.OperationalError:
         # Killed within a commit: the journal is rolled back by whoever opens the record to write.
@@ -50,7 +55,9 @@ def glance(path: Path) -> Glance:
 def _glance(connection: sqlite3.Connection) -> Glance:
     query = "SELECT kind, json_extract(payload, '$.run_id'), json_extract(payload, '$.state') FROM events WHERE kind IN (?, ?, ?)"
     states: dict[int, RunState] = {}
-    for kind, run_id, state in connection.execute(query + " ORDER BY seq", ("RunAdded", "StateChanged", "RunFailed")):
+    for kind, run_id, state in connection.execute(
+        query + " ORDER BY seq", ("RunAdded", "StateChanged", "RunFailed")
+    ):
         match kind:
             case "RunAdded":
                 states[int(run_id)] = RunState.QUEUED
@@ -58,11 +65,15 @@ def _glance(connection: sqlite3.Connection) -> Glance:
                 states[int(run_id)] = RunState(state)
             case _:
                 states[int(run_id)] = RunState.FAILED
-    lease = connection.execute("SELECT held, host, pid, process_started, renewed_at FROM lease").fetchone()
+    lease = connection.execute(
+        "SELECT held, host, pid, process_started, renewed_at FROM lease"
+    ).fetchone()
     alive = [state for state in states.values() if state is not RunState.DELETED]
     if lease is not None and lease[0]:
         holder = Holder(host=lease[1], pid=lease[2], process_started=lease[3])
         if is_alive(holder, renewed_at=lease[4], now=time.time()):
             return Glance(standing=Recorded.ELSEWHERE, runs=len(alive))
     unfinished = any(state in READY for state in alive)
-    return Glance(standing=Recorded.INTERRUPTED if unfinished else Recorded.FINISHED, runs=len(alive))
+    return Glance(
+        standing=Recorded.INTERRUPTED if unfinished else Recorded.FINISHED, runs=len(alive)
+    )

@@ -62,8 +62,9 @@ def trainer(folder: Path, run_id: int) -> Path:
 def checkpoint(run_id: int, steps: int, fence: int, attempt: int) -> str:
     """A run's checkpoint, relative to the experiment's folder, with forward slashes.
 
-    The fence and the attempt are in its name, so that a kernel that has lost the experiment and does not know it yet never
-    writes where its successor has written. Version 0.1.0 named checkpoints by their steps alone.
+    The fence and the attempt are in its name, so that a kernel that has lost the experiment and
+    does not know it yet never writes where its successor has written. Version 0.1.0 named
+    checkpoints by their steps alone.
 
     Args:
         run_id: The run.
@@ -80,5 +81,5 @@ def warm_start(run_id: int, fence: int, attempt: int) -> str:
 
 
 def is_of_a_run(name: str) -> bool:
-    """Whether a folder below ``runs/N`` has a name that ``checkpoint`` or ``warm_start`` gives, today or formerly."""
+    """Whether a folder's name is one that ``checkpoint`` or ``warm_start`` gives or gave."""
     return _OF_A_RUN.fullmatch(name) is not None

@@ -1,4 +1,7 @@
-"""Who may write an experiment? One holder at a time, known by host, process and that process's start."""
+"""Who may write an experiment?
+
+One holder at a time, known by host, process and that process's start.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,18 @@ RENEW_EVERY_SECONDS = 10.0
 
 def this_process() -> Holder:
     """The holder that this process is."""
-    return Holder(host=socket.gethostname(), pid=os.getpid(), process_started=round(psutil.Process().create_time(), 2))
+    return Holder(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=round(psutil.Process().create_time(), 2),
+    )
 
 
 def is_alive(holder: Holder, *, renewed_at: float, now: float) -> bool:
     """Whether a holder may still write.
 
-    On this host the process table tells at once, so that after a kill nobody waits; elsewhere the last renewal does.
+    On this host the process table tells at once, so that after a kill nobody waits; elsewhere the
+    last renewal does.
     """
     if holder.host != socket.gethostname():
         return now - renewed_at < STALE_AFTER_SECONDS

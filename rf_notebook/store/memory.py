@@ -15,7 +15,9 @@ from rf_notebook.store.lease import LEASE_LOST, is_alive, read_only_sentence
 class MemoryStore:
     """An EventStore that lives as long as its process."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, observer: CommitObserver = unobserved) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = time.time, observer: CommitObserver = unobserved
+    ) -> None:
         self._clock = clock
         self._observer = observer
         self._events: list[Recorded] = []
@@ -30,7 +32,9 @@ class MemoryStore:
             self._check(fence)
             first = len(self._events) + 1
             now = self._clock()
-            recorded = [Recorded(seq=first + i, at=now, event=event) for i, event in enumerate(events)]
+            recorded = [
+                Recorded(seq=first + i, at=now, event=event) for i, event in enumerate(events)
+            ]
             self._observer(CommitPoint.EVENTS_INSERTED)
             self._events.extend(recorded)
         self._observer(CommitPoint.EVENTS_COMMITTED)
@@ -46,7 +50,11 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             held = self._holder
-            if held is not None and not take_over and is_alive(held, renewed_at=self._renewed_at, now=now):
+            if (
+                held is not None
+                and not take_over
+                and is_alive(held, renewed_at=self._renewed_at, now=now)
+            ):
                 raise ReadOnlyExperiment(read_only_sentence(held))
             self._holder, self._fence, self._renewed_at = holder, self._fence + 1, now
             return self._fence
@@ -70,7 +78,11 @@ class MemoryStore:
     def living_holder(self) -> Holder | None:
         """See EventStore."""
         held = self._holder
-        return held if held is not None and is_alive(held, renewed_at=self._renewed_at, now=self._clock()) else None
+        return (
+            held
+            if held is not None and is_alive(held, renewed_at=self._renewed_at, now=self._clock())
+            else None
+        )
 
     def close(self) -> None:
         """See EventStore."""

@@ -1,4 +1,4 @@
-"""How is one small file read without following a link, and written so that it is whole or not there?"""
+"""How is a small file read without following a link, and written whole or not at all?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def read_plain(path: Path, most: int) -> bytes:
         OSError: when it cannot be read.
         ValueError: for a path that no file can have.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags = (
+        os.O_RDONLY
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_NONBLOCK", 0)
+        | getattr(os, "O_BINARY", 0)
+    )
     descriptor = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

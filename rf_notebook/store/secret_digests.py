@@ -1,4 +1,7 @@
-"""Where are the salted digests of an experiment's secrets kept? In a file that only its owner may read."""
+"""Where are the salted digests of an experiment's secrets kept?
+
+In a file that only its owner may read.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ _MOST_BYTES = 1 << 20
 
 
 def read_secret_names(folder: Path) -> SecretNames:
-    """The names that secrets have in the record; none where there is no file, or one that cannot be understood.
+    """The names that secrets have in the record.
+
+    None where there is no file, or one that cannot be understood.
 
     Without it secrets are known by argument and place alone.
     """
@@ -32,5 +37,7 @@ def write_secret_names(folder: Path, names: SecretNames) -> None:
     Raises:
         OSError: when they cannot be written; what was there stays.
     """
-    text = json.dumps({"salt": names.salt.hex(), "digests": dict(names.digests)}, indent=1, sort_keys=True)
+    text = json.dumps(
+        {"salt": names.salt.hex(), "digests": dict(names.digests)}, indent=1, sort_keys=True
+    )
     write_whole(layout.secrets(folder), text.encode(), mode=0o600)

@@ -1,7 +1,8 @@
 """The event log on SQLite: rollback journal, synchronous=FULL, one writer.
 
-A rollback journal rather than WAL, because SQLite 3.7.0 to 3.51.2 can lose committed pages of a WAL that is reset
-while another connection reads; Python often links such a version (https://sqlite.org/wal.html, "WAL-reset bug").
+A rollback journal rather than WAL, because SQLite 3.7.0 to 3.51.2 can lose committed pages of a WAL
+that is reset while another connection reads; Python often links such a version
+(https://sqlite.org/wal.html, "WAL-reset bug").
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class SqliteStore:
     """An EventStore in one file; any thread may call it."""
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.time, observer: CommitObserver = unobserved
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        observer: CommitObserver = unobserved,
     ) -> None:
         """Open or create the file.
 
@@ -68,7 +73,10 @@ class SqliteStore:
             now = self._clock()
             connection.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-                [(first + i, now, kind, VERSION, payload) for i, (kind, payload) in enumerate(encoded)],
+                [
+                    (first + i, now, kind, VERSION, payload)
+                    for i, (kind, payload) in enumerate(encoded)
+                ],
             )
             self._observer(CommitPoint.EVENTS_INSERTED)
         self._observer(CommitPoint.EVENTS_COMMITTED)
@@ -79,7 +87,10 @@ class SqliteStore:
         query = "SELECT seq, at, kind, version, payload FROM events WHERE seq > ? ORDER BY seq"
         with self._reading() as connection:
             rows = connection.execute(query, (after,)).fetchall()
-        return [Recorded(seq=seq, at=at, event=decode(kind, version, body)) for seq, at, kind, version, body in rows]
+        return [
+            Recorded(seq=seq, at=at, event=decode(kind, version, body))
+            for seq, at, kind, version, body in rows
+        ]
 
     def acquire(self, holder: Holder, *, take_over: bool = False) -> int:
         """See EventStore."""

@@ -1,4 +1,7 @@
-"""Experiments without libraries: the public API over a runner whose training is one line of arithmetic."""
+"""Experiments without libraries.
+
+The public API over a runner whose training is one line of arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +68,15 @@ class FakeBackend:
         """See Backend."""
         return {"device": "none"}
 
-    def rules(self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int) -> ConfigRules:
+    def rules(
+        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+    ) -> ConfigRules:
         """See Backend."""
         return FakeRunner(folder, examples=len(data.train), num_chunks=num_chunks)
 
-    def fleet(self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger) -> Fleet:
+    def fleet(
+        self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger
+    ) -> Fleet:
         """See Backend."""
         data: Any = launch.data
         runner = FakeRunner(

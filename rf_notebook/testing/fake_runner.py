@@ -1,4 +1,7 @@
-"""A ChunkRunner whose training is one line of arithmetic: everything but the trainers can be tested with it."""
+"""A ChunkRunner whose training is one line of arithmetic.
+
+Everything but the trainers can be tested with it.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ class _Held:
 
 
 class FakeRunner:
-    """See ChunkRunner. A run's weight moves toward targets drawn from its seed; the loss is the distance left."""
+    """See ChunkRunner.
+
+    A run's weight moves toward targets drawn from its seed; the loss is the distance left.
+    """
 
     def __init__(
         self,
@@ -92,7 +98,8 @@ class FakeRunner:
             num_chunks: Chunks a pass.
             listener: Hears of every step.
             observer: For the crash tests.
-            on_step: Called before each step with the run and its steps done; where a test plays the user.
+            on_step: Called before each step with the run and its steps done; where a test plays the
+                user.
             evaluates: Whether runs log an eval_loss at each boundary.
         """
         self.folder = folder
@@ -121,7 +128,9 @@ class FakeRunner:
                 held = self._held.get(errand.run_id)
                 if held is None:
                     return None
-                return self._commit(errand.run_id, held, errand.fence, errand.attempt, TurnOutcome.INTERRUPTED)
+                return self._commit(
+                    errand.run_id, held, errand.fence, errand.attempt, TurnOutcome.INTERRUPTED
+                )
             case SnapshotRequest():
                 return self._snapshot(errand)
             case WriteTexts():
@@ -174,7 +183,11 @@ class FakeRunner:
         except CheckpointDamaged as error:
             failure = Failure(message=str(error), traceback="")
             return ChunkResult(
-                run_id=run_id, fence=fence, outcome=TurnOutcome.DAMAGED, progress=request.progress, failure=failure
+                run_id=run_id,
+                fence=fence,
+                outcome=TurnOutcome.DAMAGED,
+                progress=request.progress,
+                failure=failure,
             )
         if held.result is not None:
             return held.result
@@ -187,20 +200,24 @@ class FakeRunner:
                 outcome=TurnOutcome.FAILED,
                 progress=self._progress(held),
                 points=tuple(held.points),
-                failure=Failure(message=f"ValueError: bad row at step {held.step}", traceback="Traceback ..."),
+                failure=Failure(
+                    message=f"ValueError: bad row at step {held.step}", traceback="Traceback ..."
+                ),
             )
             self.release(run_id)
             return result
         if held.waiting is None and held.reached is None:
             progress = self._progress(held)
-            return ChunkResult(run_id=run_id, fence=fence, outcome=TurnOutcome.INTERRUPTED, progress=progress)
+            return ChunkResult(
+                run_id=run_id, fence=fence, outcome=TurnOutcome.INTERRUPTED, progress=progress
+            )
         is_end = held.step == held.plan.total_steps
         outcome = held.waiting or (TurnOutcome.COMPLETED if is_end else TurnOutcome.BOUNDARY)
         held.result = self._commit(run_id, held, fence, request.attempt, outcome)
         return held.result
 
     def _step_alone(self, request: ChunkRequest, held: _Held) -> None:
-        """Train to the boundary, to where it is to park, to its failure, or a step after an interrupt."""
+        """Train to the boundary, to where it should park, to its failure, or until interrupted."""
         boundary, first = held.plan.next_boundary(held.step), True
         while held.step < boundary:
             self.on_step(request.run_id, held.step)
@@ -223,7 +240,9 @@ class FakeRunner:
             if held.waiting is not None or held.result is not None or held.reached is not None:
                 continue
             boundary = held.plan.next_boundary(held.step)
-            until[request.run_id] = boundary if request.park_at is None else min(boundary, request.park_at)
+            until[request.run_id] = (
+                boundary if request.park_at is None else min(boundary, request.park_at)
+            )
         self.joint_turns.append(tuple(until))
         for run_id in until:
             self._held[run_id].fused_with = tuple(sorted(until.keys() - {run_id}))
@@ -295,21 +314,34 @@ class FakeRunner:
             samples=held.plan.samples(held.step),
             epoch=held.plan.epoch(held.step),
             chunk=held.plan.chunk_of(held.step),
-            metrics={"loss": math.nan if _diverged_at(held) is not None else (1.0 - held.weight) ** 2},
+            metrics={
+                "loss": math.nan if _diverged_at(held) is not None else (1.0 - held.weight) ** 2
+            },
             at=time.time(),
         )
         held.points.append(point)
         if self.listener is not None:
             self.listener(run_id, self._progress(held), point)
 
-    def _commit(self, run_id: int, held: _Held, fence: int, attempt: int, outcome: TurnOutcome) -> ChunkResult:
+    def _commit(
+        self, run_id: int, held: _Held, fence: int, attempt: int, outcome: TurnOutcome
+    ) -> ChunkResult:
         held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
         progress = self._progress(held)
-        if self._evaluates and outcome is not TurnOutcome.INTERRUPTED and "eval_loss" not in held.points[-1].metrics:
+        if (
+            self._evaluates
+            and outcome is not TurnOutcome.INTERRUPTED
+            and "eval_loss" not in held.points[-1].metrics
+        ):
             last = held.points.pop()
-            held.points.append(replace(last, metrics={**last.metrics, "eval_loss": 1.1 * last.metrics["loss"]}))
+            held.points.append(
+                replace(last, metrics={**last.metrics, "eval_loss": 1.1 * last.metrics["loss"]})
+            )
         folder = self._write(
-            layout.checkpoint(run_id, held.step, fence, attempt), held.weight, held.step, progress.samples
+            layout.checkpoint(run_id, held.step, fence, attempt),
+            held.weight,
+            held.step,
+            progress.samples,
         )
         held.waiting = None
         result = ChunkResult(
@@ -342,7 +374,9 @@ class FakeRunner:
         def fill(folder: Path) -> None:
             (folder / "weight.json").write_text(json.dumps([weight, steps]))
 
-        return folders.write_folder(self.folder, target, fill, steps=steps, samples=samples, observer=self._observer)
+        return folders.write_folder(
+            self.folder, target, fill, steps=steps, samples=samples, observer=self._observer
+        )
 
     def _read(self, folder: StoredFolder) -> tuple[float, int]:
         path = folders.verify_folder(self.folder, folder)

@@ -1,4 +1,7 @@
-"""An experiment that trains nothing: panels, pictures and benchmarks can be made of it, of any size and with any text."""
+"""An experiment that trains nothing.
+
+Panels, pictures and benchmarks can be made of it, of any size and with any text.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import ChunkTrained, Event, ExperimentStarted, Recorded, RunAdded, RunPinned, StateChanged
+from rf_notebook.core.events import (
+    ChunkTrained,
+    Event,
+    ExperimentStarted,
+    Recorded,
+    RunAdded,
+    RunPinned,
+    StateChanged,
+)
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
@@ -51,7 +62,12 @@ def started(name: str = "fake") -> ExperimentStarted:
 
 def config(**training: Json) -> RunConfig:
     """A config with some arguments of training_args; ``r`` goes to the adapter."""
-    model = {"model_name": "fake", "model_type": "causal_lm", "model_kwargs": None, "tokenizer": None}
+    model = {
+        "model_name": "fake",
+        "model_type": "causal_lm",
+        "model_kwargs": None,
+        "tokenizer": None,
+    }
     peft = {"r": training.pop("r", 8), "target_modules": "all-linear"}
     return RunConfig(
         method="SFT",
@@ -61,7 +77,9 @@ def config(**training: Json) -> RunConfig:
     )
 
 
-def points(run_id: int, count: int, *, first: int = 1, metrics: Sequence[str] = ("loss",)) -> tuple[MetricPoint, ...]:
+def points(
+    run_id: int, count: int, *, first: int = 1, metrics: Sequence[str] = ("loss",)
+) -> tuple[MetricPoint, ...]:
     """Points of a falling, noisy curve."""
     noise = random.Random(run_id)
     made = []
@@ -115,12 +133,19 @@ def trained(run_id: int, made: Sequence[MetricPoint], *, total_steps: int = 40_0
 
 
 class FakeSession:
-    """An experiment's session and its commands at once, for panels and for JupyterLab. What is asked of it is noted in ``asked``; stops and resumes take effect at once."""
+    """An experiment's session and its commands at once, for panels and for JupyterLab.
 
-    def __init__(self, state: ExperimentState, name: str = "fake", status: Status | None = None) -> None:
+    What is asked of it is noted in ``asked``; stops and resumes take effect at once.
+    """
+
+    def __init__(
+        self, state: ExperimentState, name: str = "fake", status: Status | None = None
+    ) -> None:
         self.name = name
         self.recent_state = state
-        self.standing = status or Status(open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10)
+        self.standing = status or Status(
+            open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10
+        )
         self.sources: Sources | None = None
         self.saved_seq = 0
         """See LabExperiment."""
@@ -165,16 +190,22 @@ class FakeSession:
         states = {"stop": RunState.STOPPED, "resume": RunState.RUNNING, "delete": RunState.DELETED}
         for run_id in runs:
             event = StateChanged(run_id=run_id, state=states[verb])
-            self.recent_state.apply(Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event))
+            self.recent_state.apply(
+                Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event)
+            )
         self._tell()
         return _done(list(runs))
 
-    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+    def clone_all(
+        self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str
+    ) -> Receipt[Any]:
         """See PanelCommands."""
         self.asked.append(("clone", run_id, [dict(edit) for edit in edits], warm_start, origin))
         return _done([run_id] * len(edits))
 
-    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+    def check_edits(
+        self, run_id: int, edits: Mapping[str, Any]
+    ) -> tuple[RunConfig, dict[str, Json]]:
         """See PanelCommands."""
         return apply_edits(self.recent_state.record(run_id).config, dict(edits), Objects())
 
@@ -192,7 +223,9 @@ class FakeSession:
         """See PanelCommands."""
         self.asked.append(("pin", runs, pinned, origin))
         event = RunPinned(run_id=runs, pinned=pinned)
-        self.recent_state.apply(Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event))
+        self.recent_state.apply(
+            Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event)
+        )
         return _done([])
 
     def automate(self, policy: None, origin: str) -> Receipt[Any]:

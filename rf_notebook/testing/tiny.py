@@ -1,4 +1,7 @@
-"""A Llama of a few thousand weights, its tokenizer and data of random words: real trainers in milliseconds."""
+"""A Llama of a few thousand weights, its tokenizer and data of random words.
+
+Real trainers in milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,23 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(lines, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", model_max_length=256
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        model_max_length=256,
     )
     fast.chat_template = _CHAT
     return fast
 
 
-def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: torch.dtype = torch.float32) -> Any:
-    """A Llama with random weights; the same for the same seed, whatever the process's random streams."""
+def tiny_model(
+    *, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: torch.dtype = torch.float32
+) -> Any:
+    """A Llama with random weights.
+
+    The same for the same seed, whatever the process's random streams.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(
@@ -66,7 +78,9 @@ def tiny_model(*, seed: int = 1234, hidden: int = 64, layers: int = 2, dtype: to
 
 
 def create_tiny(model_config: dict[str, Any]) -> tuple[Any, Any]:
-    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit).
+    """A create_model_fn.
+
+    ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit).
 
     The model is in evaluation mode, as transformers gives one that it loads.
     """
@@ -100,11 +114,16 @@ def prompt_rows(rows: int, seed: int) -> datasets.Dataset:
         return " ".join(rng.choices(_WORDS, k=rng.randint(low, high)))
 
     pairs = [(words(3, 8), " " + words(3, 15)) for _ in range(rows)]
-    return datasets.Dataset.from_dict({"prompt": [p for p, _ in pairs], "completion": [c for _, c in pairs]})
+    return datasets.Dataset.from_dict(
+        {"prompt": [p for p, _ in pairs], "completion": [c for _, c in pairs]}
+    )
 
 
 def preference_rows(rows: int, seed: int) -> datasets.Dataset:
-    """Rows with what every method trains on: a prompt and a completion, the chosen and the rejected one, and a word."""
+    """Rows with what every method trains on.
+
+    A prompt and a completion, the chosen and the rejected one, and a word.
+    """
     rng = random.Random(seed)
 
     def words(low: int, high: int) -> str:

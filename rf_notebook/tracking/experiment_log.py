@@ -6,7 +6,15 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from rf_notebook.core.events import ChunkTrained, Event, Noted, OperationObeyed, Recorded, RunFailed, StateChanged
+from rf_notebook.core.events import (
+    ChunkTrained,
+    Event,
+    Noted,
+    OperationObeyed,
+    Recorded,
+    RunFailed,
+    StateChanged,
+)
 from rf_notebook.core.redaction import redact
 
 
@@ -21,7 +29,8 @@ class ExperimentLog:
             name: Of the experiment.
         """
         self.path = path
-        # No child of the root logger: the user's logging configuration is theirs, and so is what it shows.
+        # No child of the root logger: the user's logging configuration is theirs, and so is what it
+        # shows.
         self.logger = logging.Logger(f"rf_notebook.{name}")
 
     def open(self) -> None:
@@ -44,7 +53,10 @@ class ExperimentLog:
 
 
 class _QuietFile(logging.FileHandler):
-    """A line that a full disk does not take is lost; logging would tell of it below whichever cell ran last."""
+    """A line that a full disk does not take is lost.
+
+    Logging would tell of it below whichever cell ran last.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass

@@ -1,8 +1,11 @@
-"""How does an experiment show in MLflow? One MLflow experiment, one MLflow run a run, written by a thread of its own.
+"""How does an experiment show in MLflow?
 
-The mirror follows the event log: what could not be written because a server was slow, locked or away is written later,
-and what a kill left out is written by the next kernel. Each MLflow run carries the number of the last event written to
-it, so nothing is written twice; MLflow itself drops a metric that it has with the same step, value and time.
+One MLflow experiment, one MLflow run a run, written by a thread of its own.
+
+The mirror follows the event log: what could not be written because a server was slow, locked or
+away is written later, and what a kill left out is written by the next kernel. Each MLflow run
+carries the number of the last event written to it, so nothing is written twice; MLflow itself drops
+a metric that it has with the same step, value and time.
 """
 
 from __future__ import annotations
@@ -50,20 +53,26 @@ _LONGEST_VALUE = 500
 _MOST_REFUSALS = 2
 #: Error codes of what stays refused however often it is tried.
 _NEVER_TAKEN = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-#: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow remembers what it opened by
-#: address, and another folder must not come to have the same one.
+#: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow
+#: remembers what it opened by address, and another folder must not come to have the same one.
 _directories: dict[Path, int] = {}
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
 def tracking_uri_of_user() -> str | None:
-    """The tracking server that the user set, secrets left out; None when each experiment has its own database."""
+    """The tracking server that the user set, secrets left out.
+
+    None when each experiment has its own database.
+    """
     given = _uri_of_user()
     return None if given is None else redact(given)
 
 
 def _uri_of_user() -> str | None:
-    """The tracking server that the user has set; a database named by a relative path as it is seen from here, now."""
+    """The tracking server that the user has set.
+
+    A database named by a relative path as it is seen from here, now.
+    """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow = sys.modules.get("mlflow")
     if given is None and mlflow is not None:
@@ -71,7 +80,12 @@ def _uri_of_user() -> str | None:
 
         given = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
     scheme, slashes, path = (given or "").partition(":///")
-    is_relative = scheme.startswith("sqlite") and slashes and path not in ("", ":memory:") and not path.startswith("/")
+    is_relative = (
+        scheme.startswith("sqlite")
+        and slashes
+        and path not in ("", ":memory:")
+        and not path.startswith("/")
+    )
     return f"{scheme}:///{Path(path).absolute()}" if is_relative else given
 
 
@@ -79,7 +93,13 @@ class MlflowMirror:
     """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
 
     def __init__(
-        self, folder: Path, name: str, identity: str, *, log: logging.Logger, tracking_uri: str | None = None
+        self,
+        folder: Path,
+        name: str,
+        identity: str,
+        *,
+        log: logging.Logger,
+        tracking_uri: str | None = None,
     ) -> None:
         """Nothing is imported or written before ``start``.
 
@@ -130,13 +150,20 @@ class MlflowMirror:
             self._arrived.notify_all()
 
     def close(self, timeout: float) -> bool:
-        """Write what is waiting for at most ``timeout`` seconds, then end. Returns whether all was written.
+        """Write what is waiting for at most ``timeout`` seconds, then end.
+
+        Returns whether all was written.
 
         While MLflow refuses everything, nothing is gained by waiting for it.
         """
         with self._arrived:
             drained = self._arrived.wait_for(
-                lambda: not self._waiting or not self._thread.is_alive() or self.refusals > _MOST_REFUSALS, timeout
+                lambda: (
+                    not self._waiting
+                    or not self._thread.is_alive()
+                    or self.refusals > _MOST_REFUSALS
+                ),
+                timeout,
             )
             self._ending.set()
             self._arrived.notify_all()
@@ -171,9 +198,15 @@ class MlflowMirror:
                 return
             except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
                 self.refusals += 1
-                delay = _FIRST_RETRY_SECONDS if self.refusals == 1 else min(delay * 2, _LAST_RETRY_SECONDS)
+                delay = (
+                    _FIRST_RETRY_SECONDS
+                    if self.refusals == 1
+                    else min(delay * 2, _LAST_RETRY_SECONDS)
+                )
                 if not self._complained:
-                    self._log.warning("MLflow is behind and will catch up: %s", redact(f"{error}"[:300]))
+                    self._log.warning(
+                        "MLflow is behind and will catch up: %s", redact(f"{error}"[:300])
+                    )
                     self._complained = True
                 with self._arrived:
                     self._arrived.notify_all()
@@ -206,10 +239,14 @@ class MlflowMirror:
             if self._experiment_is_deleted():
                 raise  # and its runs with it; connecting again restores both
             if mirrored is not None and self._is_deleted(mirrored):
-                self._log.warning("run %d was deleted in MLflow and is not written there any more", run_id)
+                self._log.warning(
+                    "run %d was deleted in MLflow and is not written there any more", run_id
+                )
                 mirrored.is_deleted = True
             elif error.error_code in _NEVER_TAKEN:
-                self._log.warning("MLflow does not take a part of run %d: %s", run_id, redact(f"{error}"[:300]))
+                self._log.warning(
+                    "MLflow does not take a part of run %d: %s", run_id, redact(f"{error}"[:300])
+                )
             else:
                 raise
 
@@ -238,7 +275,9 @@ class MlflowMirror:
             self._experiment_id = known.experiment_id
             if str(known.lifecycle_stage) == "deleted":
                 # MLflow keeps the name of a deleted experiment, so there is no other to write to.
-                self._log.warning("the experiment was deleted in MLflow; it is restored, since it trains on")
+                self._log.warning(
+                    "the experiment was deleted in MLflow; it is restored, since it trains on"
+                )
                 client.restore_experiment(self._experiment_id)
         else:
             ours = uri.startswith("sqlite:")  # a database has no place of its own for artifacts
@@ -264,8 +303,8 @@ class MlflowMirror:
     def _own_database(self) -> str:
         """The URI of the database in the experiment's folder.
 
-        MLflow 3.17 cannot use a database whose creation was cut off ("table already exists", for ever), so it is
-        created beside its place and renamed.
+        MLflow 3.17 cannot use a database whose creation was cut off ("table already exists", for
+        ever), so it is created beside its place and renamed.
         """
         import mlflow
 
@@ -276,18 +315,24 @@ class MlflowMirror:
         if not database.exists():
             unfinished = database.with_name(f".{database.name}.unfinished")
             unfinished.unlink(missing_ok=True)
-            mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(
+                max_results=1
+            )
             unfinished.rename(database)
         return f"sqlite:///{database}"
 
     def _as_plain_path(self, folder: Path) -> Path:
-        """The folder by another name: in a database's address % and ? mean something else, escaped ones, too, to MLflow.
+        """The folder by another name.
+
+        In a database's address % and ? mean something else, escaped ones, too, to MLflow.
 
         Source: mlflow 3.17, ``store/db/utils.py``: parents of the address as it stands are created.
         """
         descriptors = Path("/proc/self/fd")
         if not descriptors.exists():
-            raise ConfigError(f"its database cannot lie in a folder with % or ? in its name: {folder}.")
+            raise ConfigError(
+                f"its database cannot lie in a folder with % or ? in its name: {folder}."
+            )
         if folder not in _directories:
             _directories[folder] = os.open(folder, os.O_RDONLY)
         return descriptors / str(_directories[folder])
@@ -315,7 +360,10 @@ class MlflowMirror:
                 points = tuple(point for point in event.points if point.step > mirrored.step)
                 tags = {"state": RunState.RUNNING, "progress": f"{event.progress.fraction:.1%}"}
                 self._client.update_run(mirrored.mlflow_id, status="RUNNING")
-                if event.checkpoint is not None and event.progress.steps == event.progress.total_steps:
+                if (
+                    event.checkpoint is not None
+                    and event.progress.steps == event.progress.total_steps
+                ):
                     self._log_adapter(mirrored.mlflow_id, event.checkpoint)
             case StateChanged():
                 tags = {"state": event.state}
@@ -347,7 +395,10 @@ class MlflowMirror:
         """Write a run's parameters; writing them again changes nothing."""
         from mlflow.entities import Param
 
-        params = [Param(_name(key), _text(value)) for key, value in flatten(event.config.as_json()).items()]
+        params = [
+            Param(_name(key), _text(value))
+            for key, value in flatten(event.config.as_json()).items()
+        ]
         for group in _groups(params, 100):
             self._client.log_batch(mirrored.mlflow_id, params=group)
         self._client.set_tag(mirrored.mlflow_id, _TAG_SEQ, str(recorded.seq))
@@ -355,20 +406,29 @@ class MlflowMirror:
         mirrored.seq = recorded.seq
 
     def _log_batch(
-        self, mirrored: _MirroredRun, recorded: Recorded, points: tuple[MetricPoint, ...], tags: dict[str, str]
+        self,
+        mirrored: _MirroredRun,
+        recorded: Recorded,
+        points: tuple[MetricPoint, ...],
+        tags: dict[str, str],
     ) -> None:
         from mlflow.entities import Metric, RunTag
 
         at = int(recorded.at * 1000)
         metrics = [
-            Metric(_name(name), value, at, point.step) for point in points for name, value in point.metrics.items()
+            Metric(_name(name), value, at, point.step)
+            for point in points
+            for name, value in point.metrics.items()
         ]
         step = max((point.step for point in points), default=mirrored.step)
         for group in _groups(metrics, _MOST_METRICS):
             self._client.log_batch(mirrored.mlflow_id, metrics=group)
-        # The tags last: if the process dies before, the metrics are sent again and MLflow drops the repetition.
+        # The tags last: if the process dies before, the metrics are sent again and MLflow drops the
+        # repetition.
         tags |= {_TAG_SEQ: str(recorded.seq), _TAG_STEP: str(step)}
-        self._client.log_batch(mirrored.mlflow_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self._client.log_batch(
+            mirrored.mlflow_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
+        )
         mirrored.seq, mirrored.step = recorded.seq, step
 
     def _set_status(self, mlflow_id: str, state: RunState, at: float) -> None:

@@ -1,6 +1,9 @@
-"""How can Optuna's own tools look at a search? Its studies are copied to an SQLite file, by a thread of its own.
+"""How can Optuna's own tools look at a search?
 
-The file is never read back: a study follows from the experiment's log, and the file is written anew by each kernel.
+Its studies are copied to an SQLite file, by a thread of its own.
+
+The file is never read back: a study follows from the experiment's log, and the file is written anew
+by each kernel.
 """
 
 from __future__ import annotations
@@ -15,9 +18,14 @@ _LOOK_SECONDS = 2.0
 
 
 class StudyFile:
-    """Follows studies that change in memory. ``notify`` may be called by any thread and costs nothing."""
+    """Follows studies that change in memory.
 
-    def __init__(self, path: Path, studies: Callable[[], Mapping[str, Any]], *, log: logging.Logger) -> None:
+    ``notify`` may be called by any thread and costs nothing.
+    """
+
+    def __init__(
+        self, path: Path, studies: Callable[[], Mapping[str, Any]], *, log: logging.Logger
+    ) -> None:
         """Nothing is written before ``start``.
 
         Args:
@@ -27,7 +35,9 @@ class StudyFile:
         """
         self._path, self._studies, self._log = path, studies, log
         self._changed, self._ending = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._main, name=f"rf-optuna-{path.parent.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._main, name=f"rf-optuna-{path.parent.name}", daemon=True
+        )
         self._storage: Any = None
         self._written: dict[str, _Written] = {}
         self._complained = False
@@ -43,7 +53,10 @@ class StudyFile:
         self._changed.set()
 
     def close(self, timeout: float) -> bool:
-        """Write what is new, for at most so many seconds, and end. Returns whether all was written."""
+        """Write what is new, for at most so many seconds, and end.
+
+        Returns whether all was written.
+        """
         self._ending.set()
         self._changed.set()
         self._thread.join(timeout)
@@ -75,7 +88,9 @@ class StudyFile:
 
             self._path.unlink(missing_ok=True)
             self._written.clear()
-            self._storage = RDBStorage(str(URL.create("sqlite", database=str(self._path))))  # with % and ? escaped
+            self._storage = RDBStorage(
+                str(URL.create("sqlite", database=str(self._path)))
+            )  # with % and ? escaped
         for name, study in self._studies().items():
             known = self._written.get(name)
             if known is None or known.study is not study:
@@ -98,9 +113,17 @@ class _Written:
     def follow(self) -> None:
         """Write what is new in the study."""
         for trial in self.study.get_trials(deepcopy=True):
-            now = (trial.state, trial.values, len(trial.intermediate_values), len(trial.params), len(trial.user_attrs))
+            now = (
+                trial.state,
+                trial.values,
+                len(trial.intermediate_values),
+                len(trial.params),
+                len(trial.user_attrs),
+            )
             if trial.number == len(self._trials):
-                self._trials.append((self._storage.create_new_trial(self.id, template_trial=trial), now))
+                self._trials.append(
+                    (self._storage.create_new_trial(self.id, template_trial=trial), now)
+                )
             elif self._trials[trial.number][1] != now:
                 written, before = self._trials[trial.number]
                 if not before[0].is_finished():

@@ -1,4 +1,7 @@
-"""The floor that torch, transformers, trl and peft live on; importing it beside something too old is refused."""
+"""The floor that torch, transformers, trl and peft live on.
+
+Importing it beside something too old is refused.
+"""
 
 from rf_notebook.core.requirements import TRAINING, too_old
 

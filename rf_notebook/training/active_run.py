@@ -1,4 +1,7 @@
-"""What can a run in memory do? Train to a boundary, be evaluated and saved there, and answer prompts meanwhile."""
+"""What can a run in memory do?
+
+Train to a boundary, be evaluated and saved there, and answer prompts meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,8 @@ class ActiveRun:
         self.fused_with: tuple[int, ...] = ()
         """Those with which the run trained in joint steps since the last commit."""
         self.hindrance: str | None = None
-        """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None before it was asked."""
+        """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None
+        before it was asked."""
         self.result: ChunkResult | None = None
         """What the last turn gave, until it is known to be committed."""
         self._resources = resources
@@ -120,7 +124,11 @@ class ActiveRun:
         if self.need is None:
             return self._used_bytes
         planned = self.need.estimate
-        estimated = planned.gradients + planned.activations + (planned.optimizer if self.parked.step == 0 else 0)
+        estimated = (
+            planned.gradients
+            + planned.activations
+            + (planned.optimizer if self.parked.step == 0 else 0)
+        )
         return max(estimated, self._used_bytes)
 
     @property
@@ -153,12 +161,16 @@ class ActiveRun:
             return self._commit(request.fence, request.attempt, self._uncommitted)
         boundary = self.reached or self.next_boundary
         started = time.perf_counter()
-        self._resources.bring_in(self._resources.trainers.modules_of(self.config), [self.run_id], room=self.room)
+        self._resources.bring_in(
+            self._resources.trainers.modules_of(self.config), [self.run_id], room=self.room
+        )
         before = memory.allocated_bytes()
         self.overhead_seconds += time.perf_counter() - started
         if self.reached is None:
             started = time.perf_counter()
-            self.parked.advance(boundary if request.park_at is None else min(boundary, request.park_at))
+            self.parked.advance(
+                boundary if request.park_at is None else min(boundary, request.park_at)
+            )
             self.train_seconds += time.perf_counter() - started
             self._used_bytes = max(self._used_bytes, (memory.peak_bytes() or 0) - before)
         match self.parked.status:
@@ -167,7 +179,9 @@ class ActiveRun:
             case ParkedStatus.FAILED:
                 return self.failed(request.fence, self.failure(), request.progress)
             case ParkedStatus.WAITING:  # nobody is left to answer it
-                failure = Failure(message="the joint step that the run was in has failed.", traceback="")
+                failure = Failure(
+                    message="the joint step that the run was in has failed.", traceback=""
+                )
                 return self.failed(request.fence, failure, request.progress)
             case ParkedStatus.FINISHED:
                 return self._finish_turn(request, TurnOutcome.COMPLETED)
@@ -222,7 +236,9 @@ class ActiveRun:
 
     def _finish_turn(self, request: ChunkRequest, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
-        self._generations = self.method.completions(self.trainer)  # before an evaluation adds its own
+        self._generations = self.method.completions(
+            self.trainer
+        )  # before an evaluation adds its own
         failure = self._evaluate()
         if failure is None:
             self._write_samples()
@@ -275,7 +291,9 @@ class ActiveRun:
 
         def fill(folder: Path) -> None:
             parked = self.parked
-            streams = parked.state.random if parked.is_quiet and parked.state else RandomState.capture()
+            streams = (
+                parked.state.random if parked.is_quiet and parked.state else RandomState.capture()
+            )
             run_files.save_run(trainer, parked.gate, self.method, streams, folder)
             save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
 
@@ -292,10 +310,17 @@ class ActiveRun:
     # ---- at a boundary
 
     def _evaluate(self) -> Failure | None:
-        """Evaluate the parked run outside its own course: its state, logs and streams are as if nothing had happened."""
+        """Evaluate the parked run outside its own course.
+
+        Its state, logs and streams are as if nothing had happened.
+        """
         if not self._evaluates:
             return None
-        if self.points and self.points[-1].step == self.parked.step and "eval_loss" in self.points[-1].metrics:
+        if (
+            self.points
+            and self.points[-1].step == self.parked.step
+            and "eval_loss" in self.points[-1].metrics
+        ):
             return None  # the run evaluated itself at this step
         trainer = self.trainer
         with self.inside():
@@ -314,7 +339,10 @@ class ActiveRun:
                 del trainer.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
 
     def _write_samples(self) -> None:
-        """Let the parked run answer the sample prompts, outside its own course; what fails here fails nothing."""
+        """Let the parked run answer the sample prompts, outside its own course.
+
+        What fails here fails nothing.
+        """
         resources = self._resources
         if not resources.sample_prompts or self._writes_no_samples:
             return
@@ -323,13 +351,16 @@ class ActiveRun:
                 exchanges = resources.trainers.exchanges(self.config)
                 prompts, texts = self._answers(resources.sample_prompts, exchanges, {})
                 self._generations += tuple(
-                    Generation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)
+                    Generation(prompt=prompt, text=text)
+                    for prompt, text in zip(prompts, texts, strict=True)
                 )
         except StopTraining:
             raise
         except BaseException as error:  # noqa: BLE001 - answers are to look at; training does not need them
             self._writes_no_samples = True
-            self.notes += (f"run {self.run_id} writes no samples: {failure_of(error, self.config).message}",)
+            self.notes += (
+                f"run {self.run_id} writes no samples: {failure_of(error, self.config).message}",
+            )
 
     def texts(self, prompts: Sequence[str], settings: Mapping[str, Json]) -> list[str]:
         """What the run's model writes now, outside its own course.
@@ -353,7 +384,11 @@ class ActiveRun:
 
     def _tell_of_other_cells(self) -> None:
         """A run that draws shares the process's streams with whatever cell is at work."""
-        if self.parked.is_quiet or self._was_beside_a_cell or not (counts_cells() and is_cell_at_work()):
+        if (
+            self.parked.is_quiet
+            or self._was_beside_a_cell
+            or not (counts_cells() and is_cell_at_work())
+        ):
             return
         self._was_beside_a_cell = True
         self.notes += (
@@ -363,7 +398,10 @@ class ActiveRun:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Under the parked run's process state, which is not captured again: what is done leaves no trace in its course."""
+        """Under the parked run's process state, which is not captured again.
+
+        What is done leaves no trace in its course.
+        """
         parked, notebook = self.parked, ProcessState.of_notebook()
         state = parked.state
         assert state is not None
@@ -372,7 +410,10 @@ class ActiveRun:
         state.install_beside_streams()
         try:
             parked.own_stream.state = state.random.cpu
-            with parked.own_stream if parked.is_quiet else nullcontext(), OwnDtype(self._resources.dtype):
+            with (
+                parked.own_stream if parked.is_quiet else nullcontext(),
+                OwnDtype(self._resources.dtype),
+            ):
                 yield
         finally:
             if not parked.is_quiet:
@@ -386,7 +427,9 @@ class ActiveRun:
         step = self.parked.step
         at = self._progress_at(step, self.trainer.divergence.now())
         if self.parked.status is ParkedStatus.FINISHED and step < self.known_plan.total_steps:
-            return replace(at, chunks=self.known_plan.total_chunks)  # the trainer ended early by itself
+            return replace(
+                at, chunks=self.known_plan.total_chunks
+            )  # the trainer ended early by itself
         return at
 
     def live_progress(self, step: int) -> Progress:
@@ -415,7 +458,9 @@ class ActiveRun:
         numbers = {
             name: float(value)
             for name, value in metrics.items()
-            if isinstance(value, int | float) and name not in ("step", "epoch") and not name.endswith(_CLOCK)
+            if isinstance(value, int | float)
+            and name not in ("step", "epoch")
+            and not name.endswith(_CLOCK)
         }
         plan = self.plan
         if plan is None and self.trainer is not None:

@@ -26,7 +26,13 @@ from rf_notebook.training.device import run_device
 from rf_notebook.training.per_thread import loading_alone
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
-from rf_notebook.training.undisturbed import Disturbed, Drawn, OwnDtype, OwnStream, until_undisturbed
+from rf_notebook.training.undisturbed import (
+    Disturbed,
+    Drawn,
+    OwnDtype,
+    OwnStream,
+    until_undisturbed,
+)
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -39,11 +45,13 @@ CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
 
 def tree_clone(base: ModuleT) -> ModuleT:
-    """A new module tree over the same storage: hooks, flags, sub-modules and Parameter objects are its own.
+    """A new module tree over the same storage.
 
-    A Parameter of the clone is an alias of the base's: freezing it or giving it other data touches nobody else; only
-    writing into it in place would (see ``tree_copy``). What quantised parameters carry beside their data (scales, code
-    books) is shared as well.
+    Hooks, flags, sub-modules and Parameter objects are its own.
+
+    A Parameter of the clone is an alias of the base's: freezing it or giving it other data touches
+    nobody else; only writing into it in place would (see ``tree_copy``). What quantised parameters
+    carry beside their data (scales, code books) is shared as well.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in base.buffers()}
     for tensor in base.parameters():
@@ -55,21 +63,24 @@ def _alias(parameter: nn.Parameter, shared: dict[int, Any]) -> nn.Parameter:
     """Another Parameter over the same storage; of a quantised one with the same attributes."""
     if type(parameter) is nn.Parameter:
         return nn.Parameter(parameter.data, requires_grad=parameter.requires_grad)
-    alias: Any = torch.Tensor._make_subclass(type(parameter), parameter.data, parameter.requires_grad)  # noqa: SLF001 - torch's only way to make a tensor over given data
+    # torch's only way to make a tensor over given data
+    make = torch.Tensor._make_subclass  # noqa: SLF001
+    alias: Any = make(type(parameter), parameter.data, parameter.requires_grad)
     alias.__dict__.update(parameter.__dict__)
     state = getattr(parameter, "quant_state", None)
     if state is not None:
-        # A holder of its own over the same tensors, for bitsandbytes packs weights anew on some CPUs and marks it there;
-        # the layer holds it, too.
+        # A holder of its own over the same tensors, for bitsandbytes packs weights anew on some
+        # CPUs and marks it there; the layer holds it, too.
         alias.quant_state = shared[id(state)] = copy.copy(state)
     return alias
 
 
 def tree_copy(base: ModuleT) -> tuple[ModuleT, Callable[[], None]]:
-    """A model whose weights may be written into, and a function that shares those again that were not.
+    """A model whose weights may be changed, and a function that shares the unchanged ones again.
 
-    For adapters whose initialisation takes a part out of the base weights (PiSSA, OLoRA, LoftQ, ...): build the adapter
-    on the copy, then call the function, and the run keeps only the weights that its initialisation changed.
+    For adapters whose initialisation takes a part out of the base weights (PiSSA, OLoRA, LoftQ,
+    ...): build the adapter on the copy, then call the function, and the run keeps only the weights
+    that its initialisation changed.
     """
     own = copy.deepcopy(base)
     pairs = list(zip(own.parameters(), base.parameters(), strict=True))
@@ -84,7 +95,10 @@ def tree_copy(base: ModuleT) -> tuple[ModuleT, Callable[[], None]]:
 
 def changes_base_weights(init_lora_weights: object) -> bool:
     """Whether this way of initialising an adapter writes into the weights below it."""
-    return isinstance(init_lora_weights, str) and init_lora_weights not in ("gaussian", "orthogonal")
+    return isinstance(init_lora_weights, str) and init_lora_weights not in (
+        "gaussian",
+        "orthogonal",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +110,17 @@ class BaseModel:
     tokenizer_copies: dict[str, Any]
 
     def tokenizer_for(self, settings: Json) -> Any:
-        """A tokenizer for runs whose ``settings`` change it alike (trl sets padding, end token and chat template).
+        """A tokenizer for runs whose ``settings`` change it in the same way.
+
+        trl sets padding, end token and chat template.
 
         Runs with equal settings share one copy: copying a large vocabulary takes up to a second.
         """
         key = digest(settings)
         held = self.tokenizer_copies.get(key)
-        if held is None or len(held) != len(self.tokenizer):  # a trainer added tokens: that copy is its run's own
+        if held is None or len(held) != len(
+            self.tokenizer
+        ):  # a trainer added tokens: that copy is its run's own
             held = self.tokenizer_copies[key] = copy.deepcopy(self.tokenizer)
         return held
 
@@ -130,7 +148,9 @@ class BaseModels:
         device = run_device(use_cpu=use_cpu)
         key = f"{device}:{_in_order(model_config)!r}"
         if key not in self.loaded:
-            self.loaded[key] = until_undisturbed(lambda: self._load_undisturbed(dict(model_config), device))
+            self.loaded[key] = until_undisturbed(
+                lambda: self._load_undisturbed(dict(model_config), device)
+            )
         self.on_use(self.loaded[key].model)
         return self.loaded[key]
 
@@ -142,14 +162,21 @@ class BaseModels:
             # Weights that the model lacks are drawn as trl would draw them.
             with isolated(streams=lambda: False), no_progress_bars(), OwnStream.like_process():
                 found = self.located(name)
-                model = transformers.AutoModelForSequenceClassification.from_pretrained(found, num_labels=1)
+                model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    found, num_labels=1
+                )
                 self.loaded_rewards[key] = model.to(device)
         self.on_use(self.loaded_rewards[key])
         return self.loaded_rewards[key]
 
     def located(self, name: Any) -> Any:
-        """A name that is a path, as it was seen from where the experiment was launched; others as they are."""
-        if not isinstance(name, str) or (self._create_model is not None and Path.cwd() == self._place):
+        """A name that is a path, as it was seen from where the experiment was launched.
+
+        Others as they are.
+        """
+        if not isinstance(name, str) or (
+            self._create_model is not None and Path.cwd() == self._place
+        ):
             return name  # the user's loader gets what the user typed
         return str(self._place / name) if (self._place / name).exists() else name
 
@@ -163,7 +190,10 @@ class BaseModels:
         self.loaded_rewards.clear()
 
     def _load_undisturbed(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
-        """Of a user's loader the process's streams are its own to draw from and to seed; the hub's gets a copy of them."""
+        """Of a user's loader the process's streams are its own to draw from and to seed.
+
+        The hub's gets a copy of them.
+        """
         own, drawn = OwnDtype(self._dtype), Drawn()
         stream: Any = OwnStream.like_process() if self._create_model is None else drawn
         with (
@@ -174,14 +204,20 @@ class BaseModels:
             stream,
         ):
             loaded = self._load(model_config, device)
-        dtypes = tuple(str(weight.dtype) for weight in loaded.model.parameters() if weight.is_floating_point())
+        dtypes = tuple(
+            str(weight.dtype) for weight in loaded.model.parameters() if weight.is_floating_point()
+        )
         is_known, self._dtypes = dtypes == self._dtypes, dtypes
-        if own.others and not is_known:  # what asks torch for the default dtype itself may have got another cell's
+        if (
+            own.others and not is_known
+        ):  # what asks torch for the default dtype itself may have got another cell's
             raise Disturbed("another cell changed torch's default dtype")
         return loaded
 
     def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
-        model_config |= {name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")}
+        model_config |= {
+            name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")
+        }
         if self._create_model is None:
             given: Any = load_from_hub(_for_one_device(model_config, device))
         else:
@@ -197,14 +233,18 @@ class BaseModels:
                 "without an adapter: each run adds its own."
             )
         if tokenizer is None:
-            raise ConfigError("create_model_fn returned no tokenizer; it must return a tuple (model, tokenizer).")
+            raise ConfigError(
+                "create_model_fn returned no tokenizer; it must return a tuple (model, tokenizer)."
+            )
         return BaseModel(_on_one_device(model, device), tokenizer, {})
 
 
 def _in_order(value: Any) -> Any:
     """A value whose repr does not depend on the order in which dicts were filled."""
     if isinstance(value, Mapping):
-        return sorted(((repr(key), _in_order(item)) for key, item in value.items()), key=lambda pair: pair[0])
+        return sorted(
+            ((repr(key), _in_order(item)) for key, item in value.items()), key=lambda pair: pair[0]
+        )
     return [_in_order(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -214,7 +254,10 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
     kwargs = dict(model_config.get("model_kwargs") or {})
     with _named("base model", name, kwargs):
         model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
-    tokenizer, given = model_config.get("tokenizer") or name, dict(model_config.get("tokenizer_kwargs") or {})
+    tokenizer, given = (
+        model_config.get("tokenizer") or name,
+        dict(model_config.get("tokenizer_kwargs") or {}),
+    )
     with _named("tokenizer", tokenizer, kwargs | given):
         return model, transformers.AutoTokenizer.from_pretrained(tokenizer, **given)
 
@@ -223,14 +266,20 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
 def _named(what: str, name: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Say which model it was that could not be loaded, and ask the hub once whether it is there.
 
-    The libraries ask for file after file, each several times with growing pauses: a misspelt name took 100 s offline.
+    The libraries ask for file after file, each several times with growing pauses: a misspelt name
+    took 100 s offline.
 
     Raises:
         ConfigError: when it is neither on this machine nor on the hub.
     """
     if not Path(name).exists() and not is_offline_mode() and not _is_cached(name, kwargs):
         try:
-            HfApi().model_info(name, revision=kwargs.get("revision"), timeout=_HUB_SECONDS, token=kwargs.get("token"))
+            HfApi().model_info(
+                name,
+                revision=kwargs.get("revision"),
+                timeout=_HUB_SECONDS,
+                token=kwargs.get("token"),
+            )
         except Exception as error:
             raise _not_there(what, name, error) from error
     try:
@@ -256,7 +305,7 @@ def _not_there(what: str, name: str, error: Exception) -> ConfigError:
 
 
 def _for_one_device(model_config: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The config with a ``device_map`` that leaves the choice to accelerate naming the run's device."""
+    """The config with the run's device in place of a ``device_map`` such as "auto"."""
     kwargs = dict(model_config.get("model_kwargs") or {})
     if device.type == "cuda" and kwargs.get("device_map") in _MAPS_THAT_CHOOSE:
         kwargs["device_map"] = {"": device.index}
@@ -267,14 +316,17 @@ def _for_one_device(model_config: dict[str, Any], device: torch.device) -> dict[
 def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as a plain module on one device.
 
-    ``device_map="auto"`` spreads a model over all GPUs that are visible, and leaves hooks that move tensors and a map
-    that makes Trainer believe in model parallelism; on one device both are redundant.
+    ``device_map="auto"`` spreads a model over all GPUs that are visible, and leaves hooks that move
+    tensors and a map that makes Trainer believe in model parallelism; on one device both are
+    redundant.
 
     Raises:
         ConfigError: when the model does not fit there.
     """
     device_map = getattr(model, "hf_device_map", None)
-    quantised = getattr(model, "is_loaded_in_8bit", False) or getattr(model, "is_loaded_in_4bit", False)
+    quantised = getattr(model, "is_loaded_in_8bit", False) or getattr(
+        model, "is_loaded_in_4bit", False
+    )
     is_spread = False
     if device_map is not None:
         places = {str(place) for place in device_map.values()}
@@ -286,14 +338,18 @@ def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:
         is_spread = len(places) > 1
         remove_hook_from_submodules(model)
         for name in ("to", "cuda", "npu", "xpu"):
-            model.__dict__.pop(name, None)  # accelerate's wrappers move this very tree, also when a clone is meant
+            model.__dict__.pop(
+                name, None
+            )  # accelerate's wrappers move this very tree, also when a clone is meant
         del model.hf_device_map
     if quantised and not is_spread:
         return model
     try:
         return model.to(device)
     except torch.cuda.OutOfMemoryError as error:
-        raise does_not_fit(device, sum(t.nbytes for t in (*model.parameters(), *model.buffers()))) from error
+        raise does_not_fit(
+            device, sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+        ) from error
     except ValueError as error:  # transformers cannot move every kind of quantised model
         raise ConfigError(
             f"the base model was spread over several devices and cannot be moved to {device}: {error} "

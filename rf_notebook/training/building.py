@@ -1,4 +1,7 @@
-"""How does a request become a run in memory? Its models are loaded, and its trainer is built and parked."""
+"""How does a request become a run in memory?
+
+Its models are loaded, and its trainer is built and parked.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,12 @@ def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:
         _remove_later_checkpoints_of_trainer(resources.folder, run_id, request.continue_from.steps)
     try:
         modules = resources.loaded(config)
-        start = None if request.warm_start is None else resources.start_from(config, request.warm_start)
-        resources.bring_in(modules, room=memory.bytes_of(modules[0].parameters()) if config.peft is None else 0)
+        start = (
+            None if request.warm_start is None else resources.start_from(config, request.warm_start)
+        )
+        resources.bring_in(
+            modules, room=memory.bytes_of(modules[0].parameters()) if config.peft is None else 0
+        )
     except CheckpointDamaged:
         raise
     except BaseException as error:  # noqa: BLE001 - a model that does not load is this run's failure
@@ -57,7 +64,9 @@ def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:
         return failure_of(error, config)
     try:
         is_quiet = not draws_in_steps(modules[0], config)
-        run = until_undisturbed(lambda: _attempt(resources, request, modules[0], start, resume_from, is_quiet=is_quiet))
+        run = until_undisturbed(
+            lambda: _attempt(resources, request, modules[0], start, resume_from, is_quiet=is_quiet)
+        )
     except Disturbed as error:
         return Failure(
             message=f"while run {run_id} was prepared {error}, again and again; wait for that cell, then clone the run.",
@@ -99,7 +108,10 @@ def _attempt(
         Disturbed: when another cell changed what the trainer depends on.
     """
     run_id, config, method = request.run_id, request.config, method_named(request.config.method)
-    seed, precomputes = int(config.training["seed"]), config.training.get("precompute_ref_log_probs")
+    seed, precomputes = (
+        int(config.training["seed"]),
+        config.training.get("precompute_ref_log_probs"),
+    )
     stream = OwnStream(seed)
 
     def started(report: WarmStartReport) -> None:
@@ -132,7 +144,11 @@ def _attempt(
         parked.build(lambda: undisturbed(resources.dtype, stream, is_quiet=is_quiet))
     if isinstance(parked.error, Disturbed):
         raise parked.error
-    if parked.status is ParkedStatus.PARKED and is_quiet and draws_in_steps(parked.trainer.model, config):
+    if (
+        parked.status is ParkedStatus.PARKED
+        and is_quiet
+        and draws_in_steps(parked.trainer.model, config)
+    ):
         parked.end()  # what the trainer made of the model draws, after all
         return _attempt(resources, request, base, start, resume_from, is_quiet=False)
     if parked.status is ParkedStatus.PARKED and is_quiet:
@@ -166,7 +182,10 @@ def _listen(run: ActiveRun, resources: Resources) -> None:
 def _generate_at_evaluations(run: ActiveRun, resources: Resources) -> None:
     """Let the user's metrics judge generated texts at an evaluation, when they want such."""
     trainers, config = resources.trainers, run.config
-    compute, generates = trainers.extra(config, "compute_metrics"), trainers.extra(config, "generation_config")
+    compute, generates = (
+        trainers.extra(config, "compute_metrics"),
+        trainers.extra(config, "generation_config"),
+    )
     if compute is None or generates is None:
         return
 
@@ -189,14 +208,22 @@ def _generate_at_evaluations(run: ActiveRun, resources: Resources) -> None:
 
 
 def _wait_if_full(error: BaseException) -> None:
-    """A run that has not begun can be built again when there is room; raises StorageFull for the engine to wait."""
+    """A run that has not begun can be built again when there is room.
+
+    Raises StorageFull for the engine to wait.
+    """
     why = refusal_of_disk(error)
     if why is not None:
-        raise StorageFull(f"no room to prepare a run: {why}. Free some disk space; training continues by itself.")
+        raise StorageFull(
+            f"no room to prepare a run: {why}. Free some disk space; training continues by itself."
+        )
 
 
 def _remove_later_checkpoints_of_trainer(folder: Path, run_id: int, steps: int) -> None:
-    """Those of load_best_model_at_end from beyond the point where the run continues: they will be made again."""
+    """Those of load_best_model_at_end from beyond the point where the run continues.
+
+    They will be made again.
+    """
     for found in layout.trainer(folder, run_id).glob("checkpoint-*"):
         number = found.name.removeprefix("checkpoint-")
         if number.isdigit() and int(number) > steps:

@@ -20,7 +20,8 @@ from rf_notebook.training.quiet import no_progress_bars
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
 
-#: Up to this many rows every row goes into a data set's digest; beyond, the ends and an even sample.
+#: Up to this many rows every row goes into a data set's digest; beyond, the ends and an even
+#: sample.
 _DIGEST_ALL_ROWS = 50_000
 _DIGEST_SAMPLE_ROWS = 10_000
 _BLOCKS = 64
@@ -60,7 +61,9 @@ class ExperimentData:
 
 
 def opener_of(dataset: Any, place: Path) -> Callable[[], Any]:
-    """What gives the data in another process; data in memory goes through a folder, so that it is mapped there.
+    """What gives the data in another process.
+
+    Data in memory goes through a folder, so that it is mapped there.
 
     Args:
         dataset: A Dataset, an IterableDataset, or None.
@@ -111,7 +114,7 @@ def as_dataset(given: Any, argument: str) -> Any:
 
 
 def _from_rows(rows: list[dict[str, Any]]) -> Any:
-    """Rows as they are: dicts inside them keep their keys, and a column that some rows lack is None in those.
+    """Rows as they are: dicts keep their keys, and a column that a row lacks is None there.
 
     Source: trl 1.16 documents ``on_mixed_types="use_json"`` for tool calls.
     """
@@ -121,9 +124,13 @@ def _from_rows(rows: list[dict[str, Any]]) -> Any:
 
 
 def _from_frame(frame: Any) -> Any:
-    """A pandas frame; where cells hold dicts, row by row, for Arrow would give all of them the same keys."""
+    """A pandas frame.
+
+    Where cells hold dicts, row by row, for Arrow would give all of them the same keys.
+    """
     holds_dicts = any(
-        isinstance(cell, Mapping) or (isinstance(cell, list) and any(isinstance(one, Mapping) for one in cell))
+        isinstance(cell, Mapping)
+        or (isinstance(cell, list) and any(isinstance(one, Mapping) for one in cell))
         for name in frame.columns
         if frame[name].dtype == object
         for cell in frame[name]
@@ -177,7 +184,11 @@ def _origin(dataset: Any | None) -> Json:
     if info is None:
         return None
     split = getattr(dataset, "split", None)
-    return {"name": info.dataset_name, "config": info.config_name, "split": None if split is None else str(split)}
+    return {
+        "name": info.dataset_name,
+        "config": info.config_name,
+        "split": None if split is None else str(split),
+    }
 
 
 def _fingerprint(dataset: Any | None) -> Json:
@@ -196,21 +207,28 @@ def _fingerprint(dataset: Any | None) -> Json:
         batches = plain.select(indices).iter(batch_size=1000)
     for batch in batches:
         sha.update(json.dumps(batch, sort_keys=True, default=_stable_text).encode())
-    found: dict[str, Json] = {"rows": rows, "columns": list(dataset.column_names), "sha256": sha.hexdigest()}
+    found: dict[str, Json] = {
+        "rows": rows,
+        "columns": list(dataset.column_names),
+        "sha256": sha.hexdigest(),
+    }
     if rows <= _DIGEST_ALL_ROWS:
         found["blocks"] = _blocks(plain, rows)
     return found
 
 
 def _blocks(dataset: Any, rows: int) -> list[str]:
-    """Short digests of up to 64 blocks of equally many rows, by which it is found which rows are other ones."""
+    """Short digests of up to 64 blocks of rows, which tell where two data sets differ."""
     batches = dataset.iter(batch_size=-(-rows // _BLOCKS))
     texts = (json.dumps(batch, sort_keys=True, default=_stable_text) for batch in batches)
     return [hashlib.sha256(text.encode()).hexdigest()[:8] for text in texts]
 
 
 def _stable_text(value: object) -> str:
-    """For values that JSON lacks (dates, bytes, images): their bytes or their text, never an address."""
+    """For values that JSON lacks (dates, bytes, images).
+
+    Their bytes or their text, never an address.
+    """
     to_bytes = getattr(value, "tobytes", None)
     if to_bytes is not None:
         return hashlib.sha256(to_bytes()).hexdigest()
@@ -225,14 +243,17 @@ class FormattedData:
 
         Args:
             data: As handed in.
-            folder: Where copies of data that lies in files go, so that the libraries' caches lie there too.
+            folder: Where copies of data that lies in files go, so that the libraries' caches lie
+                there too.
         """
         self._data = data
         self._folder = folder
         self._done: dict[int, tuple[Any, Any, Any]] = {}
         self._local: tuple[Any, Any] | None = None
 
-    def get(self, formatting_func: Callable[[dict[str, Any]], Any] | None) -> tuple[Any, Any | None]:
+    def get(
+        self, formatting_func: Callable[[dict[str, Any]], Any] | None
+    ) -> tuple[Any, Any | None]:
         """Training and evaluation data with the function applied to each row."""
         if self._local is None:
             self._local = (
@@ -247,7 +268,9 @@ class FormattedData:
             self._done[key] = (
                 formatting_func,  # kept, so that its id stays its own
                 _formatted(train, formatting_func, "train_dataset"),
-                None if evaluation is None else _formatted(evaluation, formatting_func, "eval_dataset"),
+                None
+                if evaluation is None
+                else _formatted(evaluation, formatting_func, "eval_dataset"),
             )
         _, train, evaluation = self._done[key]
         return train, evaluation
@@ -275,7 +298,8 @@ def check_formatting(
         argument: The name of run_fit's argument, for messages.
 
     Raises:
-        ConfigError: naming the row for which it raises, or gives something that trl cannot train on.
+        ConfigError: naming the row for which it raises, or gives something that trl cannot train
+            on.
     """
     made = [
         _made_of(formatting_func, row, number, argument, needs)
@@ -285,7 +309,11 @@ def check_formatting(
 
 
 def _made_of(
-    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], number: int, argument: str, needs: str
+    formatting_func: Callable[[dict[str, Any]], Any],
+    row: Mapping[str, Any],
+    number: int,
+    argument: str,
+    needs: str,
 ) -> str | dict[str, Any]:
     name = getattr(formatting_func, "__name__", type(formatting_func).__name__)
     try:
@@ -305,7 +333,10 @@ def _made_of(
 
 
 def formatted_row(
-    formatting_func: Callable[[dict[str, Any]], Any], row: Mapping[str, Any], number: int, argument: str
+    formatting_func: Callable[[dict[str, Any]], Any],
+    row: Mapping[str, Any],
+    number: int,
+    argument: str,
 ) -> dict[str, Any]:
     """What a run trains on instead of a row.
 
@@ -322,7 +353,9 @@ def formatted_row(
     return {"text": made} if isinstance(made, str) else made
 
 
-def _formatted(dataset: Any, formatting_func: Callable[[dict[str, Any]], Any], argument: str) -> Any:
+def _formatted(
+    dataset: Any, formatting_func: Callable[[dict[str, Any]], Any], argument: str
+) -> Any:
     first: dict[str, Any] = {}
 
     def format_row(row: dict[str, Any], number: int) -> dict[str, Any]:
@@ -353,5 +386,8 @@ class PreparedDatasets:
         """The prepared form of a data set under these settings; made by the first who asks."""
         key = f"{id(dataset)}:{json.dumps(settings, sort_keys=True)}"
         if key not in self._prepared:
-            self._prepared[key] = (dataset, make())  # the data set is kept, so that its id stays its own
+            self._prepared[key] = (
+                dataset,
+                make(),
+            )  # the data set is kept, so that its id stays its own
         return self._prepared[key][1]

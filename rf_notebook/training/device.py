@@ -10,7 +10,7 @@ _GPU = torch.device("cuda", 0)
 
 
 def run_device(*, use_cpu: bool = False) -> torch.device:
-    """The device of a run: the first visible GPU, which is also the one that transformers' Trainer takes, or the CPU.
+    """The device of a run: the first visible GPU, as in transformers' Trainer, or the CPU.
 
     Args:
         use_cpu: Whether the run's config asks for the CPU.
@@ -19,7 +19,10 @@ def run_device(*, use_cpu: bool = False) -> torch.device:
 
 
 def gpu_of_runs() -> torch.device | None:
-    """The GPU that runs train on, as soon as anything in this process uses CUDA; None before and without one."""
+    """The GPU that runs train on, as soon as anything in this process uses CUDA.
+
+    None before and without one.
+    """
     return _GPU if torch.cuda.is_initialized() else None
 
 

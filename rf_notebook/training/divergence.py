@@ -1,4 +1,7 @@
-"""Since which step are a run's losses or gradients NaN or infinite? Kept on the device, and read when trl logs."""
+"""Since which step are a run's losses or gradients NaN or infinite?
+
+Kept on the device, and read when trl logs.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,28 @@ _NEVER = 2**62
 class Divergence:
     """Watches one trainer.
 
-    A window is what lies between two logs. A run has diverged while a window holds a step with a loss or a gradient norm
-    that is NaN or infinite; a window without one ends it (a mixed-precision run whose loss overflowed once trains on).
-    No step waits for the device: what is seen stays there as two numbers until ``end_window``.
+    A window is what lies between two logs. A run has diverged while a window holds a step with a
+    loss or a gradient norm that is NaN or infinite; a window without one ends it (a mixed-precision
+    run whose loss overflowed once trains on). No step waits for the device: what is seen stays
+    there as two numbers until ``end_window``.
     """
 
     def __init__(self) -> None:
         self.since: int | None = None
         """The first bad step, as of the last window's end."""
         self.has_bad_loss = False
-        """Whether any loss of the whole run was bad, so that the mean of all losses is no number either."""
+        """Whether any loss of the whole run was bad, so that the mean of all losses is no number
+        either."""
         self._bad_loss: Tensor | None = None
         """The sum of the window's bad losses: 0 without any, otherwise NaN or infinite."""
         self._first: Tensor | None = None
         """The window's first bad step."""
 
     def see_loss(self, loss: Tensor, step: int) -> None:
-        """A micro-step of optimizer step ``step`` (counted from 1) gave this loss, a number on the device."""
+        """Take in the loss of one micro-step, a number on the device.
+
+        ``step`` is its optimizer step, counted from 1.
+        """
         loss = loss.detach()
         is_bad = ~torch.isfinite(loss)
         bad_loss = torch.where(is_bad, loss, torch.zeros_like(loss))
@@ -38,13 +46,20 @@ class Divergence:
         self._see(is_bad, step)
 
     def see_gradients(self, norm: Any, step: int) -> None:
-        """The optimizer took step ``step`` with gradients of this norm: a number, on the device or not, or None."""
+        """The optimizer took step ``step`` with gradients of this norm.
+
+        A number, on the device or not, or None.
+        """
         if norm is not None:
             self._see(~torch.isfinite(torch.as_tensor(norm).detach()), step)
 
     def _see(self, is_bad: Tensor, step: int) -> None:
         first = torch.where(is_bad, step, _NEVER)
-        self._first = first if self._first is None else torch.minimum(self._first, first.to(self._first.device))
+        self._first = (
+            first
+            if self._first is None
+            else torch.minimum(self._first, first.to(self._first.device))
+        )
 
     def now(self) -> int | None:
         """The first bad step, with what the window shows so far; waits for the device."""
@@ -54,7 +69,10 @@ class Divergence:
         return first if self.since is None else self.since
 
     def end_window(self) -> float:
-        """The window is logged: returns the sum of its bad losses, 0.0 when all were finite; waits for the device."""
+        """The window is logged: returns the sum of its bad losses, 0.0 when all were finite.
+
+        Waits for the device.
+        """
         bad_loss = 0.0 if self._bad_loss is None else float(self._bad_loss)
         first = _NEVER if self._first is None else int(self._first)
         self.since = None if first == _NEVER else self.now()

@@ -1,4 +1,7 @@
-"""What does a row of the data ask, and which answer does it expect? For metrics of generated texts, and for samples."""
+"""What does a row of the data ask, and which answer does it expect?
+
+For metrics of generated texts, and for samples.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ class Exchange:
     """A whole text, or messages, to which the chat template is applied."""
     expected: str
     is_guess: bool = False
-    """Whether the row does not say which part of it is the answer, so that all of it stands for both."""
+    """Whether the row does not say which part of it is the answer, so that all of it stands for
+    both."""
 
     @property
     def is_chat(self) -> bool:
@@ -48,23 +52,30 @@ class Exchange:
 def is_chat(row: Mapping[str, Any]) -> bool:
     """Whether a row holds messages, to which trl applies the chat template."""
     return any(
-        _holds_messages(row.get(name)) for name in ("messages", "conversations", "prompt", "chosen", "completion")
+        _holds_messages(row.get(name))
+        for name in ("messages", "conversations", "prompt", "chosen", "completion")
     )
 
 
 def exchange_of(
-    row: Mapping[str, Any], raw: Mapping[str, Any], text_column: str = "text", *, needs_answer: bool = True
+    row: Mapping[str, Any],
+    raw: Mapping[str, Any],
+    text_column: str = "text",
+    *,
+    needs_answer: bool = True,
 ) -> Exchange:
     """The question and the answer of a row.
 
-    A text that was made of both (``"Question: ... Answer: ..."``) is cut before the answer, which is looked up in the
-    columns that the row had before it was formatted; so a run is asked just as it was trained.
+    A text that was made of both (``"Question: ... Answer: ..."``) is cut before the answer, which
+    is looked up in the columns that the row had before it was formatted; so a run is asked just as
+    it was trained.
 
     Args:
         row: In the columns that the run trains on.
         raw: The same row as the user handed it in.
         text_column: Where the whole text is, when the run trains on one.
-        needs_answer: Whether a question alone will not do; without it, what is expected may be empty.
+        needs_answer: Whether a question alone will not do; without it, what is expected may be
+            empty.
 
     Raises:
         ConfigError: when no column is known to hold a question or an answer.

@@ -1,4 +1,7 @@
-"""What is this base model, and where does it train? Facts by which another machine tells whether it has the same."""
+"""What is this base model, and where does it train?
+
+Facts by which another machine tells whether it has the same.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from torch import Tensor, nn
 
 from rf_notebook.core.values import Json, digest
 
-#: Bytes of a tensor up to which all of it goes into the digest; of a larger one, as many in even slices.
+#: Bytes of a tensor up to which all of it goes into the digest; of a larger one, as many in even
+#: slices.
 _WHOLE_BYTES = 256 * 1024
 _SLICES = 64
 #: What a tokenizer keeps of its last call.
@@ -24,8 +28,8 @@ _OF_THE_LAST_CALL = ("truncation", "padding")
 def model_facts(model: nn.Module, tokenizer: Any) -> dict[str, Json]:
     """Class, revision, dtype, size and digests, as JSON.
 
-    The digest of the weights covers every tensor's name, shape and type, the whole of small tensors and an even sample
-    of large ones, so that it takes well below a second for a billion parameters.
+    The digest of the weights covers every tensor's name, shape and type, the whole of small tensors
+    and an even sample of large ones, so that it takes well below a second for a billion parameters.
     """
     config = getattr(model, "config", None)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -46,7 +50,9 @@ def environment() -> dict[str, Json]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(0) if has_gpu else (platform.processor() or platform.machine()),
+        "device": torch.cuda.get_device_name(0)
+        if has_gpu
+        else (platform.processor() or platform.machine()),
         "device_type": "cuda" if has_gpu else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -82,9 +88,16 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        known: Json = {k: v for k, v in json.loads(backend.to_str()).items() if k not in _OF_THE_LAST_CALL}
+        known: Json = {
+            k: v for k, v in json.loads(backend.to_str()).items() if k not in _OF_THE_LAST_CALL
+        }
     else:
         get_vocab = getattr(tokenizer, "get_vocab", dict)
         known = sorted(get_vocab().items())
-    special = {name: str(value) for name, value in dict(getattr(tokenizer, "special_tokens_map", {})).items()}
-    return digest([type(tokenizer).__name__, known, special, getattr(tokenizer, "chat_template", None)])
+    special = {
+        name: str(value)
+        for name, value in dict(getattr(tokenizer, "special_tokens_map", {})).items()
+    }
+    return digest(
+        [type(tokenizer).__name__, known, special, getattr(tokenizer, "chat_template", None)]
+    )

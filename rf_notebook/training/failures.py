@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from rf_notebook.training.memory_estimate import Need
 
 
-def failure_of(error: BaseException, config: RunConfig, text: str | None = None, need: Need | None = None) -> Failure:
+def failure_of(
+    error: BaseException, config: RunConfig, text: str | None = None, need: Need | None = None
+) -> Failure:
     """What a run's error says, as text only: frames would hold activations and device memory.
 
     Args:
@@ -27,11 +29,14 @@ def failure_of(error: BaseException, config: RunConfig, text: str | None = None,
         need: What the memory plan said.
 
     Raises:
-        CheckpointDamaged: as it came, for that is no failure of the run: it goes on from the checkpoint before.
+        CheckpointDamaged: as it came, for that is no failure of the run: it goes on from the
+            checkpoint before.
     """
     if isinstance(error, CheckpointDamaged):
         raise error
-    message = redact(f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error))
+    message = redact(
+        f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error)
+    )
     full = redact(text if text is not None else "".join(traceback.format_exception(error)))
     if not isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return Failure(message=message, traceback=full)

@@ -1,4 +1,4 @@
-"""Which texts does a run's model write for the evaluation data, and what do the user's metrics say of them?"""
+"""What does a run's model write for the evaluation data, and how do metrics judge it?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class _StopWhen(StoppingCriteria):
         self._is_over = is_over
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device)
+        return torch.full(
+            (input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device
+        )
 
 
 def generated_metrics(
@@ -44,14 +46,16 @@ def generated_metrics(
     seed: int,
     is_over: Callable[[], bool],
 ) -> dict[str, float]:
-    """The user's metrics of generated texts; the process's random streams are the same before and after.
+    """The user's metrics of generated texts.
+
+    The process's random streams are the same before and after.
 
     Args:
         model: In evaluation mode while it generates, back in its mode after.
         tokenizer: Of the run; its padding side is the same after.
         exchanges: Of the evaluation data.
-        generation_config: Arguments of ``generate``, and ``max_input_length``, ``add_generation_prompt``,
-            ``truncation_side`` for the prompts.
+        generation_config: Arguments of ``generate``, and ``max_input_length``,
+            ``add_generation_prompt``, ``truncation_side`` for the prompts.
         compute_metrics: Called with (generated texts, reference texts).
         batch_size: Prompts at a time.
         seed: Of the sampling, so that the same step gives the same texts.
@@ -70,7 +74,10 @@ def generated_metrics(
     predictions = _generate(
         model,
         tokenizer,
-        [one.prompt(tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True)) for one in exchanges],
+        [
+            one.prompt(tokenizer, add_generation_prompt=shape.get("add_generation_prompt", True))
+            for one in exchanges
+        ],
         config,
         batch_size=batch_size,
         max_input_length=max_input_length,
@@ -92,13 +99,16 @@ def texts_of(
     *,
     is_chat: bool,
 ) -> list[str]:
-    """What a model writes to prompts, greedily unless told; the process's random streams are the same before and after.
+    """What a model writes to prompts, greedily unless told.
+
+    The process's random streams are the same before and after.
 
     Args:
         model: As for ``generated_metrics``.
         tokenizer: Likewise.
         prompts: Whole texts: see ``sample_texts``.
-        settings: Arguments of ``generate``, 64 new tokens at most when omitted; ``seed`` of the sampling, 0 when omitted.
+        settings: Arguments of ``generate``, 64 new tokens at most when omitted; ``seed`` of the
+            sampling, 0 when omitted.
         is_over: As for ``generated_metrics``.
         is_chat: Whether the texts are in a chat template, which has special tokens of its own.
     """
@@ -128,14 +138,17 @@ def sample_texts(
         wanted: Prompts as the user typed them, or how many of the data's rows give theirs.
         exchanges: Of the evaluation data (or, without one, of the training data).
         tokenizer: Of the run.
-        is_chat: Whether the run trained on messages: then the tokenizer's chat template is applied to typed prompts.
+        is_chat: Whether the run trained on messages: then the tokenizer's chat template is applied
+            to typed prompts.
     """
     if isinstance(wanted, int):
         return [one.prompt(tokenizer) for one in itertools.islice(exchanges, wanted)]
     if not is_chat or not getattr(tokenizer, "chat_template", None):
         return list(wanted)
     return [
-        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
         for text in wanted
     ]
 
@@ -175,7 +188,9 @@ def _generate(
                     **inputs, **config, stopping_criteria=StoppingCriteriaList([_StopWhen(is_over)])
                 )
             fresh = output[:, inputs["input_ids"].shape[1] :]
-            texts.extend(text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True))
+            texts.extend(
+                text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True)
+            )
     finally:
         tokenizer.padding_side, tokenizer.truncation_side = sides
         model.train(was_training)

@@ -33,10 +33,17 @@ def free_bytes(device: torch.device) -> int:
 
 
 def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
-    """The device that runs train on: its name, the bytes that can still be allocated, and how many it has."""
+    """The device that runs train on.
+
+    Its name, the bytes that can still be allocated, and how many it has.
+    """
     device = run_device(use_cpu=use_cpu)
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device), free_bytes(device), torch.cuda.mem_get_info(device)[1]
+        return (
+            torch.cuda.get_device_name(device),
+            free_bytes(device),
+            torch.cuda.mem_get_info(device)[1],
+        )
     memory = psutil.virtual_memory()
     return "CPU", memory.available, memory.total
 

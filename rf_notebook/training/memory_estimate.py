@@ -1,4 +1,7 @@
-"""How much memory would this config need? The libraries' own classes say what the weights are, on no device at all."""
+"""How much memory would this config need?
+
+The libraries' own classes say what the weights are, on no device at all.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ from rf_notebook.training.undisturbed import isolated_from_streams
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
 
-#: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's name; Adam's otherwise.
+#: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's
+#: name; Adam's otherwise.
 _STATES = {"sgd": 0.0, "adafactor": 0.1, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
 
 
@@ -52,8 +56,12 @@ class MemoryNeeds:
         self._described: dict[str, Any] = {}
         self._trained: dict[str, int] = {}
 
-    def before_loading(self, config: RunConfig, arguments: Any, peft_config: Any | None) -> Need | None:
-        """What a config needs, from the description of its model; None when that is not on this machine.
+    def before_loading(
+        self, config: RunConfig, arguments: Any, peft_config: Any | None
+    ) -> Need | None:
+        """What a config needs, from the description of its model.
+
+        None when that is not on this machine.
 
         Args:
             config: The run's.
@@ -89,7 +97,9 @@ def memory_refusal(need: Need, device: str, total: int) -> str | None:
     if estimated.certain <= total:
         return None
     remedy = (
-        "give a peft_config" if not need.load.has_adapter else "load it quantised (model_kwargs) or use a smaller one"
+        "give a peft_config"
+        if not need.load.has_adapter
+        else "load it quantised (model_kwargs) or use a smaller one"
     )
     return f"it needs at least {gibibytes(estimated.certain)} GiB and {device} has {gibibytes(total)} GiB; {remedy}."
 
@@ -101,22 +111,35 @@ def memory_warning(need: Need, device: str, free: int) -> str | None:
         return None
     edits = remedy_edits(need.shape, need.load, free)
     knob = f"{edits_sentence(edits)} would fit" if edits else "use a smaller max_length or model"
-    return f"it may need {estimated.sentence()} and {device} has {gibibytes(free)} GiB free; {knob}."
+    return (
+        f"it may need {estimated.sentence()} and {device} has {gibibytes(free)} GiB free; {knob}."
+    )
 
 
 def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
-    """The base model of a config on the meta device, when its description is on this machine; None otherwise."""
+    """The base model of a config on the meta device, when its description is on this machine.
+
+    None otherwise.
+    """
     name, kwargs = model_config.get("model_name"), dict(model_config.get("model_kwargs") or {})
     if not isinstance(name, str) or kwargs.get("quantization_config") is not None:
         return None
     try:
         with isolated_from_streams(), no_progress_bars(), torch.device("meta"):
-            described = transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+            described = transformers.AutoConfig.from_pretrained(
+                name, local_files_only=True, trust_remote_code=False
+            )
             if getattr(described, "quantization_config", None) is not None:
                 return None
             dtype = kwargs.get("dtype") or "auto"
-            chosen = getattr(described, "dtype", None) if dtype == "auto" else getattr(torch, str(dtype), None)
-            return transformers.AutoModelForCausalLM.from_config(described, dtype=chosen or torch.float32)
+            chosen = (
+                getattr(described, "dtype", None)
+                if dtype == "auto"
+                else getattr(torch, str(dtype), None)
+            )
+            return transformers.AutoModelForCausalLM.from_config(
+                described, dtype=chosen or torch.float32
+            )
     except Exception:  # noqa: BLE001 - without a description there is no estimate; loading will say what is wrong
         return None
 
@@ -130,7 +153,9 @@ def shape_of(model: Any) -> ModelShape:
     head_width = getattr(config, "head_dim", None) or hidden // heads
     return ModelShape(
         weight_bytes=bytes_of(model.parameters()),
-        element_bytes=next((p.element_size() for p in model.parameters() if p.is_floating_point()), 2),
+        element_bytes=next(
+            (p.element_size() for p in model.parameters() if p.is_floating_point()), 2
+        ),
         layers=getattr(config, "num_hidden_layers", 0) or 0,
         hidden=hidden,
         intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
@@ -139,7 +164,10 @@ def shape_of(model: Any) -> ModelShape:
 
 
 def trainable_bytes(model: Any, peft_config: Any | None) -> int:
-    """Of the weights that a run over this model trains; the model is changed, so it is one on the meta device."""
+    """Of the weights that a run over this model trains.
+
+    The model is changed, so it is one on the meta device.
+    """
     if peft_config is None:
         return bytes_of(model.parameters())
     with isolated_from_streams(), torch.device("meta"):
@@ -153,7 +181,8 @@ def _need(config: RunConfig, arguments: Any, shape: ModelShape, trained: int) ->
     optim = str(getattr(arguments.optim, "value", arguments.optim))
     states = next((ratio for name, ratio in _STATES.items() if optim.startswith(name)), 2.0)
     is_checkpointed = bool(
-        getattr(arguments, "activation_checkpointing", None) or getattr(arguments, "gradient_checkpointing", False)
+        getattr(arguments, "activation_checkpointing", None)
+        or getattr(arguments, "gradient_checkpointing", False)
     )
     length, generated = int(getattr(arguments, "max_length", None) or 0), 0
     if config.method == "GRPO":

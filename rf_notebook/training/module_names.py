@@ -1,4 +1,7 @@
-"""Does a model have the modules that an adapter's config names? peft trains those that it finds and says nothing of others."""
+"""Does a model have the modules that an adapter's config names?
+
+peft trains those that it finds and says nothing of others.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
 #: Arguments of peft's configs that list modules by the ends of their names.
 _LISTS = ("target_modules", "modules_to_save", "exclude_modules", "feedforward_modules")
-#: Those that give some modules values of their own, by patterns that the end of a name has to match.
+#: Those that give some modules values of their own, by patterns that the end of a name has to
+#: match.
 _PATTERNS = ("rank_pattern", "alpha_pattern")
 _SHORTHANDS = ("all-linear",)
 _MOST_SHOWN = 12
@@ -36,7 +40,11 @@ def check_module_names(peft: Mapping[str, Json], model: Any) -> None:
         if isinstance(given, Mapping) and len(given) == 1:
             given = next(iter(given.values()))  # a set or a tuple
         for name in given if isinstance(given, list) else ():
-            if isinstance(name, str) and name not in _SHORTHANDS and not any(_ends_with(one, name) for one in modules):
+            if (
+                isinstance(name, str)
+                and name not in _SHORTHANDS
+                and not any(_ends_with(one, name) for one in modules)
+            ):
                 raise _unknown(argument, name, modules)
     for argument in _PATTERNS:
         for pattern in peft.get(argument) or ():
@@ -49,7 +57,13 @@ def _ends_with(module: str, name: str) -> bool:
 
 
 def _unknown(argument: str, name: str, modules: Iterable[str]) -> ConfigError:
-    ends = list(dict.fromkeys(one.rpartition(".")[2] for one in modules if not one.rpartition(".")[2].isdigit()))
+    ends = list(
+        dict.fromkeys(
+            one.rpartition(".")[2] for one in modules if not one.rpartition(".")[2].isdigit()
+        )
+    )
     near = difflib.get_close_matches(name.rpartition(".")[2], ends, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ends[:_MOST_SHOWN])}."
-    return ConfigError(f"peft_config.{argument} names {name!r}, which the base model does not have; {hint}")
+    return ConfigError(
+        f"peft_config.{argument} names {name!r}, which the base model does not have; {hint}"
+    )

@@ -1,9 +1,10 @@
 """How does a run's trainer advance a few steps and then stand still, exactly?
 
-The trainer's own ``train()`` runs in a greenlet of its own: a call stack that can be left and entered again. It parks
-in ``on_step_begin``, the only callback after the log, evaluation and save of the step before. All runs of an engine
-live in the engine's thread, one at a time. A thread a run would do the same, but each such thread keeps a pool of
-OpenMP workers, and with more workers than cores libgomp stops spinning: small models on a CPU then train at half speed.
+The trainer's own ``train()`` runs in a greenlet of its own: a call stack that can be left and
+entered again. It parks in ``on_step_begin``, the only callback after the log, evaluation and save
+of the step before. All runs of an engine live in the engine's thread, one at a time. A thread a run
+would do the same, but each such thread keeps a pool of OpenMP workers, and with more workers than
+cores libgomp stops spinning: small models on a CPU then train at half speed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class StopTraining(BaseException):
-    """Ends a run's greenlet. No Exception, so that no ``except Exception`` of user code swallows it."""
+    """Ends a run's greenlet.
+
+    No Exception, so that no ``except Exception`` of user code swallows it.
+    """
 
 
 class ParkedStatus(StrEnum):
@@ -71,7 +75,8 @@ class Gate(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.resume_random is not None:
-            # Whatever preparing the data drew, the streams are those of the moment of the checkpoint.
+            # Whatever preparing the data drew, the streams are those of the moment of the
+            # checkpoint.
             self._run.set_streams(self.resume_random[1])
             self.resume_random = None
         self._run.take_streams()
@@ -87,7 +92,9 @@ class Gate(TrainerCallback):
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._run.check_abandoned()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         self.on_metrics(state.global_step, dict(logs or {}))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -110,9 +117,11 @@ class ParkedRun:
         """Nothing happens before the first ``advance``.
 
         Args:
-            build: Makes the trainer, with the gate among its callbacks; called in the greenlet, under the run's state.
+            build: Makes the trainer, with the gate among its callbacks; called in the greenlet,
+                under the run's state.
             dtype: The default one for new tensors.
-            is_quiet: Whether its steps draw no random numbers: then the process keeps the notebook's streams.
+            is_quiet: Whether its steps draw no random numbers: then the process keeps the
+                notebook's streams.
             resume_from: A checkpoint folder for ``train(resume_from_checkpoint=...)``.
             interrupted: While set, the run parks at its next step.
             abandoned: While set, the run gives up at its next callback.
@@ -144,7 +153,9 @@ class ParkedRun:
         self._greenlet = greenlet(self._main)
 
     def advance(self, until: int) -> None:
-        """Train until ``until`` optimizer steps are done; 0 only builds the trainer. Returns when the run stands still.
+        """Train until ``until`` optimizer steps are done; 0 only builds the trainer.
+
+        Returns when the run stands still.
 
         The caller holds PROCESS and has installed nothing: the run's state goes in and out here.
         """
@@ -170,7 +181,10 @@ class ParkedRun:
             self._surroundings = nullcontext
 
     def begin_from(self, streams: RandomState) -> None:
-        """The streams are these when the first step begins; a checkpoint's take their place in a run that is continued."""
+        """The streams are these when the first step begins.
+
+        A checkpoint's take their place in a run that is continued.
+        """
         assert self.state is not None
         self.state = replace(self.state, random=streams)
         if self.is_quiet:
@@ -181,7 +195,10 @@ class ParkedRun:
                     module._gradient_checkpointing_func = without_streams(own)  # noqa: SLF001 - transformers sets it on the model's modules
 
     def bring_streams(self) -> None:
-        """Called by the gate before a pass begins: what a run draws there that has none in comes from its own stream."""
+        """Called by the gate before a pass begins.
+
+        What a run draws there that has none in comes from its own stream.
+        """
         if self._own_streams is not None and self._between_passes is None:
             self.own_stream.state = self._own_streams.cpu
             self._between_passes = self.own_stream
@@ -204,7 +221,8 @@ class ParkedRun:
     def begin_jointly(self, until: int) -> None:
         """From now on ``go_on`` trains the run until ``until`` optimizer steps are done.
 
-        Its switches and environment are the process's from here on; those of the group's runs are alike where it matters.
+        Its switches and environment are the process's from here on; those of the group's runs are
+        alike where it matters.
         """
         assert self.state is not None
         if not self.is_quiet:
@@ -213,7 +231,10 @@ class ParkedRun:
         self._until = until
 
     def go_on(self) -> None:
-        """Train until the run waits for others, parks or ends. The caller puts the process's state back afterwards."""
+        """Train until the run waits for others, parks or ends.
+
+        The caller puts the process's state back afterwards.
+        """
         assert self.state is not None
         self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING

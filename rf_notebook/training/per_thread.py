@@ -1,8 +1,9 @@
 """What do libraries change for the whole process where a run needs it for its own thread?
 
-trl and transformers seed every random stream when a trainer is made; transformers sets torch's default dtype and switches
-the tying of weights off while it loads a model. Each of these functions is replaced once, by one that asks its thread:
-inside ``seeding_only`` and ``loading_alone`` only that thread is changed, and everybody else gets the library's own.
+trl and transformers seed every random stream when a trainer is made; transformers sets torch's
+default dtype and switches the tying of weights off while it loads a model. Each of these functions
+is replaced once, by one that asks its thread: inside ``seeding_only`` and ``loading_alone`` only
+that thread is changed, and everybody else gets the library's own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _thread = _Thread()
 
 @contextmanager
 def seeding_only(seed: Callable[[int], None] | None) -> Iterator[None]:
-    """Let trainers that this thread makes seed this, instead of the process's streams; None changes nothing."""
+    """Let trainers that this thread makes seed this, instead of the process's streams.
+
+    None changes nothing.
+    """
     before, _thread.seed = _thread.seed, seed
     try:
         yield
@@ -44,7 +48,9 @@ def seeding_only(seed: Callable[[int], None] | None) -> Iterator[None]:
 
 
 @contextmanager
-def loading_alone(own_dtype: Callable[[torch.dtype], AbstractContextManager[Any]]) -> Iterator[None]:
+def loading_alone(
+    own_dtype: Callable[[torch.dtype], AbstractContextManager[Any]],
+) -> Iterator[None]:
     """Let models that this thread loads leave torch's default dtype as it is for others.
 
     Args:
@@ -90,7 +96,11 @@ def _ties_in_its_thread(library: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _no_tie_weights() -> Iterator[None]:
-    """Transformers' own switches it off for all threads, so that two loads at once leave one model untied."""
+    """Tie weights for this thread only.
+
+    Transformers switches tying off for all threads, so that two loads at once would leave one model
+    untied.
+    """
     before, _thread.ties_weights = _thread.ties_weights, False
     try:
         yield

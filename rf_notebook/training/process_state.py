@@ -1,9 +1,10 @@
 """Which state of the process does a trainer use as if it were alone, and how is it set aside?
 
-A run's random streams, a few environment variables and torch's numeric switches belong to the process. Before a run's turn
-its own are installed, after the turn the notebook's own come back: only those in which the two differ, and streams only
-for runs that draw in their steps. accelerate's three singletons and torch's grad mode and default device are a run's own,
-in its thread: no other thread sees them.
+A run's random streams, a few environment variables and torch's numeric switches belong to the
+process. Before a run's turn its own are installed, after the turn the notebook's own come back:
+only those in which the two differ, and streams only for runs that draw in their steps. accelerate's
+three singletons and torch's grad mode and default device are a run's own, in its thread: no other
+thread sees them.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from rf_notebook.training.device import gpu_of_runs
 
-#: Held by whoever has the process's state to itself: a run's turn, a check of arguments, the loading of a model.
+#: Held by whoever has the process's state to itself: a run's turn, a check of arguments, the
+#: loading of a model.
 PROCESS = threading.RLock()
 
 
 class _PerThread:
-    """Stands for a shared dictionary of accelerate's: a thread that has a run's state in has one of its own.
+    """Stands for a shared dictionary of accelerate's.
 
-    accelerate ships such a thing for TPUs (``ThreadLocalSharedDict``); here all other threads go on sharing theirs.
+    A thread that has a run's state in has one of its own.
+
+    accelerate ships such a thing for TPUs (``ThreadLocalSharedDict``); here all other threads go on
+    sharing theirs.
     """
 
     def __init__(self, shared: dict[str, Any]) -> None:
@@ -37,7 +42,9 @@ class _PerThread:
         self._local = threading.local()
 
     def __get__(self, instance: object, owner: type | None = None) -> dict[str, Any]:
-        held: dict[str, Any] = self._local.own if getattr(self._local, "is_inside", False) else self._shared
+        held: dict[str, Any] = (
+            self._local.own if getattr(self._local, "is_inside", False) else self._shared
+        )
         return held
 
     def capture(self) -> dict[str, Any] | None:
@@ -45,7 +52,10 @@ class _PerThread:
         return dict(self._local.own) if getattr(self._local, "is_inside", False) else None
 
     def install(self, held: dict[str, Any] | None) -> None:
-        """The inverse, in place: the ``__dict__`` of every instance that this thread made is this very dictionary."""
+        """The inverse, in place.
+
+        The ``__dict__`` of every instance that this thread made is this very dictionary.
+        """
         self._local.is_inside = held is not None
         if held is not None:
             if not hasattr(self._local, "own"):
@@ -82,7 +92,8 @@ class RandomState:
     numpy: Any
     cpu: torch.Tensor
     cuda: tuple[torch.Tensor, ...]
-    """Of the run's GPU, the first; of all GPUs where the notebook's streams are set aside; empty without one."""
+    """Of the run's GPU, the first; of all GPUs where the notebook's streams are set aside; empty
+    without one."""
 
     @classmethod
     def capture(cls) -> RandomState:
@@ -93,15 +104,25 @@ class RandomState:
     @classmethod
     def capture_everywhere(cls) -> RandomState:
         """The streams of the whole process as they are: seeding a run seeds every visible GPU."""
-        return cls._with(tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ())
+        return cls._with(
+            tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
+        )
 
     @classmethod
     def seeded(cls, seed: int) -> RandomState:
-        """The streams as ``transformers.set_seed`` leaves them; those of the process stay as they are."""
+        """The streams as ``transformers.set_seed`` leaves them.
+
+        Those of the process stay as they are.
+        """
         device = gpu_of_runs()
         cuda = () if device is None else (torch.Generator(device).manual_seed(seed).get_state(),)
         numpy = np.random.RandomState(seed).get_state()
-        return cls(random.Random(seed).getstate(), numpy, torch.Generator().manual_seed(seed).get_state(), cuda)
+        return cls(
+            random.Random(seed).getstate(),
+            numpy,
+            torch.Generator().manual_seed(seed).get_state(),
+            cuda,
+        )
 
     @classmethod
     def _with(cls, cuda: tuple[torch.Tensor, ...]) -> RandomState:
@@ -117,18 +138,30 @@ class RandomState:
                 torch.cuda.set_rng_state(state, index)
 
     def as_plain(self) -> dict[str, Any]:
-        """Tensors, numbers, strings, lists and tuples only: what ``torch.load(weights_only=True)`` reads."""
+        """Tensors, numbers, strings, lists and tuples only.
+
+        What ``torch.load(weights_only=True)`` reads.
+        """
         kind, keys, position, has_gauss, gauss = self.numpy
         return {
             "python": self.python,
-            "numpy": (str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+            "numpy": (
+                str(kind),
+                torch.from_numpy(keys.astype(np.int64)),
+                int(position),
+                int(has_gauss),
+                float(gauss),
+            ),
             "cpu": self.cpu,
             "cuda": list(self.cuda),
         }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> RandomState:
-        """The inverse of ``as_plain``; of a checkpoint that holds the streams of several GPUs, the run's own."""
+        """The inverse of ``as_plain``.
+
+        Of a checkpoint that holds the streams of several GPUs, the run's own.
+        """
         kind, keys, position, has_gauss, gauss = plain["numpy"]
         version, words, gauss_next = plain["python"]
         return cls(
@@ -167,7 +200,9 @@ class _Switches:
         now = _Switches.capture()
         if now == self:
             return
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.deterministic_warn_only)
+        torch.use_deterministic_algorithms(
+            self.deterministic, warn_only=self.deterministic_warn_only
+        )
         torch.backends.cudnn.deterministic = self.cudnn_deterministic
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
         torch.backends.cudnn.allow_tf32 = self.cudnn_tf32
@@ -178,7 +213,10 @@ class _Switches:
 
 @dataclass(frozen=True, slots=True)
 class _Contexts:
-    """What torch keeps for each thread, which all runs share: one run's reward must not change it for another."""
+    """What torch keeps for each thread, which all runs share.
+
+    One run's reward must not change it for another.
+    """
 
     grad: bool = True
     device: torch.device | None = None
@@ -197,7 +235,11 @@ class _Contexts:
 
 
 def _environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k.startswith(_ENVIRONMENT_PREFIXES) or k in _ENVIRONMENT_NAMES}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if k.startswith(_ENVIRONMENT_PREFIXES) or k in _ENVIRONMENT_NAMES
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +263,10 @@ class ProcessState:
 
     @classmethod
     def of_notebook(cls) -> ProcessState:
-        """The state as it is, before a run's is installed: with the streams of devices on which no run trains."""
+        """The state as it is, before a run's is installed.
+
+        With the streams of devices on which no run trains.
+        """
         return cls._with(RandomState.capture_everywhere())
 
     @classmethod
@@ -231,16 +276,25 @@ class ProcessState:
 
     @classmethod
     def fresh(cls, notebook: ProcessState) -> ProcessState:
-        """What a process that has trained nothing yet has: no accelerate state, the rest as the notebook's."""
+        """What a process that has trained nothing yet has.
+
+        No accelerate state, the rest as the notebook's.
+        """
         return cls(notebook.random, notebook.switches, notebook.environment, ({}, {}, {}))
 
     def moved_on(self, streams: RandomState | None = None) -> ProcessState:
-        """The state as it is, of a run that came from this one inside a joint step: switches and environment are the same."""
+        """The state as it is, of a run that came from this one inside a joint step.
+
+        Switches and environment are the same.
+        """
         singletons = tuple(single.capture() for single in _SINGLETONS)
         return replace(self, random=streams or RandomState.capture(), singletons=singletons)
 
     def install_again(self, *, streams: bool = True) -> None:
-        """``install`` for runs that take turns inside a joint step: only streams and singletons differ among them."""
+        """``install`` for runs that take turns inside a joint step.
+
+        Only streams and singletons differ among them.
+        """
         if streams:
             self.random.install()
         self._install_singletons()
@@ -251,7 +305,10 @@ class ProcessState:
         self.install_beside_streams(self.environment)
 
     def install_beside_streams(self, environment: dict[str, str] | None = None) -> None:
-        """All but the random streams; the environment only where it is given, for nobody reads it after building."""
+        """All but the random streams.
+
+        The environment only where it is given, for nobody reads it after building.
+        """
         self.switches.install()
         now = _environment()
         if environment is not None and now != environment:
@@ -268,17 +325,23 @@ class ProcessState:
 
 @contextmanager
 def outside_torch_contexts() -> Iterator[None]:
-    """As if no ``no_grad`` and no ``autocast`` were entered: while another run trains inside this run's contexts.
+    """As if no ``no_grad`` and no ``autocast`` were entered.
 
-    Both are state of the thread, which all runs share. Source: torch 2.13, ``torch.amp.autocast_mode.autocast``.
+    While another run trains inside this run's contexts.
+
+    Both are state of the thread, which all runs share. Source: torch 2.13,
+    ``torch.amp.autocast_mode.autocast``.
     """
     gradients = torch.is_grad_enabled()
     kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    autocasts = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
+    autocasts = [
+        (kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds
+    ]
     torch.set_grad_enabled(True)
     for kind, _, _ in autocasts:
         torch.set_autocast_enabled(kind, False)
-    torch.clear_autocast_cache()  # it would keep casts of weights for as long as any run is inside an autocast
+    # it would keep casts of weights for as long as any run is inside an autocast
+    torch.clear_autocast_cache()
     try:
         yield
     finally:
@@ -293,11 +356,12 @@ def outside_torch_contexts() -> Iterator[None]:
 def isolated(*, streams: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Do something that may touch the process's state, and leave no trace in it.
 
-    Waits for a turn in progress to end or park, so never call it while holding a lock that the engine needs.
+    Waits for a turn in progress to end or park, so never call it while holding a lock that the
+    engine needs.
 
     Args:
-        streams: Asked at the end: whether the random streams go back to where they were. Another cell that seeded or drew
-            meanwhile loses that.
+        streams: Asked at the end: whether the random streams go back to where they were. Another
+            cell that seeded or drew meanwhile loses that.
     """
     with PROCESS:
         notebook = ProcessState.of_notebook()
@@ -309,5 +373,7 @@ def isolated(*, streams: Callable[[], bool] = lambda: True) -> Iterator[None]:
             if streams():
                 notebook.random.install()
             notebook.install_beside_streams(notebook.environment)
-            if device is not None:  # TrainingArguments makes the first GPU this thread's current one
+            if (
+                device is not None
+            ):  # TrainingArguments makes the first GPU this thread's current one
                 torch.cuda.set_device(device)

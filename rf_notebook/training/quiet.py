@@ -1,7 +1,8 @@
 """How do the libraries' messages reach the experiment's log rather than a random notebook cell?
 
-What a background thread prints appears under whichever cell ran last. While the engine's threads work, progress bars
-are off, and log records of theirs go to the experiment's log; records of other threads are untouched.
+What a background thread prints appears under whichever cell ran last. While the engine's threads
+work, progress bars are off, and log records of theirs go to the experiment's log; records of other
+threads are untouched.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class _Forward(logging.Handler):
 
 @contextmanager
 def library_messages_to(log: logging.Logger) -> Iterator[None]:
-    """While it lasts, log records and warnings from our threads go to ``log`` only; filters are not touched."""
+    """While it lasts, log records and warnings from our threads go to ``log`` only.
+
+    Filters are not touched.
+    """
     forward = _Forward(log)
     loggers = [logging.getLogger(), *map(logging.getLogger, _LIBRARIES)]
     silenced = [handler for logger in loggers for handler in logger.handlers]
@@ -58,7 +62,9 @@ def library_messages_to(log: logging.Logger) -> Iterator[None]:
         logger.addHandler(forward)
     show = warnings.showwarning
 
-    def show_or_log(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    def show_or_log(
+        message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any
+    ) -> None:
         if is_our_thread():
             log.warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
         else:

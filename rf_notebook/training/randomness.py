@@ -40,5 +40,9 @@ def _random_settings(settings: Mapping[str, Json]) -> Iterator[float]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _random_settings(value)
-        elif _DRAWS.search(str(name)) and isinstance(value, int | float) and not isinstance(value, bool):
+        elif (
+            _DRAWS.search(str(name))
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
             yield value

@@ -1,7 +1,8 @@
-"""Which weights are on the device, and how do they leave it and come back while trainers hold on to them?
+"""Which weights are on the device, and how do they leave and return under a live trainer?
 
-Only ``.data`` of the tensors changes, so optimizers, hooks and wrappers that hold the tensors stay valid. Tensors over
-one storage (a base model and all trees cloned from it, tied weights) move together and share it again.
+Only ``.data`` of the tensors changes, so optimizers, hooks and wrappers that hold the tensors stay
+valid. Tensors over one storage (a base model and all trees cloned from it, tied weights) move
+together and share it again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def trainer_tensors(trainer: Any) -> Iterator[Tensor]:
-    """All that a parked trainer holds: its model, its reference, models that give rewards, its optimizer's state."""
+    """All that a parked trainer holds.
+
+    Its model, its reference, models that give rewards, its optimizer's state.
+    """
     yield from tensors_of(trainer.model)
     others = [getattr(trainer, "ref_model", None), *getattr(trainer, "reward_funcs", ())]
     for other in others:
@@ -59,7 +63,10 @@ def trainer_tensors(trainer: Any) -> Iterator[Tensor]:
 
 
 class Mover:
-    """Moves a set of tensors away and back; keeps the memory where they were away for the next time."""
+    """Moves a set of tensors away and back.
+
+    Keeps the memory where they were away for the next time.
+    """
 
     def __init__(self) -> None:
         self._away: list[list[Tensor]] = []
@@ -84,7 +91,9 @@ class Mover:
         """Move what ``out`` moved to ``device``. Returns the bytes."""
         total = 0
         for group in self._away:
-            target = torch.empty(group[0].untyped_storage().nbytes(), dtype=torch.uint8, device=device)
+            target = torch.empty(
+                group[0].untyped_storage().nbytes(), dtype=torch.uint8, device=device
+            )
             size, left = _rehouse(group, target)
             self._spare.setdefault(size, []).append(left)
             total += size
@@ -97,11 +106,16 @@ class Mover:
         spare = self._spare.get(size)
         if spare:
             return spare.pop()
-        return torch.empty(size, dtype=torch.uint8, device=away, pin_memory=torch.cuda.is_available())
+        return torch.empty(
+            size, dtype=torch.uint8, device=away, pin_memory=torch.cuda.is_available()
+        )
 
 
 def _rehouse(tensors: list[Tensor], target: Tensor) -> tuple[int, Tensor]:
-    """Give tensors over one storage another one with the same content. Returns its bytes and the storage they leave."""
+    """Give tensors over one storage another one with the same content.
+
+    Returns its bytes and the storage they leave.
+    """
     storage = tensors[0].untyped_storage()
     source = torch.empty(0, dtype=torch.uint8, device=tensors[0].device).set_(storage)
     target.copy_(source)
@@ -148,7 +162,7 @@ class Residency:
         self._kept.pop(key, None)
 
     def use(self, keys: Iterable[str], room: int) -> None:
-        """Bring what a turn needs onto the device, and move others out until ``room`` bytes more are free.
+        """Bring what a turn needs onto the device; move others out until ``room`` bytes are free.
 
         Args:
             keys: What the turn needs; unknown ones are ignored.
@@ -159,10 +173,16 @@ class Residency:
         self._turn += 1
         needed = {key: self._kept[key] for key in keys if key in self._kept}
         missing = (
-            room + sum(one.bytes for one in needed.values() if one.mover.is_away) - memory.free_bytes(self._device)
+            room
+            + sum(one.bytes for one in needed.values() if one.mover.is_away)
+            - memory.free_bytes(self._device)
         )
         if missing > 0:
-            others = {key: one for key, one in self._kept.items() if key not in needed and not one.mover.is_away}
+            others = {
+                key: one
+                for key, one in self._kept.items()
+                if key not in needed and not one.mover.is_away
+            }
             for one in others.values():
                 one.bytes = _bytes_on(one.tensors(), self._device)
             residents = [

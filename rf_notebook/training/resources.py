@@ -1,4 +1,7 @@
-"""What do the runs of one device share? The models, the data, the device's memory, and who may interrupt them."""
+"""What do the runs of one device share?
+
+The models, the data, the device's memory, and who may interrupt them.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,8 @@ class Resources:
             models: Keeps base models resident.
             trainers: Makes trainers.
             fail_on_nan: Whether a loss that is NaN or infinite ends a run.
-            sample_prompts: What every run answers at each boundary: texts, or how many rows of the data are asked.
+            sample_prompts: What every run answers at each boundary: texts, or how many rows of the
+                data are asked.
             listener: Hears of every step.
             observer: For the crash tests.
             log: The experiment's.
@@ -99,7 +103,10 @@ class Resources:
         memory.collect()
 
     def loaded(self, config: RunConfig) -> list[Any]:
-        """The models that a run needs; when there is no room to load one, everything else leaves the device first."""
+        """The models that a run needs.
+
+        When there is no room to load one, everything else leaves the device first.
+        """
         try:
             return self.trainers.modules_of(config)
         except torch.cuda.OutOfMemoryError:
@@ -110,10 +117,14 @@ class Resources:
         except torch.cuda.OutOfMemoryError as error:
             raise does_not_fit(run_device(use_cpu=config.use_cpu)) from error
 
-    def bring_in(self, modules: Sequence[Any], run_ids: Sequence[int] = (), *, room: int = 0) -> None:
+    def bring_in(
+        self, modules: Sequence[Any], run_ids: Sequence[int] = (), *, room: int = 0
+    ) -> None:
         """Have models and runs on the device, and ``room`` bytes beside them."""
         for module in modules:
-            self._residency.keep(_model_key(module), partial(self._shared_tensors, module), is_base=True)
+            self._residency.keep(
+                _model_key(module), partial(self._shared_tensors, module), is_base=True
+            )
         keys = [_model_key(module) for module in modules]
         self._residency.use([*keys, *map(_run_key, run_ids)], room)
 
@@ -152,7 +163,9 @@ class Resources:
 
     def _own_tensors(self, run: HeldRun) -> Iterator[torch.Tensor]:
         """What only this run holds."""
-        shared = {storage_of(tensor) for module in self.models.modules() for tensor in tensors_of(module)}
+        shared = {
+            storage_of(tensor) for module in self.models.modules() for tensor in tensors_of(module)
+        }
         yield from (t for t in trainer_tensors(run.trainer) if storage_of(t) not in shared)
 
 

@@ -1,8 +1,9 @@
 """What does a run's checkpoint hold, beyond what trl's own holds, so that continuing is exact?
 
-A checkpoint of trl is written after a step; ours is taken while the trainer stands at the begin of the next step, also
-between two logs. So three things are added: the random streams at this very moment and at the begin of the pass, the
-sums that the next log will divide, and the method's own counters.
+A checkpoint of trl is written after a step; ours is taken while the trainer stands at the begin of
+the next step, also between two logs. So three things are added: the random streams at this very
+moment and at the begin of the pass, the sums that the next log will divide, and the method's own
+counters.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _FILE = "parked.pt"
 
 
 def save_run(trainer: Any, gate: Gate, method: Method, streams: RandomState, folder: Path) -> None:
-    """Write a parked or finished trainer, and its random streams, into a folder; the run's process state is installed."""
+    """Write a parked or finished trainer, and its random streams, into a folder.
+
+    The run's process state is installed.
+    """
     _save_weights(trainer, folder)
     trainer._save_optimizer_and_scheduler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
     trainer._save_scaler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
@@ -55,7 +59,8 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)  # noqa: SLF001 - transformers' Trainer keeps it so
         trainer._total_loss_scalar = extra["loss_total"]  # noqa: SLF001 - transformers' Trainer keeps it so
         trainer._globalstep_last_logged = extra["last_logged_step"]  # noqa: SLF001 - transformers' Trainer keeps it so
-        trainer._initial_global_step = 0  # the final train_loss is the mean over the whole run  # noqa: SLF001 - transformers' Trainer keeps it so
+        # the final train_loss is the mean over the whole run
+        trainer._initial_global_step = 0  # noqa: SLF001 - transformers' Trainer keeps it so
         method.restore_extra_state(trainer, extra["method"])
         if "divergence" in extra:  # checkpoints of version 0.1.0 have none
             trainer.divergence.restore(extra["divergence"], trainer.args.device)
@@ -88,6 +93,10 @@ def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     apart = {}
     for name, tensor in weights.items():
         place = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone(memory_format=torch.contiguous_format) if place in seen else tensor.contiguous()
+        apart[name] = (
+            tensor.clone(memory_format=torch.contiguous_format)
+            if place in seen
+            else tensor.contiguous()
+        )
         seen.add(place)
     return apart

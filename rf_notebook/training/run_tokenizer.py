@@ -1,7 +1,8 @@
-"""What did a run's trainer make of its tokenizer and its vocabulary, and how does a checkpoint keep it?
+"""What did a run's trainer make of its tokenizer, and how does a checkpoint keep it?
 
-trl sets end and padding tokens and chat templates, and for some templates adds tokens and resizes the embeddings. All of
-that belongs to the run: what it writes later, and the folder that it is exported to, use what it trained with.
+trl sets end and padding tokens and chat templates, and for some templates adds tokens and resizes
+the embeddings. All of that belongs to the run: what it writes later, and the folder that it is
+exported to, use what it trained with.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ _SETTINGS_FILE = "run_tokenizer.json"
 #: Whole, where the vocabulary is not the base model's.
 _FOLDER = "tokenizer"
 _ROWS_FILE = "added_embeddings.safetensors"
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_SPECIAL = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
 _SET_BY_TRAINERS = ("chat_template", "padding_side", "truncation_side", *_SPECIAL)
 _EMBEDDINGS = {"input": "get_input_embeddings", "output": "get_output_embeddings"}
 
@@ -61,13 +70,20 @@ def save_tokenizer(used: RunTokenizer, model: Any, base: BaseModel, folder: Path
 
 
 def load_tokenizer(base: BaseModel, folder: Path) -> RunTokenizer:
-    """The inverse of ``save_tokenizer``; without its files, as in checkpoints of version 0.1.0, the base model's."""
+    """The inverse of ``save_tokenizer``.
+
+    Without its files, as in checkpoints of version 0.1.0, the base model's.
+    """
     file = folder / _SETTINGS_FILE
     if not file.exists():
-        return RunTokenizer(copy.deepcopy(base.tokenizer), bool(getattr(base.tokenizer, "chat_template", None)))
+        return RunTokenizer(
+            copy.deepcopy(base.tokenizer), bool(getattr(base.tokenizer, "chat_template", None))
+        )
     saved = json.loads(file.read_text())
     if (folder / _FOLDER).is_dir():
-        return RunTokenizer(type(base.tokenizer).from_pretrained(str(folder / _FOLDER)), saved["is_chat"])
+        return RunTokenizer(
+            type(base.tokenizer).from_pretrained(str(folder / _FOLDER)), saved["is_chat"]
+        )
     tokenizer = copy.deepcopy(base.tokenizer)
     for name, value in saved["settings"].items():
         if name in _SET_BY_TRAINERS and getattr(tokenizer, name, None) != value:
@@ -76,7 +92,7 @@ def load_tokenizer(base: BaseModel, folder: Path) -> RunTokenizer:
 
 
 def resize_vocabulary(tree: Any, folder: Path) -> None:
-    """Give the embeddings of a tree over the base weights as many rows as the run's trainer gave them, and the same."""
+    """Give a tree's embeddings the rows that the run's trainer gave them."""
     file = folder / _SETTINGS_FILE
     size = json.loads(file.read_text()).get("embedding_rows") if file.exists() else None
     if size is None:
@@ -92,10 +108,12 @@ def resize_vocabulary(tree: Any, folder: Path) -> None:
 
 
 def _added_rows(tree: Any, before: int) -> dict[str, torch.Tensor]:
-    """The rows of a tree's embeddings from the one numbered ``before`` on, as they were before training."""
+    """A tree's embedding rows from number ``before`` on, as they were before training."""
     layers = {name: getattr(tree, getter)() for name, getter in _EMBEDDINGS.items()}
     weights = {
-        name: getattr(layer, "original_module", layer).weight for name, layer in layers.items() if layer is not None
+        name: getattr(layer, "original_module", layer).weight
+        for name, layer in layers.items()
+        if layer is not None
     }
     if "output" in weights and weights["output"] is weights["input"]:
         del weights["output"]

@@ -70,7 +70,8 @@ class KernelRunner:
             create_model: The user's loader; None uses the hub's.
             num_chunks: Chunks a pass over the data.
             fail_on_nan: Whether a loss that is NaN or infinite ends a run.
-            sample_prompts: What every run answers at each boundary: texts, or how many rows of the data are asked.
+            sample_prompts: What every run answers at each boundary: texts, or how many rows of the
+                data are asked.
             listener: Hears of every step.
             observer: For the crash tests.
             log: The experiment's.
@@ -123,7 +124,11 @@ class KernelRunner:
                 case WriteTexts():
                     return self._texts(errand)
                 case WriteModel():
-                    export_model(self._trained(errand.config, errand.checkpoint), Path(errand.path), merge=errand.merge)
+                    export_model(
+                        self._trained(errand.config, errand.checkpoint),
+                        Path(errand.path),
+                        merge=errand.merge,
+                    )
                     return None
                 case ReadModel():
                     return self._trained(errand.config, errand.checkpoint).model
@@ -168,14 +173,26 @@ class KernelRunner:
     # ---- turns
 
     def _train_together(self, requests: Sequence[ChunkRequest]) -> None:
-        """Advance those that can train in joint steps; what hinders the others, their results tell."""
+        """Advance those that can train in joint steps.
+
+        What hinders the others, their results tell.
+        """
         ready = [request for request in requests if self._is_ready(request)]
-        joint = [request for request in ready if not self.joint_turns.hindrance(self.runs[request.run_id])]
+        joint = [
+            request
+            for request in ready
+            if not self.joint_turns.hindrance(self.runs[request.run_id])
+        ]
         if len(joint) > 1:
-            self.joint_turns.advance(joint, {request.run_id: self.runs[request.run_id] for request in joint})
+            self.joint_turns.advance(
+                joint, {request.run_id: self.runs[request.run_id] for request in joint}
+            )
 
     def _is_ready(self, request: ChunkRequest) -> bool:
-        """Whether a run can train; its trainer is built if need be. Why it cannot be built, its own turn tells."""
+        """Whether a run can train; its trainer is built if need be.
+
+        Why it cannot be built, its own turn tells.
+        """
         run = self.runs.get(request.run_id)
         if run is None:
             try:
@@ -242,7 +259,10 @@ class KernelRunner:
         return result
 
     def build(self, request: ChunkRequest) -> ActiveRun | Failure:
-        """Have the run of a request in memory, parked before its next step; or why it cannot be built."""
+        """Have the run of a request in memory, parked before its next step.
+
+        Or why it cannot be built.
+        """
         built = build(self._resources, request)
         if isinstance(built, ActiveRun):
             self.runs[request.run_id] = built
@@ -250,7 +270,10 @@ class KernelRunner:
         return built
 
     def _failed(self, request: ChunkRequest, failure: Failure) -> ChunkResult:
-        """The result of a turn that raised, or of a run that could not be built; the run leaves the memory."""
+        """The result of a turn that raised, or of a run that could not be built.
+
+        The run leaves the memory.
+        """
         run = self.runs.get(request.run_id)
         if run is not None:
             result = run.failed(request.fence, failure, request.progress)
@@ -291,7 +314,9 @@ class KernelRunner:
             del trained
             steps, samples = source.steps, source.samples
         else:
-            raise ConfigError(f"run {errand.run_id} has no adapter to start from; wait for its first chunk.")
+            raise ConfigError(
+                f"run {errand.run_id} has no adapter to start from; wait for its first chunk."
+            )
         reference = adapter if errand.becomes_reference else None
         if reference is None and errand.started_from is not None:
             reference = self._resources.start_from(errand.config, errand.started_from).reference
@@ -313,7 +338,18 @@ class KernelRunner:
         trained = self._trained(errand.config, errand.checkpoint)
         texts = sample_texts(errand.prompts, (), trained.tokenizer, is_chat=trained.is_chat)
         is_over = self._resources.abandoned.is_set
-        return texts_of(trained.model, trained.tokenizer, texts, errand.settings, is_over, is_chat=trained.is_chat)
+        return texts_of(
+            trained.model,
+            trained.tokenizer,
+            texts,
+            errand.settings,
+            is_over,
+            is_chat=trained.is_chat,
+        )
 
-    def _trained(self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False) -> TrainedModel:
-        return trained_model(self.models, self._folder, self._objects, config, checkpoint, is_trainable=is_trainable)
+    def _trained(
+        self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False
+    ) -> TrainedModel:
+        return trained_model(
+            self.models, self._folder, self._objects, config, checkpoint, is_trainable=is_trainable
+        )

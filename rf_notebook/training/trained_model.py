@@ -13,7 +13,13 @@ from rf_notebook.automl.concrete import MODEL_FIELDS
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.store import folders
-from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
+from rf_notebook.training.base_models import (
+    BaseModel,
+    BaseModels,
+    changes_base_weights,
+    tree_clone,
+    tree_copy,
+)
 from rf_notebook.training.quiet import no_progress_bars
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
 from rf_notebook.training.undisturbed import isolated_from_streams
@@ -68,7 +74,7 @@ def trained_model(
     *,
     is_trainable: bool = False,
 ) -> TrainedModel:
-    """The model of a checkpoint, in evaluation mode over the resident base weights, and its tokenizer.
+    """A checkpoint's model, in evaluation mode over the resident base, and its tokenizer.
 
     Raises:
         CheckpointDamaged: when the checkpoint is not what was recorded.
@@ -77,12 +83,19 @@ def trained_model(
     base = base_of(models, objects, config)
     with isolated_from_streams(), no_progress_bars():
         if config.peft is None:
-            model = type(base.model).from_pretrained(str(path), dtype=base.model.dtype).to(base.model.device)
+            model = (
+                type(base.model)
+                .from_pretrained(str(path), dtype=base.model.dtype)
+                .to(base.model.device)
+            )
             model.requires_grad_(is_trainable)
         else:
-            # Some adapters take a part out of the weights below them when they are loaded, so those must be their own.
+            # Some adapters take a part out of the weights below them when they are loaded, so those
+            # must be their own.
             changes = changes_base_weights(config.peft.get("init_lora_weights"))
-            tree, share_unchanged = tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
+            tree, share_unchanged = (
+                tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
+            )
             resize_vocabulary(tree, path)
             model = PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
             share_unchanged()
@@ -96,7 +109,8 @@ def export_model(trained: TrainedModel, target: Path, *, merge: bool) -> None:
     Args:
         trained: What ``trained_model`` gave.
         target: New or empty.
-        merge: Fold the adapter into a copy of the base weights, so that no peft is needed to load it.
+        merge: Fold the adapter into a copy of the base weights, so that no peft is needed to load
+            it.
 
     Raises:
         ConfigError: when the folder holds something.

@@ -18,7 +18,13 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.store import layout
 from rf_notebook.training import memory
-from rf_notebook.training.base_models import BaseModel, BaseModels, changes_base_weights, tree_clone, tree_copy
+from rf_notebook.training.base_models import (
+    BaseModel,
+    BaseModels,
+    changes_base_weights,
+    tree_clone,
+    tree_copy,
+)
 from rf_notebook.training.datasets import (
     ExperimentData,
     FormattedData,
@@ -42,7 +48,12 @@ if TYPE_CHECKING:
     from rf_notebook.training.parked import Gate
 
 #: Printers that trl and transformers add to every trainer.
-_PRINTERS = ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback")
+_PRINTERS = (
+    "PrinterCallback",
+    "ProgressCallback",
+    "NotebookProgressCallback",
+    "RichProgressCallback",
+)
 #: Fields of RFModelConfig that only one method uses.
 _OF_ONE_METHOD = {"reward_funcs": "GRPO", "ref_model_name": "DPO"}
 
@@ -78,7 +89,11 @@ class Trainers:
             except RFNotebookError:
                 raise
             except Exception as error:
-                remedy = " On this device set training_args.bf16=False." if "bf16/gpu" in str(error) else ""
+                remedy = (
+                    " On this device set training_args.bf16=False."
+                    if "bf16/gpu" in str(error)
+                    else ""
+                )
                 raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
         self._check_fields(method, config, arguments)
         self._check_columns(method, config)
@@ -86,7 +101,9 @@ class Trainers:
         self._check_chunks(method, config, arguments)
         return told + self._check_memory(config, arguments, peft_config)
 
-    def _check_memory(self, config: RunConfig, arguments: Any, peft_config: PeftConfig | None) -> list[str]:
+    def _check_memory(
+        self, config: RunConfig, arguments: Any, peft_config: PeftConfig | None
+    ) -> list[str]:
         need = self.needs.before_loading(config, arguments, peft_config)
         if need is None:
             return []
@@ -104,7 +121,9 @@ class Trainers:
                     f"{name} belongs to trainer_type={owner!r}, and this config is {config.method}; remove it."
                 )
         is_named = config.extras.get("ref_model_name") is not None
-        method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=is_named)
+        method.needs_reference_model(
+            arguments, has_adapter=config.peft is not None, is_named=is_named
+        )
         extras = {name: self.extra(config, name) for name in config.extras}
         method.check(arguments, extras, evaluates=self.data.evaluation is not None)
         if _needs_bitsandbytes(config) and find_spec("bitsandbytes") is None:
@@ -139,7 +158,10 @@ class Trainers:
                 "Make them in formatting_func."
             )
         if formatting is None:
-            for data, argument in ((self.data.train, "train_dataset"), (self.data.evaluation, "eval_dataset")):
+            for data, argument in (
+                (self.data.train, "train_dataset"),
+                (self.data.evaluation, "eval_dataset"),
+            ):
                 check_rows(data, method.columns(columns, config.training), argument)
 
     def _check_generation(self, config: RunConfig) -> list[str]:
@@ -200,7 +222,9 @@ class Trainers:
         if is_continued:
             arguments.eval_on_start = False  # it was evaluated when it started
         formatting = self.extra(config, "formatting_func")
-        returns_text = formatting is not None and isinstance(formatting(dict(self.data.first_row)), str)
+        returns_text = formatting is not None and isinstance(
+            formatting(dict(self.data.first_row)), str
+        )
         train, evaluation = self.formatted.get(None if returns_text else formatting)
         generates = self.extra(config, "generation_config")
         named = reference_of(self.models, self.objects, config)
@@ -208,9 +232,12 @@ class Trainers:
         peft_config = None if config.peft is None else self._peft_config(config)
         compares_with_start = False
         if start is not None and peft_config is not None:
-            compares_with_start = start.reference is not None and named is None and method.has_reference(arguments)
+            compares_with_start = (
+                start.reference is not None and named is None and method.has_reference(arguments)
+            )
             if compares_with_start:
-                # Handed a model with its adapter, trl keeps a copy of that adapter as the reference.
+                # Handed a model with its adapter, trl keeps a copy of that adapter as the
+                # reference.
                 model, peft_config = get_peft_model(model, peft_config), None
                 on_started(warm_start(model, start.adapter))
             elif not is_continued:
@@ -227,7 +254,9 @@ class Trainers:
                 train_dataset=train,
                 eval_dataset=evaluation,
                 formatting_func=formatting if returns_text else None,
-                compute_metrics=None if generates is not None else self.extra(config, "compute_metrics"),
+                compute_metrics=None
+                if generates is not None
+                else self.extra(config, "compute_metrics"),
                 callbacks=[gate],
                 prepared=self.prepared,
                 on_seeding=on_seeding,
@@ -249,15 +278,27 @@ class Trainers:
         return is_chat(next(iter(rows)))
 
     def exchanges(self, config: RunConfig) -> Iterator[Exchange]:
-        """What the evaluation data (or, without one, the training data) asks and expects, as the run sees it."""
+        """What the evaluation data asks and expects, as the run sees it.
+
+        Without evaluation data it is the training data.
+        """
         train, evaluation = self.formatted.get(self.extra(config, "formatting_func"))
         raw_train, raw_evaluation = self.formatted.get(None)
         rows, raw = (train, raw_train) if evaluation is None else (evaluation, raw_evaluation or ())
-        text_column, judged = text_column_of(config), config.extras.get("generation_config") is not None
-        return (exchange_of(*pair, text_column, needs_answer=judged) for pair in zip(rows, raw, strict=True))
+        text_column, judged = (
+            text_column_of(config),
+            config.extras.get("generation_config") is not None,
+        )
+        return (
+            exchange_of(*pair, text_column, needs_answer=judged)
+            for pair in zip(rows, raw, strict=True)
+        )
 
     def modules_of(self, config: RunConfig) -> list[Any]:
-        """The resident models that a run needs, loaded if they are not there: its base, its reference, its rewards."""
+        """The resident models that a run needs, loaded if they are not there.
+
+        Its base, its reference, its rewards.
+        """
         models = [base_of(self.models, self.objects, config).model]
         reference = reference_of(self.models, self.objects, config)
         if reference is not None:
@@ -295,14 +336,19 @@ class Trainers:
         arguments = method.arguments(given)
         if arguments.n_gpu > 1:
             arguments._n_gpu = (  # noqa: SLF001 - transformers counts every visible GPU
-                1  # several visible GPUs make Trainer wrap the model in nn.DataParallel, which trl refuses
+                # several visible GPUs make Trainer wrap the model in nn.DataParallel, which trl
+                # refuses
+                1
             )
         return arguments
 
     def plan(self, method: Method, trainer: Any) -> Plan:
         """The course of a trainer that knows its data."""
         arguments, total = trainer.args, int(trainer.state.max_steps)
-        batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        batch, accumulation = (
+            arguments.per_device_train_batch_size,
+            arguments.gradient_accumulation_steps,
+        )
         if self.data.is_streaming:
             repeats = method.one_pass(arguments, total * batch * accumulation).repeats
             rows = max(1, total * batch * accumulation // repeats)
@@ -321,11 +367,13 @@ class Trainers:
         )
 
     def extra(self, config: RunConfig, name: str) -> Any:
-        """The live value of a field of RFModelConfig that is not for the model, the adapter or the trainer."""
+        """The live value of a field of RFModelConfig besides model, adapter and trainer."""
         return decode(config.extras.get(name), self.objects)
 
     def _peft_config(self, config: RunConfig) -> PeftConfig:
-        given = {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | decode(dict(config.peft or {}), self.objects)
+        given = {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | decode(
+            dict(config.peft or {}), self.objects
+        )
         return get_peft_config(given)
 
     def _reference(
@@ -338,16 +386,21 @@ class Trainers:
         *,
         compares_with_start: bool,
     ) -> tuple[Any | None, str | None]:
-        """The model that the run is compared with, if it is one of its own, and a key for what it says."""
+        """The run's own reference model, if it has one, and a key for its answers."""
         resident = named or base
         known = named is not None or not (
-            compares_with_start or changes_base_weights((config.peft or {}).get("init_lora_weights"))
+            compares_with_start
+            or changes_base_weights((config.peft or {}).get("init_lora_weights"))
         )
         key = f"model {id(resident.model)}" if known else None
-        if not method.needs_reference_model(arguments, has_adapter=config.peft is not None, is_named=named is not None):
+        if not method.needs_reference_model(
+            arguments, has_adapter=config.peft is not None, is_named=named is not None
+        ):
             return None, key
         if getattr(arguments, "sync_ref_model", False):
-            return copy.deepcopy(resident.model), key  # it follows the policy, so its weights must be its own
+            return copy.deepcopy(
+                resident.model
+            ), key  # it follows the policy, so its weights must be its own
         return tree_clone(resident.model), key
 
     def _listed_rewards(self, config: RunConfig) -> list[Any]:
@@ -361,7 +414,9 @@ class Trainers:
     def _rewards(self, config: RunConfig) -> tuple[Any, ...]:
         """Functions as they are; a model as a tree of its own over the shared weights."""
         trees = iter([tree_clone(model) for model in self._reward_models(config)])
-        return tuple(next(trees) if isinstance(one, str) else one for one in self._listed_rewards(config))
+        return tuple(
+            next(trees) if isinstance(one, str) else one for one in self._listed_rewards(config)
+        )
 
 
 def text_column_of(config: RunConfig) -> str:
@@ -372,13 +427,19 @@ def text_column_of(config: RunConfig) -> str:
 def _needs_bitsandbytes(config: RunConfig) -> bool:
     quantised = (config.model.get("model_kwargs") or {}).get("quantization_config")
     optimizer = str(config.training.get("optim", ""))
-    return "bitsandbytes" in str(quantised).lower() or "8bit" in optimizer or optimizer.startswith("paged_")
+    return (
+        "bitsandbytes" in str(quantised).lower()
+        or "8bit" in optimizer
+        or optimizer.startswith("paged_")
+    )
 
 
 def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
     """The model of a run, and what to do once its adapter is there."""
     if config.peft is None:
-        return copy.deepcopy(base).requires_grad_(True), lambda: None  # full fine-tuning must not touch the shared ones
+        return copy.deepcopy(base).requires_grad_(
+            True
+        ), lambda: None  # full fine-tuning must not touch the shared ones
     if changes_base_weights(config.peft.get("init_lora_weights")):
         return tree_copy(base)
     return tree_clone(base), lambda: None

@@ -1,11 +1,12 @@
-"""How is a run what plain TRL makes of it, whatever other cells of the notebook do to torch at that moment?
+"""How does a run stay what plain TRL makes of it, whatever other cells do to torch?
 
-torch keeps its default dtype, its random streams and the functions of ``torch.nn.init`` for the whole process, and
-transformers changes them while it loads a model. Nothing of that is blocked. While a run is built, its own thread gives
-every new tensor the run's dtype, and draws the adapter's first weights from a generator of the run's own; functions that
-are replaced at the moment in which they are needed are noticed, and the run is built again. While it trains beside a cell
-that is at work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's streams alone from
-their building on, and others say that a cell was at work.
+torch keeps its default dtype, its random streams and the functions of ``torch.nn.init`` for the
+whole process, and transformers changes them while it loads a model. Nothing of that is blocked.
+While a run is built, its own thread gives every new tensor the run's dtype, and draws the adapter's
+first weights from a generator of the run's own; functions that are replaced at the moment in which
+they are needed are noticed, and the run is built again. While it trains beside a cell that is at
+work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's streams
+alone from their building on, and others say that a cell was at work.
 """
 
 from __future__ import annotations
@@ -28,12 +29,28 @@ from rf_notebook.training.per_thread import seeding_only
 from rf_notebook.training.process_state import RandomState, isolated
 
 #: Tensor methods and functions that fill a tensor from a random stream and take a generator.
-_RANDOM_NAMES = ("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_")
+_RANDOM_NAMES = (
+    "uniform_",
+    "normal_",
+    "random_",
+    "bernoulli_",
+    "exponential_",
+    "log_normal_",
+    "cauchy_",
+    "geometric_",
+)
 _RANDOM: frozenset[Any] = frozenset(
-    {*(getattr(torch.Tensor, name) for name in _RANDOM_NAMES), torch.normal, torch.bernoulli, torch.multinomial}
+    {
+        *(getattr(torch.Tensor, name) for name in _RANDOM_NAMES),
+        torch.normal,
+        torch.bernoulli,
+        torch.multinomial,
+    }
     | {torch.rand, torch.randn, torch.randint, torch.randperm}
 )
-_INFERRING: frozenset[Any] = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor})
+_INFERRING: frozenset[Any] = frozenset(
+    {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor}
+)
 #: Those of ``torch.nn.init``.
 _RANDOM_INITS = frozenset(
     {"uniform_", "normal_", "trunc_normal_", "orthogonal_", "sparse_"}
@@ -41,7 +58,16 @@ _RANDOM_INITS = frozenset(
 )
 #: Names of functions that make numbers of the default dtype out of whole ones.
 _DIVIDING = frozenset(
-    {"div", "true_divide", "__truediv__", "__rtruediv__", "__div__", "__rdiv__", "divide", "reciprocal"}
+    {
+        "div",
+        "true_divide",
+        "__truediv__",
+        "__rtruediv__",
+        "__div__",
+        "__rdiv__",
+        "divide",
+        "reciprocal",
+    }
 )
 _TRIES = 3
 _TRY_SECONDS = 8.0
@@ -53,14 +79,15 @@ class Disturbed(Exception):  # noqa: N818 - no error: what was built is built ag
 
 
 class OwnDtype(TorchFunctionMode):
-    """New tensors of the thread that enters it have the run's default dtype, whichever the process has."""
+    """New tensors of the entering thread have the run's default dtype, not the process's."""
 
     def __init__(self, dtype: torch.dtype, within: torch.dtype | None = None) -> None:
         """Nothing is made yet.
 
         Args:
             dtype: Of new tensors.
-            within: The dtype that they have around it, where this thread is inside another one of these.
+            within: The dtype that they have around it, where this thread is inside another one of
+                these.
         """
         super().__init__()
         self._dtype = dtype
@@ -76,7 +103,11 @@ class OwnDtype(TorchFunctionMode):
         made = func(*args, **kwargs)
         if (now := torch.get_default_dtype()) is not self._dtype:
             self._others.add(now)
-        if not isinstance(made, torch.Tensor) or made.dtype not in self._others or kwargs.get("dtype") is not None:
+        if (
+            not isinstance(made, torch.Tensor)
+            or made.dtype not in self._others
+            or kwargs.get("dtype") is not None
+        ):
             return made
         if func not in _device_constructors():
             return self._divided(func, made, args, kwargs)
@@ -87,13 +118,18 @@ class OwnDtype(TorchFunctionMode):
     def _divided(self, func: Any, made: torch.Tensor, args: Any, kwargs: Any) -> Any:
         """Whole numbers that became others by a division, say, become those of the run's dtype."""
         tensors = [one for one in args if isinstance(one, torch.Tensor)]
-        if getattr(func, "__name__", "") not in _DIVIDING or any(one.is_floating_point() for one in tensors):
+        if getattr(func, "__name__", "") not in _DIVIDING or any(
+            one.is_floating_point() for one in tensors
+        ):
             return made
-        return func(*(one.to(self._dtype) if isinstance(one, torch.Tensor) else one for one in args), **kwargs)
+        return func(
+            *(one.to(self._dtype) if isinstance(one, torch.Tensor) else one for one in args),
+            **kwargs,
+        )
 
 
 class OwnStream(TorchFunctionMode):
-    """What its thread draws comes from generators of its own, and the process's streams stay where they are."""
+    """What its thread draws comes from its own generators; the process's streams stay put."""
 
     def __init__(self, seed: int = 0) -> None:
         """Nothing is drawn yet.
@@ -108,7 +144,10 @@ class OwnStream(TorchFunctionMode):
 
     @classmethod
     def like_process(cls) -> OwnStream:
-        """One whose stream on the CPU begins where the process's is: it gives the numbers that the process would give."""
+        """One whose stream on the CPU begins where the process's is.
+
+        It gives the numbers that the process would give.
+        """
         stream = cls()
         stream.state = torch.get_rng_state()
         return stream
@@ -140,7 +179,10 @@ class OwnStream(TorchFunctionMode):
         return self._generators[device]
 
     def streams(self, seed: int) -> RandomState:
-        """All of a run's that seeded only this: Python's and numpy's as ``set_seed`` leaves them."""
+        """All of a run's that seeded only this.
+
+        Python's and numpy's as ``set_seed`` leaves them.
+        """
         seeded, device = RandomState.seeded(seed), gpu_of_runs()
         cuda = () if device is None else (self.of(device).get_state(),)
         return replace(seeded, cpu=self.state, cuda=cuda)
@@ -154,7 +196,10 @@ class OwnStream(TorchFunctionMode):
 
 @contextmanager
 def isolated_from_streams() -> Iterator[None]:
-    """``isolated``, for what may draw but need not draw anything in particular: the process's streams are not touched."""
+    """``isolated``, for what may draw but need not draw anything in particular.
+
+    The process's streams are not touched.
+    """
     with isolated(streams=lambda: False), OwnStream():
         yield
 
@@ -173,7 +218,7 @@ class Drawn(TorchFunctionMode):
 
 
 class _NoticesReplacedInits(TorchFunctionMode):
-    """Raises where a cell that loads a model has replaced the functions that make an adapter's first weights."""
+    """Raise while a cell that loads a model has replaced the functions of ``torch.nn.init``."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.nn.init.kaiming_uniform_.__name__ == "empty_func":  # transformers' no_init_weights
@@ -188,14 +233,20 @@ def undisturbed(dtype: torch.dtype, stream: OwnStream, *, is_quiet: bool) -> Ite
     Args:
         dtype: Of new tensors: the notebook's when the experiment was launched.
         stream: From which the run draws, seeded as trl seeds before it makes the adapter.
-        is_quiet: Whether the run draws nothing in its steps: then it does not seed the process's streams either.
+        is_quiet: Whether the run draws nothing in its steps: then it does not seed the process's
+            streams either.
     """
-    with seeding_only(stream.seed if is_quiet else None), OwnDtype(dtype), _NoticesReplacedInits(), stream:
+    with (
+        seeding_only(stream.seed if is_quiet else None),
+        OwnDtype(dtype),
+        _NoticesReplacedInits(),
+        stream,
+    ):
         yield
 
 
 def without_streams(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Torch's checkpointing without setting the process's streams back and forth, where nothing is drawn from them."""
+    """Torch's checkpointing without resetting the process's streams when nothing draws."""
     is_torch = isinstance(own, functools.partial) and own.func is torch.utils.checkpoint.checkpoint
     return functools.partial(own, preserve_rng_state=False) if is_torch else own
 
@@ -220,7 +271,9 @@ def _device_of(args: Any, kwargs: Any) -> torch.device:
 
 
 def until_undisturbed(attempt: Callable[[], ValueT]) -> ValueT:
-    """Do something that other cells may disturb until they do not: three times at least, and for a while.
+    """Do something that other cells may disturb until they do not.
+
+    Three times at least, and for a while.
 
     Raises:
         Disturbed: when it was disturbed each time.

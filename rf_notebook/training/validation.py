@@ -22,7 +22,12 @@ class Validation:
     """See core.runner.ConfigRules; loads no model."""
 
     def __init__(
-        self, folder: Path, data: ExperimentData, objects: Objects, create_model: CreateModel | None, num_chunks: int
+        self,
+        folder: Path,
+        data: ExperimentData,
+        objects: Objects,
+        create_model: CreateModel | None,
+        num_chunks: int,
     ) -> None:
         """Nothing is known yet.
 
@@ -49,7 +54,9 @@ class Validation:
         return self._fusibility[key]
 
 
-def trainers_of(folder: Path, data: ExperimentData, objects: Objects, models: BaseModels, num_chunks: int) -> Trainers:
+def trainers_of(
+    folder: Path, data: ExperimentData, objects: Objects, models: BaseModels, num_chunks: int
+) -> Trainers:
     """Who makes the trainers of an experiment.
 
     Args:

@@ -1,13 +1,15 @@
 """How does a run take over another run's adapter, across ranks, scales, target modules and DoRA?
 
-LoRA adds ``scale * B @ A`` to a frozen weight W; DoRA makes that ``m * (W + scale * B @ A) / norm(W + scale * B @ A)``
-with one magnitude a row of W. Shape letters: O out features, I in features, R rank; an embedding's A is (R, V) and its
-B (D, R), the update being (B @ A).T, so the same algebra holds with O = D and I = V.
+LoRA adds ``scale * B @ A`` to a frozen weight W; DoRA makes that ``m * (W + scale * B @ A) / norm(W
++ scale * B @ A)`` with one magnitude a row of W. Shape letters: O out features, I in features, R
+rank; an embedding's A is (R, V) and its B (D, R), the update being (B @ A).T, so the same algebra
+holds with O = D and I = V.
 
-Same rank or larger: the child's first rows of A are the parent's, its first columns of B the parent's times
-``scale_parent / scale_child``, the other columns of B zero, so the function is the parent's. Smaller: the best
-approximation of the parent's update in the Frobenius norm, its truncated singular value decomposition, computed from
-the factors (Eckart and Young 1936). Where only one of the two uses DoRA, see ``_to_dora`` and ``_from_dora``.
+Same rank or larger: the child's first rows of A are the parent's, its first columns of B the
+parent's times ``scale_parent / scale_child``, the other columns of B zero, so the function is the
+parent's. Smaller: the best approximation of the parent's update in the Frobenius norm, its
+truncated singular value decomposition, computed from the factors (Eckart and Young 1936). Where
+only one of the two uses DoRA, see ``_to_dora`` and ``_from_dora``.
 """
 
 from __future__ import annotations
@@ -91,7 +93,11 @@ def take_snapshot(model: Any) -> AdapterSnapshot:
     """Copy the adapter of a PEFT model."""
     layers = {name: _read(place) for name, place in _places(model)}
     lora = {id(p) for _, place in _places(model) for p in place.parameters()}
-    others = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad and id(p) not in lora}
+    others = {
+        name: p.detach().clone()
+        for name, p in model.named_parameters()
+        if p.requires_grad and id(p) not in lora
+    }
     return AdapterSnapshot(layers, others)
 
 
@@ -104,7 +110,9 @@ def _save(snapshot: AdapterSnapshot, file: Path) -> None:
             tensor = getattr(layer, part)
             if tensor is not None:
                 tensors[f"{name}:{part}"] = tensor.contiguous().cpu()
-    tensors.update({f"{name}:other": tensor.contiguous().cpu() for name, tensor in snapshot.others.items()})
+    tensors.update(
+        {f"{name}:other": tensor.contiguous().cpu() for name, tensor in snapshot.others.items()}
+    )
     save_file(tensors, file, metadata=scales)
 
 
@@ -119,12 +127,16 @@ def _load(path: Path) -> AdapterSnapshot:
                 others[name] = file.get_tensor(key)
             else:
                 parts.setdefault(name, {})[part] = file.get_tensor(key)
-    layers = {name: LayerAdapter(**tensors, scale=float(scales[name])) for name, tensors in parts.items()}
+    layers = {
+        name: LayerAdapter(**tensors, scale=float(scales[name])) for name, tensors in parts.items()
+    }
     return AdapterSnapshot(layers, others)
 
 
 @torch.no_grad()
-def warm_start(model: Any, parent: AdapterSnapshot, *, adapter: str | None = None) -> WarmStartReport:
+def warm_start(
+    model: Any, parent: AdapterSnapshot, *, adapter: str | None = None
+) -> WarmStartReport:
     """Give a PEFT model, freshly initialised, the parent's function as far as its shape allows.
 
     Args:
@@ -162,12 +174,19 @@ def warm_start(model: Any, parent: AdapterSnapshot, *, adapter: str | None = Non
             fresh.append(name)
     dropped = [name for name in (*parent.layers, *parent.others) if name not in taken]
     return WarmStartReport(
-        copied=tuple(copied), grown=tuple(grown), shrunk=shrunk, fresh=tuple(fresh), dropped=tuple(dropped)
+        copied=tuple(copied),
+        grown=tuple(grown),
+        shrunk=shrunk,
+        fresh=tuple(fresh),
+        dropped=tuple(dropped),
     )
 
 
 class _Place:
-    """Where one module of a PEFT model keeps its adapter; the same for linear layers and embeddings."""
+    """Where one module of a PEFT model keeps its adapter.
+
+    The same for linear layers and embeddings.
+    """
 
     def __init__(self, module: Any, adapter: str) -> None:
         self.module, self.adapter = module, adapter
@@ -189,10 +208,15 @@ class _Place:
         return [p for p in (self.a, self.b, self.magnitude, self.bias) if p is not None]
 
     def fits(self, layer: LayerAdapter) -> bool:
-        """Whether the parent's adapter belongs to a module of this shape; convolutions only at the same rank."""
+        """Whether the parent's adapter belongs to a module of this shape.
+
+        Convolutions only at the same rank.
+        """
         same_rank = layer.a_RI.shape == self.a.shape and layer.b_OR.shape == self.b.shape
         matrices = self.a.dim() == 2 and layer.a_RI.dim() == 2
-        same_outer = layer.a_RI.shape[1:] == self.a.shape[1:] and layer.b_OR.shape[:1] == self.b.shape[:1]
+        same_outer = (
+            layer.a_RI.shape[1:] == self.a.shape[1:] and layer.b_OR.shape[:1] == self.b.shape[:1]
+        )
         return same_rank or (matrices and same_outer)
 
     def weight_OI(self) -> Tensor:
@@ -211,7 +235,9 @@ class _Place:
 def _places(model: Any, adapter: str | None = None) -> Iterator[tuple[str, _Place]]:
     adapter = adapter or model.active_adapter
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer) and (adapter in module.lora_A or adapter in module.lora_embedding_A):
+        if isinstance(module, LoraLayer) and (
+            adapter in module.lora_A or adapter in module.lora_embedding_A
+        ):
             yield name, _Place(module, adapter)
 
 
@@ -229,7 +255,10 @@ def _read(place: _Place) -> LayerAdapter:
 
 
 def _write(place: _Place, parent: LayerAdapter) -> float | None:
-    """Give a module the parent's function. Returns the share of the update that was lost, None when none was."""
+    """Give a module the parent's function.
+
+    Returns the share of the update that was lost, None when none was.
+    """
     if parent.bias_O is not None and place.bias is not None:
         place.bias.copy_(parent.bias_O * (parent.scale / place.scale))
     if parent.magnitude_O is not None and place.magnitude is None:
@@ -259,7 +288,10 @@ def _write_low_rank(place: _Place, parent: LayerAdapter) -> float | None:
 
 
 def _write_factors(place: _Place, u_OK: Tensor, singular_K: Tensor, v_KI: Tensor) -> float:
-    """Set A and B to the leading singular triples, balanced; returns the share of the norm that was cut."""
+    """Set A and B to the leading singular triples, balanced.
+
+    Returns the share of the norm that was cut.
+    """
     rank = place.rank
     kept = min(rank, singular_K.shape[0])
     half = (singular_K[:kept] / place.scale).sqrt()
@@ -280,13 +312,15 @@ def _to_dora(place: _Place, parent: LayerAdapter) -> None:
 
 
 def _from_dora(place: _Place, parent: LayerAdapter) -> float:
-    """DoRA to LoRA: the update is not of low rank any more, so the best approximation stands for it."""
+    """DoRA to LoRA: the best low-rank approximation of an update that has full rank."""
     assert parent.magnitude_O is not None
     device = place.a.device
     weight_OI = place.weight_OI()
     update_OI = parent.scale * (parent.b_OR.to(device).double() @ parent.a_RI.to(device).double())
     directed_OI = weight_OI + update_OI
     magnitude_O = parent.magnitude_O.to(device).double().flatten()
-    whole_OI = magnitude_O[:, None] * directed_OI / directed_OI.norm(dim=1, keepdim=True) - weight_OI
+    whole_OI = (
+        magnitude_O[:, None] * directed_OI / directed_OI.norm(dim=1, keepdim=True) - weight_OI
+    )
     u, singular, v = torch.linalg.svd(whole_OI, full_matrices=False)
     return _write_factors(place, u, singular, v)

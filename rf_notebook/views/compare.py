@@ -21,7 +21,9 @@ _LABEL_GAP = 0.06
 
 
 def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = ()) -> Figure:
-    """Each run's latest values of two metrics, and the Pareto front: the runs that no other beats in both.
+    """Each run's latest values of two metrics, and the Pareto front.
+
+    The runs that no other beats in both.
 
     Args:
         view: The table's.
@@ -73,8 +75,14 @@ def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = (
 def pareto_front(rows: Sequence[RunRow], x: str, y: str) -> list[RunRow]:
     """The rows that no other equals or beats in both and beats in one."""
     modes = [(name, "min" if _less_is_better(name) else "max") for name in (x, y)]
-    costs = {row.run_id: [cost_of(value_of(row, name), mode) for name, mode in modes] for row in rows}
-    return [row for row in rows if not any(dominates(other, costs[row.run_id]) for other in costs.values())]
+    costs = {
+        row.run_id: [cost_of(value_of(row, name), mode) for name, mode in modes] for row in rows
+    }
+    return [
+        row
+        for row in rows
+        if not any(dominates(other, costs[row.run_id]) for other in costs.values())
+    ]
 
 
 def parallel_figure(view: RunsView, metric: str, selected: Collection[int] = ()) -> Figure:
@@ -96,7 +104,10 @@ def parallel_figure(view: RunsView, metric: str, selected: Collection[int] = ())
                     "meta": {"run": row.run_id},
                     "hovertext": [_axis_text(row, axis, metric) for axis in axes],
                     "hoverinfo": "text+name",
-                    "line": {"color": colour(row.run_id), "width": 3 if row.run_id in selected else 1.7},
+                    "line": {
+                        "color": colour(row.run_id),
+                        "width": 3 if row.run_id in selected else 1.7,
+                    },
                     "opacity": 0.25 if aside else 1.0,
                 },
                 np.arange(len(axes), dtype=np.float64),
@@ -133,12 +144,16 @@ def _less_is_better(name: str) -> bool:
 
 
 def _points(rows: Sequence[RunRow], x: str, y: str) -> tuple[Any, Any]:
-    return np.array([value_of(row, x) for row in rows]), np.array([value_of(row, y) for row in rows])
+    return np.array([value_of(row, x) for row in rows]), np.array(
+        [value_of(row, y) for row in rows]
+    )
 
 
 def _hover(row: RunRow, x: str, y: str) -> str:
     knobs = ", ".join(f"{knob_name(key)} {config_value(value)}" for key, value in row.knobs.items())
-    words = f"run {row.run_id}: {x} {number(value_of(row, x))}, {y} {number(value_of(row, y))}; {knobs}"
+    words = (
+        f"run {row.run_id}: {x} {number(value_of(row, x))}, {y} {number(value_of(row, y))}; {knobs}"
+    )
     return plain_for_plotly(shortened(words, 300))
 
 
@@ -151,7 +166,10 @@ def _axis_text(row: RunRow, axis: str, metric: str) -> str:
 
 
 def _scale(rows: Sequence[RunRow], axis: str, metric: str) -> dict[str, float]:
-    """Each value's place between 0 and 1: numbers by size (the metric in proportion), others in order."""
+    """Each value's place between 0 and 1.
+
+    Numbers by size (the metric in proportion), others in order.
+    """
     if axis == metric:
         numbers = [row.latest[metric] for row in rows]
         low, high = min(numbers), max(numbers)
@@ -159,7 +177,9 @@ def _scale(rows: Sequence[RunRow], axis: str, metric: str) -> dict[str, float]:
     values = {config_value(row.knobs.get(axis)): row.knobs.get(axis) for row in rows}
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values.values())
     ordered = sorted(values, key=lambda text: (values[text] if numeric else 0, text))
-    return {text: i / (len(ordered) - 1) if len(ordered) > 1 else 0.5 for i, text in enumerate(ordered)}
+    return {
+        text: i / (len(ordered) - 1) if len(ordered) > 1 else 0.5 for i, text in enumerate(ordered)
+    }
 
 
 def _apart(places: dict[str, float]) -> list[tuple[str, float]]:

@@ -1,4 +1,7 @@
-"""What does a script show while it waits? A table that moves in a terminal, plain lines elsewhere."""
+"""What does a script show while it waits?
+
+A table that moves in a terminal, plain lines elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ _NOWHERE = Path()
 
 
 class ConsoleProgress:
-    """Shows an experiment's progress, by the thread that waits; remembers what it told, from wait to wait."""
+    """Shows an experiment's progress, by the thread that waits.
+
+    Remembers what it told, from wait to wait.
+    """
 
     def __init__(self, state: ExperimentState) -> None:
         self._state = state
@@ -88,8 +94,16 @@ def line_of(state: ExperimentState, run_id: int) -> str:
     """One run in one line of text."""
     run, record = Run(state, run_id, _NOWHERE), state.record(run_id)
     metrics = run.metrics
-    parts = [f"run {run_id}", f"{run.state}", f"chunk {record.progress.chunks}/{record.progress.total_chunks or '?'}"]
-    parts += [f"{name} {metrics[name]:.4f}" for name in shown_metrics([record.config.method]) if name in metrics]
+    parts = [
+        f"run {run_id}",
+        f"{run.state}",
+        f"chunk {record.progress.chunks}/{record.progress.total_chunks or '?'}",
+    ]
+    parts += [
+        f"{name} {metrics[name]:.4f}"
+        for name in shown_metrics([record.config.method])
+        if name in metrics
+    ]
     if run.diverged_at is not None:
         parts.append(f"diverged at step {run.diverged_at}")
     eta = etas(state).get(run_id)
@@ -128,7 +142,9 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
         cells = [
             _ICONS[run.state],
             f"{run.id}{' ★' if run.id in best else ''}{f' ← {run.parent}' if run.parent else ''}",
-            str(run.state) if run.diverged_at is None else f"{run.state}, diverged at step {run.diverged_at}",
+            str(run.state)
+            if run.diverged_at is None
+            else f"{run.state}, diverged at step {run.diverged_at}",
             *(str(flat.get(knob)) for knob in knobs),
             *(f"{metrics[name]:.4f}" if name in metrics else "" for name in shown),
             f"{run.progress:.0%}",

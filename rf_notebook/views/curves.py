@@ -89,7 +89,9 @@ def curves_figure(
     return figure
 
 
-def _curve(state: ExperimentState, run_id: int, curve: tuple[Array, Array], emphasis: Emphasis) -> Trace:
+def _curve(
+    state: ExperimentState, run_id: int, curve: tuple[Array, Array], emphasis: Emphasis
+) -> Trace:
     record = state.runs[run_id]
     aside = bool(emphasis.selected) and run_id not in emphasis.selected
     out = record.state in (RunState.STOPPED, RunState.FAILED, RunState.DIVERGED)
@@ -148,7 +150,9 @@ def _clonings(state: ExperimentState) -> dict[int, OperationObeyed]:
     return made
 
 
-def _place(series: ExperimentSeries, run_id: int, samples: int, x: str, x_N: Array, y_N: Array) -> tuple[float, float]:
+def _place(
+    series: ExperimentSeries, run_id: int, samples: int, x: str, x_N: Array, y_N: Array
+) -> tuple[float, float]:
     """Where on its drawn curve a run was when it had trained on so many samples."""
     at = float(np.clip(series.x_at(run_id, samples, x), x_N[0], x_N[-1]))
     return at, float(np.interp(at, x_N, y_N))
@@ -178,7 +182,12 @@ def _marks(
             "name": "operations",
             "text": texts,
             "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": symbols, "color": colours, "size": 9, "line": {"width": 1, "color": "ground"}},
+            "marker": {
+                "symbol": symbols,
+                "color": colours,
+                "size": 9,
+                "line": {"width": 1, "color": "ground"},
+            },
         },
         np.array(xs),
         np.array(ys),
@@ -186,7 +195,10 @@ def _marks(
 
 
 def operation_words(event: OperationObeyed) -> str:
-    """An operation in words: "run 4 cloned with learning_rate 5e-4, warm, at step 40, by a click"."""
+    """An operation in words.
+
+    "run 4 cloned with learning_rate 5e-4, warm, at step 40, by a click".
+    """
     operation = event.operation
     match operation:
         case StopRun():
@@ -196,15 +208,25 @@ def operation_words(event: OperationObeyed) -> str:
         case DeleteRun():
             words = "deleted"
         case CloneRun():
-            edits = ", ".join(f"{knob_name(key)} {config_value(value)}" for key, value in operation.edits.items())
-            words = "cloned" + (f" with {edits}" if edits else "") + (", warm" if operation.warm_start else "")
-    who = {"button": "by a click", "magic": "by %rapidfire", "python": "from Python"}.get(event.origin, event.origin)
+            edits = ", ".join(
+                f"{knob_name(key)} {config_value(value)}" for key, value in operation.edits.items()
+            )
+            words = (
+                "cloned"
+                + (f" with {edits}" if edits else "")
+                + (", warm" if operation.warm_start else "")
+            )
+    who = {"button": "by a click", "magic": "by %rapidfire", "python": "from Python"}.get(
+        event.origin, event.origin
+    )
     if event.reason:
         return f"run {operation.run_id} {words} at step {event.steps} by the policy {event.origin}: {event.reason}"
     return f"run {operation.run_id} {words} at step {event.steps}, {who}"
 
 
-def _labels(curves: dict[int, tuple[Array, Array]], emphasis: Emphasis, *, log_scale: bool) -> Iterator[dict[str, Any]]:
+def _labels(
+    curves: dict[int, tuple[Array, Array]], emphasis: Emphasis, *, log_scale: bool
+) -> Iterator[dict[str, Any]]:
     """Each run's number where its curve ends; those that would cover each other are moved apart."""
     few = len(curves) <= _FEW_RUNS
     scaled = {
@@ -215,7 +237,10 @@ def _labels(curves: dict[int, tuple[Array, Array]], emphasis: Emphasis, *, log_s
     ends = {i: float(y[-1]) for i, y in scaled.items() if few or i in emphasis.selected}
     if not ends:
         return
-    low, high = min(float(y.min()) for y in scaled.values()), max(float(y.max()) for y in scaled.values())
+    low, high = (
+        min(float(y.min()) for y in scaled.values()),
+        max(float(y.max()) for y in scaled.values()),
+    )
     pixels = _PLOT_PIXELS / (high - low) if high > low else 0.0
     below = -np.inf
     for run_id in sorted(ends, key=lambda one: ends[one]):
@@ -237,7 +262,10 @@ def _layout(settings: CurveSettings, *, log_scale: bool, many: bool) -> dict[str
     zoomed = {"range": list(settings.x_range)} if settings.x_range else {}
     return {
         "xaxis": {"title": {"text": X_AXES[settings.x]}, **zoomed},
-        "yaxis": {"title": {"text": plain_for_plotly(settings.metric)}, "type": "log" if log_scale else "linear"},
+        "yaxis": {
+            "title": {"text": plain_for_plotly(settings.metric)},
+            "type": "log" if log_scale else "linear",
+        },
         "hovermode": "closest" if many else "x unified",
         "showlegend": False,
         "uirevision": f"{settings.metric} {settings.x} {log_scale}",

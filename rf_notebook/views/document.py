@@ -1,8 +1,9 @@
 """How is text brought to a page so that it stays text?
 
-A document is a tree of nodes. The live panel sends it as JSON and its script builds elements with ``createElement`` and
-``textContent``; a saved notebook holds the same tree as escaped HTML. Tags and attributes come from closed lists, so
-neither way can carry markup out of a name, a config or an error.
+A document is a tree of nodes. The live panel sends it as JSON and its script builds elements with
+``createElement`` and ``textContent``; a saved notebook holds the same tree as escaped HTML. Tags
+and attributes come from closed lists, so neither way can carry markup out of a name, a config or an
+error.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ _ATTRIBUTES = frozenset(
 
 
 def element(tag: str, *children: Node | None, **attributes: object) -> Node:
-    """A node. ``class_`` and ``for_`` lose their underscore, other underscores become hyphens; None is left out.
+    """A node.
+
+    ``class_`` and ``for_`` lose their underscore, other underscores become hyphens; None is left
+    out.
 
     Raises:
         ValueError: for a tag or an attribute that documents do not have.

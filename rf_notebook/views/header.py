@@ -47,12 +47,17 @@ def header(name: str, state: ExperimentState, status: Status) -> Node:
             aria_valuemax=100,
             aria_valuenow=round(100 * done),
         ),
-        element("div", status.held_up, class_="rf-warning", role="alert") if status.held_up else None,
+        element("div", status.held_up, class_="rf-warning", role="alert")
+        if status.held_up
+        else None,
     )
 
 
 def overall_progress(runs: Collection[RunRecord]) -> float:
-    """Between 0 and 1: samples done of those to be done. Stopped runs have nothing to come; what failed stays undone."""
+    """Between 0 and 1: samples done of those to be done.
+
+    Stopped runs have nothing to come; what failed stays undone.
+    """
     known = max((r.progress.total_samples for r in runs), default=0)
     total = done = 0
     for record in runs:
@@ -91,7 +96,15 @@ def _chunk_stat(ready: list[RunRecord]) -> list[Node]:
         return []
     first = min(known, key=lambda r: r.progress.samples)
     now = min(first.progress.chunks + 1, first.progress.total_chunks)
-    return [element("span", "chunk ", element("b", str(now)), f" of {first.progress.total_chunks}", class_="rf-stat")]
+    return [
+        element(
+            "span",
+            "chunk ",
+            element("b", str(now)),
+            f" of {first.progress.total_chunks}",
+            class_="rf-stat",
+        )
+    ]
 
 
 def _throughput(state: ExperimentState) -> float | None:

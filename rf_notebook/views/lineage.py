@@ -38,9 +38,15 @@ def lineage(state: ExperimentState, metric: str | None, view: RunsView) -> Node:
                 aria_label=f"select run {record.run_id}",
             ),
             element("span", f" {ICONS[record.state]} {record.state}", class_=f"rf-{record.state}"),
-            element("span", f"  {metric} {number(values.get(record.run_id))}", class_="rf-dim") if metric else None,
-            element("span", f"  {shortened('; '.join(edits), _SENTENCE)}", class_="rf-edits") if edits else None,
-            element("span", f"  {report.sentence()}", class_="rf-dim") if report is not None else None,
+            element("span", f"  {metric} {number(values.get(record.run_id))}", class_="rf-dim")
+            if metric
+            else None,
+            element("span", f"  {shortened('; '.join(edits), _SENTENCE)}", class_="rf-edits")
+            if edits
+            else None,
+            element("span", f"  {report.sentence()}", class_="rf-dim")
+            if report is not None
+            else None,
             element("ul", *inner) if inner else None,
         )
 

@@ -23,17 +23,29 @@ _SENTENCE = 400
 
 
 def messages(state: ExperimentState, refusals: Collection[Refusal]) -> Node:
-    """What happened that a person should know, newest first: operations, refusals, failures, notes."""
+    """What happened that a person should know, newest first.
+
+    Operations, refusals, failures, notes.
+    """
     lines: list[tuple[float, Node]] = []
     for recorded in list(state.operations):
         if isinstance(recorded.event, OperationObeyed):
-            lines.append((recorded.at, _line("●", "rf-running", recorded.at, operation_words(recorded.event))))
+            lines.append(
+                (
+                    recorded.at,
+                    _line("●", "rf-running", recorded.at, operation_words(recorded.event)),
+                )
+            )
     for recorded in list(state.notes):
         if isinstance(recorded.event, Noted):
             lines.append((recorded.at, _line("!", "rf-stopped", recorded.at, recorded.event.text)))
-    lines.extend((refusal.at, _line("✕", "rf-failed", refusal.at, refusal.text)) for refusal in refusals)
+    lines.extend(
+        (refusal.at, _line("✕", "rf-failed", refusal.at, refusal.text)) for refusal in refusals
+    )
     newest = sorted(lines, key=lambda line: line[0], reverse=True)[:_MOST_MESSAGES]
-    failures = [failure_line(record) for record in list(state.runs.values()) if record.failure is not None]
+    failures = [
+        failure_line(record) for record in list(state.runs.values()) if record.failure is not None
+    ]
     if not newest and not failures:
         return element("p", "Nothing to tell yet.", class_="rf-dim")
     return element("div", *failures, *(node for _, node in newest), class_="rf-messages")
@@ -45,14 +57,14 @@ def failure_line(record: RunRecord) -> Node:
     assert failure is not None
     saved = record.checkpoints[-1].folder.steps if record.checkpoints else 0
     last = f"Its last checkpoint is at step {saved}." if saved else "It has no checkpoint."
-    summary = (
-        f"Run {record.run_id} failed at step {record.progress.steps}: {shortened(failure.message, _SENTENCE)} {last}"
-    )
+    summary = f"Run {record.run_id} failed at step {record.progress.steps}: {shortened(failure.message, _SENTENCE)} {last}"
     return element(
         "div",
         element("span", "▲ ", class_="rf-failed"),
         summary + " ",
-        element("button", "Clone with edits", class_="rf-link", data_action=f"clone {record.run_id}"),
+        element(
+            "button", "Clone with edits", class_="rf-link", data_action=f"clone {record.run_id}"
+        ),
         element(
             "details",
             element("summary", "traceback"),
@@ -87,4 +99,8 @@ def log_of(selected: Collection[int], lines: Mapping[int, list[str]]) -> Node:
                 open=run_id in selected or len(chosen) == 1,
             )
         )
-    return element("div", *parts, class_="rf-log") if parts else element("p", "No runs yet.", class_="rf-dim")
+    return (
+        element("div", *parts, class_="rf-log")
+        if parts
+        else element("p", "No runs yet.", class_="rf-dim")
+    )

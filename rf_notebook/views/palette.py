@@ -1,10 +1,14 @@
-"""Which colour is a run's? The same for its whole life, told apart by colour-blind eyes, on light and dark ground."""
+"""Which colour is a run's?
+
+The same for its whole life, told apart by colour-blind eyes, on light and dark ground.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Okabe and Ito's colours without black and yellow, and two of like lightness. Source: jfly.uni-koeln.de/color.
+#: Okabe and Ito's colours without black and yellow, and two of like lightness. Source:
+#: jfly.uni-koeln.de/color.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7ae6", "#7f8c8d")
 #: From the ninth run on, colours come again with another stroke.
 DASHES = ("solid", "dash", "dot", "dashdot")

@@ -17,7 +17,10 @@ _ALL = 10**9
 
 
 def plotly_figure(figure: Figure) -> plotly.graph_objects.Figure:
-    """A figure in plotly's classes; whole numbers of points, nothing thinned beyond what the figure holds."""
+    """A figure in plotly's classes.
+
+    Whole numbers of points, nothing thinned beyond what the figure holds.
+    """
     import plotly.graph_objects as go
 
     made = go.Figure()
@@ -47,7 +50,9 @@ def experiment_figure(
         raise ConfigError("nothing has been logged yet; wait for the first step.")
     metric = metric or metrics[0]
     if metric not in metrics:
-        raise ConfigError(f"figure(metric={metric!r}): no run has it; there are: {', '.join(metrics)}.")
+        raise ConfigError(
+            f"figure(metric={metric!r}): no run has it; there are: {', '.join(metrics)}."
+        )
     if x not in X_AXES:
         raise ConfigError(f"figure(x={x!r}): x is one of {', '.join(map(repr, X_AXES))}.")
     if not 0 <= smoothing <= 0.99:

@@ -1,4 +1,7 @@
-"""One page that shows an experiment in any browser: curves, runs, who came from whom, what was done, what made it."""
+"""One page that shows an experiment in any browser.
+
+Curves, runs, who came from whom, what was done, what made it.
+"""
 
 from __future__ import annotations
 
@@ -75,12 +78,16 @@ def report_page(
     title = html.escape(f"Experiment {shortened(name, 200)}")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(map(to_html, body)) + "\n</body>\n</html>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(map(to_html, body))
+        + "\n</body>\n</html>\n"
     )
 
 
 def _list(lines: Sequence[str]) -> Node:
-    return element("ul", *(element("li", line) for line in lines)) if lines else element("p", "None.")
+    return (
+        element("ul", *(element("li", line) for line in lines)) if lines else element("p", "None.")
+    )
 
 
 def _lineage(record: Mapping[str, Json]) -> list[str]:
@@ -92,7 +99,10 @@ def _lineage(record: Mapping[str, Json]) -> list[str]:
         made = clones.pop(0) if clones else None
         warm = ", warm" if made is not None and made["warm_start"] else ""
         edits = {} if made is None else made["edits"]
-        words = ", ".join(f"{key} = {config_value(value)}" for key, value in edits.items()) or "no edits"
+        words = (
+            ", ".join(f"{key} = {config_value(value)}" for key, value in edits.items())
+            or "no edits"
+        )
         lines.append(f"run {result['run']} from run {result['parent']}{warm}: {words}")
     return lines
 
@@ -107,7 +117,9 @@ def _facts(spec: Mapping[str, Json]) -> list[tuple[str, str]]:
 
 def _without_blocks(data: Mapping[str, Json]) -> Json:
     return {
-        part: None if of_it is None else {name: value for name, value in of_it.items() if name != "blocks"}
+        part: None
+        if of_it is None
+        else {name: value for name, value in of_it.items() if name != "blocks"}
         for part, of_it in data.items()
     }
 
@@ -116,14 +128,23 @@ def _configs(spec: Mapping[str, Json]) -> Node:
     flat = []
     for config in spec["configs"]:
         parts = {"peft_config": config["peft"], "training_args": config["training"]}
-        flat.append(flatten({"trainer_type": config["method"], **config["model"], **config["extras"], **parts}))
+        flat.append(
+            flatten(
+                {"trainer_type": config["method"], **config["model"], **config["extras"], **parts}
+            )
+        )
     names = list(dict.fromkeys(name for config in flat for name in config))
-    heads = element("tr", element("th", ""), *(element("th", f"run {i}") for i in range(1, len(flat) + 1)))
+    heads = element(
+        "tr", element("th", ""), *(element("th", f"run {i}") for i in range(1, len(flat) + 1))
+    )
     rows = [
         element(
             "tr",
             element("th", name),
-            *(element("td", shortened(config_value(config[name]), 60) if name in config else "") for config in flat),
+            *(
+                element("td", shortened(config_value(config[name]), 60) if name in config else "")
+                for config in flat
+            ),
         )
         for name in names
     ]
@@ -131,5 +152,8 @@ def _configs(spec: Mapping[str, Json]) -> Node:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> Node:
-    made = [element("tr", element("th", name), element("td", shortened(value, 200))) for name, value in rows]
+    made = [
+        element("tr", element("th", name), element("td", shortened(value, 200)))
+        for name, value in rows
+    ]
     return element("table", element("tbody", *made))

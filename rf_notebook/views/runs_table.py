@@ -1,4 +1,7 @@
-"""What does the table of runs show? Rows and columns as values; sorting and filtering as functions of them."""
+"""What does the table of runs show?
+
+Rows and columns as values; sorting and filtering as functions of them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,15 @@ _MOST_KNOBS = 8
 #: Metrics that have a column before others.
 _TELLING = ("reward", "rewards/margins", "rewards/accuracies")
 #: Metrics that have no column of their own unless they are looked at.
-_DETAILS = ("learning_rate", "grad_norm", "num_tokens", "entropy", "mean_token_accuracy", "total_flos", "train_loss")
+_DETAILS = (
+    "learning_rate",
+    "grad_norm",
+    "num_tokens",
+    "entropy",
+    "mean_token_accuracy",
+    "total_flos",
+    "train_loss",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +50,8 @@ class RunRow:
     run_id: int
     state: RunState
     state_word: str
-    """The state, or what a run in the rotation does: "training", "catching up", "diverged at step 12"."""
+    """The state, or what a run in the rotation does: "training", "catching up", "diverged at step
+    12"."""
     knobs: dict[str, Json]
     """Values of the arguments in which the runs differ, by dotted key."""
     latest: dict[str, float]
@@ -79,9 +91,11 @@ class RunsView:
     columns: tuple[Column, ...]
     metric: str | None
     best_runs: frozenset[int]
-    """The run whose latest value of the metric is the best; one for each scale on which the metric lies."""
+    """The run whose latest value of the metric is the best; one for each scale on which the metric
+    lies."""
     scales: tuple[str, ...]
-    """On which the metric lies; several when runs of different methods or losses cannot be compared by it."""
+    """On which the metric lies; several when runs of different methods or losses cannot be compared
+    by it."""
 
 
 def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | None) -> RunsView:
@@ -97,8 +111,15 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
     left = etas(state)
     rows = tuple(_row(state, series, record, knobs, metric, left) for record in records)
     names = series.metrics
-    metrics = [metric, *(n for n in names if n in ("loss", "eval_loss") and n != metric)] if metric else []
-    more = sorted((n for n in names if n not in metrics and not _is_detail(n)), key=lambda n: (n not in _TELLING, n))
+    metrics = (
+        [metric, *(n for n in names if n in ("loss", "eval_loss") and n != metric)]
+        if metric
+        else []
+    )
+    more = sorted(
+        (n for n in names if n not in metrics and not _is_detail(n)),
+        key=lambda n: (n not in _TELLING, n),
+    )
     metrics += more[: max(0, 1 + _MORE_METRICS - len(metrics))]
     scales: set[str] = set()
     scored: dict[tuple[str, str], list[tuple[float, int]]] = {}
@@ -110,7 +131,9 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
         judged = judged_by(record.config.method, metric, row.latest)
         cost = cost_of(row.latest.get(judged), direction(judged))
         if math.isfinite(cost) and can_lead(state, row.run_id):
-            scored.setdefault((judged, scale_of(record.config, judged)), []).append((cost, row.run_id))
+            scored.setdefault((judged, scale_of(record.config, judged)), []).append(
+                (cost, row.run_id)
+            )
     return RunsView(
         rows=rows,
         columns=tuple(_columns(knobs, metrics, shows_joint=any(row.joint for row in rows))),
@@ -140,7 +163,11 @@ def sorted_rows(view: RunsView, key: str, *, descending: bool) -> list[RunRow]:
 
 _CONDITION = re.compile(r"\s*([\w./ -]+?)\s*(>=|<=|!=|==|=|>|<|~)\s*(.+?)\s*")
 #: What people call the usual knobs.
-SHORT_NAMES = {"learning_rate": "lr", "per_device_train_batch_size": "batch", "num_train_epochs": "epochs"}
+SHORT_NAMES = {
+    "learning_rate": "lr",
+    "per_device_train_batch_size": "batch",
+    "num_train_epochs": "epochs",
+}
 _LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()} | {"id": "run"}
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda a, b: a == b,
@@ -189,7 +216,11 @@ def _test(view: RunsView, part: str) -> Callable[[RunRow], bool]:
 
     def holds(row: RunRow) -> bool:
         value = column.value(row)
-        return isinstance(value, int | float) and not isinstance(value, bool) and compare(float(value), limit)
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and compare(float(value), limit)
+        )
 
     return holds
 
@@ -212,20 +243,28 @@ def _row(
     flat = flatten(record.config.as_json())
     own = series.runs.get(run_id)
     names = own.metrics if own is not None else []
-    latest = {name: value for name in names if own is not None and (value := own.latest(name)) is not None}
+    latest = {
+        name: value for name in names if own is not None and (value := own.latest(name)) is not None
+    }
     spent = record.train_seconds + record.overhead_seconds
     word = str(record.state)
     current = record.state
     if record.state is RunState.RUNNING or (record.state is RunState.QUEUED and live is not None):
         current = RunState.RUNNING
-        word = "catching up" if record.parent_id is not None and _is_behind(state, record) else "training"
+        word = (
+            "catching up"
+            if record.parent_id is not None and _is_behind(state, record)
+            else "training"
+        )
     if record.state in READY and state.ended is not None:
         word = "unfinished"
     bad_step = diverged_at(state, run_id)
     if bad_step is not None:
         diverged = f"diverged at step {bad_step}"
         is_alone = record.state in (*READY, RunState.DIVERGED)
-        word, current = (diverged, RunState.DIVERGED) if is_alone else (f"{word}, {diverged}", current)
+        word, current = (
+            (diverged, RunState.DIVERGED) if is_alone else (f"{word}, {diverged}", current)
+        )
     return RunRow(
         run_id=run_id,
         state=current,
@@ -235,7 +274,9 @@ def _row(
         best=own.best(metric, direction(metric)) if own is not None and metric else None,
         progress=progress.fraction,
         eta_seconds=left.get(run_id),
-        samples_per_second=record.progress.samples / spent if spent > 0 and record.progress.samples else None,
+        samples_per_second=record.progress.samples / spent
+        if spent > 0 and record.progress.samples
+        else None,
         own_bytes=record.own_bytes,
         parent_id=record.parent_id,
         is_warm=record.warm_start is not None,
@@ -257,8 +298,12 @@ def _is_behind(state: ExperimentState, record: RunRecord) -> bool:
     return bool(others) and record.progress.samples < min(others)
 
 
-def _columns(knobs: Sequence[str], metrics: Sequence[str], *, shows_joint: bool) -> Iterable[Column]:
-    yield Column(key="run", title="run", value=lambda r: r.run_id, text=lambda r: str(r.run_id), is_text=True)
+def _columns(
+    knobs: Sequence[str], metrics: Sequence[str], *, shows_joint: bool
+) -> Iterable[Column]:
+    yield Column(
+        key="run", title="run", value=lambda r: r.run_id, text=lambda r: str(r.run_id), is_text=True
+    )
     yield Column(
         key="state",
         title="state",
@@ -271,25 +316,52 @@ def _columns(knobs: Sequence[str], metrics: Sequence[str], *, shows_joint: bool)
         title = knob_name(key) if short.count(knob_name(key)) == 1 else key
         yield Column(key=key, title=title, value=_knob_value(key), text=_knob_text(key))
     for place, metric in enumerate(metrics):
-        yield Column(key=metric, title=metric, value=_metric_value(metric), text=_metric_text(metric))
+        yield Column(
+            key=metric, title=metric, value=_metric_value(metric), text=_metric_text(metric)
+        )
         if place == 0:
-            yield Column(key="best", title="best", value=lambda r: r.best, text=lambda r: number(r.best))
-    yield Column(key="progress", title="progress", value=lambda r: r.progress, text=lambda r: f"{r.progress:.0%}")
-    yield Column(key="left", title="left", value=lambda r: r.eta_seconds, text=lambda r: duration(r.eta_seconds))
+            yield Column(
+                key="best", title="best", value=lambda r: r.best, text=lambda r: number(r.best)
+            )
+    yield Column(
+        key="progress",
+        title="progress",
+        value=lambda r: r.progress,
+        text=lambda r: f"{r.progress:.0%}",
+    )
+    yield Column(
+        key="left",
+        title="left",
+        value=lambda r: r.eta_seconds,
+        text=lambda r: duration(r.eta_seconds),
+    )
     yield Column(
         key="samples/s",
         title="samples/s",
         value=lambda r: r.samples_per_second,
         text=lambda r: number(r.samples_per_second),
     )
-    yield Column(key="memory", title="memory", value=lambda r: r.own_bytes or None, text=lambda r: size(r.own_bytes))
+    yield Column(
+        key="memory",
+        title="memory",
+        value=lambda r: r.own_bytes or None,
+        text=lambda r: size(r.own_bytes),
+    )
     if shows_joint:
-        yield Column(key="joint", title="joint", value=lambda r: r.joint, text=lambda r: r.joint, is_text=True)
+        yield Column(
+            key="joint",
+            title="joint",
+            value=lambda r: r.joint,
+            text=lambda r: r.joint,
+            is_text=True,
+        )
     yield Column(
         key="parent",
         title="parent",
         value=lambda r: r.parent_id,
-        text=lambda r: "" if r.parent_id is None else f"{r.parent_id}{', warm' if r.is_warm else ''}",
+        text=lambda r: (
+            "" if r.parent_id is None else f"{r.parent_id}{', warm' if r.is_warm else ''}"
+        ),
         is_text=True,
     )
 
@@ -304,7 +376,9 @@ def _knob_text(key: str) -> Callable[[RunRow], str]:
 
 def _metric_value(metric: str) -> Callable[[RunRow], Any]:
     """For sorting: a run that diverged comes last, whatever it logged before."""
-    return lambda row: math.nan if row.has_diverged and metric in row.latest else row.latest.get(metric)
+    return lambda row: (
+        math.nan if row.has_diverged and metric in row.latest else row.latest.get(metric)
+    )
 
 
 def _metric_text(metric: str) -> Callable[[RunRow], str]:

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def samples(state: ExperimentState, selected: Collection[int]) -> Node:
-    """What the runs answer to the sample prompts, side by side, and what they wrote in training, with its rewards."""
-    written = {run_id: state.written[run_id] for run_id in sorted(state.written) if run_id in state.runs}
+    """What the runs answer to the sample prompts, and what they wrote in training."""
+    written = {
+        run_id: state.written[run_id] for run_id in sorted(state.written) if run_id in state.runs
+    }
     if selected:
-        written = {run_id: event for run_id, event in written.items() if run_id in selected} or written
+        written = {
+            run_id: event for run_id, event in written.items() if run_id in selected
+        } or written
     if not written:
         words = "No samples: give run_fit sample_prompts=3 (rows of the evaluation data) or a list of texts."
         return element("p", words, class_="rf-dim")
@@ -30,12 +34,20 @@ def samples(state: ExperimentState, selected: Collection[int]) -> Node:
     for prompt in prompts:
         answers = []
         for event in written.values():
-            answers.append(element("td", *(_written(g) for g in event.generations if g.prompt == prompt)))
+            answers.append(
+                element("td", *(_written(g) for g in event.generations if g.prompt == prompt))
+            )
         rows.append(element("tr", element("th", prompt, scope="row"), *answers))
-    table = element("table", element("thead", element("tr", element("th", "prompt"), *heads)), element("tbody", *rows))
+    table = element(
+        "table",
+        element("thead", element("tr", element("th", "prompt"), *heads)),
+        element("tbody", *rows),
+    )
     return element("div", table, class_="rf-samples")
 
 
 def _written(generation: Generation) -> Node:
     rewards = ", ".join(f"{name} {value:.3g}" for name, value in generation.rewards.items())
-    return element("p", generation.text, element("span", f" {rewards}", class_="rf-dim") if rewards else None)
+    return element(
+        "p", generation.text, element("span", f" {rewards}", class_="rf-dim") if rewards else None
+    )

@@ -1,8 +1,9 @@
 """What does a saved notebook show of an experiment, without a kernel and without scripts?
 
-One bundle: our own mime type for whoever can draw it live, HTML with a picture of the curves and the table, a PNG for
-viewers that strip HTML, and text. The picture is SVG inside a data: URL, for JupyterLab's sanitizer removes inline SVG
-from notebooks that it does not trust, and an image cannot run anything.
+One bundle: our own mime type for whoever can draw it live, HTML with a picture of the curves and
+the table, a PNG for viewers that strip HTML, and text. The picture is SVG inside a data: URL, for
+JupyterLab's sanitizer removes inline SVG from notebooks that it does not trust, and an image cannot
+run anything.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ _DASHES = {"solid": None, "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 
 
 def static_bundle(
-    name: str, state: ExperimentState, series: ExperimentSeries, metric: str | None, *, model_id: str | None = None
+    name: str,
+    state: ExperimentState,
+    series: ExperimentSeries,
+    metric: str | None,
+    *,
+    model_id: str | None = None,
 ) -> dict[str, Any]:
     """The mime bundle of an experiment as it stands; below 300 kB whatever its size.
 
@@ -68,15 +74,27 @@ def static_bundle(
 
 
 def live_content(name: str, model_id: str) -> dict[str, Any]:
-    """The bundle's own part for the output that holds the live panel: who draws it, nothing of what is drawn."""
-    return {"version": PANEL_VERSION, "live": True, "experiment": shortened(name, 200), "model_id": model_id}
+    """The bundle's own part for the output that holds the live panel.
+
+    Who draws it, nothing of what is drawn.
+    """
+    return {
+        "version": PANEL_VERSION,
+        "live": True,
+        "experiment": shortened(name, 200),
+        "model_id": model_id,
+    }
 
 
-def _curves(view: RunsView, series: ExperimentSeries, metric: str, metrics: int) -> dict[int, tuple[Array, Array]]:
+def _curves(
+    view: RunsView, series: ExperimentSeries, metric: str, metrics: int
+) -> dict[int, tuple[Array, Array]]:
     rows = view.rows[:_MOST_RUNS]
     points = max(20, min(_POINTS, _MOST_POINTS // max(len(rows) * metrics, 1)))
     settings = CurveSettings(metric=metric, max_points=points)
-    return {row.run_id: curve for row in rows if len((curve := series.curve(row.run_id, settings))[0])}
+    return {
+        row.run_id: curve for row in rows if len((curve := series.curve(row.run_id, settings))[0])
+    }
 
 
 def _content(
@@ -111,7 +129,11 @@ def _content(
             {
                 "metric": shortened(metric, _CELL),
                 "runs": [
-                    {"id": run_id, "samples": [round(float(x)) for x in x_N], "values": [_rounded(y) for y in y_N]}
+                    {
+                        "id": run_id,
+                        "samples": [round(float(x)) for x in x_N],
+                        "values": [_rounded(y) for y in y_N],
+                    }
                     for run_id, (x_N, y_N) in of_runs.items()
                 ],
             }
@@ -134,10 +156,18 @@ def _rounded(value: float) -> float:
 # ---- HTML
 
 
-def _html(name: str, view: RunsView, summary: str, curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
+def _html(
+    name: str,
+    view: RunsView,
+    summary: str,
+    curves: dict[int, tuple[Array, Array]],
+    metric: str | None,
+) -> str:
     parts: list[Node] = [element("p", element("b", shortened(name, 200)), f"  {summary}")]
     if curves and metric is not None:
-        svg = to_html(curves_svg(curves, metric)).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+        svg = to_html(curves_svg(curves, metric)).replace(
+            "<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1
+        )
         address = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
         alt = f"{metric} of {len(curves)} runs over samples"
         parts.append(element("img", src=address, alt=shortened(alt, 200), width="100%"))
@@ -157,7 +187,9 @@ def runs_html_table(view: RunsView) -> Node:
             text = shortened(column.text(row), _CELL)
             if column.key == "run":
                 disc = element("span", "● ", style=f"color:{colour(row.run_id)}")
-                cells.append(element("td", disc, text + (" ★" if row.run_id in view.best_runs else "")))
+                cells.append(
+                    element("td", disc, text + (" ★" if row.run_id in view.best_runs else ""))
+                )
             else:
                 cells.append(element("td", text))
         rows.append(element("tr", *cells))
@@ -175,7 +207,10 @@ def _summary(view: RunsView, metric: str | None) -> str:
 
 
 def _age(state: ExperimentState) -> str:
-    """Of figures that may not be the last: a page that is closed or loaded again no longer brings them up to date."""
+    """Of figures that may not be the last.
+
+    A page that is closed or loaded again no longer brings them up to date.
+    """
     if state.runs and (state.ended is not None or not state.ready()):
         return ""
     at = time.strftime("%d %b %Y, %H:%M")
@@ -183,8 +218,13 @@ def _age(state: ExperimentState) -> str:
     return f" As of {at}, {then}; run experiment.panel() for what came after."
 
 
-def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: int = 900, height: int = 300) -> Node:
-    """Curves as a drawing that needs no script; greys that can be read on light and on dark ground."""
+def curves_svg(
+    curves: dict[int, tuple[Array, Array]], metric: str, *, width: int = 900, height: int = 300
+) -> Node:
+    """Curves as a drawing that needs no script.
+
+    Greys that can be read on light and on dark ground.
+    """
     left, right, top, bottom = 60, 40, 12, 34
     x_low, x_high, y_low, y_high = _bounds(curves)
 
@@ -200,7 +240,15 @@ def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: in
         y = y_low + k / 4 * (y_high - y_low)
         x = x_low + k / 4 * (x_high - x_low)
         parts.append(
-            element("line", x1=left, x2=width - right, y1=f"{py(y):.1f}", y2=f"{py(y):.1f}", stroke=grey, opacity=0.35)
+            element(
+                "line",
+                x1=left,
+                x2=width - right,
+                y1=f"{py(y):.1f}",
+                y2=f"{py(y):.1f}",
+                stroke=grey,
+                opacity=0.35,
+            )
         )
         parts.append(_label(number(y), left - 6, py(y) + 4, "end"))
         parts.append(_label(f"{x:,.0f}", px(x), height - bottom + 16, "middle"))
@@ -208,7 +256,8 @@ def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: in
     parts.append(_label(shortened(metric, 40), left + 4, top + 8, "start"))
     for run_id, (x_N, y_N) in curves.items():
         path = " ".join(
-            f"{'L' if i else 'M'}{px(x):.1f} {py(y):.1f}" for i, (x, y) in enumerate(zip(x_N, y_N, strict=True))
+            f"{'L' if i else 'M'}{px(x):.1f} {py(y):.1f}"
+            for i, (x, y) in enumerate(zip(x_N, y_N, strict=True))
         )
         parts.append(
             element(
@@ -234,7 +283,9 @@ def curves_svg(curves: dict[int, tuple[Array, Array]], metric: str, *, width: in
 
 
 def _label(text: str, x: float, y: float, anchor: str, fill: str = "#888888") -> Node:
-    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, font_size=11, fill=fill)
+    return element(
+        "text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, font_size=11, fill=fill
+    )
 
 
 def _bounds(curves: dict[int, tuple[Array, Array]]) -> tuple[float, float, float, float]:
@@ -282,5 +333,8 @@ def _text(name: str, view: RunsView, summary: str) -> str:
     cells = [[shortened(c.title, 24) for c in shown]]
     cells += [[shortened(c.text(row), 24) for c in shown] for row in view.rows[:_MOST_RUNS]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(shown))]
-    lines += ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines += [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
     return "\n".join(lines)

@@ -29,15 +29,15 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
     for run_id, lane in lanes.items():
         y = top + lane * row
         bars.append(element("text", f"run {run_id}", x=8, y=y + 13, class_="rf-svg-text"))
-        bars.append(element("line", x1=left, x2=width - 10, y1=y + 18, y2=y + 18, class_="rf-svg-line"))
+        bars.append(
+            element("line", x1=left, x2=width - 10, y1=y + 18, y2=y + 18, class_="rf-svg-line")
+        )
     for turn in turns:
         y = top + lanes[turn.run_id] * row
         began = turn.ended_at - turn.train_seconds - turn.overhead_seconds
         x = left + (began - start) * scale
         trained, rest = turn.train_seconds * scale, turn.overhead_seconds * scale
-        words = (
-            f"run {turn.run_id}: trained {turn.train_seconds:.2f} s, evaluated and saved {turn.overhead_seconds:.2f} s"
-        )
+        words = f"run {turn.run_id}: trained {turn.train_seconds:.2f} s, evaluated and saved {turn.overhead_seconds:.2f} s"
         bars.append(
             element(
                 "g",
@@ -50,14 +50,26 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
                     height=14,
                     fill=colour(turn.run_id),
                 ),
-                element("rect", x=f"{x + trained:.1f}", y=y, width=f"{rest:.1f}", height=14, class_="rf-svg-rest"),
+                element(
+                    "rect",
+                    x=f"{x + trained:.1f}",
+                    y=y,
+                    width=f"{rest:.1f}",
+                    height=14,
+                    class_="rf-svg-rest",
+                ),
             )
         )
     axis = top + len(lanes) * row + 12
     for part in range(6):
         x = left + part / 5 * (width - left - 10)
         text = element(
-            "text", duration(part / 5 * span), x=f"{x:.0f}", y=axis, class_="rf-svg-text", text_anchor="middle"
+            "text",
+            duration(part / 5 * span),
+            x=f"{x:.0f}",
+            y=axis,
+            class_="rf-svg-text",
+            text_anchor="middle",
         )
         bars.append(text)
     trained_seconds = sum(t.train_seconds for t in turns)

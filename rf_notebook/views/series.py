@@ -1,4 +1,6 @@
-"""Which points does a curve show? Metric points as arrays, grown as they come, smoothed, and thinned for a screen.
+"""Which points does a curve show?
+
+Metric points as arrays, grown as they come, smoothed, and thinned for a screen.
 
 Shape letters: P points of a run, V points of one metric, N points shown.
 """
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: What the x axis can be, and the words for it.
-X_AXES = {"samples": "samples", "step": "optimizer step", "epoch": "epoch", "wall time": "seconds since the start"}
+X_AXES = {
+    "samples": "samples",
+    "step": "optimizer step",
+    "epoch": "epoch",
+    "wall time": "seconds since the start",
+}
 
 
 class _Column:
@@ -67,8 +74,10 @@ class RunSeries:
         """What an x axis shows of every point: x_P."""
         return self._columns[x].values
 
-    def update(self, groups: tuple[tuple[MetricPoint, ...], ...], live: Sequence[MetricPoint]) -> None:
-        """Take in the committed points, group by group as they were committed, and those of the chunk in progress."""
+    def update(
+        self, groups: tuple[tuple[MetricPoint, ...], ...], live: Sequence[MetricPoint]
+    ) -> None:
+        """Take in the committed points, group by group, and those of the chunk in progress."""
         seen = len(self._groups)
         if len(groups) < seen or (seen and groups[seen - 1] is not self._groups[-1]):
             self._clear()
@@ -147,7 +156,10 @@ class RunSeries:
 
 
 def _first_new(points: Sequence[MetricPoint], last: MetricPoint | None) -> int:
-    """Index of the first point that is not before the last one taken; points come in the order of their steps."""
+    """Index of the first point that is not before the last one taken.
+
+    Points come in the order of their steps.
+    """
     if last is None:
         return 0
     low = len(points)
@@ -195,8 +207,10 @@ class ExperimentSeries:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of all metrics: those that say how good runs are, then the losses, then in the order of their coming."""
-        names = dict.fromkeys(name for series in list(self.runs.values()) for name in series.metrics)
+        """Names of all metrics: headline metrics first, then losses, then by first appearance."""
+        names = dict.fromkeys(
+            name for series in list(self.runs.values()) for name in series.metrics
+        )
         best = headline(self._methods, ())
         ranked = dict.fromkeys((f"eval_{best}", best, "eval_loss", "loss", "eval_reward", "reward"))
         first = [name for name in ranked if name in names]
@@ -204,7 +218,10 @@ class ExperimentSeries:
 
     @property
     def usual_metric(self) -> str | None:
-        """What is looked at when nobody chose: the headline metric's evaluation as soon as a run has a curve of it."""
+        """What is looked at when nobody chose.
+
+        The headline metric's evaluation as soon as a run has a curve of it.
+        """
         best = headline(self._methods, ())
         for name in (f"eval_{best}", best):
             if any(len(series.xy(name, "step")[0]) > 1 for series in list(self.runs.values())):
@@ -262,7 +279,9 @@ def within(x_V: Array, y_V: Array, low: float, high: float) -> tuple[Array, Arra
 
 
 def thinned(x_V: Array, y_V: Array, limit: int) -> tuple[Array, Array]:
-    """At most about ``limit`` points with every extreme kept: the lowest and the highest of each of limit/2 bins.
+    """At most about ``limit`` points with every extreme kept.
+
+    The lowest and the highest of each of limit/2 bins.
 
     The first and the last point are always among them.
     """
@@ -275,6 +294,8 @@ def thinned(x_V: Array, y_V: Array, limit: int) -> tuple[Array, Array]:
     padded[:count] = y_V
     rows = padded.reshape(bins, width)
     starts = np.arange(bins) * width
-    picked = np.concatenate([[0, count - 1], rows.argmin(axis=1) + starts, rows.argmax(axis=1) + starts])
+    picked = np.concatenate(
+        [[0, count - 1], rows.argmin(axis=1) + starts, rows.argmax(axis=1) + starts]
+    )
     kept = np.unique(np.minimum(picked, count - 1))
     return x_V[kept], y_V[kept]

@@ -1,4 +1,7 @@
-"""How does an experiment stand? One kind and one sentence, for the panel's header, the sidebar and the status bar."""
+"""How does an experiment stand?
+
+One kind and one sentence, for the panel's header, the sidebar and the status bar.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ def standing(state: ExperimentState, status: Status) -> Standing:
     """The standing of an experiment."""
     if status.error:
         return Standing(
-            Kind.ERROR, f"ended by an error, run its cell again to continue: {shortened(status.error, _ERROR)}"
+            Kind.ERROR,
+            f"ended by an error, run its cell again to continue: {shortened(status.error, _ERROR)}",
         )
     if status.preparing:
         return Standing(Kind.PREPARING, "loading the libraries and checking the configs")
@@ -62,15 +66,24 @@ def standing(state: ExperimentState, status: Status) -> Standing:
 
 
 def _over(state: ExperimentState, kind: Kind, words: str) -> Standing:
-    """Of an experiment in which nothing trains: what went wrong is said, and all that did looks like it."""
+    """Of an experiment in which nothing trains.
+
+    What went wrong is said, and all that did looks like it.
+    """
     states = [r.state for r in list(state.runs.values()) if r.state is not RunState.DELETED]
     lost = {one: states.count(one) for one in (RunState.FAILED, RunState.DIVERGED) if one in states}
     if not lost:
         return Standing(kind, words)
     if sum(lost.values()) < len(states):
-        return Standing(kind, f"{words}: {', '.join(f'{count} {one}' for one, count in lost.items())}")
+        return Standing(
+            kind, f"{words}: {', '.join(f'{count} {one}' for one, count in lost.items())}"
+        )
     if len(lost) == 1:
         return Standing(
-            Kind.FAILED, f"all runs {next(iter(lost))}" if len(states) > 1 else f"the run {next(iter(lost))}"
+            Kind.FAILED,
+            f"all runs {next(iter(lost))}" if len(states) > 1 else f"the run {next(iter(lost))}",
         )
-    return Standing(Kind.FAILED, f"no run succeeded: {', '.join(f'{count} {one}' for one, count in lost.items())}")
+    return Standing(
+        Kind.FAILED,
+        f"no run succeeded: {', '.join(f'{count} {one}' for one, count in lost.items())}",
+    )

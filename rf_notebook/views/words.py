@@ -49,7 +49,13 @@ def config_value(value: Json) -> str:
         return str(value)
     if isinstance(value, float):
         small = value and not 1e-2 <= abs(value) < 1e6
-        return short_exponent(f"{value:e}") if small else f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        return (
+            short_exponent(f"{value:e}")
+            if small
+            else f"{value:g}"
+            if float(f"{value:g}") == value
+            else repr(value)
+        )
     if isinstance(value, list):
         return ", ".join(map(config_value, value))
     if isinstance(value, dict):
@@ -96,5 +102,8 @@ def shortened(text: str, length: int) -> str:
 
 
 def plain_for_plotly(text: str) -> str:
-    """Text that plotly shows as it stands: plotly reads a small HTML of its own in names and labels."""
+    """Text that plotly shows as it stands.
+
+    Plotly reads a small HTML of its own in names and labels.
+    """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,7 @@
-"""The form that clones a run: its config as fields, several values make several clones, the difference is shown first."""
+"""The form that clones a run.
+
+Its config as fields, several values make several clones, the difference is shown first.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ _TEXT = 300
 class CloneForm:
     """Opened for one run at a time; ``box`` is what is shown."""
 
-    def __init__(self, session: PanelSession, commands: PanelCommands, on_sent: Callable[[Any], None]) -> None:
+    def __init__(
+        self, session: PanelSession, commands: PanelCommands, on_sent: Callable[[Any], None]
+    ) -> None:
         """A closed form.
 
         Args:
@@ -61,10 +66,14 @@ class CloneForm:
         )
         self.more.description = "find another knob"
         self.more.add_class("rf-field")
-        self.warm = reachable_while_busy(ipywidgets.Checkbox(description="Warm start", indent=False))
+        self.warm = reachable_while_busy(
+            ipywidgets.Checkbox(description="Warm start", indent=False)
+        )
         self._warm_words = reachable_while_busy(Document())
         self.diff = reachable_while_busy(Document())
-        self.submit = button("Start clone", style="primary", tooltip="add the clones to the experiment")
+        self.submit = button(
+            "Start clone", style="primary", tooltip="add the clones to the experiment"
+        )
         self.cancel = button("Cancel", tooltip="close this form")
         fields = ipywidgets.VBox([self.title, self._rows, self.more, self.warm, self._warm_words])
         fields.add_class("rf-form-fields")
@@ -88,7 +97,11 @@ class CloneForm:
             offered = {} if record.failure is None else record.failure.retry
             self._run_id, self._fields, self._original = run_id, {}, {}
             knobs = [key for key in varying_knobs(state) if _is_editable(key, flat.get(key))]
-            usual = [key for key in _USUAL if config.peft is not None or not key.startswith("peft_config.")]
+            usual = [
+                key
+                for key in _USUAL
+                if config.peft is not None or not key.startswith("peft_config.")
+            ]
             first = list(dict.fromkeys([*offered, *knobs, *usual]))[:_MOST_FIELDS]
             keys = config_keys(config)
             for key in first:
@@ -173,12 +186,16 @@ class CloneForm:
                 (field.add_class if key in typed else field.remove_class)("rf-changed")
             try:
                 if self.more.value.strip() and _key_of(self.more.value, config) is None:
-                    raise unknown_argument("the config", self.more.value.strip(), map(knob_name, config_keys(config)))
+                    raise unknown_argument(
+                        "the config", self.more.value.strip(), map(knob_name, config_keys(config))
+                    )
                 made = edits_of(typed, config)
                 changes = [self._commands.check_edits(self._run_id, edit)[1] for edit in made]
             except RFNotebookError as error:
                 self.edits = []
-                self.diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                self.diff.show(
+                    element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert")
+                )
                 self._set_submit(0)
                 return
             self.edits = made
@@ -190,7 +207,9 @@ class CloneForm:
     def _set_submit(self, count: int) -> None:
         self.submit.disabled = count == 0
         self.submit.description = f"Start {count} clones" if count > 1 else "Start clone"
-        self.submit.tooltip = "fix the error first" if count == 0 else f"add {count} to the experiment"
+        self.submit.tooltip = (
+            "fix the error first" if count == 0 else f"add {count} to the experiment"
+        )
 
     def _difference(self, changes: list[dict[str, Json]], before: dict[str, Json]) -> Node:
         run_id = self._run_id
@@ -199,17 +218,27 @@ class CloneForm:
         parts: list[Node] = [element("b", count)]
         for number, changed in enumerate(changes[:_SHOWN_CLONES]):
             words = (
-                f"{first + number} = run {run_id} with" if changed else f"{first + number} = run {run_id}, unchanged"
+                f"{first + number} = run {run_id} with"
+                if changed
+                else f"{first + number} = run {run_id}, unchanged"
             )
             parts.append(element("div", words, class_="rf-dim"))
             for key, value in changed.items():
-                old = shortened(config_value(before[key]), _TEXT) if key in before else "its default"
+                old = (
+                    shortened(config_value(before[key]), _TEXT) if key in before else "its default"
+                )
                 parts.append(element("div", f"- {knob_name(key)} {old}", class_="rf-minus"))
                 parts.append(
-                    element("div", f"+ {knob_name(key)} {shortened(config_value(value), _TEXT)}", class_="rf-plus")
+                    element(
+                        "div",
+                        f"+ {knob_name(key)} {shortened(config_value(value), _TEXT)}",
+                        class_="rf-plus",
+                    )
                 )
         if len(changes) > _SHOWN_CLONES:
-            parts.append(element("div", f"and {len(changes) - _SHOWN_CLONES} more", class_="rf-dim"))
+            parts.append(
+                element("div", f"and {len(changes) - _SHOWN_CLONES} more", class_="rf-dim")
+            )
         parts.append(element("p", self._catching_up(len(changes)), class_="rf-dim"))
         return element("div", *parts)
 
@@ -221,7 +250,11 @@ class CloneForm:
         to_catch = min(others, default=0)
         spent = parent.train_seconds + parent.overhead_seconds
         pace = spent / parent.progress.samples if parent.progress.samples and spent else None
-        words = f"They catch up to sample {to_catch:,} first" if to_catch else "They take turns with the others"
+        words = (
+            f"They catch up to sample {to_catch:,} first"
+            if to_catch
+            else "They take turns with the others"
+        )
         if to_catch and pace is not None:
             words += f", about {duration(pace * to_catch * count)}, then take turns with the others"
         if parent.own_bytes:
@@ -235,15 +268,21 @@ class CloneForm:
         done = (record.progress if live is None else live.progress).steps
         if done == 0:
             return element(
-                "p", f"Run {self._run_id} has trained no step yet, so there is nothing to start from.", class_="rf-dim"
+                "p",
+                f"Run {self._run_id} has trained no step yet, so there is nothing to start from.",
+                class_="rf-dim",
             )
         keys = {key for changed in changes for key in changed}
         if "peft_config" in keys or record.config.peft is None:
             words = "All weights that both have are copied; the optimizer starts fresh."
         elif "peft_config.r" in keys:
-            ranks = [changed.get("peft_config.r") for changed in changes if "peft_config.r" in changed]
+            ranks = [
+                changed.get("peft_config.r") for changed in changes if "peft_config.r" in changed
+            ]
             own = record.config.peft.get("r", 8)
-            smaller = any(isinstance(rank, int) and isinstance(own, int) and rank < own for rank in ranks)
+            smaller = any(
+                isinstance(rank, int) and isinstance(own, int) and rank < own for rank in ranks
+            )
             words = (
                 "A smaller rank keeps the best approximation of the parent's adapter and says how much was lost."
                 if smaller
@@ -260,16 +299,23 @@ class CloneForm:
             if self._run_id is None or not self.edits:
                 return
             try:
-                receipt = self._commands.clone_all(self._run_id, self.edits, bool(self.warm.value), "button")
+                receipt = self._commands.clone_all(
+                    self._run_id, self.edits, bool(self.warm.value), "button"
+                )
             except RFNotebookError as error:
-                self.diff.show(element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert"))
+                self.diff.show(
+                    element("p", shortened(str(error), _TEXT), class_="rf-problem", role="alert")
+                )
                 return
             self._on_sent(receipt)
             self.close()
 
 
 def _key_of(text: str, config: RunConfig) -> str | None:
-    """The dotted key that somebody means, who may type the knob's name alone; None when there is none such."""
+    """The dotted key that somebody means, who may type the knob's name alone.
+
+    None when there is none such.
+    """
     keys = config_keys(config)
     found = [key for key in keys if text.strip() in (key, knob_name(key))]
     return found[0] if found else None
@@ -284,7 +330,10 @@ def _typed(value: Json) -> str:
 
 def _is_editable(key: str, value: Json) -> bool:
     """Functions and secrets cannot be typed."""
-    return not (isinstance(value, dict) and ("$object" in value or "$secret" in value)) and key != "trainer_type"
+    return (
+        not (isinstance(value, dict) and ("$object" in value or "$secret" in value))
+        and key != "trainer_type"
+    )
 
 
 def _placeholder(key: str, config: RunConfig) -> str:

@@ -24,7 +24,9 @@ VERBS = {
 }
 
 
-def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status) -> str | None:
+def why_not(
+    verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status
+) -> str | None:
     """Why a button is disabled, in a sentence; None when it may be clicked.
 
     Args:
@@ -53,7 +55,12 @@ def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: S
         if verb in BY_VERB:
             operation = BY_VERB[verb](run_id=record.run_id)
         else:
-            operation = CloneRun(run_id=record.run_id, config=record.config, edits={}, warm_start=verb == "warm start")
+            operation = CloneRun(
+                run_id=record.run_id,
+                config=record.config,
+                edits={},
+                warm_start=verb == "warm start",
+            )
         try:
             check_allowed(operation, record.state, steps_done=steps)
         except RFNotebookError as error:
@@ -61,8 +68,13 @@ def why_not(verb: str, run_ids: Sequence[int], state: ExperimentState, status: S
     return reasons[0] if len(reasons) == len(runs) else None
 
 
-def allowed_runs(verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status) -> list[int]:
-    """Those of the selected runs on which a button acts: of several, the ones that it is allowed on."""
+def allowed_runs(
+    verb: str, run_ids: Sequence[int], state: ExperimentState, status: Status
+) -> list[int]:
+    """Those of the selected runs on which a button acts.
+
+    Of several, the ones that it is allowed on.
+    """
     return [run_id for run_id in run_ids if why_not(verb, [run_id], state, status) is None]
 
 

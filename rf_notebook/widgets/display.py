@@ -1,7 +1,10 @@
-"""How does an experiment appear in a notebook? A live panel where widgets work, and a static twin that outlives the kernel.
+"""How does an experiment appear in a notebook?
 
-Two outputs of one cell: the live widget, and the static bundle under a display id of its own, refreshed at milestones.
-The stylesheet hides the second where the first is alive. Front ends without live widgets get the second alone.
+A live panel where widgets work, and a static twin that outlives the kernel.
+
+Two outputs of one cell: the live widget, and the static bundle under a display id of its own,
+refreshed at milestones. The stylesheet hides the second where the first is alive. Front ends
+without live widgets get the second alone.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-#: Between two refreshes of the static twin: while the panel is live, and where the twin is all there is.
+#: Between two refreshes of the static twin: while the panel is live, and where the twin is all
+#: there is.
 _MILESTONE_SECONDS = 20.0
 _WAITING_SECONDS = 2.0
 
@@ -94,7 +98,10 @@ class ExperimentDisplay:
             update_display(self._bundle(), raw=True, display_id=self._static_id)
 
     def refresh_while_waiting(self) -> None:
-        """Called again and again by a cell that waits: where nothing else moves, the static twin does."""
+        """Called again and again by a cell that waits.
+
+        Where nothing else moves, the static twin does.
+        """
         if front_end() in (FrontEnd.JUPYTER, FrontEnd.HEADLESS):
             return  # the live panel moves by itself; nobody looks on
         if time.monotonic() - self._refreshed_at > _WAITING_SECONDS:
@@ -107,7 +114,9 @@ class ExperimentDisplay:
         if self._panel is not None:
             self._panel.widget.layout.display = "none"
         if self._static_id is not None:
-            update_display({"text/html": "", "text/plain": ""}, raw=True, display_id=self._static_id)
+            update_display(
+                {"text/html": "", "text/plain": ""}, raw=True, display_id=self._static_id
+            )
         self._static_id, self._cell = None, None
 
     def close(self) -> None:
@@ -133,15 +142,23 @@ class ExperimentDisplay:
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
             self.saved_seq = state.last_seq
-            bundle = static_bundle(self._session.name, state, self._series, known, model_id=model_id)
+            bundle = static_bundle(
+                self._session.name, state, self._series, known, model_id=model_id
+            )
             return {**bundle, **self._session.also_saved()}
 
     def saved_bundle(self) -> dict[str, Any]:
-        """The static twin as it is now, for a page that does not get what ``refresh`` sends: it was loaded again since."""
+        """The static twin as it is now, for a page that does not get what ``refresh`` sends.
+
+        It was loaded again since.
+        """
         return self._bundle()
 
     def _at_milestone(self) -> None:
-        """Called by the panel's pump: refresh when a run changed its state, or a while after something was trained."""
+        """Called by the panel's pump.
+
+        Refresh when a run changed its state, or a while after something was trained.
+        """
         with self._lock:
             state = self._session.recent_state
             states = tuple(record.state for record in list(state.runs.values()))

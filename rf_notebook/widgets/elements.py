@@ -1,4 +1,7 @@
-"""The panel's own widgets: a chart, a table and a document, each a script beside its Python side."""
+"""The panel's own widgets.
+
+A chart, a table and a document, each a script beside its Python side.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,9 @@ def deliver_while_busy(comm: Any) -> Any:
     """Let a comm's messages be handled while a cell runs; returns the comm.
 
     ipykernel 7.4 answers a comm on the subshell that published last (``ipykernel/comm/comm.py``,
-    ``_reply_subshell_for``), which blocks behind the running cell; 7.1 to 7.3 answer on the one the message came from.
-    This puts the earlier behaviour back, for our own comms only. It can go when ipykernel has it.
+    ``_reply_subshell_for``), which blocks behind the running cell; 7.1 to 7.3 answer on the one the
+    message came from. This puts the earlier behaviour back, for our own comms only. It can go when
+    ipykernel has it.
     """
     if comm is not None and hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default  # noqa: SLF001 - ipykernel's, see above
@@ -51,7 +55,9 @@ class Chart(anywidget.AnyWidget):
     zoom = traitlets.List(traitlets.Float()).tag(sync=True)
     """[low, high] of the x axis, or empty for everything."""
 
-    def __init__(self, on_click: Callable[[int], None] = lambda _run_id: None, **kwargs: Any) -> None:
+    def __init__(
+        self, on_click: Callable[[int], None] = lambda _run_id: None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._on_click = on_click
         self.on_msg(self._received)
@@ -69,7 +75,9 @@ class Chart(anywidget.AnyWidget):
 
 def frame_of(figure: Figure) -> dict[str, Any]:
     """A figure as a message: what is text as JSON, what are numbers as two buffers."""
-    arrays = [(trace.x_N.astype(np.float32), trace.y_N.astype(np.float32)) for trace in figure.traces]
+    arrays = [
+        (trace.x_N.astype(np.float32), trace.y_N.astype(np.float32)) for trace in figure.traces
+    ]
     empty = [np.empty(0, np.float32)]
     return {
         "traces": [{**trace.props, "n": len(trace.x_N)} for trace in figure.traces],
@@ -85,7 +93,9 @@ class Document(anywidget.AnyWidget):
     _esm = (_STATIC / "document.js").read_text(encoding="utf-8")
     root = traitlets.Any(None, allow_none=True).tag(sync=True)
 
-    def __init__(self, on_action: Callable[[str], None] = lambda _action: None, **kwargs: Any) -> None:
+    def __init__(
+        self, on_action: Callable[[str], None] = lambda _action: None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._on_action = on_action
         self.on_msg(self._received)
@@ -128,7 +138,10 @@ def button(text: str, *, tooltip: str = "", style: str = "", class_: str = "") -
 
 
 class OwnSetting:
-    """Tells what this code sets in a widget from what the page set: an observer is called by the thread that set."""
+    """Tells what this code sets in a widget from what the page set.
+
+    An observer is called by the thread that set.
+    """
 
     def __init__(self) -> None:
         self._thread: int | None = None

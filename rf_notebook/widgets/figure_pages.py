@@ -13,7 +13,14 @@ from rf_notebook.views import compare
 from rf_notebook.views.curves import Emphasis, curves_figure
 from rf_notebook.views.document import element
 from rf_notebook.views.series import X_AXES, CurveSettings, ExperimentSeries
-from rf_notebook.widgets.elements import Chart, Document, OwnSetting, button, reachable_while_busy, set_changed
+from rf_notebook.widgets.elements import (
+    Chart,
+    Document,
+    OwnSetting,
+    button,
+    reachable_while_busy,
+    set_changed,
+)
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
@@ -26,7 +33,9 @@ _ALL = "all methods"
 class Choice:
     """A dropdown that follows what is there until the user chooses."""
 
-    def __init__(self, description: str, options: Sequence[str], on_chosen: Callable[[], None]) -> None:
+    def __init__(
+        self, description: str, options: Sequence[str], on_chosen: Callable[[], None]
+    ) -> None:
         """Nothing is chosen yet.
 
         Args:
@@ -34,7 +43,9 @@ class Choice:
             options: What it offers at first.
             on_chosen: Called when the user chose.
         """
-        made = ipywidgets.Dropdown(description=description, options=list(options), layout={"width": "max-content"})
+        made = ipywidgets.Dropdown(
+            description=description, options=list(options), layout={"width": "max-content"}
+        )
         self.widget = reachable_while_busy(made)
         self._is_chosen = False
         self._setting = OwnSetting()
@@ -50,7 +61,9 @@ class Choice:
         """Change what can be chosen; a choice that is still possible stays."""
         keep = self._is_chosen and self.widget.value in options
         with self._setting:
-            set_changed(self.widget, options=list(options), value=self.widget.value if keep else usual)
+            set_changed(
+                self.widget, options=list(options), value=self.widget.value if keep else usual
+            )
 
     def _changed(self, _change: Any) -> None:
         if not self._setting.is_on:
@@ -72,7 +85,12 @@ class CurvesPage:
         self.x_axis = Choice("against", list(X_AXES), self._other_axis)
         self.smoothing = reachable_while_busy(
             ipywidgets.FloatSlider(
-                description="smoothing", min=0.0, max=0.99, step=0.01, readout_format=".2f", layout={"width": "260px"}
+                description="smoothing",
+                min=0.0,
+                max=0.99,
+                step=0.01,
+                readout_format=".2f",
+                layout={"width": "260px"},
             )
         )
         self.log_scale = reachable_while_busy(
@@ -84,7 +102,13 @@ class CurvesPage:
         self.scale.widget.layout.display = "none"
         self._note = Document()
         self._on_change = on_change
-        controls = [self.metric.widget, self.x_axis.widget, self.smoothing, self.log_scale, self.whole]
+        controls = [
+            self.metric.widget,
+            self.x_axis.widget,
+            self.smoothing,
+            self.log_scale,
+            self.whole,
+        ]
         self.box = page_box(tools_row(*controls, self.scale.widget), self._note, self.chart)
         self.whole.on_click(lambda _button: set_changed(self.chart, zoom=[]))
         for control in (self.smoothing, self.log_scale):
@@ -101,7 +125,9 @@ class CurvesPage:
             x_range=(zoom[0], zoom[1]) if len(zoom) == 2 else None,
         )
 
-    def show(self, state: ExperimentState, series: ExperimentSeries, view: RunsView, emphasis: Emphasis) -> None:
+    def show(
+        self, state: ExperimentState, series: ExperimentSeries, view: RunsView, emphasis: Emphasis
+    ) -> None:
         """Draw what is there."""
         if view.metric is None:
             return
@@ -114,17 +140,19 @@ class CurvesPage:
             }
             emphasis = replace(emphasis, hidden={*emphasis.hidden, *aside})
         log_scale = self.log_scale.value
-        self.chart.show(curves_figure(state, series, self.settings(), log_scale=log_scale, emphasis=emphasis))
-        set_changed(self.chart, label=f"{view.metric} of {len(view.rows)} runs against {self.x_axis.value}")
+        self.chart.show(
+            curves_figure(state, series, self.settings(), log_scale=log_scale, emphasis=emphasis)
+        )
+        set_changed(
+            self.chart, label=f"{view.metric} of {len(view.rows)} runs against {self.x_axis.value}"
+        )
 
     def _offer_scales(self, view: RunsView) -> None:
-        """Where a metric means something else in some runs than in others, say so and let them be looked at apart."""
+        """Say where a metric does not mean the same in all runs, and let those be viewed apart."""
         several = len(view.scales) > 1
         set_changed(self.scale.widget.layout, display=None if several else "none")
         self.scale.offer([_ALL, *view.scales] if several else [_ALL], _ALL)
-        words = (
-            f"{view.metric} of {', '.join(view.scales)} runs is on scales of their own: compare runs of one kind only."
-        )
+        words = f"{view.metric} of {', '.join(view.scales)} runs is on scales of their own: compare runs of one kind only."
         self._note.show(element("p", words, class_="rf-dim") if several else element("p"))
 
     def _other_axis(self) -> None:
@@ -136,13 +164,18 @@ class CurvesPage:
 
 
 class ComparePage:
-    """Two metrics against each other, and all knobs against the metric; ``box`` is what is shown."""
+    """Two metrics against each other, and all knobs against the metric.
+
+    ``box`` is what is shown.
+    """
 
     def __init__(self, on_change: Callable[[], None], on_click: Callable[[int], None]) -> None:
         """Empty charts. See CurvesPage."""
         self.x = Choice("compare", [compare.MEMORY], on_change)
         self.y = Choice("with", [compare.MEMORY], on_change)
-        self.scatter = reachable_while_busy(Chart(on_click=on_click, height=280, label="two metrics of each run"))
+        self.scatter = reachable_while_busy(
+            Chart(on_click=on_click, height=280, label="two metrics of each run")
+        )
         self.parallel = reachable_while_busy(
             Chart(on_click=on_click, height=280, label="knobs of each run against the metric")
         )

@@ -37,8 +37,8 @@ class FrontEnd(StrEnum):
 def front_end(environment: Mapping[str, str] = os.environ) -> FrontEnd:
     """The front end of this process; loads nothing.
 
-    Source: jupyter_server sets JPY_SESSION_NAME for a notebook's kernel (services/sessions/sessionmanager.py); nbclient
-    and papermill start kernels without it.
+    Source: jupyter_server sets JPY_SESSION_NAME for a notebook's kernel
+    (services/sessions/sessionmanager.py); nbclient and papermill start kernels without it.
     """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

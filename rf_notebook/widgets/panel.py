@@ -1,7 +1,8 @@
 """The live panel: curves, runs, and the buttons that change the experiment while it trains.
 
-One panel an experiment and kernel. Shown twice (a second tab, a cell run again) it is the same widgets twice, so that
-all views agree. Handlers run on the kernel's main thread or on a subshell's, updates on the pump's; one lock orders them.
+One panel an experiment and kernel. Shown twice (a second tab, a cell run again) it is the same
+widgets twice, so that all views agree. Handlers run on the kernel's main thread or on a subshell's,
+updates on the pump's; one lock orders them.
 """
 
 from __future__ import annotations
@@ -59,14 +60,18 @@ class Panel:
     """See the module. ``widget`` is what is displayed."""
 
     def __init__(
-        self, session: PanelSession, commands: PanelCommands, after_update: Callable[[], None] = lambda: None
+        self,
+        session: PanelSession,
+        commands: PanelCommands,
+        after_update: Callable[[], None] = lambda: None,
     ) -> None:
         """A panel that shows the experiment as it is now; ``start`` makes it live.
 
         Args:
             session: The experiment.
             commands: What its buttons ask for.
-            after_update: Called after each update that the panel made by itself, by the thread that made it.
+            after_update: Called after each update that the panel made by itself, by the thread that
+                made it.
         """
         self._after_update = after_update
         self._session, self._commands = session, commands
@@ -78,7 +83,9 @@ class Panel:
         self._sort_is_default = True
         self._offered: tuple[list[str], str] | None = None
         self._setting = OwnSetting()
-        self._said: Node = element("span", "Select runs in the table to act on them.", class_="rf-dim")
+        self._said: Node = element(
+            "span", "Select runs in the table to act on them.", class_="rf-dim"
+        )
         self._make_widgets()
         self._pump = self._new_pump()
         self.update()
@@ -94,7 +101,9 @@ class Panel:
         top = ipywidgets.HBox([self.header, ipywidgets.HBox([self.pause, self.end])])
         top.add_class("rf-top")
 
-        self.tabs = {name: button(name, tooltip=f"show {name.lower()}", class_="rf-tab") for name in PAGES}
+        self.tabs = {
+            name: button(name, tooltip=f"show {name.lower()}", class_="rf-tab") for name in PAGES
+        }
         tabs = ipywidgets.HBox(list(self.tabs.values()))
         tabs.add_class("rf-tabs")
         self.page = PAGES[0]
@@ -111,7 +120,9 @@ class Panel:
         self.buttons = {verb: button(words, tooltip=verb) for verb, words in VERBS.items()}
         self.buttons["clone"].button_style = "primary"
         self.filter = live(
-            ipywidgets.Text(placeholder="filter: lr > 1e-4, r = 32", description="", continuous_update=True)
+            ipywidgets.Text(
+                placeholder="filter: lr > 1e-4, r = 32", description="", continuous_update=True
+            )
         )
         self.filter.tooltip = "conditions on columns, separated by commas"
         self.filter.layout.width = "210px"
@@ -121,7 +132,9 @@ class Panel:
 
         self.question = Question()
         self.table = live(RunsTable())
-        self.clone_form = CloneForm(self._session, self._commands, lambda receipt: self._follow(receipt, "clone"))
+        self.clone_form = CloneForm(
+            self._session, self._commands, lambda receipt: self._follow(receipt, "clone")
+        )
         self.toast = live(Document(on_action=self.act))
         self.toast.add_class("rf-toast")
         self.widget = ipywidgets.VBox(
@@ -169,7 +182,9 @@ class Panel:
             self.update()
             self._after_update()
 
-        return Pump(self._session.wait_for_change, turn, name=self._session.name, on_error=self._draw_failed)
+        return Pump(
+            self._session.wait_for_change, turn, name=self._session.name, on_error=self._draw_failed
+        )
 
     def close(self) -> None:
         """End the updates; what is shown stays."""
@@ -193,7 +208,9 @@ class Panel:
             self._settle_receipts()
             self.header.show(experiment_header(self._session.name, state, status))
             set_changed(
-                self.pause, description="Resume all" if status.paused else "Pause all", disabled=not status.open
+                self.pause,
+                description="Resume all" if status.paused else "Pause all",
+                disabled=not status.open,
             )
             set_changed(self.end, disabled=not status.open)
             self._show_table(view)
@@ -239,7 +256,9 @@ class Panel:
         if not alive.issuperset(self.table.selected):
             with self._setting:
                 set_changed(self.table, selected=[i for i in self.table.selected if i in alive])
-        columns = [{"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns]
+        columns = [
+            {"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns
+        ]
         made = [
             {
                 "run": row.run_id,
@@ -261,14 +280,20 @@ class Panel:
         self.selection_label.show(element("b", selection_words(selected, state)))
         for verb, control in self.buttons.items():
             reason = why_not(verb, selected, state, status)
-            tip = shortened(reason, 300) if reason else f"{verb} {', '.join(f'run {i}' for i in selected)}"
+            tip = (
+                shortened(reason, 300)
+                if reason
+                else f"{verb} {', '.join(f'run {i}' for i in selected)}"
+            )
             set_changed(control, disabled=reason is not None, tooltip=tip)
 
     def _show_page_content(self, view: RunsView) -> None:
         state, selected = self._session.recent_state, self.table.selected
         match self.page:
             case "Curves":
-                self.curves.show(state, self.series, view, Emphasis(selected=selected, hidden=self.table.hidden))
+                self.curves.show(
+                    state, self.series, view, Emphasis(selected=selected, hidden=self.table.hidden)
+                )
             case "Compare":
                 self.compare.show(view, selected)
             case "Lineage":
@@ -316,7 +341,10 @@ class Panel:
         elif verb == "undo":
             self._ask(f"undo run {number}", lambda: self._commands.undo(int(number), "button"))
         elif verb in ("pin", "unpin"):
-            self._ask(f"{verb} run {number}", lambda: self._commands.pin(int(number), verb == "pin", "button"))
+            self._ask(
+                f"{verb} run {number}",
+                lambda: self._commands.pin(int(number), verb == "pin", "button"),
+            )
 
     def _ask(self, words: str, ask: Callable[[], Receipt[Any]]) -> None:
         try:
@@ -371,7 +399,10 @@ class Panel:
 
     def _toggle_pause(self) -> None:
         paused = self._session.status().paused
-        self._ask("resume all" if paused else "pause all", lambda: self._commands.set_paused(not paused, "button"))
+        self._ask(
+            "resume all" if paused else "pause all",
+            lambda: self._commands.set_paused(not paused, "button"),
+        )
 
     def _ask_end(self) -> None:
         self.question.ask(
@@ -385,7 +416,9 @@ class Panel:
             if error is not None:
                 self._refuse(f"the experiment could not be ended: {error}")
             else:
-                self._say(element("span", "✓ the experiment has ended; run its cell again to continue"))
+                self._say(
+                    element("span", "✓ the experiment has ended; run its cell again to continue")
+                )
             self.update()
 
         self._say(element("span", "ending …"))
@@ -411,14 +444,29 @@ class Panel:
                 self._refuse(str(error))
                 continue
             names = [
-                str(getattr(one, "id", one)) for one in (made if isinstance(made, list) else [made]) if one is not None
+                str(getattr(one, "id", one))
+                for one in (made if isinstance(made, list) else [made])
+                if one is not None
             ]
-            self._say(element("span", f"✓ {words}: {', '.join(map(_run_name, names))}" if names else f"✓ {words}"))
+            self._say(
+                element(
+                    "span",
+                    f"✓ {words}: {', '.join(map(_run_name, names))}" if names else f"✓ {words}",
+                )
+            )
 
     def _refuse(self, text: str) -> None:
         with self._lock:
             self._refusals.append(Refusal(at=time.time(), text=text))
-        self._say(element("span", element("b", "✕ "), shortened(text, _SENTENCE), class_="rf-failed", role="alert"))
+        self._say(
+            element(
+                "span",
+                element("b", "✕ "),
+                shortened(text, _SENTENCE),
+                class_="rf-failed",
+                role="alert",
+            )
+        )
 
     def _say(self, node: Node) -> None:
         with self._lock:
@@ -427,7 +475,9 @@ class Panel:
 
     def _show_toast(self) -> None:
         """What was said last, and the newest failure with what to do about it."""
-        failed = [r for r in list(self._session.recent_state.runs.values()) if r.failure is not None]
+        failed = [
+            r for r in list(self._session.recent_state.runs.values()) if r.failure is not None
+        ]
         failed = [record for record in failed if record.state is RunState.FAILED]
         newest = failure_line(failed[-1]) if failed else None
         self.toast.show(element("div", self._said, newest, role="status"))

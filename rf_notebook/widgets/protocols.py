@@ -1,4 +1,7 @@
-"""What does a panel need of the experiment that it shows? A session and its commands; tests have doubles of both."""
+"""What does a panel need of the experiment that it shows?
+
+A session and its commands; tests have doubles of both.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class PanelSession(Protocol):
-    """The experiment as its panel reads it. May be read from any thread; everything returns at once."""
+    """The experiment as its panel reads it.
+
+    May be read from any thread; everything returns at once.
+    """
 
     @property
     def name(self) -> str:
@@ -32,11 +38,16 @@ class PanelSession(Protocol):
         """What the saved output carries besides its pictures, by mime type."""
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
-        """Wait until something changed since ``seen``, or the seconds are over; returns what to pass next."""
+        """Wait until something changed since ``seen``, or the seconds are over.
+
+        Returns what to pass next.
+        """
 
 
 class PanelCommands(Protocol):
-    """What a panel asks for. May be used from any thread; what takes effect at a step returns a receipt at once.
+    """What a panel asks for.
+
+    May be used from any thread; what takes effect at a step returns a receipt at once.
 
     ``origin`` is who asks, as the record tells.
     """
@@ -44,17 +55,24 @@ class PanelCommands(Protocol):
     def operate(self, verb: str, runs: Sequence[int], origin: str) -> Receipt[Any]:
         """Stop, resume or delete. Raises RFNotebookError when it is refused at once."""
 
-    def clone_all(self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str) -> Receipt[Any]:
+    def clone_all(
+        self, run_id: int, edits: Sequence[Mapping[str, Any]], warm_start: bool, origin: str
+    ) -> Receipt[Any]:
         """A clone for each edit."""
 
-    def check_edits(self, run_id: int, edits: Mapping[str, Any]) -> tuple[RunConfig, dict[str, Json]]:
+    def check_edits(
+        self, run_id: int, edits: Mapping[str, Any]
+    ) -> tuple[RunConfig, dict[str, Json]]:
         """The config of a clone, and what differs. Raises ConfigError."""
 
     def set_paused(self, paused: bool, origin: str) -> Receipt[Any]:
         """Pause, or resume."""
 
     def undo(self, run: int, origin: str) -> Receipt[Any]:
-        """Take back what a policy did last to a run. Raises RFNotebookError when none did anything."""
+        """Take back what a policy did last to a run.
+
+        Raises RFNotebookError when none did anything.
+        """
 
     def pin(self, runs: int, pinned: bool, origin: str) -> Receipt[Any]:
         """Let policies leave a run alone, or no longer."""

@@ -1,4 +1,7 @@
-"""Who brings news to the panel? One thread a panel, once or twice a second, never the thread that trains."""
+"""Who brings news to the panel?
+
+One thread a panel, once or twice a second, never the thread that trains.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ class Pump:
 
         Args:
             wait_for_change: Of the session, or of all.
-            update: Brings the panel up to date; what it raises is told once and does not end the pump.
+            update: Brings the panel up to date; what it raises is told once and does not end the
+                pump.
             name: Of the experiment.
             on_error: Gets the traceback of a failed update.
         """

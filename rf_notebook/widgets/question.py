@@ -20,7 +20,9 @@ class Question:
     def __init__(self) -> None:
         self._then: Callable[[], None] | None = None
         self._words = reachable_while_busy(Document())
-        self.answer = reachable_while_busy(ipywidgets.Text(continuous_update=True, tooltip="folder to write to"))
+        self.answer = reachable_while_busy(
+            ipywidgets.Text(continuous_update=True, tooltip="folder to write to")
+        )
         self.yes = button("Yes", style="danger")
         self.no = button("No", tooltip="leave everything as it is")
         self.box = tools_row(self._words, self.answer, self.yes, self.no)
@@ -28,7 +30,9 @@ class Question:
         self.yes.on_click(lambda _button: self._answered(True))
         self.no.on_click(lambda _button: self._answered(False))
 
-    def ask(self, words: str, yes: str, then: Callable[[], None], *, answer: str | None = None) -> None:
+    def ask(
+        self, words: str, yes: str, then: Callable[[], None], *, answer: str | None = None
+    ) -> None:
         """Ask; an earlier question that was not answered is forgotten.
 
         Args:
@@ -41,7 +45,9 @@ class Question:
         self._words.show(element("span", shortened(words, _SENTENCE), role="alert"))
         set_changed(self.answer, value=answer or "")
         set_changed(self.answer.layout, display=None if answer is not None else "none")
-        set_changed(self.yes, description=yes, button_style="primary" if answer is not None else "danger")
+        set_changed(
+            self.yes, description=yes, button_style="primary" if answer is not None else "danger"
+        )
         set_changed(self.box.layout, display=None)
 
     def _answered(self, agreed: bool) -> None:

@@ -14,19 +14,25 @@ from rf_notebook.views.words import shortened
 from rf_notebook.widgets.elements import Document, button, reachable_while_busy
 
 
-def show_plan(text: str, *, can_start: bool, start: Callable[[Callable[[str], None]], Any]) -> ipywidgets.Widget:
+def show_plan(
+    text: str, *, can_start: bool, start: Callable[[Callable[[str], None]], Any]
+) -> ipywidgets.Widget:
     """Show the plan below the running cell.
 
     Args:
         text: What would happen, the code included.
         can_start: Whether there is a button.
-        start: Called when it is clicked, with a function that takes what there is to tell later; shows the replay's
-            panel by itself.
+        start: Called when it is clicked, with a function that takes what there is to tell later;
+            shows the replay's panel by itself.
     """
     words = reachable_while_busy(Document())
     words.show(element("div", element("pre", text)))
     told = reachable_while_busy(Document())
-    agree = button("Run this code and replay", style="danger", tooltip="runs the code above, which its author wrote")
+    agree = button(
+        "Run this code and replay",
+        style="danger",
+        tooltip="runs the code above, which its author wrote",
+    )
     agree.layout.width = "max-content"
     output = ipywidgets.Output()
 

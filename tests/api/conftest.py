@@ -1,4 +1,7 @@
-"""The public API over a runner whose training is one line of arithmetic: nothing of torch is imported."""
+"""The public API over a runner whose training is one line of arithmetic.
+
+Nothing of torch is imported.
+"""
 
 from __future__ import annotations
 

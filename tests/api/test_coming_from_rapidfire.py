@@ -1,4 +1,7 @@
-"""RapidFire AI's names, arguments and columns: what its notebooks use is there, or refused with what to write instead."""
+"""RapidFire AI's names, arguments and columns.
+
+What its notebooks use is there, or refused with what to write instead.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ def test_a_range_with_a_seed_samples_the_same_numbers():
     assert len({Range(1, 10**9).sample() for _ in range(3)}) == 3
 
 
-@pytest.mark.parametrize("wrong", [{"sample_n": 0}, {"sample_n": 1.5}, {"sample_n": True}, {"seed": -1}, {"seed": "1"}])
+@pytest.mark.parametrize(
+    "wrong", [{"sample_n": 0}, {"sample_n": 1.5}, {"sample_n": True}, {"seed": -1}, {"seed": "1"}]
+)
 def test_a_range_refuses_what_is_no_number_of_draws(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Range(0, 1, **wrong)
@@ -62,12 +67,20 @@ def test_a_range_that_has_fewer_numbers_than_are_drawn_says_so():
 
 
 def test_the_trainer_type_follows_from_the_configs():
-    model = RFModelConfig(model_name="m", peft_config=LORA, training_args=RFDPOConfig(beta=List([0.1, 0.2])))
+    model = RFModelConfig(
+        model_name="m", peft_config=LORA, training_args=RFDPOConfig(beta=List([0.1, 0.2]))
+    )
     assert RFGridSearch(model).trainer_type == "DPO"
     assert RFGridSearch(model, "dpo").trainer_type == "DPO"
-    sft = RFModelConfig(model_name="m", peft_config=LORA, training_args=RFSFTConfig(learning_rate=List([1e-3, 1e-4])))
+    sft = RFModelConfig(
+        model_name="m",
+        peft_config=LORA,
+        training_args=RFSFTConfig(learning_rate=List([1e-3, 1e-4])),
+    )
     assert RFOptuna(sft).trainer_type == "SFT"
-    with pytest.raises(ConfigError, match="has configs of DPO and SFT; give each method a search of its own"):
+    with pytest.raises(
+        ConfigError, match="has configs of DPO and SFT; give each method a search of its own"
+    ):
         RFGridSearch([model, sft])
     with pytest.raises(ConfigError, match="no RFModelConfig has training_args"):
         RFGridSearch(RFModelConfig(model_name="m"))
@@ -89,7 +102,9 @@ def test_an_argument_for_retrieval_is_taken_with_a_word():
     ],
 )
 def test_sharding_is_refused_with_what_to_write_instead(given):
-    with pytest.raises(ConfigError, match="Remove fsdp, fsdp_config and num_gpus, and give model_kwargs"):
+    with pytest.raises(
+        ConfigError, match="Remove fsdp, fsdp_config and num_gpus, and give model_kwargs"
+    ):
         RFSFTConfig(**given)
 
 
@@ -99,7 +114,9 @@ def test_saving_at_chunks_is_what_happens_anyway(strategy):
     assert config.save_strategy == strategy
     assert config.copy() == config
     with pytest.raises(ConfigError, match="the best checkpoint is chosen among evaluations"):
-        RFSFTConfig(save_strategy=strategy, load_best_model_at_end=True, eval_strategy="steps", eval_steps=2)
+        RFSFTConfig(
+            save_strategy=strategy, load_best_model_at_end=True, eval_strategy="steps", eval_steps=2
+        )
 
 
 def test_resources_are_taken_or_refused_in_a_sentence(tmp_path):
@@ -120,7 +137,9 @@ def test_resources_are_taken_or_refused_in_a_sentence(tmp_path):
 def test_the_shims_need_an_experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forget_all()
-    with pytest.raises(IllegalOperation, match="there is no experiment to control yet; call run_fit first"):
+    with pytest.raises(
+        IllegalOperation, match="there is no experiment to control yet; call run_fit first"
+    ):
         InteractiveController(dispatcher_url="http://127.0.0.1:8851").display()
     with pytest.raises(ConfigError, match="there is no experiment 'absent'; there are: none"):
         RfDb().get_experiments_path("absent")
@@ -141,7 +160,10 @@ def test_a_recorded_experiment_of_the_working_directory_is_found(tmp_path, monke
 def test_both_controls_show_the_panel_of_the_newest_experiment(new, capsys):
     experiment = fit(new(), grid())
     experiment.end()
-    for controls in (InteractiveController(), NotebookUI(dispatcher_url="x", refresh_rate_seconds=1.0, auth_token="t")):
+    for controls in (
+        InteractiveController(),
+        NotebookUI(dispatcher_url="x", refresh_rate_seconds=1.0, auth_token="t"),
+    ):
         controls.display()
         assert experiment.panel().is_shown
     assert experiment.experiment_name in capsys.readouterr().out
@@ -153,6 +175,10 @@ def test_the_log_has_rapidfires_names(new):
     path = experiment.get_log_file_path()
     assert isinstance(path, Path)
     assert path.exists()
-    assert path == experiment.get_log_file_path("training") == experiment.get_log_file_path("Experiment")
+    assert (
+        path
+        == experiment.get_log_file_path("training")
+        == experiment.get_log_file_path("Experiment")
+    )
     with pytest.raises(ConfigError, match="there is no such log; did you mean 'training'"):
         experiment.get_log_file_path("trainin")

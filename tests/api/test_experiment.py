@@ -46,7 +46,9 @@ def test_best_is_by_the_latest_value_and_unknown_metrics_are_named(new):
     losses = {run.id: run.metrics["eval_loss"] for run in experiment.runs}
     assert experiment.best().id == min(losses, key=losses.get)
     assert experiment.best("eval_loss", "max").id == max(losses, key=losses.get)
-    with pytest.raises(UnknownRun, match=r"no run has the metric 'bleu' yet; there are: .*eval_loss"):
+    with pytest.raises(
+        UnknownRun, match=r"no run has the metric 'bleu' yet; there are: .*eval_loss"
+    ):
         experiment.best("bleu")
 
 
@@ -64,7 +66,12 @@ def test_operations_give_receipts_with_handles_and_several_at_once(new):
     deleted = experiment.delete(2).result(timeout=30)
     assert deleted.state == "deleted"
     experiment.wait()
-    assert [str(run.state) for run in experiment.runs] == ["completed", "deleted", "completed", "completed"]
+    assert [str(run.state) for run in experiment.runs] == [
+        "completed",
+        "deleted",
+        "completed",
+        "completed",
+    ]
     names = [type(operation.operation).__name__ for operation, _ in experiment.operations]
     assert names == ["StopRun", "StopRun", "ResumeRun", "CloneRun", "DeleteRun"]
     receipt = experiment.resume(1)
@@ -121,7 +128,10 @@ def test_the_same_cells_again_change_nothing_and_return_the_results_at_once(new)
         ({"num_chunks": 4}, "num_chunks was 3 and is 4"),
         ({"seed": 2}, "seed was 1 and is 2"),
         ({"count": 30}, "train_dataset was 24 rows .* and is 30 rows"),
-        ({"search": grid(learning_rate=7e-3)}, r"run 1: training_args.learning_rate was 0.001 and is 0.007"),
+        (
+            {"search": grid(learning_rate=7e-3)},
+            r"run 1: training_args.learning_rate was 0.001 and is 0.007",
+        ),
         ({"search": two()}, "1 given configs are not recorded"),
     ],
 )
@@ -153,10 +163,16 @@ def with_tokens(*tokens):
 def test_a_search_with_several_secrets_is_continued_in_any_order_and_with_a_renewed_one(new):
     fit(new(), with_tokens("dear", "cheap")).end()
     again = fit(new(), with_tokens("cheap", "dear"))
-    assert [again.session.objects.get_secret(name) for name in ("token", "token#2")] == ["dear", "cheap"]
+    assert [again.session.objects.get_secret(name) for name in ("token", "token#2")] == [
+        "dear",
+        "cheap",
+    ]
     again.end()
     renewed = fit(new(), with_tokens("renewed", "cheap"))
-    assert [renewed.session.objects.get_secret(name) for name in ("token", "token#2")] == ["renewed", "cheap"]
+    assert [renewed.session.objects.get_secret(name) for name in ("token", "token#2")] == [
+        "renewed",
+        "cheap",
+    ]
     renewed.end()
     assert len(renewed.runs) == 2
 
@@ -261,16 +277,26 @@ BAD_ARGUMENTS = [
     ({"devices": ["gpu"]}, "a device is 'cpu' or 'cuda:0'"),
     ({"devices": [0]}, "a device is 'cpu' or 'cuda:0'"),
     ({"policy": "halving"}, "is not a policy"),
-    ({"param_config": grid(eval_strategy="steps", eval_steps=2), "eval_dataset": None}, "eval_strategy='steps'"),
     (
-        {"param_config": RFGridSearch(RFModelConfig(training_args=RFSFTConfig()), "SFT"), "create_model_fn": None},
+        {"param_config": grid(eval_strategy="steps", eval_steps=2), "eval_dataset": None},
+        "eval_strategy='steps'",
+    ),
+    (
+        {
+            "param_config": RFGridSearch(RFModelConfig(training_args=RFSFTConfig()), "SFT"),
+            "create_model_fn": None,
+        },
         "model_name",
     ),
 ]
 
 
-@pytest.mark.parametrize(("change", "sentence"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40] if isinstance(v, str) else "")
-def test_bad_arguments_are_refused_in_a_sentence_and_nothing_is_written(new, tmp_path, change, sentence):
+@pytest.mark.parametrize(
+    ("change", "sentence"), BAD_ARGUMENTS, ids=lambda v: str(v)[:40] if isinstance(v, str) else ""
+)
+def test_bad_arguments_are_refused_in_a_sentence_and_nothing_is_written(
+    new, tmp_path, change, sentence
+):
     given = {
         "param_config": grid(),
         "create_model_fn": create,

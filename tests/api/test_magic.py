@@ -63,7 +63,10 @@ def test_running_the_launching_line_again_gives_the_same_experiment(shell):
     assert say(shell, "run again search create rows few") is first
     assert len(first.runs) == 1
     shell.user_ns["search"] = grid(num_train_epochs=20, learning_rate=9e-3)
-    with pytest.raises(UsageError, match=r"is recorded with other arguments: run 1: training_args\.learning_rate was"):
+    with pytest.raises(
+        UsageError,
+        match=r"is recorded with other arguments: run 1: training_args\.learning_rate was",
+    ):
         say(shell, "run again search create rows few")
 
 
@@ -76,7 +79,10 @@ def test_running_the_launching_line_again_gives_the_same_experiment(shell):
         ("open nothing", "no experiment 'nothing' is recorded here; there are: none"),
         ("run x nowhere", "there is no variable 'nowhere'"),
         ("run x", "name the variable that holds the search"),
-        ("run x rows num_chunk=3", "run_fit has no argument 'num_chunk'; did you mean 'num_chunks'"),
+        (
+            "run x rows num_chunk=3",
+            "run_fit has no argument 'num_chunk'; did you mean 'num_chunks'",
+        ),
         ("wait soon", "invalid float"),
         ("log '", "No closing quotation"),
     ],
@@ -108,7 +114,9 @@ def test_completion_of_sub_commands_runs_keys_and_variables(shell):
     shell.run_cell_magic("rapidfire", "run grid", GRID)
     assert completions(shell, "%rapidfire stop ") == ["1", "2", "all", "best"]
     assert "learning_rate=" in completions(shell, "%rapidfire clone 1 learn")
-    assert "training_args.learning_rate=" in completions(shell, "%rapidfire clone 1 training_args.learn")
+    assert "training_args.learning_rate=" in completions(
+        shell, "%rapidfire clone 1 training_args.learn"
+    )
     assert "create" in completions(shell, "%rapidfire run x crea")
 
 
@@ -138,12 +146,22 @@ def test_operations_are_recorded_as_the_magics(shell, lines, names):
 
 def test_everything_that_is_asked_stands_in_the_log_with_who_asked(shell):
     experiment = shell.run_cell_magic("rapidfire", "run grid", GRID)
-    for line in ("pause", "pin 1", "automate halving", "automate off", "unpin 1", "generate 1 hello", "resume"):
+    for line in (
+        "pause",
+        "pin 1",
+        "automate halving",
+        "automate off",
+        "unpin 1",
+        "generate 1 hello",
+        "resume",
+    ):
         say(shell, line)
     experiment.stop(2).result()
     experiment.end(cancel=True)
     said = [
-        line.split(" INFO ")[1] for line in experiment.get_log_file_path().read_text().splitlines() if " INFO " in line
+        line.split(" INFO ")[1]
+        for line in experiment.get_log_file_path().read_text().splitlines()
+        if " INFO " in line
     ]
     assert [line for line in said if line.startswith(("magic: ", "python: "))] == [
         "magic: pause",

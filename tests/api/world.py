@@ -19,7 +19,10 @@ def create(_config: Any) -> Any:
 
 
 def rows(count: int) -> list[dict[str, str]]:
-    return [{"prompt": f"question {number}", "completion": f"answer {number}"} for number in range(count)]
+    return [
+        {"prompt": f"question {number}", "completion": f"answer {number}"}
+        for number in range(count)
+    ]
 
 
 def grid(**training: Any) -> RFGridSearch:

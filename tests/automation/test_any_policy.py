@@ -37,7 +37,9 @@ POLICIES = st.sampled_from(
         lambda: Evolve({"learning_rate": List([0.1, 0.2])}, "loss", every=2),
         lambda: Pruner("loss"),
         lambda: StopRules("loss", patience=1, diverges=1.01, max_samples=60),
-        lambda: Policies([StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]),
+        lambda: Policies(
+            [StopRules("loss", max_samples=90), MedianStop("loss", others=2), Halving("loss")]
+        ),
     ]
 )
 
@@ -50,7 +52,9 @@ POLICIES = st.sampled_from(
     batch=st.integers(1, 4),
     kills=st.integers(0, 3),
 )
-def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, count, pinned, batch, kills):
+def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(
+    make, count, pinned, batch, kills
+):
     with tempfile.TemporaryDirectory() as folder:
         world = automated(Path(folder), make(), runs(count, batch))
         pinned &= set(world.state.runs)
@@ -63,5 +67,11 @@ def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(make, c
         turn_to_the_end(world)
         assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
         events = [recorded.event for recorded in world.state.operations]
-        assert all(isinstance(event, OperationObeyed) and event.operation.run_id not in pinned for event in events)
-        assert all(record.state in (RunState.COMPLETED, RunState.STOPPED) for record in world.state.runs.values())
+        assert all(
+            isinstance(event, OperationObeyed) and event.operation.run_id not in pinned
+            for event in events
+        )
+        assert all(
+            record.state in (RunState.COMPLETED, RunState.STOPPED)
+            for record in world.state.runs.values()
+        )

@@ -60,10 +60,14 @@ def test_no_policy_keeps_a_run_that_diverged(tmp_path, policy, diverging):
     reasons = {one.run_id: one.reason for one in decisions_of(world.state)}
     assert all("diverged at step 3" in reasons[run_id] for run_id in diverging)
     healthy = set(states(world)) - set(diverging)
-    stopped_late = [run_id for run_id in healthy if "as many as a whole plan" in reasons.get(run_id, "")]
+    stopped_late = [
+        run_id for run_id in healthy if "as many as a whole plan" in reasons.get(run_id, "")
+    ]
     assert stopped_late or any(states(world)[run_id] == "completed" for run_id in healthy)
     assert not any("has no loss" in reason for reason in reasons.values())
-    assert not {one.run_id for one in decisions_of(world.state) if one.what == "clone"} & set(diverging), "no parents"
+    assert not {one.run_id for one in decisions_of(world.state) if one.what == "clone"} & set(
+        diverging
+    ), "no parents"
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -88,9 +92,13 @@ def test_what_diverged_leads_nowhere_and_comes_last(tmp_path):
     world.finish()
     state, series = world.state, ExperimentSeries()
     # Whatever it had logged before: here the best figure of all, in another metric.
-    good = MetricPoint(step=1, samples=1, epoch=0.1, chunk=1, metrics={"eval_loss": -1.0, "loss": -1.0})
+    good = MetricPoint(
+        step=1, samples=1, epoch=0.1, chunk=1, metrics={"eval_loss": -1.0, "loss": -1.0}
+    )
     state.runs[2] = replace(state.runs[2], points=((good,),))
-    state.runs[1] = replace(state.runs[1], points=(*state.runs[1].points, (replace(good, metrics={"eval_loss": 3.0}),)))
+    state.runs[1] = replace(
+        state.runs[1], points=(*state.runs[1].points, (replace(good, metrics={"eval_loss": 3.0}),))
+    )
     series.update(state)
     assert not can_lead(state, 2)
     assert best_runs(state, "eval_loss") == {"SFT": 1}
@@ -99,7 +107,11 @@ def test_what_diverged_leads_nowhere_and_comes_last(tmp_path):
         view = runs_view(state, series, metric)
         assert 2 not in view.best_runs
         for descending in (False, True):
-            order = [row.run_id for row in sorted_rows(view, metric, descending=descending) if metric in row.latest]
+            order = [
+                row.run_id
+                for row in sorted_rows(view, metric, descending=descending)
+                if metric in row.latest
+            ]
             assert order[-1] == 2
     (row,) = [row for row in view.rows if row.run_id == 2]
     assert (row.state, row.state_word) == (RunState.DIVERGED, "diverged at step 3")
@@ -122,12 +134,16 @@ def test_a_metric_that_never_appears_ends_the_policy_and_no_run(tmp_path):
         world = automated(tmp_path / str(number), policy, runs(4))
         world.finish()
         assert set(states(world).values()) == {"completed"}
-        assert notes(world) == [f"the policy {policy.name} was stopped: no run logs 'f1'. There are: loss."]
+        assert notes(world) == [
+            f"the policy {policy.name} was stopped: no run logs 'f1'. There are: loss."
+        ]
         assert world.state.policy is None
 
 
 def test_of_several_policies_only_the_one_that_decides_by_it_ends(tmp_path):
-    world = automated(tmp_path, Policies([Halving("f1"), StopRules("loss", max_samples=128)]), runs(4))
+    world = automated(
+        tmp_path, Policies([Halving("f1"), StopRules("loss", max_samples=128)]), runs(4)
+    )
     world.finish()
     assert "halving + rules was stopped: no run logs 'f1'" in notes(world)[0]
     assert notes(world)[0].endswith("rules continues.")
@@ -135,10 +151,15 @@ def test_of_several_policies_only_the_one_that_decides_by_it_ends(tmp_path):
 
 
 def test_figures_that_are_still_to_come_are_waited_for():
-    """The losses of the first chunk are not logged yet: who is stopped must not be a matter of the run's number."""
+    """The losses of the first chunk are not logged yet.
+
+    Who is stopped must not be a matter of the run's number.
+    """
     state = ExperimentState()
     for run_id in range(1, 5):
-        progress = Progress(steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8)
+        progress = Progress(
+            steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8
+        )
         state.runs[run_id] = RunRecord(
             run_id=run_id,
             config=fake_config(),
@@ -148,7 +169,12 @@ def test_figures_that_are_still_to_come_are_waited_for():
             state=RunState.RUNNING,
             progress=progress,
         )
-    for policy in (Halving("loss"), AsyncHalving("loss"), MedianStop("loss"), Evolve(KNOBS, "loss")):
+    for policy in (
+        Halving("loss"),
+        AsyncHalving("loss"),
+        MedianStop("loss"),
+        Evolve(KNOBS, "loss"),
+    ):
         assert list(policy.decide(View(state))) == []
     assert Autopilot(Halving("loss"), apply).missing(state) == {}
 
@@ -161,7 +187,11 @@ def test_figures_that_are_still_to_come_are_waited_for():
             True,
             r"Halving decides by 'evl_loss', which no run will log; did you mean 'eval_loss'\? ",
         ),
-        (Halving(), False, "Halving decides by 'eval_loss' but run_fit has no eval_dataset; give one"),
+        (
+            Halving(),
+            False,
+            "Halving decides by 'eval_loss' but run_fit has no eval_dataset; give one",
+        ),
         (
             MedianStop("reward"),
             True,
@@ -170,13 +200,23 @@ def test_figures_that_are_still_to_come_are_waited_for():
         (Evolve(KNOBS, "accuracy"), True, "Evolve decides by 'accuracy'"),
         (AsyncHalving("lss"), True, "AsyncHalving decides by 'lss'"),
         (KeepPareto({"loss": "min", "rouge": "max"}), True, "KeepPareto decides by 'rouge'"),
-        (StopRules(patience=2), False, "StopRules decides by 'eval_loss' but run_fit has no eval_dataset"),
-        (StopRules(gap=0.1), False, "StopRules decides by 'eval_loss' but run_fit has no eval_dataset"),
+        (
+            StopRules(patience=2),
+            False,
+            "StopRules decides by 'eval_loss' but run_fit has no eval_dataset",
+        ),
+        (
+            StopRules(gap=0.1),
+            False,
+            "StopRules decides by 'eval_loss' but run_fit has no eval_dataset",
+        ),
         (StopRules("los"), True, "StopRules decides by 'los'"),
         (Policies([StopRules(), Halving("lss")]), True, "Halving decides by 'lss'"),
     ],
 )
-def test_a_metric_that_no_run_will_log_is_refused_with_those_that_there_will_be(policy, evaluates, sentence):
+def test_a_metric_that_no_run_will_log_is_refused_with_those_that_there_will_be(
+    policy, evaluates, sentence
+):
     with pytest.raises(ConfigError, match=sentence):
         Autopilot(policy, apply).check([fake_config()], evaluates=evaluates, sources={})
 
@@ -188,20 +228,37 @@ def test_metrics_of_the_users_own_are_taken_on_trust():
         Autopilot(Halving("rouge"), apply).check([config], evaluates=True, sources={})
     rewards = {"reward_funcs": [{"$object": "cell.good@1"}, {"$object": "logs@2"}]}
     config = replace(fake_config(), method="GRPO", extras=rewards)
-    sources = {"cell.good@1": "def good(): ...", "logs@2": "def logs(log_metric, **kwargs): log_metric('x', 1.0)"}
-    assert Autopilot(Halving("x", "max"), apply).check([config], evaluates=False, sources=sources) == []
-    assert Autopilot(Halving("rewards/good/mean"), apply).check([config], evaluates=False, sources=sources) == []
+    sources = {
+        "cell.good@1": "def good(): ...",
+        "logs@2": "def logs(log_metric, **kwargs): log_metric('x', 1.0)",
+    }
+    assert (
+        Autopilot(Halving("x", "max"), apply).check([config], evaluates=False, sources=sources)
+        == []
+    )
+    assert (
+        Autopilot(Halving("rewards/good/mean"), apply).check(
+            [config], evaluates=False, sources=sources
+        )
+        == []
+    )
     del sources["logs@2"]
     config = replace(config, extras={"reward_funcs": {"$object": "cell.good@1"}})
     for wrong in ("x", "rewards/god/mean"):
         with pytest.raises(ConfigError, match="which no run will log"):
-            Autopilot(Halving(wrong, "max"), apply).check([config], evaluates=False, sources=sources)
+            Autopilot(Halving(wrong, "max"), apply).check(
+                [config], evaluates=False, sources=sources
+            )
 
 
 def test_a_policy_that_ranks_grpo_runs_by_their_loss_is_told_what_ranks_them():
     config = replace(fake_config(), method="GRPO", extras={"reward_funcs": {"$object": "good@1"}})
-    told = Autopilot(Halving(), apply).check([config], evaluates=True, sources={"good@1": "def good(): ..."})
-    assert told == ["Halving decides by eval_loss, which does not say how good a GRPO run is; eval_reward does."]
+    told = Autopilot(Halving(), apply).check(
+        [config], evaluates=True, sources={"good@1": "def good(): ..."}
+    )
+    assert told == [
+        "Halving decides by eval_loss, which does not say how good a GRPO run is; eval_reward does."
+    ]
 
 
 def test_runs_that_never_log_a_metric_are_not_judged_by_it(tmp_path):
@@ -218,7 +275,9 @@ def test_runs_that_never_log_a_metric_are_not_judged_by_it(tmp_path):
         data={"train": {}, "eval": None},
         versions={},
     )
-    for run_id, (method, reward) in enumerate([("SFT", None), ("GRPO", 1.0), ("SFT", None), ("GRPO", 2.0)], start=1):
+    for run_id, (method, reward) in enumerate(
+        [("SFT", None), ("GRPO", 1.0), ("SFT", None), ("GRPO", 2.0)], start=1
+    ):
         metrics = {"loss": 1.0} if reward is None else {"loss": 0.0, "reward": reward}
         state.runs[run_id] = RunRecord(
             run_id=run_id,
@@ -227,14 +286,22 @@ def test_runs_that_never_log_a_metric_are_not_judged_by_it(tmp_path):
             edits={},
             warm_start=None,
             state=RunState.RUNNING,
-            progress=Progress(steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8),
+            progress=Progress(
+                steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8
+            ),
             points=((MetricPoint(step=4, samples=8, epoch=0.5, chunk=1, metrics=metrics),),),
         )
     for policy in (Halving("reward"), AsyncHalving("reward"), Evolve(KNOBS, "reward")):
         assert {one.run for one in policy.decide(View(state)) if isinstance(one, Stop)} == {2}
     state.runs[1] = replace(state.runs[1], progress=replace(state.runs[1].progress, diverged_at=3))
-    for policy in (Halving("reward"), AsyncHalving("reward"), KeepPareto({"reward": "max", "loss": "min"})):
-        assert 1 in {one.run for one in policy.decide(View(state)) if isinstance(one, Stop)}, "unless they diverged"
+    for policy in (
+        Halving("reward"),
+        AsyncHalving("reward"),
+        KeepPareto({"reward": "max", "loss": "min"}),
+    ):
+        assert 1 in {one.run for one in policy.decide(View(state)) if isinstance(one, Stop)}, (
+            "unless they diverged"
+        )
 
 
 # ---- the front
@@ -260,13 +327,25 @@ def test_policy_and_panel_have_one_front(figures, off):
             edits={},
             warm_start=None,
             state=RunState.RUNNING,
-            progress=Progress(steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8),
+            progress=Progress(
+                steps=4, samples=8, chunks=1, total_steps=32, total_samples=64, total_chunks=8
+            ),
             points=(
-                (MetricPoint(step=4, samples=8, epoch=0.5, chunk=1, metrics={"loss": loss, "eval_rouge": rouge}),),
+                (
+                    MetricPoint(
+                        step=4,
+                        samples=8,
+                        epoch=0.5,
+                        chunk=1,
+                        metrics={"loss": loss, "eval_rouge": rouge},
+                    ),
+                ),
             ),
         )
     series.update(state)
-    stopped = {one.run for one in KeepPareto({"loss": "min", "eval_rouge": "max"}).decide(View(state))}
+    stopped = {
+        one.run for one in KeepPareto({"loss": "min", "eval_rouge": "max"}).decide(View(state))
+    }
     assert stopped == off
     view = runs_view(state, series, "loss")
     drawn = {row.run_id for row in pareto_front(view.rows, "loss", "eval_rouge")}

@@ -1,4 +1,7 @@
-"""Optuna at the wheel over the fake runner: the study, its decisions, kills, undo, and what is refused."""
+"""Optuna at the wheel over the fake runner.
+
+The study, its decisions, kills, undo, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,15 @@ from optuna.trial import TrialState
 
 from rf_notebook.automation import Policies, Stop, StopRules, View
 from rf_notebook.automation.optuna_policy import OptunaPolicy
-from rf_notebook.automl import List, Range, RFGridSearch, RFLoraConfig, RFModelConfig, RFOptuna, RFSFTConfig
+from rf_notebook.automl import (
+    List,
+    Range,
+    RFGridSearch,
+    RFLoraConfig,
+    RFModelConfig,
+    RFOptuna,
+    RFSFTConfig,
+)
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunAdded, RunPinned
@@ -32,19 +43,34 @@ from tests.engine.world import World
 def template(**training):
     return RFModelConfig(
         model_name="fake",
-        peft_config=RFLoraConfig(r=List([4, 8, 16]), lora_alpha=8, target_modules=List([["q_proj"], "all-linear"])),
+        peft_config=RFLoraConfig(
+            r=List([4, 8, 16]), lora_alpha=8, target_modules=List([["q_proj"], "all-linear"])
+        ),
         training_args=RFSFTConfig(
-            learning_rate=Range(1e-3, 0.5, log=True), per_device_train_batch_size=2, num_train_epochs=1, **training
+            learning_rate=Range(1e-3, 0.5, log=True),
+            per_device_train_batch_size=2,
+            num_train_epochs=1,
+            **training,
         ),
     )
 
 
 def search(n_initial=5, budget=12, objective="minimize:loss", configs=None, **more):
-    return RFOptuna(configs or template(), "SFT", n_initial=n_initial, budget=budget, objective=objective, **more)
+    return RFOptuna(
+        configs or template(),
+        "SFT",
+        n_initial=n_initial,
+        budget=budget,
+        objective=objective,
+        **more,
+    )
 
 
 class Study(World):
-    """A world with a search at the wheel; a restart makes everything anew, as another kernel would."""
+    """A world with a search at the wheel.
+
+    A restart makes everything anew, as another kernel would.
+    """
 
     def __init__(self, folder, make=search, **runner):
         self.make, self.objects = make, Objects()
@@ -54,8 +80,12 @@ class Study(World):
 
     def automate(self):
         self.search = self.make()
-        self.policy = OptunaPolicy(self.search, self.objects, seed=1, data_seed=None, chunks_a_pass=4)
-        self.engine.automate(Autopilot(self.policy, lambda config, edits: apply_edits(config, edits, self.objects)))
+        self.policy = OptunaPolicy(
+            self.search, self.objects, seed=1, data_seed=None, chunks_a_pass=4
+        )
+        self.engine.automate(
+            Autopilot(self.policy, lambda config, edits: apply_edits(config, edits, self.objects))
+        )
 
     def restart(self, **engine):
         super().restart(**engine)
@@ -85,7 +115,9 @@ def test_so_many_train_at_a_time_until_the_budget_is_tried(tmp_path):
     made = [one for one in decisions_of(world.state) if one.what == "clone"]
     assert len(made) == 7
     assert made[-1].reason.startswith("trial 12 of 12: r=")
-    assert all("the median of" in one.reason for one in decisions_of(world.state) if one.what == "stop")
+    assert all(
+        "the median of" in one.reason for one in decisions_of(world.state) if one.what == "stop"
+    )
 
 
 def test_trials_are_the_configs_of_their_runs(tmp_path):
@@ -111,7 +143,11 @@ def test_trials_are_the_configs_of_their_runs(tmp_path):
         {"sampler": optuna.samplers.NSGAIISampler(seed=3, population_size=4)},
         {"pruner": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)},
         {"pruner": optuna.pruners.PercentilePruner(50.0, n_startup_trials=2)},
-        {"pruner": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=4, reduction_factor=2)},
+        {
+            "pruner": optuna.pruners.HyperbandPruner(
+                min_resource=1, max_resource=4, reduction_factor=2
+            )
+        },
         {"pruner": None},
         {"objective": "minimize:loss, minimize:loss"},
         {"granularity": "epoch"},
@@ -161,13 +197,21 @@ def test_a_user_s_clone_inside_the_search_is_a_trial_and_one_outside_is_not(tmp_
     world.ask(StopRun(run_id=second))
     world.finish()
     (trial,) = [t for t in world.search.study.trials if t.user_attrs.get("run") == first]
-    assert (trial.params["training_args.learning_rate"], trial.params["peft_config.r"]) == (0.1234, 4)
+    assert (trial.params["training_args.learning_rate"], trial.params["peft_config.r"]) == (
+        0.1234,
+        4,
+    )
     assert not [t for t in world.search.study.trials if t.user_attrs.get("run") in (second, warm)]
 
 
 def test_templates_and_configs_inside_of_lists_are_parameters_of_their_own(tmp_path):
     def make():
-        adapters = List([RFLoraConfig(r=List([2, 4]), lora_alpha=8), RFLoraConfig(r=16, lora_alpha=List([16, 32]))])
+        adapters = List(
+            [
+                RFLoraConfig(r=List([2, 4]), lora_alpha=8),
+                RFLoraConfig(r=16, lora_alpha=List([16, 32])),
+            ]
+        )
         configs = [
             RFModelConfig(model_name="fake", peft_config=adapters, training_args=RFSFTConfig(
                 learning_rate=List([0.01, 0.1]), per_device_train_batch_size=2, num_train_epochs=1)),
@@ -190,12 +234,17 @@ def test_templates_and_configs_inside_of_lists_are_parameters_of_their_own(tmp_p
     }
     for record in world.state.runs.values():
         found = world.search.parameters_of(record.config, world.objects, seed=1, data_seed=None)
-        (trial,) = [t for t in world.search.study.trials if t.user_attrs.get("run") == record.run_id]
+        (trial,) = [
+            t for t in world.search.study.trials if t.user_attrs.get("run") == record.run_id
+        ]
         assert found == trial.params
 
 
 def test_clones_of_other_searches_are_none_of_its_business(tmp_path):
-    """Two searches side by side, as two methods have them: neither asks its study for what the other suggested."""
+    """Two searches side by side, as two methods have them.
+
+    Neither asks its study for what the other suggested.
+    """
     world = Study(tmp_path, lambda: search(n_initial=3, budget=3))
     other = OptunaPolicy(
         search(configs=template(warmup_steps=5), n_initial=3, budget=6),
@@ -207,7 +256,9 @@ def test_clones_of_other_searches_are_none_of_its_business(tmp_path):
     more = other._search.run_configs(world.objects, seed=1)  # noqa: SLF001 - a study without a search
     world.engine.commit([RunAdded(run_id=4 + i, config=config) for i, config in enumerate(more)])
     both = Policies([world.policy, other])
-    world.engine.automate(Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects)))
+    world.engine.automate(
+        Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects))
+    )
     world.finish()
     assert len(world.policy.study.trials) == 3
     assert len(other.study.trials) == 6
@@ -221,9 +272,13 @@ def test_when_a_budget_is_spent_nothing_is_suggested_any_more(tmp_path, share):
     budget = int(share * sum(record.progress.samples for record in whole.state.runs.values()))
     world = Study(tmp_path / "budget")
     both = Policies([StopRules("loss", max_samples=budget), world.policy])
-    world.engine.automate(Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects)))
+    world.engine.automate(
+        Autopilot(both, lambda config, edits: apply_edits(config, edits, world.objects))
+    )
     world.finish()
-    assert budget / 2 < sum(record.progress.samples for record in world.state.runs.values()) <= budget
+    assert (
+        budget / 2 < sum(record.progress.samples for record in world.state.runs.values()) <= budget
+    )
     assert any("budget" in one.reason for one in decisions_of(world.state))
 
 
@@ -233,7 +288,11 @@ def test_a_run_without_numbers_is_stopped_and_no_measure_for_others(tmp_path):
     record = world.state.runs[2]
     nan = tuple(replace(point, metrics={"loss": float("nan")}) for point in record.all_points())
     world.state.runs[2] = replace(record, points=(nan,))
-    stopped = {one.run: one.reason for one in world.policy.decide(View(world.state)) if isinstance(one, Stop)}
+    stopped = {
+        one.run: one.reason
+        for one in world.policy.decide(View(world.state))
+        if isinstance(one, Stop)
+    }
     assert stopped[2] == "an objective is not a number after 16 samples."
     assert all("nan" not in reason for reason in stopped.values())
 
@@ -268,14 +327,19 @@ def test_the_study_is_copied_to_a_file_that_optuna_opens(tmp_path):
         file.notify(())
     assert file.close(30)
     read = optuna.load_study(study_name="mine", storage=f"sqlite:///{path}")
-    written = [(t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs) for t in read.trials]
+    written = [
+        (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs)
+        for t in read.trials
+    ]
     assert written == world.trials()
     world.restart()
     world.finish()
     again = StudyFile(path, lambda: {"mine": world.policy.study}, log=logging.getLogger("test"))
     again.start()
     assert again.close(30), "written anew by the next kernel"
-    assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{path}").trials) == len(written)
+    assert len(optuna.load_study(study_name="mine", storage=f"sqlite:///{path}").trials) == len(
+        written
+    )
 
 
 def test_a_file_that_cannot_be_written_takes_nothing_along(tmp_path, caplog):
@@ -283,7 +347,9 @@ def test_a_file_that_cannot_be_written_takes_nothing_along(tmp_path, caplog):
 
     (tmp_path / "optuna.db").mkdir()
     world = Study(tmp_path / "world")
-    file = StudyFile(tmp_path / "optuna.db", lambda: {"mine": world.policy.study}, log=logging.getLogger("test"))
+    file = StudyFile(
+        tmp_path / "optuna.db", lambda: {"mine": world.policy.study}, log=logging.getLogger("test")
+    )
     file.start()
     world.finish()
     assert not file.close(30)
@@ -314,7 +380,10 @@ def test_its_figures_are_optuna_s(tmp_path):
         (lambda: search(budget="40"), "budget must be between"),
         (lambda: search(seed=-1), "seed must be between"),
         (lambda: search(granularity="step"), "use 'chunk' or 'epoch'"),
-        (lambda: RFOptuna(RFModelConfig(training_args=RFSFTConfig()), "SFT"), "nothing to choose from"),
+        (
+            lambda: RFOptuna(RFModelConfig(training_args=RFSFTConfig()), "SFT"),
+            "nothing to choose from",
+        ),
         (lambda: RFOptuna(template(), "SFTT"), "there is no such trainer"),
     ],
 )
@@ -361,7 +430,9 @@ def test_never_an_illegal_operation_never_a_pinned_run_never_beyond_the_budget(
     n_initial, budget, sampler, pruner, pinned, kills
 ):
     with tempfile.TemporaryDirectory() as folder:
-        world = Study(Path(folder), lambda: search(n_initial, budget, sampler=sampler, pruner=pruner))
+        world = Study(
+            Path(folder), lambda: search(n_initial, budget, sampler=sampler, pruner=pruner)
+        )
         pinned &= set(world.state.runs)
         for run_id in pinned:
             world.engine.commit([RunPinned(run_id=run_id, pinned=True)])
@@ -372,4 +443,7 @@ def test_never_an_illegal_operation_never_a_pinned_run_never_beyond_the_budget(
         assert not [text for text in notes(world) if "refused" in text or "set aside" in text]
         assert len(world.state.runs) <= max(n_initial, budget)
         assert not {one.run_id for one in decisions_of(world.state) if one.what == "stop"} & pinned
-        assert {str(record.state) for record in world.state.runs.values()} <= {"completed", "stopped"}
+        assert {str(record.state) for record in world.state.runs.values()} <= {
+            "completed",
+            "stopped",
+        }

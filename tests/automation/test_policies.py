@@ -43,7 +43,10 @@ def apply(config, edits):
 
 
 def runs(count, batch_size=2):
-    return [fake_config(learning_rate=0.02 * (i + 1), batch_size=batch_size, seed=i) for i in range(count)]
+    return [
+        fake_config(learning_rate=0.02 * (i + 1), batch_size=batch_size, seed=i)
+        for i in range(count)
+    ]
 
 
 def automated(folder, policy, configs, **runner):
@@ -92,7 +95,11 @@ def test_runs_of_other_methods_are_halved_apart(tmp_path):
     world = automated(tmp_path, Halving("loss"), mixed)
     world.finish()
     done = [run_id for run_id, state in states(world).items() if state == "completed"]
-    assert len([run_id for run_id in done if run_id <= 4]) == len([run_id for run_id in done if run_id > 4]) == 1
+    assert (
+        len([run_id for run_id in done if run_id <= 4])
+        == len([run_id for run_id in done if run_id > 4])
+        == 1
+    )
 
 
 def test_a_pinned_run_and_one_that_was_given_back_go_to_their_end(tmp_path):
@@ -133,7 +140,9 @@ def test_what_is_no_decision_and_what_is_not_allowed_are_told(tmp_path):
 
     world = automated(tmp_path / "a", Odd(Resume(1, "because."), Stop(2, "because.")), runs(3))
     world.finish()
-    assert notes(world)[0].startswith("the policy odd was refused: cannot resume run 1: it is running")
+    assert notes(world)[0].startswith(
+        "the policy odd was refused: cannot resume run 1: it is running"
+    )
     assert states(world) == {1: "completed", 2: "stopped", 3: "completed"}
     world = automated(tmp_path / "b", Odd("stop"), runs(2))
     world.finish()
@@ -146,14 +155,24 @@ def test_a_clone_by_a_policy_is_an_ordinary_clone(tmp_path):
 
         def decide(self, view):
             first = view.runs[1]
-            return [Clone(1, "it leads.", warm_start=True)] if first.chunks == 1 and len(view.runs) == 2 else []
+            return (
+                [Clone(1, "it leads.", warm_start=True)]
+                if first.chunks == 1 and len(view.runs) == 2
+                else []
+            )
 
     world = automated(tmp_path, Once(), runs(2))
     world.finish()
     assert states(world) == {1: "completed", 2: "completed", 3: "completed"}
     assert world.state.record(3).parent_id == 1
     (made,) = decisions_of(world.state)
-    assert (made.policy, made.what, made.run_id, made.made, made.reason) == ("once", "clone", 1, 3, "it leads.")
+    assert (made.policy, made.what, made.run_id, made.made, made.reason) == (
+        "once",
+        "clone",
+        1,
+        3,
+        "it leads.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +200,7 @@ def test_a_killed_experiment_goes_on_with_the_same_decisions(tmp_path, make):
 
 
 class Pruner:
-    """In RapidFire's style: prunes what is worse than the mean of what it was told so far, and replaces it twice."""
+    """In RapidFire's style: prunes what is worse than the mean so far, and replaces it twice."""
 
     def __init__(self, metric):
         self.metric, self.configs, self.seen, self.final = metric, {}, {}, None
@@ -234,7 +253,12 @@ def test_a_callback_with_the_newer_name_works_and_odd_answers_are_told(tmp_path)
 
 
 def test_the_worst_give_way_to_changed_copies_of_the_best(tmp_path):
-    world = automated(tmp_path, Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.25), runs(8), num_chunks=8)
+    world = automated(
+        tmp_path,
+        Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.25),
+        runs(8),
+        num_chunks=8,
+    )
     world.finish()
     decided = decisions_of(world.state)
     clones = [one for one in decided if one.what == "clone"]
@@ -243,12 +267,16 @@ def test_the_worst_give_way_to_changed_copies_of_the_best(tmp_path):
     first = world.state.record(clones[0].made)
     assert first.warm_start is not None
     ratio = (
-        first.config.training["learning_rate"] / world.state.record(first.parent_id).config.training["learning_rate"]
+        first.config.training["learning_rate"]
+        / world.state.record(first.parent_id).config.training["learning_rate"]
     )
     assert ratio in (pytest.approx(1.25), pytest.approx(0.8))
     view = View(world.state)
     whole = max(run.total_samples for run in view.runs.values())
-    assert max(run.inherited + run.samples for run in view.runs.values()) < whole + view.runs[1].chunk_samples
+    assert (
+        max(run.inherited + run.samples for run in view.runs.values())
+        < whole + view.runs[1].chunk_samples
+    )
     for one in decided:
         if one.what == "stop" and "among the worst" in one.reason:
             assert view.runs[one.run_id].state == "stopped"
@@ -264,8 +292,12 @@ def test_knobs_of_lists_go_to_neighbours():
 
 
 def test_shares_of_plans_of_different_lengths_are_compared(tmp_path):
-    short = [fake_config(learning_rate=rate, batch_size=2, epochs=1, seed=7) for rate in (0.02, 0.05)]
-    long = [fake_config(learning_rate=rate, batch_size=2, epochs=4, seed=7) for rate in (0.03, 0.04)]
+    short = [
+        fake_config(learning_rate=rate, batch_size=2, epochs=1, seed=7) for rate in (0.02, 0.05)
+    ]
+    long = [
+        fake_config(learning_rate=rate, batch_size=2, epochs=4, seed=7) for rate in (0.03, 0.04)
+    ]
     world = automated(tmp_path, Halving("loss", compare="fraction", first=2), [*short, *long])
     world.finish()
     assert decisions_of(world.state)
@@ -278,12 +310,22 @@ def test_shares_of_plans_of_different_lengths_are_compared(tmp_path):
 
 def test_runs_of_each_schedule_are_halved_by_themselves(tmp_path):
     def scheduled(name):
-        return [replace(one, training={**one.training, "lr_scheduler_type": name}) for one in runs(4)]
+        return [
+            replace(one, training={**one.training, "lr_scheduler_type": name}) for one in runs(4)
+        ]
 
-    world = automated(tmp_path, Halving("loss", compare="schedule"), [*scheduled("cosine"), *scheduled("constant")])
+    world = automated(
+        tmp_path,
+        Halving("loss", compare="schedule"),
+        [*scheduled("cosine"), *scheduled("constant")],
+    )
     world.finish()
     done = [run_id for run_id, state in states(world).items() if state == "completed"]
-    assert len([run_id for run_id in done if run_id <= 4]) == len([run_id for run_id in done if run_id > 4]) == 1
+    assert (
+        len([run_id for run_id in done if run_id <= 4])
+        == len([run_id for run_id in done if run_id > 4])
+        == 1
+    )
 
 
 def test_halving_says_what_it_waits_for(tmp_path):
@@ -291,18 +333,26 @@ def test_halving_says_what_it_waits_for(tmp_path):
     world = World(tmp_path, runs(4), num_chunks=8)
     world.engine.automate(pilot)
     world.turn(3)
-    assert pilot.waits_for == "chunk 1, after which 2 of 4 continue; still to come there: run 3, run 4"
+    assert (
+        pilot.waits_for == "chunk 1, after which 2 of 4 continue; still to come there: run 3, run 4"
+    )
     world.turn(3)
     assert pilot.waits_for.startswith("chunk 2, after which 1 of 2 continue")
     view = View(world.state)
-    assert Policies([StopRules(), Halving("loss")]).waits_for(view) == Halving("loss").waits_for(view)
+    assert Policies([StopRules(), Halving("loss")]).waits_for(view) == Halving("loss").waits_for(
+        view
+    )
 
 
 def test_the_history_is_in_its_order(tmp_path):
     world = automated(tmp_path, Halving("loss"), runs(2))
     world.finish()
     history = View(world.state).history
-    assert history[:3] == [Boundary(1, 1, 16), Boundary(2, 1, 16), Obeyed("stop", history[2].run, None, 16, True)]
+    assert history[:3] == [
+        Boundary(1, 1, 16),
+        Boundary(2, 1, 16),
+        Obeyed("stop", history[2].run, None, 16, True),
+    ]
     assert history[-1].chunks == 4
 
 
@@ -331,7 +381,10 @@ def test_a_budget_of_samples_is_never_exceeded(tmp_path):
 
 def test_when_a_budget_is_spent_no_other_policy_starts_anything(tmp_path):
     both = Policies(
-        [StopRules("loss", max_samples=150), Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.5)]
+        [
+            StopRules("loss", max_samples=150),
+            Evolve({"learning_rate": Range(0.001, 0.5)}, "loss", share=0.5),
+        ]
     )
     world = automated(tmp_path, both, runs(4))
     world.finish()
@@ -346,11 +399,16 @@ def test_asynchronous_halving_keeps_the_best(tmp_path):
     view = View(world.state)
     first_rung = round(view.runs[1].chunk_samples)
     after_one = {run_id: run.value("loss", first_rung) for run_id, run in view.runs.items()}
-    assert all(sum(value < after_one[run_id] for value in after_one.values()) < 4 for run_id in done)
+    assert all(
+        sum(value < after_one[run_id] for value in after_one.values()) < 4 for run_id in done
+    )
     chunks = [world.state.record(one.run_id).progress.chunks for one in decisions_of(world.state)]
     assert set(chunks) <= {1, 2, 4}
     assert chunks.count(1) >= 3
-    assert all("of the" in one.reason and "runs that came so far." in one.reason for one in decisions_of(world.state))
+    assert all(
+        "of the" in one.reason and "runs that came so far." in one.reason
+        for one in decisions_of(world.state)
+    )
 
 
 def record_of(run_id, losses, rates):
@@ -359,7 +417,11 @@ def record_of(run_id, losses, rates):
         for i, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=1)
     ]
     progress = Progress(
-        steps=len(points), samples=2 * len(points), chunks=len(points), total_chunks=8, total_samples=16
+        steps=len(points),
+        samples=2 * len(points),
+        chunks=len(points),
+        total_chunks=8,
+        total_samples=16,
     )
     config = fake_config(learning_rate=0.1, batch_size=2, seed=0)
     return RunRecord(
@@ -382,7 +444,9 @@ def test_sureness_is_that_of_paired_differences():
         return RunView(record_of(1, losses, losses), is_pinned=False)
 
     steady = view([3.0, 2.9, 2.8, 2.7, 2.6])
-    a_bit_worse = view([3.1, 3.0, 2.9, 2.8, 2.7])  # by the same each time, which is sure however much both move
+    a_bit_worse = view(
+        [3.1, 3.0, 2.9, 2.8, 2.7]
+    )  # by the same each time, which is sure however much both move
     now_and_then = view([3.2, 2.7, 2.9, 2.5, 2.7])
     assert sureness(steady, a_bit_worse, "loss", None, 100) == 1.0
     assert sureness(a_bit_worse, steady, "loss", None, 100) == 0.0
@@ -403,7 +467,10 @@ def test_halving_that_wants_to_be_sure_waits(tmp_path):
         (lambda: Halving(eta=1), "eta must be a whole number of at least 2"),
         (lambda: Halving(mode="least"), "mode is 'min' or 'max'"),
         (lambda: Halving(sure=0.2), "sure must be between 0.5 and 1"),
-        (lambda: Halving(compare="steps"), "there is no such way; use 'samples', 'fraction', 'schedule'"),
+        (
+            lambda: Halving(compare="steps"),
+            "there is no such way; use 'samples', 'fraction', 'schedule'",
+        ),
         (lambda: Evolve({}), "give a Range or a List by the name of a knob"),
         (lambda: Evolve({"r": [1, 2]}), "give a Range or a List by the name of a knob"),
         (lambda: Evolve({"r": List([1])}, share=0.9), "share must be above 0 and at most 0.5"),
@@ -414,9 +481,14 @@ def test_halving_that_wants_to_be_sure_waits(tmp_path):
         (lambda: StopRules(patience=-1), "patience must be a number above 0"),
         (lambda: StopRules(max_cost=3), "max_cost and cost_per_hour together"),
         (lambda: StopRules(diverges=0.5), "diverges must be above 1"),
-        (lambda: Autopilot(object(), apply), "object is not a policy; give an object with a name and decide"),
         (
-            lambda: Autopilot(type("P", (), {"name": "python", "decide": lambda self, view: []})(), apply),
+            lambda: Autopilot(object(), apply),
+            "object is not a policy; give an object with a name and decide",
+        ),
+        (
+            lambda: Autopilot(
+                type("P", (), {"name": "python", "decide": lambda self, view: []})(), apply
+            ),
             "cannot be named",
         ),
     ],

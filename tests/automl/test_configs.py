@@ -1,4 +1,4 @@
-"""A config holds what was typed, refuses what cannot be, and computes nothing before a concrete config is built."""
+"""A config holds what was typed and refuses what cannot be; it computes nothing yet."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,11 @@ from rf_notebook.core.values import canonical_json
 
 
 def model(**kwargs):
-    given = {"model_name": "m", "peft_config": RFLoraConfig(r=8), "training_args": RFSFTConfig(learning_rate=1e-3)}
+    given = {
+        "model_name": "m",
+        "peft_config": RFLoraConfig(r=8),
+        "training_args": RFSFTConfig(learning_rate=1e-3),
+    }
     return RFModelConfig(**{**given, **kwargs})
 
 
@@ -46,7 +50,10 @@ def test_an_attribute_set_after_construction_is_kept_and_checked():
     config = model()
     config.training_args.learning_rate = List([1e-3, 3e-3])
     config.peft_config.r = 64
-    assert {c.training["learning_rate"] for c in concrete(RFGridSearch(config, "SFT"))} == {1e-3, 3e-3}
+    assert {c.training["learning_rate"] for c in concrete(RFGridSearch(config, "SFT"))} == {
+        1e-3,
+        3e-3,
+    }
     assert {c.peft["r"] for c in concrete(RFGridSearch(config, "SFT"))} == {64}
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
         config.training_args.learnin_rate = 1
@@ -66,13 +73,21 @@ def test_a_copy_is_independent():
     assert (config.training_args.learning_rate, config.peft_config.r) == (1e-3, 8)
     assert config.model_kwargs["inner"] == {"a": [1]}
     assert twin.formatting_func is format_row
-    for original in (RFLoraConfig(r=List([1, 2])), RFSFTConfig(), List([1]), Range(1, 2), RFGridSearch(config, "SFT")):
+    for original in (
+        RFLoraConfig(r=List([1, 2])),
+        RFSFTConfig(),
+        List([1]),
+        Range(1, 2),
+        RFGridSearch(config, "SFT"),
+    ):
         assert type(original.copy()) is type(original)
 
 
 def test_a_grid_is_every_combination_nested_lists_included():
     config = model(
-        peft_config=List([RFLoraConfig(r=List([4, 8])), RFLoraConfig(r=16, target_modules=["q_proj", "v_proj"])]),
+        peft_config=List(
+            [RFLoraConfig(r=List([4, 8])), RFLoraConfig(r=16, target_modules=["q_proj", "v_proj"])]
+        ),
         training_args=RFSFTConfig(
             learning_rate=List([1e-3, 1e-4]),
             lr_scheduler_kwargs={"num_cycles": List([1, 2])},
@@ -91,25 +106,32 @@ def test_a_python_list_is_a_value_and_configs_may_be_one_several_or_a_list():
     assert concrete(RFGridSearch(model(), "SFT"))[0].training["learning_rate"] == 1e-3
     for given in (model(), [model()], List([model()])):
         assert len(concrete(RFGridSearch(given, "SFT"))) == 1
-    assert concrete(RFGridSearch(model(peft_config=RFLoraConfig(target_modules=["a", "b"])), "SFT"))[0].peft == {
-        "target_modules": ["a", "b"]
-    }
+    assert concrete(
+        RFGridSearch(model(peft_config=RFLoraConfig(target_modules=["a", "b"])), "SFT")
+    )[0].peft == {"target_modules": ["a", "b"]}
 
 
 def test_a_range_needs_a_step_in_a_grid():
     stepped = model(training_args=RFSFTConfig(learning_rate=Range(0.1, 0.3, step=0.1)))
-    assert [c.training["learning_rate"] for c in concrete(RFGridSearch(stepped, "SFT"))] == pytest.approx(
-        [0.1, 0.2, 0.3]
-    )
+    assert [
+        c.training["learning_rate"] for c in concrete(RFGridSearch(stepped, "SFT"))
+    ] == pytest.approx([0.1, 0.2, 0.3])
     with pytest.raises(ConfigError, match="has no step, so a grid cannot try each"):
-        concrete(RFGridSearch(model(training_args=RFSFTConfig(learning_rate=Range(1e-5, 1e-3))), "SFT"))
+        concrete(
+            RFGridSearch(model(training_args=RFSFTConfig(learning_rate=Range(1e-5, 1e-3))), "SFT")
+        )
 
 
-@pytest.mark.parametrize(("method", "config"), [("SFT", RFSFTConfig), ("DPO", RFDPOConfig), ("GRPO", RFGRPOConfig)])
+@pytest.mark.parametrize(
+    ("method", "config"), [("SFT", RFSFTConfig), ("DPO", RFDPOConfig), ("GRPO", RFGRPOConfig)]
+)
 def test_random_search_works_for_every_method(method, config):
     rewards = {"reward_funcs": List([len, [len, max]])} if method == "GRPO" else {}
     search = RFRandomSearch(
-        model(training_args=config(learning_rate=Range(1e-5, 1e-3, log=True), seed=List([1, 2, 3])), **rewards),
+        model(
+            training_args=config(learning_rate=Range(1e-5, 1e-3, log=True), seed=List([1, 2, 3])),
+            **rewards,
+        ),
         method,
         num_runs=6,
         seed=7,
@@ -124,12 +146,16 @@ def test_random_search_works_for_every_method(method, config):
 
 def test_more_random_runs_than_there_are_configs_is_refused():
     with pytest.raises(ConfigError, match="found only 2 different configs"):
-        concrete(RFRandomSearch(model(training_args=RFSFTConfig(seed=List([1, 2]))), "SFT", num_runs=3))
+        concrete(
+            RFRandomSearch(model(training_args=RFSFTConfig(seed=List([1, 2]))), "SFT", num_runs=3)
+        )
 
 
 def test_the_seed_of_run_fit_is_a_default_and_overrides_nothing():
     config = model(training_args=RFSFTConfig(seed=List([5, 6]), data_seed=9))
-    assert [c.training["seed"] for c in concrete(RFGridSearch(config, "SFT"), seed=1, data_seed=2)] == [5, 6]
+    assert [
+        c.training["seed"] for c in concrete(RFGridSearch(config, "SFT"), seed=1, data_seed=2)
+    ] == [5, 6]
     assert concrete(RFGridSearch(config, "SFT"), seed=1, data_seed=2)[0].training["data_seed"] == 9
     assert concrete(RFGridSearch(model(), "SFT"), seed=1, data_seed=2)[0].training["seed"] == 1
     assert "data_seed" not in concrete(RFGridSearch(model(), "SFT"), seed=1)[0].training
@@ -178,12 +204,20 @@ def test_torch_dtype_is_dtype_and_load_in_4bit_a_quantization_config():
 
 
 def test_arguments_that_today_have_no_effect_are_accepted_with_a_warning_at_the_users_line():
-    for make in (lambda: RFDPOConfig(max_prompt_length=64), lambda: setattr(RFDPOConfig(), "max_prompt_length", 64)):
-        with pytest.warns(UserWarning, match=r"RFDPOConfig\(max_prompt_length=64\) has no effect") as caught:
+    for make in (
+        lambda: RFDPOConfig(max_prompt_length=64),
+        lambda: setattr(RFDPOConfig(), "max_prompt_length", 64),
+    ):
+        with pytest.warns(
+            UserWarning, match=r"RFDPOConfig\(max_prompt_length=64\) has no effect"
+        ) as caught:
             make()
         assert caught[0].filename == __file__
     assert (
-        RFDPOConfig(model_adapter_name="default", ref_adapter_name="reference", force_use_ref_model=False).given() == {}
+        RFDPOConfig(
+            model_adapter_name="default", ref_adapter_name="reference", force_use_ref_model=False
+        ).given()
+        == {}
     )
 
 
@@ -199,15 +233,22 @@ def test_the_losses_that_can_be_chosen_are_those_in_the_source_of_trl(method):
     ).read_text()
     found = set(re.findall(r"loss_type == [\"'](\w+)[\"']", source))
     found |= {
-        name for names in re.findall(r"loss_type in [\[(]([^\])]*)[\])]", source) for name in re.findall(r"\w+", names)
+        name
+        for names in re.findall(r"loss_type in [\[(]([^\])]*)[\])]", source)
+        for name in re.findall(r"\w+", names)
     }
     assert found <= set(_LOSSES[f"RF{method}Config"])
-    assert all(f"'{name}'" in source or f'"{name}"' in source for name in _LOSSES[f"RF{method}Config"])
+    assert all(
+        f"'{name}'" in source or f'"{name}"' in source for name in _LOSSES[f"RF{method}Config"]
+    )
 
 
 def test_dpo_takes_one_loss_or_several_and_names_a_wrong_one():
     assert RFDPOConfig(loss_type="ipo").loss_type == "ipo"
-    assert RFDPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]).loss_type == ["sigmoid", "sft"]
+    assert RFDPOConfig(loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]).loss_type == [
+        "sigmoid",
+        "sft",
+    ]
     with pytest.raises(ConfigError, match="did you mean 'sigmoid'"):
         RFDPOConfig(loss_type=["sft", "sigmod"])
 
@@ -240,7 +281,9 @@ def test_edits_by_dotted_key_nested_dict_bare_name_and_config_mean_the_same():
         config, changed = apply_edits(parent, edits, Objects())
         assert config.training == {"learning_rate": 5e-5, "seed": 1}
         assert changed == {"training_args.learning_rate": 5e-5}
-    config, changed = apply_edits(parent, {"peft_params.r": 4, "evaluation_strategy": "epoch"}, Objects())
+    config, changed = apply_edits(
+        parent, {"peft_params.r": 4, "evaluation_strategy": "epoch"}, Objects()
+    )
     assert changed == {"peft_config.r": 4, "training_args.eval_strategy": "epoch"}
     assert apply_edits(parent, None, Objects()) == (parent, {})
     assert apply_edits(parent, {"peft_config": None}, Objects())[0].peft is None

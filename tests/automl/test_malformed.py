@@ -1,4 +1,7 @@
-"""Five hundred malformed configs: each refused at once, in a sentence that names the argument, before any model."""
+"""Five hundred malformed configs.
+
+Each refused at once, in a sentence that names the argument, before any model.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +137,9 @@ def test_the_written_list_is_long_enough():
     assert len(WRITTEN) >= 350, len(WRITTEN)
 
 
-@pytest.mark.parametrize(("cls", "name", "value"), WRITTEN, ids=lambda v: getattr(v, "__name__", repr(v)[:30]))
+@pytest.mark.parametrize(
+    ("cls", "name", "value"), WRITTEN, ids=lambda v: getattr(v, "__name__", repr(v)[:30])
+)
 def test_a_malformed_argument_is_refused_by_name(cls, name, value):
     refused(lambda: cls(**{name: value}), name)
 
@@ -163,9 +168,20 @@ def test_a_malformed_argument_is_refused_by_name(cls, name, value):
         (lambda: RFSFTConfig(padding_free=True), "padding_free"),
         (lambda: RFSFTConfig(packing=True, max_length=None), "max_length"),
         (lambda: RFGridSearch([], "SFT"), "RFGridSearch"),
-        (lambda: RFGridSearch(RFModelConfig(model_name="a", training_args=RFSFTConfig()), "sftt"), "trainer_type"),
-        (lambda: RFGridSearch(RFModelConfig(model_name="a", training_args=RFSFTConfig()), 5), "trainer_type"),
-        (lambda: RFGridSearch(RFModelConfig(model_name="a", training_args=RFSFTConfig()), "DPO"), "training_args"),
+        (
+            lambda: RFGridSearch(
+                RFModelConfig(model_name="a", training_args=RFSFTConfig()), "sftt"
+            ),
+            "trainer_type",
+        ),
+        (
+            lambda: RFGridSearch(RFModelConfig(model_name="a", training_args=RFSFTConfig()), 5),
+            "trainer_type",
+        ),
+        (
+            lambda: RFGridSearch(RFModelConfig(model_name="a", training_args=RFSFTConfig()), "DPO"),
+            "training_args",
+        ),
         (lambda: RFGridSearch(RFModelConfig(model_name="a"), "SFT"), "training_args"),
         (lambda: RFGridSearch({"model_name": "a"}, "SFT"), "RFGridSearch"),
         (lambda: RFRandomSearch(RFModelConfig(model_name="a"), "SFT", num_runs=0), "num_runs"),
@@ -181,7 +197,11 @@ def test_malformed_search_spaces_are_refused(make, name):
 @given(
     cls=st.sampled_from([*TRAINING, RFLoraConfig, RFModelConfig]),
     name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=25),
-    value=st.none() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.integers(), max_size=3),
+    value=st.none()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.lists(st.integers(), max_size=3),
 )
 def test_an_argument_that_does_not_exist_is_refused_whatever_its_value(cls, name, value):
     known = set(RFModelConfig.FIELDS) if cls is RFModelConfig else set(cls.known())
@@ -194,8 +214,13 @@ def test_an_argument_that_does_not_exist_is_refused_whatever_its_value(cls, name
 
 @settings(max_examples=200, deadline=None)
 @given(
-    name=st.sampled_from(["r", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"]),
-    value=st.integers(max_value=0) | st.text(max_size=8) | st.lists(st.integers(), max_size=2) | st.booleans(),
+    name=st.sampled_from(
+        ["r", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"]
+    ),
+    value=st.integers(max_value=0)
+    | st.text(max_size=8)
+    | st.lists(st.integers(), max_size=2)
+    | st.booleans(),
 )
 def test_counts_must_be_positive_numbers(name, value):
     cls = RFLoraConfig if name == "r" else RFSFTConfig

@@ -29,7 +29,11 @@ from rf_notebook.testing.fake_session import config
 )
 def test_values(text, values):
     found = parse_values(text)
-    assert found == pytest.approx(values) if all(isinstance(v, float) for v in values) else found == values
+    assert (
+        found == pytest.approx(values)
+        if all(isinstance(v, float) for v in values)
+        else found == values
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,9 @@ def test_values_of_an_argument_that_takes_a_list(text, values):
     assert parse_values(text, takes_list=True) == values
 
 
-@pytest.mark.parametrize("text", ["", "  ", "0.1..0.5", "1..1000", "1..2 step x", "0..1 log 3", "1..2 x 1"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "0.1..0.5", "1..1000", "1..2 step x", "0..1 log 3", "1..2 x 1"]
+)
 def test_texts_that_mean_nothing_are_refused(text):
     with pytest.raises(ConfigError):
         parse_values(text)
@@ -54,7 +60,11 @@ def test_texts_that_mean_nothing_are_refused(text):
 
 def test_every_combination_becomes_an_edit():
     edits = edits_of(
-        {"training_args.learning_rate": "1e-3, 1e-4", "peft_config.target_modules": "q_proj, v_proj"}, config()
+        {
+            "training_args.learning_rate": "1e-3, 1e-4",
+            "peft_config.target_modules": "q_proj, v_proj",
+        },
+        config(),
     )
     assert edits == [
         {"training_args.learning_rate": 1e-3, "peft_config.target_modules": ["q_proj", "v_proj"]},

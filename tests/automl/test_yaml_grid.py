@@ -45,7 +45,9 @@ def test_a_grid():
     assert model.peft_config.r == List([8, 32])
     assert model.peft_config.target_modules == List([["q_proj", "v_proj"], "all-linear"])
     assert model.peft_config.modules_to_save == ["lm_head"]
-    assert model.training_args.learning_rate == List([1e-4, 2e-3]), "1e-4 is a number, as everybody means it"
+    assert model.training_args.learning_rate == List([1e-4, 2e-3]), (
+        "1e-4 is a number, as everybody means it"
+    )
     assert model.training_args.bf16 is False
     assert grid.run_arguments == {"train_dataset": ("rows",), "num_chunks": 8}
 
@@ -94,6 +96,11 @@ def test_a_search_that_learns():
     text = GRID + "search: {optuna: 12, n_initial: 3, objective: 'minimize:loss', seed: 7}\n"
     search = parse_grid(text, VARIABLES).search
     assert isinstance(search, RFOptuna)
-    assert (search.budget, search.n_initial, search.objectives, search.seed) == (12, 3, [("loss", "minimize")], 7)
+    assert (search.budget, search.n_initial, search.objectives, search.seed) == (
+        12,
+        3,
+        [("loss", "minimize")],
+        7,
+    )
     with pytest.raises(ConfigError, match=r"search: .* does not exist; write .*optuna"):
         parse_grid(GRID + "search: {optuna: 12, runs: 3}\n", VARIABLES)

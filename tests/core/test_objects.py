@@ -17,7 +17,13 @@ import pytest
 from rf_notebook.automl.concrete import apply_edits, build_run_config
 from rf_notebook.automl.configs import RFLoraConfig, RFModelConfig, RFSFTConfig
 from rf_notebook.core.encoding import decode, encode
-from rf_notebook.core.objects import Objects, has_canonical_state, has_state, plain_name, without_state
+from rf_notebook.core.objects import (
+    Objects,
+    has_canonical_state,
+    has_state,
+    plain_name,
+    without_state,
+)
 
 
 class Reward:
@@ -178,7 +184,10 @@ def test_an_object_keeps_its_name_while_its_state_changes_also_in_the_next_launc
 
 def test_a_cell_that_is_run_again_makes_new_objects_with_the_old_names():
     def cell(objects):
-        return [objects.add(value) for value in (Reward(1), Reward(1), Locked(1), Locked(2), closure(Reward(3)))]
+        return [
+            objects.add(value)
+            for value in (Reward(1), Reward(1), Locked(1), Locked(2), closure(Reward(3)))
+        ]
 
     first = Objects()
     names = cell(first)
@@ -192,7 +201,10 @@ def test_what_comes_with_a_clone_never_takes_the_place_of_what_the_search_has():
     objects.seal()
     came = [objects.add(value) for value in (Reward(1), Locked(1), Locked(1))]
     assert len({*there, *came}) == 5
-    assert [without_state(name) for name in came] == [without_state(there[0]), *[without_state(there[1])] * 2]
+    assert [without_state(name) for name in came] == [
+        without_state(there[0]),
+        *[without_state(there[1])] * 2,
+    ]
     assert not any(name in objects.for_launch().sources() for name in there if "#" in name)
 
 
@@ -208,13 +220,18 @@ def test_names_say_whether_the_state_can_be_compared():
 def test_the_source_of_a_class_in_a_cell_is_found():
     import linecache
 
-    text = "import x\n\nclass Cell:\n    def __call__(self, **columns):\n        return [1]\n\ny = 1\n"
+    text = (
+        "import x\n\nclass Cell:\n    def __call__(self, **columns):\n        return [1]\n\ny = 1\n"
+    )
     linecache.cache["<a cell>"] = (len(text), None, text.splitlines(keepends=True), "<a cell>")
     namespace = {"__name__": "nowhere"}
     exec(compile(text.replace("import x\n", "\n"), "<a cell>", "exec"), namespace)
     objects = Objects()
     name = objects.add(namespace["Cell"]())
-    assert objects.sources()[name] == "class Cell:\n    def __call__(self, **columns):\n        return [1]\n"
+    assert (
+        objects.sources()[name]
+        == "class Cell:\n    def __call__(self, **columns):\n        return [1]\n"
+    )
 
 
 # ---- secrets
@@ -222,7 +239,10 @@ def test_the_source_of_a_class_in_a_cell_is_found():
 
 def config_with(token, objects):
     given = RFModelConfig(
-        model_name="m", model_kwargs={"token": token}, peft_config=RFLoraConfig(r=8), training_args=RFSFTConfig()
+        model_name="m",
+        model_kwargs={"token": token},
+        peft_config=RFLoraConfig(r=8),
+        training_args=RFSFTConfig(),
     )
     return build_run_config(given.given(), "SFT", objects, seed=0)
 
@@ -267,7 +287,9 @@ def test_another_token_for_the_same_place_is_the_same_config():
 
 
 def names_in(tokens, objects):
-    return [config_with(token, objects).model["model_kwargs"]["token"]["$secret"] for token in tokens]
+    return [
+        config_with(token, objects).model["model_kwargs"]["token"]["$secret"] for token in tokens
+    ]
 
 
 def test_secrets_keep_their_names_in_a_search_that_is_written_in_another_order():
@@ -291,7 +313,9 @@ def test_digests_of_secrets_are_salted():
     one, other = Objects(), Objects()
     for objects in (one, other):
         names_in(["dear", "cheap"], objects)
-    digests = {digest for objects in (one, other) for digest in objects.secret_names().digests.values()}
+    digests = {
+        digest for objects in (one, other) for digest in objects.secret_names().digests.values()
+    }
     assert len(digests) == 4
     assert all(len(digest) == 32 for digest in digests)
 

@@ -16,7 +16,9 @@ from rf_notebook.core.requirements import TRAINING, lower_bounds, too_old
 def installed(monkeypatch, **versions):
     real = importlib.metadata.version
     monkeypatch.setattr(
-        requirements.importlib.metadata, "version", lambda name: versions[name] if name in versions else real(name)
+        requirements.importlib.metadata,
+        "version",
+        lambda name: versions[name] if name in versions else real(name),
     )
 
 
@@ -48,7 +50,9 @@ def test_the_bound_itself_and_what_is_newer_will_do(monkeypatch, version):
 
 def test_importing_beside_something_too_old_is_one_sentence(tmp_path):
     (tmp_path / "transformers-5.0.0.dist-info").mkdir()
-    (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 5.0.0\n")
+    (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text(
+        "Name: transformers\nVersion: 5.0.0\n"
+    )
     code = """
 import rf_notebook
 from rf_notebook.automl import RFLoraConfig, RFModelConfig, RFSFTConfig

@@ -1,6 +1,7 @@
 """An experiment in a process that gets killed: FOLDER [KILL_POINT TIMES].
 
-Runs the demo's small search to its end, or until the process kills itself at a commit point for the n-th time.
+Runs the demo's small search to its end, or until the process kills itself at a commit point for the
+n-th time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ import sys
 from typing import Any
 
 from rf_notebook import Experiment
-from rf_notebook.automl import List, RFDPOConfig, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl import (
+    List,
+    RFDPOConfig,
+    RFGRPOConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    RFSFTConfig,
+)
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.testing.tiny import create_tiny, preference_rows
 
@@ -41,7 +49,11 @@ def searches() -> list[RFModelConfig]:
             peft_config=RFLoraConfig(r=List([4, 8]), **LORA),
             training_args=RFSFTConfig(max_length=64, **TRAINING),
         ),
-        RFModelConfig(model_name="tiny", peft_config=adapter, training_args=RFDPOConfig(max_length=64, **TRAINING)),
+        RFModelConfig(
+            model_name="tiny",
+            peft_config=adapter,
+            training_args=RFDPOConfig(max_length=64, **TRAINING),
+        ),
         RFModelConfig(
             model_name="tiny",
             peft_config=adapter,
@@ -66,7 +78,12 @@ def experiment(folder: str) -> Experiment:
 
 def run(one: Experiment) -> None:
     one.run_fit(
-        searches(), create_tiny, preference_rows(24, 1), preference_rows(4, 2), num_chunks=3, execution=EXECUTION
+        searches(),
+        create_tiny,
+        preference_rows(24, 1),
+        preference_rows(4, 2),
+        num_chunks=3,
+        execution=EXECUTION,
     )
 
 
@@ -89,7 +106,8 @@ def main() -> None:
         one.session.observer = KillAt(sys.argv[2], int(sys.argv[3]))
     run(one)
     print("started", flush=True)
-    # Operations whose outcome does not depend on when they come: in one life or in several, the curves are the same.
+    # Operations whose outcome does not depend on when they come: in one life or in several, the
+    # curves are the same.
     one.stop(1)
     one.wait()
     if one.run(1).state == "stopped":

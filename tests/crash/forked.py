@@ -1,6 +1,7 @@
-"""Lives of one experiment, each in a process of its own, forked from one that has imported the libraries.
+"""Lives of one experiment, each in a process forked from one that has the libraries.
 
-Importing takes seconds and a test needs dozens of lives; a forked child is a process like any other.
+Importing takes seconds and a test needs dozens of lives; a forked child is a process like any
+other.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ class Server:
         )
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
         self._process.stdout.close()
 
-    def life(self, folder: Path, *, kill_at: str = "", times: int = 1, kill_after: float | None = None) -> int:
+    def life(
+        self, folder: Path, *, kill_at: str = "", times: int = 1, kill_after: float | None = None
+    ) -> int:
         """Exit status of one life: 0 for one that reached the end, -9 for one that was killed."""
         folder.mkdir(parents=True, exist_ok=True)
         assert self._process.stdin is not None
@@ -68,7 +73,9 @@ def main() -> None:
         folder, point, times, after = line.rstrip("\n").split("\t")
         pid = os.fork()
         if pid == 0:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)  # kills are to hit the experiment's own database
+            os.environ.pop(
+                "MLFLOW_TRACKING_URI", None
+            )  # kills are to hit the experiment's own database
             sys.argv = ["child", folder, *([point, times] if point else [])]
             if float(after):
 

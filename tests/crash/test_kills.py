@@ -1,4 +1,4 @@
-"""A killed process loses nothing that was committed, and what continues equals what was never killed."""
+"""A killed process loses nothing committed, and continues as if never killed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,31 @@ from rf_notebook.results.metrics import points_of
 from rf_notebook.store.folders import verify_folder
 from tests.crash import forked
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # minutes when the machine has other work
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]  # minutes when the machine has other work
 ROOT = Path(__file__).parents[2]
 
 
 def curves(folder: Path) -> dict[int, list[tuple[int, dict[str, float]]]]:
     one = Experiment("crash", experiment_path=folder)
     try:
-        return {run.id: [(p.step, dict(p.metrics)) for p in points_of(one.session.state, run.id)] for run in one.runs}
+        return {
+            run.id: [(p.step, dict(p.metrics)) for p in points_of(one.session.state, run.id)]
+            for run in one.runs
+        }
     finally:
         one.session.store.close()
 
 
-def check_whole(folder: Path, expected: dict[int, list[tuple[int, dict[str, float]]]], execution: str) -> None:
-    """What was finished equals the uninterrupted, in joint steps up to rounding; every checkpoint in use verifies; nothing lies about."""
+def check_whole(
+    folder: Path, expected: dict[int, list[tuple[int, dict[str, float]]]], execution: str
+) -> None:
+    """What was finished equals the uninterrupted, in joint steps up to rounding.
+
+    Every checkpoint in use verifies; nothing lies about.
+    """
     one = Experiment("crash", experiment_path=folder)
     state = one.session.state
     for run_id, record in state.runs.items():
@@ -41,7 +52,11 @@ def check_whole(folder: Path, expected: dict[int, list[tuple[int, dict[str, floa
             verify_folder(one.folder, saved.folder)
     in_use = {c.folder.path for r in state.runs.values() for c in r.checkpoints}
     in_use |= {r.warm_start.path for r in state.runs.values() if r.warm_start}
-    found = {f.relative_to(one.folder).as_posix() for f in (one.folder / "runs").glob("*/*") if f.name != "trainer"}
+    found = {
+        f.relative_to(one.folder).as_posix()
+        for f in (one.folder / "runs").glob("*/*")
+        if f.name != "trainer"
+    }
     assert found == in_use
     one.session.store.close()
     found_curves = curves(folder)
@@ -103,7 +118,9 @@ def test_a_second_kernel_looks_on_and_takes_over_when_the_first_dies(tmp_path):
     while not first.stdout.readline().startswith("started"):
         pass
     second = child.experiment(str(tmp_path))
-    with pytest.raises(ReadOnlyExperiment, match=rf"trained by process {first.pid} .*take_over=True"):
+    with pytest.raises(
+        ReadOnlyExperiment, match=rf"trained by process {first.pid} .*take_over=True"
+    ):
         child.run(second)
     assert len(second.runs) >= 2
     deadline = time.monotonic() + 60

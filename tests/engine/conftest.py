@@ -1,4 +1,4 @@
-"""The engine's tests run over every way in which runs share the device, and over a runner in a worker process."""
+"""The engine's tests run over every execution, in the kernel and in a worker process."""
 
 from __future__ import annotations
 

@@ -43,10 +43,13 @@ class FakeRecipe:
 class RemoteFleet(ProcessFleet):
     """Lets a test's ``on_step`` run in the engine's thread while the worker waits.
 
-    What ``on_step`` asks of the engine has reached the worker before it goes on, as it does in the kernel.
+    What ``on_step`` asks of the engine has reached the worker before it goes on, as it does in the
+    kernel.
     """
 
-    def __init__(self, folder: Path, *, on_step: Callable[[int, int], None], **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, on_step: Callable[[int, int], None], **options: Any
+    ) -> None:
         log = logging.Logger("remote")
         log.addFilter(self._hear)
         self.on_step = on_step

@@ -1,8 +1,14 @@
-"""The engine obeys between steps, commits whole chunks, and lets nobody's failure reach another run."""
+"""The engine obeys between steps, commits whole chunks, and keeps failures to their run."""
 
 import pytest
 
-from rf_notebook.core.errors import ConfigError, IllegalOperation, LeaseLost, StorageFull, UnknownRun
+from rf_notebook.core.errors import (
+    ConfigError,
+    IllegalOperation,
+    LeaseLost,
+    StorageFull,
+    UnknownRun,
+)
 from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
 from rf_notebook.core.operations import CloneRun
 from rf_notebook.core.run import RunState
@@ -85,15 +91,29 @@ def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "operation", "sentence"),
     [
-        ("queued", "resume", "cannot resume run 1: it is queued, and only a stopped run can be resumed."),
-        ("completed", "stop", "cannot stop run 1: it is completed, and only a queued or running run can be stopped."),
+        (
+            "queued",
+            "resume",
+            "cannot resume run 1: it is queued, and only a stopped run can be resumed.",
+        ),
+        (
+            "completed",
+            "stop",
+            "cannot stop run 1: it is completed, and only a queued or running run can be stopped.",
+        ),
         ("stopped", "stop", "cannot stop run 1: it is stopped"),
-        ("deleted", "clone", "cannot clone run 1: it is deleted, and a deleted run cannot be cloned."),
+        (
+            "deleted",
+            "clone",
+            "cannot clone run 1: it is deleted, and a deleted run cannot be cloned.",
+        ),
         ("deleted", "delete", "cannot delete run 1: it is deleted, and it is gone already."),
         ("queued", "warm", "cannot warm-start from run 1: it has not trained a step yet."),
     ],
 )
-def test_what_the_state_does_not_allow_is_refused_in_a_sentence(tmp_path, prepare, operation, sentence):
+def test_what_the_state_does_not_allow_is_refused_in_a_sentence(
+    tmp_path, prepare, operation, sentence
+):
     world = World(tmp_path, configs(1))
     if prepare == "completed":
         world.finish()
@@ -142,7 +162,9 @@ def test_a_clone_catches_up_and_equals_its_config_alone(tmp_path):
 
 def test_a_warm_clone_starts_from_the_parent_as_it_was_and_its_plan_is_whole(tmp_path):
     world = World(tmp_path, [fake_config(learning_rate=0.5, batch_size=2)])
-    world.runner.on_step = lambda run_id, step: world.clone(1, warm=True) if (run_id, step) == (1, 7) else None
+    world.runner.on_step = lambda run_id, step: (
+        world.clone(1, warm=True) if (run_id, step) == (1, 7) else None
+    )
     world.finish()
     child = world.state.record(2)
     assert child.warm_start.steps == 7
@@ -211,7 +233,9 @@ def test_the_keep_policy_decides_what_stays_on_the_disk(tmp_path, keep, left):
     world.finish()
     on_disk = sorted(p.name for p in (tmp_path / "runs" / "1").iterdir())
     assert len(on_disk) == left
-    assert sorted(c.folder.path.split("/")[-1] for c in world.state.record(1).checkpoints) == on_disk
+    assert (
+        sorted(c.folder.path.split("/")[-1] for c in world.state.record(1).checkpoints) == on_disk
+    )
 
 
 def test_the_best_checkpoint_stays_besides_the_newest_two(tmp_path):
@@ -323,7 +347,9 @@ def test_after_a_take_over_nothing_more_is_written(tmp_path):
 def test_ending_commits_the_chunk_in_progress(tmp_path):
     world = World(tmp_path, configs(1))
     close = CloseExperiment(cancelled=True)
-    world.runner.on_step = lambda run_id, step: world.engine.mailbox.submit(close) if step == 3 else None
+    world.runner.on_step = lambda run_id, step: (
+        world.engine.mailbox.submit(close) if step == 3 else None
+    )
     world.turn()  # interrupted inside the chunk
     world.runner.on_step = lambda run_id, step: None
     assert isinstance(world.turn(), Paused)
@@ -367,7 +393,9 @@ def test_what_concerns_nobody_who_trains_is_answered_without_ending_the_turn(tmp
             answered.append(world.engine.mailbox.submit(PinRuns(run_ids=(2,), pinned=True)))
             answered.append(world.stop(2))
 
-    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], on_step=user)  # odd seeds train alone
+    world = World(
+        tmp_path, [fake_config(seed=1), fake_config(seed=3)], on_step=user
+    )  # odd seeds train alone
     assert world.turn() == Turn(1)
     assert all(one.done() for one in answered)
     assert world.state.pinned == {2}

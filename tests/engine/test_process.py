@@ -1,4 +1,7 @@
-"""A runner in a worker process: what happens when it is killed, and what a kernel's own would have done."""
+"""A runner in a worker process.
+
+What happens when it is killed, and what a kernel's own would have done.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,11 @@ def test_a_worker_that_is_killed_inside_a_chunk_loses_that_chunk_only(tmp_path):
     world = World(tmp_path, configs(), on_step=user)
     world.finish()
     assert killed_at
-    told = [one.event.text for one in world.state.notes if "the process that trains ended" in one.event.text]
+    told = [
+        one.event.text
+        for one in world.state.notes
+        if "the process that trains ended" in one.event.text
+    ]
     assert told == [
         "the process that trains ended: it was killed, perhaps by the system for want of memory. "
         "Its runs continue from their checkpoints."
@@ -104,7 +111,9 @@ def test_a_run_whose_process_dies_again_and_again_fails_alone(tmp_path):
     world.finish()
     record = world.state.record(1)
     assert record.state is RunState.FAILED
-    assert record.failure.message.startswith("the process that trained it ended 3 times: it was killed")
+    assert record.failure.message.startswith(
+        "the process that trained it ended 3 times: it was killed"
+    )
     assert world.state.record(2).state is RunState.COMPLETED
     assert world.losses(2) == alone(tmp_path / "2", lonely)
 
@@ -121,7 +130,9 @@ def test_a_stop_while_the_worker_dies_is_a_stop_where_the_run_is_committed(tmp_p
         world.turn()
     assert answers[0].result() == 1
     assert world.state.record(1).state is RunState.STOPPED
-    assert world.state.record(1).progress.steps == 8, "the chunk in progress is lost, and nothing else"
+    assert world.state.record(1).progress.steps == 8, (
+        "the chunk in progress is lost, and nothing else"
+    )
 
 
 class Unstartable:
@@ -141,7 +152,10 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_last_words(tmp_path):
     engine = Engine(store, fleet, ExperimentState(), fence=fence, folder=tmp_path, rules=rules)
     engine.commit([RunAdded(run_id=1, config=fake_config())])
     try:
-        with pytest.raises(WorkerCannotStart, match="could not start: it ended with status 1: ImportError: no module"):
+        with pytest.raises(
+            WorkerCannotStart,
+            match="could not start: it ended with status 1: ImportError: no module",
+        ):
             engine.turn()
     finally:
         fleet.close()
@@ -166,4 +180,7 @@ def test_an_abandoned_worker_is_gone_at_once(tmp_path):
     world.runner.abandon()
     turning.join(10)
     assert not turning.is_alive()
-    assert not psutil.pid_exists(world.runner.pid) or psutil.Process(world.runner.pid).status() == psutil.STATUS_ZOMBIE
+    assert (
+        not psutil.pid_exists(world.runner.pid)
+        or psutil.Process(world.runner.pid).status() == psutil.STATUS_ZOMBIE
+    )

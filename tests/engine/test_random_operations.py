@@ -17,7 +17,10 @@ from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World
 
-CONFIGS = [fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i % 3, epochs=1 + i % 2, seed=i) for i in range(5)]
+CONFIGS = [
+    fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i % 3, epochs=1 + i % 2, seed=i)
+    for i in range(5)
+]
 KINDS = ("stop", "resume", "clone", "warm clone", "delete", "restart")
 
 
@@ -37,7 +40,11 @@ EXPECTED = expected_losses()
 @pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
 @settings(max_examples=80, deadline=None)
 @given(
-    script=st.lists(st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)), min_size=1, max_size=12),
+    script=st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)),
+        min_size=1,
+        max_size=12,
+    ),
     seed=st.integers(0, 2**16),
 )
 def test_untouched_runs_are_as_without_the_others_operations(script, seed):
@@ -62,7 +69,9 @@ def play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -
                 world.engine.interrupt()
             elif kind in ("clone", "warm clone"):
                 if target in world.state.runs:
-                    config = fake_config(learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3)
+                    config = fake_config(
+                        learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3
+                    )
                     answers.append(world.clone(target, warm=kind == "warm clone", config=config))
             else:
                 answers.append(getattr(world, kind)(target))

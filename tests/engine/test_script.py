@@ -55,7 +55,9 @@ def recorded_world(folder, played, first):
             _, kind, target = pending.pop(0)
             if kind in ("clone", "warm clone"):
                 if target in world.state.runs:
-                    config = fake_config(learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3)
+                    config = fake_config(
+                        learning_rate=rng.choice([0.02, 0.2]), batch_size=rng.choice([1, 4]), seed=3
+                    )
                     world.clone(target, warm=kind == "warm clone", config=config)
             else:
                 getattr(world, kind)(target)
@@ -69,7 +71,9 @@ def recorded_world(folder, played, first):
 @pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
 @settings(max_examples=60, deadline=None)
 @given(
-    played=st.lists(st.tuples(st.integers(0, 120), st.sampled_from(KINDS), st.integers(1, 6)), max_size=12),
+    played=st.lists(
+        st.tuples(st.integers(0, 120), st.sampled_from(KINDS), st.integers(1, 6)), max_size=12
+    ),
     fails_at=st.none() | st.integers(1, 20),
 )
 def test_a_replay_obeys_the_same_at_the_same_steps_and_gives_the_same(played, fails_at):
@@ -88,13 +92,17 @@ def test_a_replay_obeys_the_same_at_the_same_steps_and_gives_the_same(played, fa
 
 
 def test_the_verdict_is_told_once_and_names_the_first_difference(tmp_path):
-    original = recorded_world(tmp_path / "original", [(9, "stop", 2), (20, "warm clone", 1)], configs(3))
+    original = recorded_world(
+        tmp_path / "original", [(9, "stop", 2), (20, "warm clone", 1)], configs(3)
+    )
     recorded = operations(original)
     again = replayed(tmp_path / "again", original.state, recorded, configs(3))
     told = notes_of_the_replay(again)
     assert told[0].startswith("the replay of 'original' is equal: 4 runs, ")
     assert len(told) == 1
-    other = replayed(tmp_path / "other", original.state, recorded, [*configs(2), fake_config(seed=9)])
+    other = replayed(
+        tmp_path / "other", original.state, recorded, [*configs(2), fake_config(seed=9)]
+    )
     (told,) = notes_of_the_replay(other)
     assert "differs in 1 of 4 runs: run 3: its config is another" in told
     fewer = replayed(tmp_path / "fewer", original.state, recorded[:1], configs(3))
@@ -109,7 +117,9 @@ def test_the_user_s_operations_wait_for_the_script_s_end(tmp_path):
     world.engine.commit([RunAdded(run_id=i, config=c) for i, c in enumerate(configs(2), start=1)])
     refused = world.stop(2)
     world.turn()
-    with pytest.raises(IllegalOperation, match="this is a replay, and recorded operations are still to come"):
+    with pytest.raises(
+        IllegalOperation, match="this is a replay, and recorded operations are still to come"
+    ):
         refused.result()
     while world.state.record(1).state is not RunState.STOPPED:
         assert not isinstance(world.turn(), Idle)
@@ -121,7 +131,9 @@ def test_the_user_s_operations_wait_for_the_script_s_end(tmp_path):
 def test_runs_that_wait_inside_their_chunks_are_saved_where_they_stand(tmp_path):
     original = World(tmp_path / "original", configs(3))
     recorded = [
-        OperationObeyed(operation=StopRun(run_id=run_id), steps=run_id + 4, samples=0, origin="replay")
+        OperationObeyed(
+            operation=StopRun(run_id=run_id), steps=run_id + 4, samples=0, origin="replay"
+        )
         for run_id in (3, 2, 1)
     ]
     again = replayed(tmp_path / "again", original.state, recorded, configs(3))
@@ -134,5 +146,7 @@ def test_an_operation_that_is_not_possible_is_told_and_passed_over(tmp_path):
     impossible = OperationObeyed(operation=recorded.operation, steps=0, samples=0, origin="button")
     again = replayed(tmp_path / "again", original.state, [impossible], configs(2))
     first, last = [one.event.text for one in again.state.notes]
-    assert first.startswith("the replay could not clone run 2 at step 0: cannot warm-start from run 2")
+    assert first.startswith(
+        "the replay could not clone run 2 at step 0: cannot warm-start from run 2"
+    )
     assert "run 3: the replay has no such run" in last

@@ -28,20 +28,29 @@ class World:
     """Those that were started, to be closed when the test is over."""
 
     def __init__(
-        self, folder: Path, configs: list[RunConfig] | None = None, *, store: Any = None, **runner: Any
+        self,
+        folder: Path,
+        configs: list[RunConfig] | None = None,
+        *,
+        store: Any = None,
+        **runner: Any,
     ) -> None:
         self.folder, self.runner_options = folder, runner
         self.store = store or MemoryStore()
         self.open()
         if configs:
-            self.engine.commit([RunAdded(run_id=i, config=c) for i, c in enumerate(configs, start=1)])
+            self.engine.commit(
+                [RunAdded(run_id=i, config=c) for i, c in enumerate(configs, start=1)]
+            )
 
     def open(self, **engine: Any) -> None:
         fence = self.store.acquire(this_process(), take_over=True)
         options = {"on_step": lambda _run_id, _step: None} | self.runner_options
         rules = FakeRunner(self.folder)
         self.runner: Any = (
-            RemoteFleet(self.folder, **options) if self.in_process else FakeRunner(self.folder, **options)
+            RemoteFleet(self.folder, **options)
+            if self.in_process
+            else FakeRunner(self.folder, **options)
         )
         self.engine = Engine(
             self.store,
@@ -87,11 +96,15 @@ class World:
 
     def clone(self, run_id: int, *, warm: bool = False, config: RunConfig | None = None) -> Any:
         config = config or self.state.record(run_id).config
-        return self.engine.mailbox.submit(CloneRun(run_id=run_id, config=config, edits={}, warm_start=warm))
+        return self.engine.mailbox.submit(
+            CloneRun(run_id=run_id, config=config, edits={}, warm_start=warm)
+        )
 
     def losses(self, run_id: int) -> list[tuple[int, float]]:
         return [(p.step, p.metrics["loss"]) for p in self.state.record(run_id).all_points()]
 
 
 def configs(count: int = 3) -> list[RunConfig]:
-    return [fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i, seed=i) for i in range(count)]
+    return [
+        fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i, seed=i) for i in range(count)
+    ]

@@ -60,7 +60,13 @@ _SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "eval_steps": 3,
             "gradient_checkpointing": True,
         },
-        {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear", "use_rslora": True},
+        {
+            "r": 16,
+            "lora_alpha": 32,
+            "lora_dropout": 0.05,
+            "target_modules": "all-linear",
+            "use_rslora": True,
+        },
     ),
     "dora": (
         "prompts",
@@ -185,7 +191,13 @@ _SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "dataloader_drop_last": True,
             "lr_scheduler_type": "cosine_with_restarts",
         },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["o_proj"], "init_lora_weights": "pissa"},
+        {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.1,
+            "target_modules": ["o_proj"],
+            "init_lora_weights": "pissa",
+        },
     ),
     "dft_loss_shuffled": (
         "prompts",
@@ -200,7 +212,13 @@ _SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "eval_on_start": True,
             "eval_strategy": "epoch",
         },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "init_lora_weights": "olora"},
+        {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.1,
+            "target_modules": _QV,
+            "init_lora_weights": "olora",
+        },
     ),
     "chat_assistant_tokens": (
         "chats",
@@ -212,7 +230,13 @@ _SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
             "max_length": 48,
             "train_sampling_strategy": "group_by_length",
         },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "modules_to_save": ["embed_tokens"]},
+        {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.1,
+            "target_modules": _QV,
+            "modules_to_save": ["embed_tokens"],
+        },
     ),
     "plateau_scheduler": (
         "prompts",
@@ -257,7 +281,10 @@ def short(completions: list[Any], **kwargs: Any) -> list[float | None]:
 
 def like_the_column(completions: list[Any], word: list[str], **kwargs: Any) -> list[float]:
     """A reward that compares with a column of the data."""
-    return [len(set(text) & set(one)) / len(one) for text, one in zip(map(text_of, completions), word, strict=True)]
+    return [
+        len(set(text) & set(one)) / len(one)
+        for text, one in zip(map(text_of, completions), word, strict=True)
+    ]
 
 
 def text_of(completion: Any) -> str:
@@ -265,7 +292,9 @@ def text_of(completion: Any) -> str:
     return completion if isinstance(completion, str) else completion[0]["content"]
 
 
-REWARDS: dict[str, Callable[..., list[Any]]] = {f.__name__: f for f in (checksum, short, like_the_column)}
+REWARDS: dict[str, Callable[..., list[Any]]] = {
+    f.__name__: f for f in (checksum, short, like_the_column)
+}
 
 _LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV}
 _DPO = {
@@ -286,18 +315,25 @@ _GRPO = {
 
 def _dpo(data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
     own = bool(training.pop("own_reference", False))
-    return Case(method="DPO", data=data, training=_DPO | training, adapter=adapter, own_reference=own)
+    return Case(
+        method="DPO", data=data, training=_DPO | training, adapter=adapter, own_reference=own
+    )
 
 
-def _grpo(*rewards: str, data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
-    return Case(method="GRPO", data=data, training=_GRPO | training, adapter=adapter, rewards=rewards)
+def _grpo(
+    *rewards: str, data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any
+) -> Case:
+    return Case(
+        method="GRPO", data=data, training=_GRPO | training, adapter=adapter, rewards=rewards
+    )
 
 
 def _sft(adapter: dict[str, Any] | None, **training: Any) -> Case:
     return Case(
         method="SFT",
         data="everything",
-        training={"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-3} | training,
+        training={"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-3}
+        | training,
         adapter=adapter,
     )
 
@@ -307,11 +343,18 @@ CASES: dict[str, Case] = {
         f"sft_{name}": Case(method="SFT", data=kind, training=training, adapter=lora)
         for name, (kind, training, lora) in _SFT.items()
     },
-    # ---- all below train on the same rows, so that every method and kind of adapter takes turns in one process
+    # ---- all below train on the same rows, so that every method and kind of adapter takes turns in
+    # one process
     "sft_among_others": _sft(_LORA, gradient_accumulation_steps=2, seed=6, neftune_noise_alpha=5.0),
-    "sft_full_sgd": _sft(None, optim="sgd", learning_rate=0.1, weight_decay=0.1, seed=3, eval_strategy="epoch"),
+    "sft_full_sgd": _sft(
+        None, optim="sgd", learning_rate=0.1, weight_decay=0.1, seed=3, eval_strategy="epoch"
+    ),
     "sft_ia3": _sft(
-        {"peft_type": "IA3", "target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]},
+        {
+            "peft_type": "IA3",
+            "target_modules": ["k_proj", "v_proj", "down_proj"],
+            "feedforward_modules": ["down_proj"],
+        },
         learning_rate=1e-2,
         seed=4,
     ),
@@ -321,15 +364,26 @@ CASES: dict[str, Case] = {
         seed=5,
         gradient_checkpointing=False,
     ),
-    "sft_vera": _sft({"peft_type": "VERA", "r": 16, "target_modules": _QV, "vera_dropout": 0.1}, seed=8),
+    "sft_vera": _sft(
+        {"peft_type": "VERA", "r": 16, "target_modules": _QV, "vera_dropout": 0.1}, seed=8
+    ),
     "dpo_sigmoid": _dpo(seed=1, num_train_epochs=2, eval_strategy="steps", eval_steps=7),
     "dpo_ipo_precomputed": _dpo(
-        seed=2, loss_type="ipo", precompute_ref_log_probs=True, eval_strategy="epoch", logging_steps=3
+        seed=2,
+        loss_type="ipo",
+        precompute_ref_log_probs=True,
+        eval_strategy="epoch",
+        logging_steps=3,
     ),
     "dpo_precomputed_by_another_run": _dpo(
-        seed=3, adapter=_LORA | {"r": 4, "lora_dropout": 0.3}, precompute_ref_log_probs=True, beta=0.3
+        seed=3,
+        adapter=_LORA | {"r": 4, "lora_dropout": 0.3},
+        precompute_ref_log_probs=True,
+        beta=0.3,
     ),
-    "dpo_combined": _dpo(seed=4, ld_alpha=0.5, loss_type=["sigmoid", "bco_pair", "sft"], loss_weights=[0.8, 0.2, 1.0]),
+    "dpo_combined": _dpo(
+        seed=4, ld_alpha=0.5, loss_type=["sigmoid", "bco_pair", "sft"], loss_weights=[0.8, 0.2, 1.0]
+    ),
     "dpo_robust_rslora": _dpo(
         seed=5,
         loss_type="robust",
@@ -338,19 +392,35 @@ CASES: dict[str, Case] = {
     ),
     "dpo_hinge_dora": _dpo(seed=6, loss_type="hinge", adapter=_LORA | {"use_dora": True}),
     "dpo_own_reference": _dpo(seed=7, own_reference=True, loss_type="apo_zero"),
-    "dpo_pissa": _dpo(seed=8, adapter=_LORA | {"init_lora_weights": "pissa"}, precompute_ref_log_probs=True),
+    "dpo_pissa": _dpo(
+        seed=8, adapter=_LORA | {"init_lora_weights": "pissa"}, precompute_ref_log_probs=True
+    ),
     "dpo_full": _dpo(seed=9, adapter=None, learning_rate=1e-4),
     "dpo_full_precomputed": _dpo(
         seed=10, adapter=None, precompute_ref_log_probs=True, f_divergence_type="js_divergence"
     ),
     "dpo_full_moving_reference": _dpo(
-        seed=11, adapter=None, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.5
+        seed=11,
+        adapter=None,
+        sync_ref_model=True,
+        ref_model_sync_steps=2,
+        ref_model_mixup_alpha=0.5,
     ),
-    "dpo_chats": _dpo(data="chat_pairs", seed=12, max_length=48, loss_type="sigmoid_norm", num_train_epochs=2),
+    "dpo_chats": _dpo(
+        data="chat_pairs", seed=12, max_length=48, loss_type="sigmoid_norm", num_train_epochs=2
+    ),
     "grpo_plain": _grpo("checksum", seed=1, num_train_epochs=2),
-    "grpo_kl": _grpo("checksum", "short", seed=2, beta=0.1, gradient_accumulation_steps=2, eval_strategy="epoch"),
+    "grpo_kl": _grpo(
+        "checksum", "short", seed=2, beta=0.1, gradient_accumulation_steps=2, eval_strategy="epoch"
+    ),
     "grpo_iterations": _grpo(
-        "short", "checksum", seed=3, num_iterations=2, loss_type="grpo", num_train_epochs=2, max_steps=70
+        "short",
+        "checksum",
+        seed=3,
+        num_iterations=2,
+        loss_type="grpo",
+        num_train_epochs=2,
+        max_steps=70,
     ),
     "grpo_steps_per_generation": _grpo(
         "like_the_column",
@@ -362,7 +432,13 @@ CASES: dict[str, Case] = {
         max_steps=40,
     ),
     "grpo_two_generations": _grpo(
-        "checksum", seed=5, num_generations=2, loss_type="dr_grpo", scale_rewards="batch", temperature=0.7, top_p=0.9
+        "checksum",
+        seed=5,
+        num_generations=2,
+        loss_type="dr_grpo",
+        scale_rewards="batch",
+        temperature=0.7,
+        top_p=0.9,
     ),
     "grpo_entropy": _grpo(
         "checksum",
@@ -373,19 +449,42 @@ CASES: dict[str, Case] = {
         logging_steps=3,
     ),
     "grpo_dora": _grpo(
-        "short", "checksum", seed=7, beta=0.05, adapter=_LORA | {"use_dora": True}, cast_lm_head_to_fp32=True
+        "short",
+        "checksum",
+        seed=7,
+        beta=0.05,
+        adapter=_LORA | {"use_dora": True},
+        cast_lm_head_to_fp32=True,
     ),
     "grpo_full": _grpo("checksum", seed=8, beta=0.04, adapter=None, learning_rate=1e-4),
     "grpo_full_moving_reference": _grpo(
-        "checksum", seed=9, beta=0.1, adapter=None, learning_rate=1e-4, sync_ref_model=True, ref_model_sync_steps=3
+        "checksum",
+        seed=9,
+        beta=0.1,
+        adapter=None,
+        learning_rate=1e-4,
+        sync_ref_model=True,
+        ref_model_sync_steps=3,
     ),
     "grpo_chats": _grpo(
-        "checksum", "like_the_column", data="chat_pairs", seed=10, beta=0.02, num_iterations=2, max_steps=50
+        "checksum",
+        "like_the_column",
+        data="chat_pairs",
+        seed=10,
+        beta=0.02,
+        num_iterations=2,
+        max_steps=50,
     ),
-    "sft_4bit": replace(_sft(_LORA, seed=1, gradient_accumulation_steps=2), data="quantised", quantised="load_in_4bit"),
+    "sft_4bit": replace(
+        _sft(_LORA, seed=1, gradient_accumulation_steps=2),
+        data="quantised",
+        quantised="load_in_4bit",
+    ),
     "dpo_4bit": replace(_dpo(seed=2), data="quantised", quantised="load_in_4bit"),
     "sft_8bit": replace(_sft(_LORA, seed=3), data="quantised", quantised="load_in_8bit"),
-    "grpo_8bit": replace(_grpo("checksum", seed=4, beta=0.1), data="quantised", quantised="load_in_8bit"),
+    "grpo_8bit": replace(
+        _grpo("checksum", seed=4, beta=0.1), data="quantised", quantised="load_in_8bit"
+    ),
 }
 
 #: Of the model that is DPO's reference where it is not the base.
@@ -418,7 +517,8 @@ def data(kind: str) -> tuple[Any, Any]:
     if kind == "everything":
         return preference_rows(26, 1), preference_rows(6, 2)
     if kind == "quantised":
-        # Not evaluated: on some CPUs bitsandbytes packs 4-bit weights anew in an evaluation and computes otherwise after it.
+        # Not evaluated: on some CPUs bitsandbytes packs 4-bit weights anew in an evaluation and
+        # computes otherwise after it.
         return preference_rows(26, 1), None
     to_chat = _chat if kind == "chats" else _chat_pair
     made = (prompt_rows(40, 1), prompt_rows(10, 2)) if kind == "chats" else data("everything")

@@ -42,7 +42,11 @@ class WatchedRunner(KernelRunner):
             trainer = held.trainer
             self.results[run_id] = {
                 "history": without_clock(trainer.state.log_history),
-                "weights": {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad},
+                "weights": {
+                    n: p.detach().clone()
+                    for n, p in trainer.model.named_parameters()
+                    if p.requires_grad
+                },
             }
         super().release(run_id)
 
@@ -82,10 +86,14 @@ def engine_over(
     fence = store.acquire(this_process(), take_over=True)
     made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
     rules = Validation(folder, ExperimentData(*data), objects, create_tiny, num_chunks)
-    engine = Engine(store, made, fold(known), fence=fence, folder=folder, rules=rules, execution=execution)
+    engine = Engine(
+        store, made, fold(known), fence=fence, folder=folder, rules=rules, execution=execution
+    )
     _stores[engine] = store
     if not known:
-        engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])
+        engine.commit(
+            [RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)]
+        )
     return engine
 
 

@@ -15,7 +15,15 @@ from peft import get_peft_config
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from rf_notebook.testing.tiny import create_tiny, tiny_model, tiny_tokenizer
-from tests.exactness.cases import CASES, ON_CPU, REFERENCE_SEED, REWARDS, arguments, data, without_clock
+from tests.exactness.cases import (
+    CASES,
+    ON_CPU,
+    REFERENCE_SEED,
+    REWARDS,
+    arguments,
+    data,
+    without_clock,
+)
 
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "SFT": (SFTConfig, SFTTrainer),
@@ -31,7 +39,9 @@ def train(name: str, folder: Path) -> None:
     if not given.get("load_best_model_at_end"):
         given["save_strategy"] = "no"
     config_class, trainer_class = _CLASSES[case.method]
-    model = create_tiny({"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}})[0]
+    model = create_tiny(
+        {"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}}
+    )[0]
     if case.adapter is None:  # where trl loads the reference of a full fine-tuning from
         model.save_pretrained(folder / f"base of {name}")
         model.config._name_or_path = str(folder / f"base of {name}")  # noqa: SLF001 - transformers keeps the name so
@@ -41,10 +51,18 @@ def train(name: str, folder: Path) -> None:
         more["reward_funcs"] = [REWARDS[reward] for reward in case.rewards]
     if case.own_reference:
         more["ref_model"] = tiny_model(seed=REFERENCE_SEED)
-    adapter = None if case.adapter is None else {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | case.adapter
+    adapter = (
+        None
+        if case.adapter is None
+        else {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | case.adapter
+    )
     trainer = trainer_class(
-        model=model if case.quantised else model.to(device),  # where it is when several runs share it
-        args=config_class(output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given),
+        model=model
+        if case.quantised
+        else model.to(device),  # where it is when several runs share it
+        args=config_class(
+            output_dir=str(folder / name), report_to="none", disable_tqdm=True, **given
+        ),
         train_dataset=train_rows,
         eval_dataset=eval_rows,
         processing_class=tiny_tokenizer(),
@@ -52,7 +70,9 @@ def train(name: str, folder: Path) -> None:
         **more,
     )
     trainer.train()
-    weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    weights = {
+        n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad
+    }
     result = {"history": without_clock(trainer.state.log_history), "weights": weights}
     torch.save(result, folder / f"{name}.pt")
 
@@ -65,8 +85,8 @@ def main() -> None:
     at_once = max(1, (os.cpu_count() or 2) // 2)
     running: dict[int, str] = {}
     for name in names:
-        # A fork before any training: the child has imported the libraries and nothing else. (On a GPU without
-        # bitsandbytes: importing that initialises CUDA, which a fork cannot use.)
+        # A fork before any training: the child has imported the libraries and nothing else. (On a
+        # GPU without bitsandbytes: importing that initialises CUDA, which a fork cannot use.)
         child = os.fork()
         if child == 0:
             try:

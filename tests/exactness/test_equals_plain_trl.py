@@ -1,4 +1,7 @@
-"""Runs trained in chunks beside each other equal plain TRL alone in its own process: equality, not closeness."""
+"""Runs trained in chunks beside each other equal plain TRL alone in its own process.
+
+Equality, not closeness.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,15 @@ KINDS = sorted({CASES[name].data for name in NAMES})
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What plain TRL gives for each config."""
     folder = tmp_path_factory.mktemp("plain")
-    command = [*warm.python(), "-W", "ignore", "-m", "tests.exactness.plain_trl", str(folder), *NAMES]
+    command = [
+        *warm.python(),
+        "-W",
+        "ignore",
+        "-m",
+        "tests.exactness.plain_trl",
+        str(folder),
+        *NAMES,
+    ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=900)
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in NAMES}
 
@@ -83,7 +94,9 @@ def test_runs_continued_from_checkpoints_by_another_runner_equal_plain_trl(
         first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
     turn_all(first)
     for run_id, name in enumerate(names, start=1):
-        assert first.state.record(run_id).state is RunState.COMPLETED, first.state.record(run_id).failure
+        assert first.state.record(run_id).state is RunState.COMPLETED, first.state.record(
+            run_id
+        ).failure
         if run_id in first.fleet.runner.results:  # type: ignore[attr-defined]
             assert_equal(name, plain[name], first.fleet.runner.results[run_id])  # type: ignore[attr-defined]
         points = list(first.state.record(run_id).all_points())

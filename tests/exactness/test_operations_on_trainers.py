@@ -28,7 +28,9 @@ def outcome(engine: Any, run_id: int) -> tuple[list[Any], dict[str, torch.Tensor
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[list[Any], dict[str, torch.Tensor]]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[int, tuple[list[Any], dict[str, torch.Tensor]]]:
     engine = start(tmp_path_factory.mktemp("undisturbed"), NAMES, data("prompts"), num_chunks=4)
     turn_all(engine)
     return {run_id: outcome(engine, run_id) for run_id in range(1, len(NAMES) + 1)}
@@ -88,7 +90,9 @@ def test_untouched_runs_are_as_without_the_operations_and_stopped_ones_too(
         if turns == restart_after:
             results = engine.fleet.runner.results  # type: ignore[attr-defined]
             engine.fleet.close()
-            engine = start(tmp_path, NAMES, data("prompts"), num_chunks=4, store=store, execution=execution)
+            engine = start(
+                tmp_path, NAMES, data("prompts"), num_chunks=4, store=store, execution=execution
+            )
             engine.fleet.runner.results.update(
                 {k: v for k, v in results.items() if k not in engine.fleet.runner.results}
             )  # type: ignore[attr-defined]

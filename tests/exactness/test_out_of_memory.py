@@ -25,7 +25,10 @@ def figures(engine: Any, run_id: int) -> list[Any]:
 
 
 class OutOfMemory(WatchedRunner):
-    """Lets one run meet an allocation that fails, at the n-th pass through a layer: forward, backward or generation."""
+    """Lets one run meet an allocation that fails, at the n-th pass through a layer.
+
+    Forward, backward or generation.
+    """
 
     victim = 0
     passes = 0
@@ -39,7 +42,9 @@ class OutOfMemory(WatchedRunner):
             def fail(*_: Any) -> None:
                 left[0] -= 1
                 if left[0] == 0:
-                    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB (injected).")
+                    raise torch.cuda.OutOfMemoryError(
+                        "CUDA out of memory. Tried to allocate 20.00 GiB (injected)."
+                    )
 
             def watch(_layer: Any, _given: Any, made: Any) -> None:
                 fail()
@@ -47,7 +52,9 @@ class OutOfMemory(WatchedRunner):
                 if output.requires_grad:
                     output.register_hook(fail)
 
-            layers = [m for n, m in held.trainer.model.named_modules() if n.endswith(("self_attn", "mlp"))]
+            layers = [
+                m for n, m in held.trainer.model.named_modules() if n.endswith(("self_attn", "mlp"))
+            ]
             for layer in layers:
                 layer.register_forward_hook(watch)
         return built
@@ -61,7 +68,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]
 
 
 @pytest.mark.parametrize("seed", range(_PLACES))
-def test_the_others_train_as_without_it(seed: int, tmp_path: Path, undisturbed: dict[int, list[Any]]) -> None:
+def test_the_others_train_as_without_it(
+    seed: int, tmp_path: Path, undisturbed: dict[int, list[Any]]
+) -> None:
     rng = random.Random(seed)
     victim = 1 + seed % 3
 
@@ -77,7 +86,9 @@ def test_the_others_train_as_without_it(seed: int, tmp_path: Path, undisturbed: 
     assert failed.failure.out_of_memory
     assert "retry it with per_device_train_batch_size=" in failed.failure.message
     assert failed.failure.retry["training_args.gradient_accumulation_steps"] in (2, 4)
-    assert figures(engine, victim) == undisturbed[victim][: len(figures(engine, victim))], "what it had is kept"
+    assert figures(engine, victim) == undisturbed[victim][: len(figures(engine, victim))], (
+        "what it had is kept"
+    )
     for run_id in {1, 2, 3} - {victim}:
         assert engine.state.record(run_id).state is RunState.COMPLETED
         assert figures(engine, run_id) == undisturbed[run_id]

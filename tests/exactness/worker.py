@@ -71,7 +71,9 @@ def engine_in_worker(
 
     (folder / "results").mkdir(parents=True)
     rows = ExperimentData(*data)
-    real = experiment_recipe(folder, rows, create_tiny, num_chunks=num_chunks, fail_on_nan=False, sample_prompts=0)
+    real = experiment_recipe(
+        folder, rows, create_tiny, num_chunks=num_chunks, fail_on_nan=False, sample_prompts=0
+    )
     fleet = ProcessFleet(
         WatchedRecipe(real, str(folder / "results")),
         objects,

@@ -1,4 +1,4 @@
-"""Why a config cannot train in joint steps is told before its trainer is built, where the config tells it."""
+"""Why a config cannot train in joint steps is told before its trainer is built."""
 
 import pytest
 
@@ -26,7 +26,10 @@ def config(peft=None, training=None, **more):
             "init_lora_weights='olora' gives it base weights of its own",
         ),
         (config(peft={"r": 8, "bias": "lora_only"}), "bias='lora_only' trains biases of the base"),
-        (config(peft={"r": 8, "modules_to_save": ["lm_head"]}), "modules_to_save trains copies of whole modules"),
+        (
+            config(peft={"r": 8, "modules_to_save": ["lm_head"]}),
+            "modules_to_save trains copies of whole modules",
+        ),
         (config(training={"packing": True}), "packing puts several rows into one"),
         (config(training={"padding_free": True}), "padding_free puts several rows into one"),
     ],
@@ -40,8 +43,16 @@ def test_runs_of_one_model_and_one_setting_of_the_process_s_switches_have_one_ke
     usual = fusibility_of(config())
     assert usual.key is not None
     assert usual.reason == ""
-    assert fusibility_of(config(peft={"r": 64, "lora_dropout": 0.1, "init_lora_weights": "gaussian"})).key == usual.key
-    assert fusibility_of(config(method="DPO", training={"learning_rate": 1.0, "bf16": True})).key == usual.key
+    assert (
+        fusibility_of(
+            config(peft={"r": 64, "lora_dropout": 0.1, "init_lora_weights": "gaussian"})
+        ).key
+        == usual.key
+    )
+    assert (
+        fusibility_of(config(method="DPO", training={"learning_rate": 1.0, "bf16": True})).key
+        == usual.key
+    )
     assert fusibility_of(config(model_kwargs={"dtype": "float16"})).key != usual.key
     assert fusibility_of(config(training={"tf32": True})).key != usual.key
     assert fusibility_of(config(training={"use_cpu": True})).key != usual.key

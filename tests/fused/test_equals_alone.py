@@ -19,7 +19,9 @@ from tests.fused.world import config, engine_over, figures, joint_forwards, mixe
 pytestmark = pytest.mark.slow
 
 
-def trained(folder: Path, configs: list[RunConfig], objects: Objects, execution: Execution) -> tuple[Any, Any]:
+def trained(
+    folder: Path, configs: list[RunConfig], objects: Objects, execution: Execution
+) -> tuple[Any, Any]:
     engine = engine_over(folder, configs, objects, execution)
     turn_all(engine)
     for record in engine.state.runs.values():
@@ -29,12 +31,18 @@ def trained(folder: Path, configs: list[RunConfig], objects: Objects, execution:
 
 def micro_steps(engine: Any) -> list[int]:
     records = engine.state.runs.values()
-    return [r.progress.steps * r.config.training.get("gradient_accumulation_steps", 1) for r in records]
+    return [
+        r.progress.steps * r.config.training.get("gradient_accumulation_steps", 1) for r in records
+    ]
 
 
 def company(engine: Any, run_id: int) -> list[tuple[int, ...]]:
     """With whom a run trained, turn by turn."""
-    return [e.fused_with for e in events_of(engine) if isinstance(e, ChunkTrained) and e.run_id == run_id]
+    return [
+        e.fused_with
+        for e in events_of(engine)
+        if isinstance(e, ChunkTrained) and e.run_id == run_id
+    ]
 
 
 def weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> float:
@@ -53,36 +61,55 @@ def test_mixed_groups_in_float32(seed: int, tmp_path: Path) -> None:
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
     for run_id, record in joint.state.runs.items():
-        assert tuple(other for other in joint.state.runs if other != run_id) in company(joint, run_id)
+        assert tuple(other for other in joint.state.runs if other != run_id) in company(
+            joint, run_id
+        )
         assert record.alone_because == ""
         assert record.own_bytes == pytest.approx(alone.state.record(run_id).own_bytes, rel=0.1)
         before, now = losses(alone, run_id), losses(joint, run_id)
         assert len(now) == len(before)
-        # GRPO's loss is a sum of advantages of about one that cancel; all others are of their own size.
+        # GRPO's loss is a sum of advantages of about one that cancel; all others are of their own
+        # size.
         scale = 1.0 if record.config.method == "GRPO" else 0.0
-        assert all(abs(x - y) <= 1e-6 * max(abs(x), scale) for x, y in zip(before, now, strict=True))
-        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
+        assert all(
+            abs(x - y) <= 1e-6 * max(abs(x), scale) for x, y in zip(before, now, strict=True)
+        )
+        assert (
+            weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+            <= 5e-6
+        )
     forwards, answered = joint_forwards(joint)
     assert answered > 1.5 * forwards, "groups were really joint"
-    assert answered > 0.8 * sum(micro_steps(joint)), "and nearly all that was trained, was trained so"
+    assert answered > 0.8 * sum(micro_steps(joint)), (
+        "and nearly all that was trained, was trained so"
+    )
 
 
 def test_all_metrics_of_a_group_are_those_of_its_runs_alone(tmp_path: Path) -> None:
     objects = Objects()
     configs = [
-        config(method, objects, adapter={"lora_dropout": 0.1}, training={"seed": seed, "logging_steps": 3})
+        config(
+            method,
+            objects,
+            adapter={"lora_dropout": 0.1},
+            training={"seed": seed, "logging_steps": 3},
+        )
         for seed, method in enumerate(["SFT", "SFT", "DPO", "GRPO"])
     ]
     alone, _ = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, _ = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
     for run_id in alone.state.runs:
-        for (step, before), (at, now) in zip(figures(alone, run_id), figures(joint, run_id), strict=True):
+        for (step, before), (at, now) in zip(
+            figures(alone, run_id), figures(joint, run_id), strict=True
+        ):
             assert (step, before.keys()) == (at, now.keys())
             assert now == pytest.approx(before, rel=2e-5, abs=2e-6)
             assert now.get("num_tokens") == before.get("num_tokens")
 
 
-def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_streams(tmp_path: Path) -> None:
+def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_streams(
+    tmp_path: Path,
+) -> None:
     objects = Objects()
     settings = [(0.0, 1.0, 0.0, 6), (0.1, 0.7, 0.05, 8), (0.0, 1.3, 0.1, 8)]
     configs = [
@@ -90,7 +117,13 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
             "GRPO",
             objects,
             adapter={"r": 4 + 2 * seed, "lora_dropout": drops},
-            training={"seed": seed, "temperature": heat, "beta": beta, "max_completion_length": most, "max_steps": 12},
+            training={
+                "seed": seed,
+                "temperature": heat,
+                "beta": beta,
+                "max_completion_length": most,
+                "max_steps": 12,
+            },
         )
         for seed, (drops, heat, beta, most) in enumerate(settings)
     ]
@@ -99,22 +132,36 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
     (model,) = joint.fleet.runner.joint_turns.models.values()
     assert model.counts.generated_for > 2 * model.counts.generated > 0
     for run_id in alone.state.runs:
-        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
-        for (step, before), (at, now) in zip(figures(alone, run_id), figures(joint, run_id), strict=True):
+        assert (
+            weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+            <= 5e-6
+        )
+        for (step, before), (at, now) in zip(
+            figures(alone, run_id), figures(joint, run_id), strict=True
+        ):
             assert (step, now) == (at, pytest.approx(before, rel=1e-5, abs=1e-6))
 
 
-def no_further_than_another_padding(tmp_path: Path, methods: list[str], training: dict[str, Any]) -> Any:
-    """Compare a group with its runs alone, and those with another padding; returns the joint engine.
+def no_further_than_another_padding(
+    tmp_path: Path, methods: list[str], training: dict[str, Any]
+) -> Any:
+    """Compare a group with its runs alone, and those with another padding.
 
-    The furthest weight is often one whose first gradient is nothing but rounding: Adam's first steps are as large as
-    the learning rate whatever the gradient, and any other order of sums may take such a weight the other way. So the
-    weights are no further than twice what another padding takes them, not within an absolute bound.
+    Returns the joint engine.
+
+    The furthest weight is often one whose first gradient is nothing but rounding: Adam's first
+    steps are as large as the learning rate whatever the gradient, and any other order of sums may
+    take such a weight the other way. So the weights are no further than twice what another padding
+    takes them, not within an absolute bound.
     """
     objects = Objects()
 
     def configs(**more: Any) -> list[RunConfig]:
-        given = {"per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | training | more
+        given = (
+            {"per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64}
+            | training
+            | more
+        )
         adapters = [{"r": r, "target_modules": "all-linear"} for r in (4, 8, 8, 16)]
         return [
             config(method, objects, adapter=adapter, training=given | {"seed": seed})
@@ -123,7 +170,9 @@ def no_further_than_another_padding(tmp_path: Path, methods: list[str], training
 
     alone, alone_results = trained(tmp_path / "alone", configs(), objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs(), objects, Execution.FUSED)
-    padded, padded_results = trained(tmp_path / "padded", configs(pad_to_multiple_of=128), objects, Execution.EXACT)
+    padded, padded_results = trained(
+        tmp_path / "padded", configs(pad_to_multiple_of=128), objects, Execution.EXACT
+    )
     for run_id in alone.state.runs:
         assert joint.state.record(run_id).fused_with
         before = losses(alone, run_id)
@@ -144,7 +193,10 @@ def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_p
 def test_groups_in_float16_are_no_further_from_alone_than_another_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Accelerate casts to float16 on GPUs alone; here its accelerators are made to on the CPU, with torch's scaler."""
+    """Accelerate casts to float16 on GPUs alone.
+
+    Here its accelerators are made to on the CPU, with torch's scaler.
+    """
     made, updates = accelerate.Accelerator.__init__, []
 
     def make(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -167,7 +219,8 @@ def test_groups_in_float16_are_no_further_from_alone_than_another_padding(
 def test_a_plain_loss_function_s_logits_come_from_a_joint_backbone(tmp_path: Path) -> None:
     objects = Objects()
     configs = [
-        config("SFT", objects, adapter={}, training={"seed": seed, "label_smoothing_factor": 0.1}) for seed in range(3)
+        config("SFT", objects, adapter={}, training={"seed": seed, "label_smoothing_factor": 0.1})
+        for seed in range(3)
     ]
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
@@ -175,7 +228,10 @@ def test_a_plain_loss_function_s_logits_come_from_a_joint_backbone(tmp_path: Pat
     assert answered == 3 * forwards > 0
     for run_id in alone.state.runs:
         assert losses(joint, run_id) == pytest.approx(losses(alone, run_id), rel=1e-6)
-        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) <= 5e-6
+        assert (
+            weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+            <= 5e-6
+        )
 
 
 def test_those_that_cannot_train_alone_beside_a_group_exactly(tmp_path: Path) -> None:
@@ -196,4 +252,6 @@ def test_those_that_cannot_train_alone_beside_a_group_exactly(tmp_path: Path) ->
     assert records[5].alone_because == "modules_to_save trains copies of whole modules"
     for run_id in (2, 4, 5):
         assert figures(joint, run_id) == figures(alone, run_id)
-        assert weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) == 0.0
+        assert (
+            weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"]) == 0.0
+        )

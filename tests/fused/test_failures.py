@@ -41,7 +41,9 @@ def configs(objects: Objects, **training: Any) -> list[RunConfig]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
     objects = Objects()
-    engine = engine_over(tmp_path_factory.mktemp("undisturbed"), configs(objects), objects, Execution.FUSED)
+    engine = engine_over(
+        tmp_path_factory.mktemp("undisturbed"), configs(objects), objects, Execution.FUSED
+    )
     turn_all(engine)
     return {run_id: figures(engine, run_id) for run_id in engine.state.runs}
 
@@ -50,8 +52,11 @@ def assert_as_before(found: list[Any], expected: list[Any]) -> None:
     assert [step for step, _ in found] == [step for step, _ in expected]
     for (step, now), (_, before) in zip(found, expected, strict=True):
         assert now.keys() == before.keys()
-        # A DPO run's rewards are a tenth of sums of up to four log-probabilities, each off by half a bit of its last.
-        logps = max((abs(value) for name, value in before.items() if name.startswith("logps/")), default=0.0)
+        # A DPO run's rewards are a tenth of sums of up to four log-probabilities, each off by half
+        # a bit of its last.
+        logps = max(
+            (abs(value) for name, value in before.items() if name.startswith("logps/")), default=0.0
+        )
         rounding = 0.1 * 4 * float(np.spacing(np.float32(logps))) / 2
         for name, value in before.items():
             off = max(1e-6, rounding) if name.startswith("rewards/") else 1e-6
@@ -84,7 +89,9 @@ class Failing(WatchedRunner):
 
 
 # A GRPO run whose weights are no numbers cannot generate: it fails in plain TRL, too.
-@pytest.mark.parametrize(("victim", "is_nan"), [(1, False), (2, False), (3, False), (1, True), (2, True)])
+@pytest.mark.parametrize(
+    ("victim", "is_nan"), [(1, False), (2, False), (3, False), (1, True), (2, True)]
+)
 def test_a_failing_loss_is_its_run_s_alone(
     victim: int, is_nan: bool, tmp_path: Path, undisturbed: dict[int, list[Any]]
 ) -> None:
@@ -103,7 +110,9 @@ def test_a_failing_loss_is_its_run_s_alone(
         assert failed.state is RunState.FAILED
         assert failed.failure is not None
         assert failed.failure.message.startswith("ValueError: a loss of the test's")
-        assert_as_before(figures(engine, victim), undisturbed[victim][: len(figures(engine, victim))])
+        assert_as_before(
+            figures(engine, victim), undisturbed[victim][: len(figures(engine, victim))]
+        )
     for run_id in undisturbed.keys() - {victim}:
         assert engine.state.record(run_id).state is RunState.COMPLETED
         assert_as_before(figures(engine, run_id), undisturbed[run_id])
@@ -111,7 +120,10 @@ def test_a_failing_loss_is_its_run_s_alone(
 
 @contextmanager
 def memory_for(rows: int) -> Iterator[None]:
-    """Joint passes of more rows run out of memory, in the forward; of exactly so many, in the backward sometimes."""
+    """Joint passes of more rows run out of memory, in the forward.
+
+    Of exactly so many, in the backward sometimes.
+    """
     own = JointModel.pass_together
 
     def forward(self: JointModel, requests: Any, *more: Any) -> Any:
@@ -128,9 +140,12 @@ def memory_for(rows: int) -> Iterator[None]:
 
 @contextmanager
 def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
-    """Joint passes run out of memory beside graphs that wait for their backward: so many tokens fit in all.
+    """Joint passes run out of memory beside graphs that wait for their backward.
 
-    When activations are computed again, four times as many. Counts passes by what they keep, and failures.
+    So many tokens fit in all.
+
+    When activations are computed again, four times as many. Counts passes by what they keep, and
+    failures.
     """
     forward = JointModel.pass_together
     alive: list[Graph] = []
@@ -141,7 +156,11 @@ def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
         return sum(tokens_of(g.requests) / (4 if g.kept is Kept.LAYER_INPUTS else 1) for g in alive)
 
     def forwarded(self: JointModel, requests: Any, stacked: Any, kept: Kept) -> list[Graph]:
-        needed = tokens_of(requests) / (4 if kept is Kept.LAYER_INPUTS else 1) if kept is not Kept.NOTHING else 0
+        needed = (
+            tokens_of(requests) / (4 if kept is Kept.LAYER_INPUTS else 1)
+            if kept is not Kept.NOTHING
+            else 0
+        )
         if used() + needed > tokens:
             seen["failed"] += 1
             raise torch.OutOfMemoryError("out of memory (injected)")
@@ -157,7 +176,8 @@ def memory_that_graphs_fill(tokens: int) -> Iterator[Counter[str]]:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "worth", "is_recomputed"), [(192, 2, False), (96, 2, False), (36, 2, True), (192, 160, True)]
+    ("tokens", "worth", "is_recomputed"),
+    [(192, 2, False), (96, 2, False), (36, 2, True), (192, 160, True)],
 )
 def test_parts_are_done_one_after_another(
     tokens: int,
@@ -167,7 +187,10 @@ def test_parts_are_done_one_after_another(
     undisturbed: dict[int, list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The training passes of a round have some 300 tokens. Where a pass costs little, activations are kept in parts."""
+    """The training passes of a round have some 300 tokens.
+
+    Where a pass costs little, activations are kept in parts.
+    """
 
     def nobody(*_: Any) -> None:
         raise AssertionError("a run was left alone")
@@ -204,7 +227,12 @@ def test_what_does_not_fit_together_is_done_in_parts(
 def test_a_run_that_does_not_fit_by_itself_is_left_to_its_own_model(tmp_path: Path) -> None:
     objects = Objects()
     listed = [
-        config("SFT", objects, adapter={"lora_dropout": 0.1}, training={"seed": seed, "per_device_train_batch_size": b})
+        config(
+            "SFT",
+            objects,
+            adapter={"lora_dropout": 0.1},
+            training={"seed": seed, "per_device_train_batch_size": b},
+        )
         for seed, b in enumerate([2, 8, 2])
     ]
     alone = engine_over(tmp_path / "alone", listed, objects, Execution.EXACT)
@@ -249,11 +277,15 @@ def test_out_of_memory_anywhere_in_a_joint_pass(
     turn_all(engine)
     assert left[0] <= 0
     for run_id, expected in undisturbed.items():
-        assert engine.state.record(run_id).state is RunState.COMPLETED, engine.state.record(run_id).failure
+        assert engine.state.record(run_id).state is RunState.COMPLETED, engine.state.record(
+            run_id
+        ).failure
         assert_as_before(figures(engine, run_id), expected)
 
 
-def test_groups_are_formed_anew_as_runs_stop_and_join(tmp_path: Path, undisturbed: dict[int, list[Any]]) -> None:
+def test_groups_are_formed_anew_as_runs_stop_and_join(
+    tmp_path: Path, undisturbed: dict[int, list[Any]]
+) -> None:
     objects = Objects()
     listed = configs(objects)
     engine = engine_over(tmp_path, listed, objects, Execution.FUSED)
@@ -296,13 +328,19 @@ def test_a_joint_pass_that_fails_leaves_the_runs_to_train_in_turns(
     for run_id, expected in undisturbed.items():
         record = engine.state.record(run_id)
         assert record.state is RunState.COMPLETED, record.failure
-        assert record.alone_because == "a joint step failed: RuntimeError: no kernel for this (injected)"
+        assert (
+            record.alone_because
+            == "a joint step failed: RuntimeError: no kernel for this (injected)"
+        )
         assert_as_before(figures(engine, run_id), expected)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_no_room_for_the_adapters_side_by_side(
-    is_first: bool, tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
+    is_first: bool,
+    tmp_path: Path,
+    undisturbed: dict[int, list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left, own = [1 if is_first else 2], AdapterBlock.__init__
 

@@ -56,7 +56,9 @@ def test_no_other_way_to_stay_below_a_limit_has_fewer_or_evener_parts(sizes, lim
     parts = parts_below(sizes, limit, sum)
     assert [size for part in parts for size in part] == sizes
     assert all(sum(part) < limit or len(part) == 1 for part in parts)
-    allowed = [way for way in every_way(sizes) if all(sum(part) < limit or len(part) == 1 for part in way)]
+    allowed = [
+        way for way in every_way(sizes) if all(sum(part) < limit or len(part) == 1 for part in way)
+    ]
     fewest = min(len(way) for way in allowed)
     assert len(parts) == fewest
     assert max(map(sum, parts)) == min(max(map(sum, way)) for way in allowed if len(way) == fewest)

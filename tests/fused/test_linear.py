@@ -12,7 +12,9 @@ from rf_notebook.training.fused.linear import Part, StackedLinear
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def made(rows: tuple[int, ...], device: str, dtype: torch.dtype, *, drops: bool = False, start: int = 0) -> Part:
+def made(
+    rows: tuple[int, ...], device: str, dtype: torch.dtype, *, drops: bool = False, start: int = 0
+) -> Part:
     torch.manual_seed(3)
     options = {"dtype": dtype, "device": device}
     count, total = len(rows), sum(rows)
@@ -64,7 +66,10 @@ def test_a_layer_gives_what_a_loop_gives_and_so_do_its_gradients(
 
 
 def test_blocks_of_other_shapes_share_a_layer() -> None:
-    parts = [made((1, 1), "cpu", torch.float32), made((2, 1), "cpu", torch.float32, drops=True, start=2)]
+    parts = [
+        made((1, 1), "cpu", torch.float32),
+        made((2, 1), "cpu", torch.float32, drops=True, start=2),
+    ]
     base = nn.Linear(32, 16).requires_grad_(False)
     layer = StackedLinear(base)
     layer.parts = tuple(parts)
@@ -89,7 +94,10 @@ def test_not_a_number_of_one_member_stays_its_own() -> None:
 @pytest.mark.skipif("cuda" not in DEVICES, reason="grouped_mm in bfloat16 is for GPUs")
 def test_grouped_products_are_chosen_for_ragged_rows_on_a_gpu_and_give_the_same() -> None:
     part = made((1, 3, 2), "cuda", torch.bfloat16)
-    x, y = torch.randn(6, 5, 32, device="cuda").bfloat16(), torch.zeros(6, 5, 16, device="cuda").bfloat16()
+    x, y = (
+        torch.randn(6, 5, 32, device="cuda").bfloat16(),
+        torch.zeros(6, 5, 16, device="cuda").bfloat16(),
+    )
     assert linear.can_group(x, part.down, part.up)
     tokens = [rows * 5 for rows in part.rows]
     grouped = linear.grouped(x, y, part.down, part.up, part.scale, tokens)

@@ -21,7 +21,10 @@ class Request:
 
 
 def answered(limits, requests, fits):
-    """The passes in which all requests are answered, those that run out of memory left out; None for a run left alone."""
+    """The passes in which all requests are answered, those that run out of memory left out.
+
+    None for a run left alone.
+    """
     left, passes = list(requests), []
     while left:
         part, kept = limits.next_pass(left)
@@ -37,8 +40,13 @@ def answered(limits, requests, fits):
 
 
 def below(tokens, recomputed):
-    """Whether passes have room: for so many tokens whose activations are kept, or computed again."""
-    return lambda part, kept: tokens_of(part) <= (recomputed if kept is Kept.LAYER_INPUTS else tokens)
+    """Whether passes have room.
+
+    For so many tokens whose activations are kept, or computed again.
+    """
+    return lambda part, kept: (
+        tokens_of(part) <= (recomputed if kept is Kept.LAYER_INPUTS else tokens)
+    )
 
 
 def test_large_passes_are_cut_rather_than_computed_again():
@@ -62,7 +70,10 @@ def test_a_model_that_cannot_recompute_is_cut():
 def test_one_that_fits_no_way_is_left_alone_and_the_others_are_not():
     limits = MemoryLimits("cuda", can_recompute=True)
     requests = [Request(64, 512), *(Request(2, 512) for _ in range(4))]
-    assert sorted(answered(limits, requests, below(8000, 20_000)), key=str) == [(4, Kept.ACTIVATIONS), None]
+    assert sorted(answered(limits, requests, below(8000, 20_000)), key=str) == [
+        (4, Kept.ACTIVATIONS),
+        None,
+    ]
 
 
 def test_tokens_of_runs_that_generate_limit_no_training():
@@ -102,4 +113,6 @@ def test_all_are_answered_and_nothing_is_tried_twice(sizes, tokens, more, device
     assert sum(1 if one is None else one[0] for one in passes) == len(requests)
     assert len(tried) == len(set(tried))
     most = tokens + more if can_recompute else tokens
-    assert sum(one is None for one in passes) == sum(tokens_of([request]) > most for request in requests)
+    assert sum(one is None for one in passes) == sum(
+        tokens_of([request]) > most for request in requests
+    )

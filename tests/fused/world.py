@@ -18,19 +18,37 @@ from tests.exactness import harness
 from tests.exactness.cases import ON_CPU, checksum
 
 ROWS = (preference_rows(16, 1), None)
-_TARGETS: list[Any] = [["q_proj", "v_proj"], ["k_proj"], ["gate_proj", "up_proj", "down_proj"], "all-linear"]
+_TARGETS: list[Any] = [
+    ["q_proj", "v_proj"],
+    ["k_proj"],
+    ["gate_proj", "up_proj", "down_proj"],
+    "all-linear",
+]
 
 
-def config(method: str, objects: Objects, *, adapter: dict[str, Any], training: dict[str, Any]) -> RunConfig:
+def config(
+    method: str, objects: Objects, *, adapter: dict[str, Any], training: dict[str, Any]
+) -> RunConfig:
     """The config of a run, as a user would type it."""
-    common: dict[str, Any] = {"use_cpu": ON_CPU, "logging_steps": 1, "bf16": False, "learning_rate": 1e-3}
+    common: dict[str, Any] = {
+        "use_cpu": ON_CPU,
+        "logging_steps": 1,
+        "bf16": False,
+        "learning_rate": 1e-3,
+    }
     if method != "GRPO":
         common["max_length"] = 64
     else:
-        common |= {"num_generations": 4, "max_completion_length": 8, "per_device_train_batch_size": 4}
+        common |= {
+            "num_generations": 4,
+            "max_completion_length": 8,
+            "per_device_train_batch_size": 4,
+        }
     fields = RFModelConfig(
         model_name="tiny",
-        peft_config=RFLoraConfig(**({"r": 8, "lora_alpha": 16, "target_modules": _TARGETS[0]} | adapter)),
+        peft_config=RFLoraConfig(
+            **({"r": 8, "lora_alpha": 16, "target_modules": _TARGETS[0]} | adapter)
+        ),
         training_args=TRAINING_CONFIGS[method](**(common | training)),
         reward_funcs=[checksum] if method == "GRPO" else None,
     ).given()
@@ -55,7 +73,9 @@ def mixed_group(seed: int, objects: Objects, **training: Any) -> list[RunConfig]
             "lr_scheduler_type": rng.choice(["linear", "cosine", "constant_with_warmup"]),
             "warmup_steps": rng.choice([0, 2]),
             "gradient_accumulation_steps": rng.choice([1, 1, 2, 3]),
-            "optim": rng.choice(["adamw_torch", "adamw_torch_fused", "adamw_torch_fused", "sgd", "adafactor"]),
+            "optim": rng.choice(
+                ["adamw_torch", "adamw_torch_fused", "adamw_torch_fused", "sgd", "adafactor"]
+            ),
             "weight_decay": rng.choice([0.0, 0.1]),
             "max_grad_norm": rng.choice([0.0, 0.3, 1.0]),
             "gradient_checkpointing": rng.random() < 0.5,
@@ -80,11 +100,13 @@ def engine_over(
     folder: Path, configs: Sequence[RunConfig], objects: Objects, execution: Execution, **more: Any
 ) -> Engine:
     """An engine over runs of these configs, in two chunks."""
-    return harness.engine_over(folder, ROWS, configs, objects, execution=execution, **({"num_chunks": 2} | more))
+    return harness.engine_over(
+        folder, ROWS, configs, objects, execution=execution, **({"num_chunks": 2} | more)
+    )
 
 
 def joint_forwards(engine: Engine) -> tuple[int, int]:
-    """How many joint forwards the engine's runner has done, and how many forwards of runs they answered."""
+    """How many joint forwards the runner has done, and how many runs' forwards they answered."""
     counts = [model.counts for model in engine.fleet.runner.joint_turns.models.values()]  # type: ignore[attr-defined]
     return sum(one.forwards for one in counts), sum(one.requests for one in counts)
 

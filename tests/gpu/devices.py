@@ -1,4 +1,6 @@
-"""Trains one experiment on whatever GPUs are visible, and prints what it gave: FOLDER EXECUTION [CHUNKS].
+"""Trains one experiment on whatever GPUs are visible, and prints what it gave.
+
+FOLDER EXECUTION [CHUNKS].
 
 With CHUNKS it ends after so many, so that another process, which may see other GPUs, continues it.
 """
@@ -13,7 +15,14 @@ from typing import Any
 import torch
 
 from rf_notebook import Experiment
-from rf_notebook.automl import List, RFDPOConfig, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl import (
+    List,
+    RFDPOConfig,
+    RFGRPOConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    RFSFTConfig,
+)
 from rf_notebook.results.metrics import points_of
 from rf_notebook.testing.tiny import preference_rows, tiny_model, tiny_tokenizer
 
@@ -32,7 +41,9 @@ def create_model(config: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = config["model_name"]
-    return AutoModelForCausalLM.from_pretrained(name, **config["model_kwargs"]), AutoTokenizer.from_pretrained(name)
+    return AutoModelForCausalLM.from_pretrained(
+        name, **config["model_kwargs"]
+    ), AutoTokenizer.from_pretrained(name)
 
 
 def length(completions: list[str], **kwargs: Any) -> list[float]:
@@ -68,7 +79,13 @@ def main() -> None:
     experiment = Experiment("devices", experiment_path=folder)
     rows = preference_rows(16, 1)
     experiment.run_fit(
-        configs(str(base)), create_model, rows, rows.select(range(4)), num_chunks=2, execution=execution, display=False
+        configs(str(base)),
+        create_model,
+        rows,
+        rows.select(range(4)),
+        num_chunks=2,
+        execution=execution,
+        display=False,
     )
     if len(sys.argv) > 3:
         while min(run._record.progress.chunks for run in experiment.runs) < int(sys.argv[3]):  # noqa: SLF001 - a run's whole record

@@ -1,4 +1,7 @@
-"""On a machine with several GPUs: what trains there equals what trains where one is visible, whoever began it."""
+"""On a machine with several GPUs.
+
+What trains there equals what trains where one is visible, whoever began it.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,25 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs; tests/training simulates them")
+pytestmark = pytest.mark.skipif(
+    torch.cuda.device_count() < 2, reason="needs two GPUs; tests/training simulates them"
+)
 ROOT = Path(__file__).parents[2]
 
 
 def life(folder, execution, visible, *more):
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.gpu.devices", str(folder), execution, *map(str, more)],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tests.gpu.devices",
+            str(folder),
+            execution,
+            *map(str, more),
+        ],
         cwd=ROOT,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": visible},
         capture_output=True,
@@ -34,7 +48,9 @@ def life(folder, execution, visible, *more):
 @pytest.mark.parametrize("execution", ["exact", "fused"])
 def test_all_methods_train_with_two_visible_gpus_as_with_one(tmp_path, execution):
     both, one = (life(tmp_path / name, execution, name) for name in ("0,1", "0"))
-    assert {run: (state, error) for run, (state, error, _) in both.items()} == dict.fromkeys(both, ("completed", None))
+    assert {run: (state, error) for run, (state, error, _) in both.items()} == dict.fromkeys(
+        both, ("completed", None)
+    )
     assert len(both) == 6
     assert both == one
 

@@ -14,7 +14,9 @@ from rf_notebook.planning.fusion import Execution
 from tests.fused.test_equals_alone import losses, trained
 from tests.fused.world import config, joint_forwards
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU"
+)
 
 
 #: The run of the group that has it.
@@ -22,9 +24,15 @@ WITH_DROPOUT = 2
 
 
 def group(objects: Objects, **more: Any) -> list[RunConfig]:
-    training = {"use_cpu": False, "per_device_train_batch_size": 2, "num_train_epochs": 2, "max_length": 64} | more
+    training = {
+        "use_cpu": False,
+        "per_device_train_batch_size": 2,
+        "num_train_epochs": 2,
+        "max_length": 64,
+    } | more
     adapters = [
-        {"r": r, "target_modules": "all-linear", "lora_dropout": drop} for r, drop in ((4, 0.0), (8, 0.1), (8, 0.0))
+        {"r": r, "target_modules": "all-linear", "lora_dropout": drop}
+        for r, drop in ((4, 0.0), (8, 0.1), (8, 0.0))
     ]
     methods = ["SFT", "SFT", "DPO"]
     return [
@@ -36,21 +44,31 @@ def group(objects: Objects, **more: Any) -> list[RunConfig]:
 def half_of_weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.Tensor]) -> float:
     """How far half of the weights are apart at most.
 
-    The furthest says nothing here: it is one whose first gradient is rounding alone, which Adam's first step takes up
-    or down by the whole learning rate. Which of such weights another shape turns, and whether one, is chance.
+    The furthest says nothing here: it is one whose first gradient is rounding alone, which Adam's
+    first step takes up or down by the whole learning rate. Which of such weights another shape
+    turns, and whether one, is chance.
     """
     assert ours.keys() == alone.keys()
     return torch.cat([(ours[name] - alone[name]).abs().flatten() for name in alone]).median().item()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
-def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(tmp_path: Path, precision: str) -> None:
+def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(
+    tmp_path: Path, precision: str
+) -> None:
     """Dropout in another shape draws other masks, so only runs without it are compared with that."""
     objects = Objects()
     mixed = {} if precision == "float32" else {precision: True}
-    alone, alone_results = trained(tmp_path / "alone", group(objects, **mixed), objects, Execution.EXACT)
-    joint, joint_results = trained(tmp_path / "joint", group(objects, **mixed), objects, Execution.FUSED)
-    shapes = [{"pad_to_multiple_of": 128}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}]
+    alone, alone_results = trained(
+        tmp_path / "alone", group(objects, **mixed), objects, Execution.EXACT
+    )
+    joint, joint_results = trained(
+        tmp_path / "joint", group(objects, **mixed), objects, Execution.FUSED
+    )
+    shapes = [
+        {"pad_to_multiple_of": 128},
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+    ]
     others = [
         trained(tmp_path / str(number), group(objects, **(mixed | shape)), objects, Execution.EXACT)
         for number, shape in enumerate(shapes)
@@ -65,7 +83,8 @@ def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(tmp_
             return max(abs(x - y) for x, y in zip(before, losses(engine, run_id), strict=True))  # noqa: B023
 
         def apart(results: Any) -> float:
-            return half_of_weights_apart(results[run_id]["weights"], alone_results[run_id]["weights"])  # noqa: B023
+            mine, alone = results[run_id], alone_results[run_id]  # noqa: B023
+            return half_of_weights_apart(mine["weights"], alone["weights"])
 
         print(
             precision,

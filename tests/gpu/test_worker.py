@@ -10,7 +10,8 @@ from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, 
 from rf_notebook.testing.tiny import create_tiny, prompt_rows
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a GPU; tests/test_devices.py is the same on the CPU"
+    not torch.cuda.is_available(),
+    reason="needs a GPU; tests/test_devices.py is the same on the CPU",
 )
 
 
@@ -19,7 +20,11 @@ def trained(folder, execution, devices):
         model_name="tiny",
         peft_config=RFLoraConfig(r=List([4, 8]), target_modules="all-linear", lora_dropout=0.1),
         training_args=RFSFTConfig(
-            learning_rate=1e-3, per_device_train_batch_size=4, num_train_epochs=3, logging_steps=1, max_length=64
+            learning_rate=1e-3,
+            per_device_train_batch_size=4,
+            num_train_epochs=3,
+            logging_steps=1,
+            max_length=64,
         ),
     )
     experiment = Experiment(f"{execution}-{devices is None}", experiment_path=folder)
@@ -34,8 +39,13 @@ def trained(folder, execution, devices):
         devices=devices,
     )
     assert experiment.wait(timeout=300)
-    assert [run.state for run in experiment.runs] == ["completed"] * 2, [run.error for run in experiment.runs]
-    saved = [experiment.session.state.record(run.id).checkpoints[-1].folder.weights for run in experiment.runs]
+    assert [run.state for run in experiment.runs] == ["completed"] * 2, [
+        run.error for run in experiment.runs
+    ]
+    saved = [
+        experiment.session.state.record(run.id).checkpoints[-1].folder.weights
+        for run in experiment.runs
+    ]
     results = experiment.get_results()
     experiment.end()
     return results, saved

@@ -35,7 +35,9 @@ class FakeComm:
         self.callback = callback
 
     def hear(self, kind, **content):
-        self.callback({"content": {"data": {"rf_notebook": 1, "version": "0.1.0", "kind": kind, **content}}})
+        self.callback(
+            {"content": {"data": {"rf_notebook": 1, "version": "0.1.0", "kind": kind, **content}}}
+        )
 
     def ask(self, name, /, **arguments):
         """Ask for a command and give its answer, once there is one."""
@@ -174,7 +176,9 @@ def test_what_cannot_be_is_answered_with_a_sentence(comm, link, host, name, argu
 def test_an_answer_waits_until_the_operation_was_obeyed_or_refused(comm, link, host, monkeypatch):
     futures = [Future(), Future()]
     receipts = iter(futures)
-    monkeypatch.setattr(host, "operate", lambda *_args: Receipt([next(receipts)], lambda made: made))
+    monkeypatch.setattr(
+        host, "operate", lambda *_args: Receipt([next(receipts)], lambda made: made)
+    )
     comm.hear("hello")
     for asked in ("a", "b"):
         comm.hear("command", id=asked, name="stop", arguments={"experiment": KEY, "runs": [1]})
@@ -200,7 +204,8 @@ def test_a_page_of_another_protocol_is_told_what_to_upgrade(comm, link):
 
 
 @pytest.mark.parametrize(
-    "data", [None, 3, [], "x", {"rf_notebook": 1}, {"rf_notebook": 1, "kind": "hello", "every_seconds": 0}]
+    "data",
+    [None, 3, [], "x", {"rf_notebook": 1}, {"rf_notebook": 1, "kind": "hello", "every_seconds": 0}],
 )
 def test_nonsense_is_passed_over(comm, link, data):
     comm.callback({"content": {"data": data}})
@@ -229,7 +234,10 @@ def test_the_cells_that_it_was_made_from_are_told(comm, link, host):
     host.sources = Sources(cells=("a", "b"))
     comm.hear("hello")
     shown = comm.of("snapshot")[0]["state"]["experiments"][KEY]
-    assert shown["sources"] == {"ran": [source_digest("a"), source_digest("b")], "launch": source_digest("b")}
+    assert shown["sources"] == {
+        "ran": [source_digest("a"), source_digest("b")],
+        "launch": source_digest("b"),
+    }
     assert len(shown["spec"]) == 64
 
 
@@ -249,9 +257,18 @@ def test_a_page_is_told_that_figures_are_newer_and_gets_them_when_it_asks(host):
     link = Link(FakeExperiments(host), comm, "0.1.0")
     comm.hear("hello")
     (key,) = comm.of("snapshot")[-1]["state"]["experiments"]
-    assert "saved" not in comm.of("snapshot")[-1]["state"]["experiments"][key], "no notebook shows any"
+    assert "saved" not in comm.of("snapshot")[-1]["state"]["experiments"][key], (
+        "no notebook shows any"
+    )
     host.saved_seq = 12
     link.publish()
-    assert merged(comm.of("snapshot")[-1]["state"], comm.of("patch")[-1]["changes"])["experiments"][key]["saved"] == 12
-    assert comm.ask("saved", experiment=key)["value"] == {"data": {"text/plain": "figures up to event 12"}}
+    assert (
+        merged(comm.of("snapshot")[-1]["state"], comm.of("patch")[-1]["changes"])["experiments"][
+            key
+        ]["saved"]
+        == 12
+    )
+    assert comm.ask("saved", experiment=key)["value"] == {
+        "data": {"text/plain": "figures up to event 12"}
+    }
     link.close()

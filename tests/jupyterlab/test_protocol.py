@@ -70,8 +70,12 @@ def test_digests_of_sources(case):
 
 
 def test_figures_and_colours():
-    assert [number(case["value"]) for case in FIXTURES["numbers"]] == [case["text"] for case in FIXTURES["numbers"]]
-    assert [duration(case["seconds"]) for case in FIXTURES["durations"]] == [c["text"] for c in FIXTURES["durations"]]
+    assert [number(case["value"]) for case in FIXTURES["numbers"]] == [
+        case["text"] for case in FIXTURES["numbers"]
+    ]
+    assert [duration(case["seconds"]) for case in FIXTURES["durations"]] == [
+        c["text"] for c in FIXTURES["durations"]
+    ]
     for case in FIXTURES["colours"]:
         assert (colour(case["run"]), dash(case["run"])) == (case["colour"], case["dash"])
 
@@ -87,7 +91,9 @@ def test_the_saved_panel_is_what_the_renderer_is_tested_with(monkeypatch):
 
 values = st.recursive(
     st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 states = st.dictionaries(st.text(max_size=2), values, max_size=4)

@@ -14,7 +14,10 @@ from rf_notebook.testing.fake_session import config, recorded_state, started
 
 
 def state(*, more=(), **changes):
-    added = [RunAdded(run_id=1, config=config()), RunAdded(run_id=2, config=config(learning_rate=1e-4))]
+    added = [
+        RunAdded(run_id=1, config=config()),
+        RunAdded(run_id=2, config=config(learning_rate=1e-4)),
+    ]
     return recorded_state([replace(started(), **changes), *added, *more])
 
 
@@ -23,7 +26,14 @@ def test_the_same_request_has_the_same_digest_whatever_its_name():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 2}, {"num_chunks": 5}, {"data_seed": 1}, {"versions": {"trl": "2"}}, {"data": {"train": 1}}]
+    "changes",
+    [
+        {"seed": 2},
+        {"num_chunks": 5},
+        {"data_seed": 1},
+        {"versions": {"trl": "2"}},
+        {"data": {"train": 1}},
+    ],
 )
 def test_another_request_has_another(changes):
     assert spec_digest(state(**changes)) != spec_digest(state())

@@ -1,4 +1,7 @@
-"""Notebooks run in a real kernel: the tutorials as committed, and one in the style of the field's reference."""
+"""Notebooks run in a real kernel.
+
+The tutorials as committed, and one in the style of the field's reference.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     )
     client.execute(env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)})
     modules = {state.get("_model_module") for state in client.widget_state.values()}
-    assert "anywidget" not in modules, "nobody looks on, so no panel was made that would fill the notebook"
+    assert "anywidget" not in modules, (
+        "nobody looks on, so no panel was made that would fill the notebook"
+    )
     return notebook
 
 
@@ -71,33 +76,57 @@ def test_a_notebook_of_the_reference_runs_with_only_the_import_changed(tmp_path,
     support = support_rows(80, 5)
     write("support.json", support)
     security = [
-        {"instruction": row["instruction"], "input": None if i % 2 else "Shortly.", "output": row["response"]}
+        {
+            "instruction": row["instruction"],
+            "input": None if i % 2 else "Shortly.",
+            "output": row["response"],
+        }
         for i, row in enumerate(support)
     ]
     write("security.json", security[:32])
     write("security-eval.json", security[32:38])
-    write("masking.json", [{"source_text": row["instruction"], "masked_text": row["response"]} for row in support])
+    write(
+        "masking.json",
+        [{"source_text": row["instruction"], "masked_text": row["response"]} for row in support],
+    )
     pairs = [
         {"prompt": row["instruction"], "chosen": row["chosen"], "rejected": row["rejected"]}
         for row in preference_rows(60, 5)
     ]
     write("pairs.json", pairs)
-    write("questions.json", [{"question": row["instruction"][:60], "answer": "yes"} for row in support_rows(20, 5)])
-    execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in cells]), tmp_path)
+    write(
+        "questions.json",
+        [{"question": row["instruction"][:60], "answer": "yes"} for row in support_rows(20, 5)],
+    )
+    execute(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source.strip()) for source in cells]
+        ),
+        tmp_path,
+    )
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.name)
 def test_a_tutorial_runs_as_committed(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), "tutorials are committed without outputs"
+    assert all(not cell.get("outputs") for cell in notebook.cells), (
+        "tutorials are committed without outputs"
+    )
     execute(notebook, tmp_path)
     assert "widgets" not in notebook.metadata
-    bundles = [o["data"] for c in notebook.cells for o in c.get("outputs", []) if PANEL_MIME in o.get("data", {})]
+    bundles = [
+        o["data"]
+        for c in notebook.cells
+        for o in c.get("outputs", [])
+        if PANEL_MIME in o.get("data", {})
+    ]
     if path.name.startswith("104"):
         return  # trains nothing where there is no network
     assert {"text/html", "image/png", "text/plain"} <= set(bundles[-1])
     states = {run["state"] for run in bundles[-1][PANEL_MIME]["runs"]}
-    allowed = {"completed", "stopped"} if path.name.startswith("4") else {"completed"}  # policies stop runs
+    allowed = (
+        {"completed", "stopped"} if path.name.startswith("4") else {"completed"}
+    )  # policies stop runs
     assert "completed" in states, "the saved notebook shows the end"
     assert states <= allowed
 

@@ -71,7 +71,11 @@ def test_samples_never_fall_and_a_pass_is_all_rows(p):
 def test_runs_with_other_batch_sizes_meet_at_the_same_samples():
     small, large = plan(batch=1), plan(batch=5)
     for chunk in range(1, 5):
-        assert small.samples(small.chunk_end(chunk)) == large.samples(large.chunk_end(chunk)) == chunk * 10
+        assert (
+            small.samples(small.chunk_end(chunk))
+            == large.samples(large.chunk_end(chunk))
+            == chunk * 10
+        )
 
 
 def test_packed_rows_count_as_the_examples_they_hold():
@@ -82,7 +86,8 @@ def test_packed_rows_count_as_the_examples_they_hold():
 
 def test_too_many_chunks_are_refused_with_the_range():
     with pytest.raises(
-        ConfigError, match=r"num_chunks=5 does not fit: 16 examples in batches of 4 make 4 .* between 1 and 4"
+        ConfigError,
+        match=r"num_chunks=5 does not fit: 16 examples in batches of 4 make 4 .* between 1 and 4",
     ):
         check_num_chunks(5, rows=16, batch_size=4, accumulation=1)
     check_num_chunks(4, rows=16, batch_size=4, accumulation=1)

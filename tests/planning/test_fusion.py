@@ -46,7 +46,12 @@ def test_a_trial_warms_up_and_times_each_way_once():
 
 @pytest.mark.parametrize(
     ("alone", "together", "expected"),
-    [(1.0, 0.5, Way.TOGETHER), (0.5, 1.0, Way.ALONE), (1.0, 1.0, Way.ALONE), (1.0, 0.99, Way.ALONE)],
+    [
+        (1.0, 0.5, Way.TOGETHER),
+        (0.5, 1.0, Way.ALONE),
+        (1.0, 1.0, Way.ALONE),
+        (1.0, 0.99, Way.ALONE),
+    ],
 )
 def test_the_faster_way_is_taken_and_equals_stay_exact(alone, together, expected):
     trial, _ = played(alone, together)

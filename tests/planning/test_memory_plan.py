@@ -16,8 +16,9 @@ from rf_notebook.planning.memory_plan import (
 GIB = 2**30
 LLAMA = {"layers": 22, "hidden": 2048, "intermediate": 5632, "key_value_width": 256}
 QWEN = {"layers": 24, "hidden": 896, "intermediate": 4864, "key_value_width": 128}
-#: Peak device memory of plain TRL's SFTTrainer, three steps, on one H200 with torch 2.11, trl 1.16, 2026-11-22: the model,
-#: bytes of a weight, bf16, checkpointing, all weights trained, examples, length, base, trainable and peak bytes.
+#: Peak device memory of plain TRL's SFTTrainer, three steps, on one H200 with torch 2.11, trl 1.16,
+#: 2026-11-22: the model, bytes of a weight, bf16, checkpointing, all weights trained, examples,
+#: length, base, trainable and peak bytes.
 MEASURED = [
     (LLAMA, 2, True, True, False, 1, 512, 2269303808, 50462720, 2548987392),
     (LLAMA, 2, True, True, False, 4, 512, 2269303808, 50462720, 2913498624),
@@ -79,7 +80,10 @@ def test_estimates_are_near_what_was_measured(row):
 def test_dpo_holds_two_sides_and_grpo_what_it_writes():
     one = estimate(shape(), load())
     assert estimate(shape(), load(method="DPO")).activations == 2 * one.activations
-    assert estimate(shape(), load(method="GRPO", generated_examples=10_000)).activations > one.activations
+    assert (
+        estimate(shape(), load(method="GRPO", generated_examples=10_000)).activations
+        > one.activations
+    )
 
 
 def test_the_remedy_with_the_least_consequences_comes_first():
@@ -101,7 +105,11 @@ def test_half_a_batch_keeps_the_examples_of_a_step():
         "training_args.gradient_accumulation_steps": 2,
     }
     edits = halved_batch(
-        {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 3, "steps_per_generation": 2}
+        {
+            "per_device_train_batch_size": 6,
+            "gradient_accumulation_steps": 3,
+            "steps_per_generation": 2,
+        }
     )
     assert edits_sentence(edits) == (
         "per_device_train_batch_size=3, gradient_accumulation_steps=6, steps_per_generation=4"

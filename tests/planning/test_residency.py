@@ -1,4 +1,7 @@
-"""Who leaves the device when it is short: the run that trained last first, base models last, nobody without need."""
+"""Who leaves the device when it is short.
+
+The run that trained last first, base models last, nobody without need.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,14 @@ def test_the_run_that_trained_last_is_needed_last_and_goes_first():
     assert to_move_out([run("empty", 0, 1), run("full", 5, 0)], 5) == ["full"]
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9), st.booleans()), max_size=8), st.integers(-10, 400))
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9), st.booleans()), max_size=8),
+    st.integers(-10, 400),
+)
 def test_never_more_than_is_needed_and_enough_if_there_is_enough(rows, missing):
-    residents = [Resident(key=str(i), bytes=b, last_used=t, is_base=f) for i, (b, t, f) in enumerate(rows)]
+    residents = [
+        Resident(key=str(i), bytes=b, last_used=t, is_base=f) for i, (b, t, f) in enumerate(rows)
+    ]
     sizes = {one.key: one.bytes for one in residents}
     chosen = to_move_out(residents, missing)
     freed = sum(sizes[key] for key in chosen)

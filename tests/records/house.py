@@ -34,6 +34,12 @@ def launch(folder: Path, name: str = "recorded", **options: Any) -> Experiment:
     """The launching cell."""
     experiment = Experiment(name, experiment_path=folder)
     experiment.run_fit(
-        search(), create_tiny, prompt_rows(16, 1), prompt_rows(4, 2), num_chunks=3, display=False, **options
+        search(),
+        create_tiny,
+        prompt_rows(16, 1),
+        prompt_rows(4, 2),
+        num_chunks=3,
+        display=False,
+        **options,
     )
     return experiment

@@ -1,4 +1,7 @@
-"""The cells of the experiment in ``version_1.tar.gz``, which rf_notebook 0.1.0 (commit 663322b) recorded and left halfway."""
+"""The cells of the experiment in ``version_1.tar.gz``.
+
+rf_notebook 0.1.0 (commit 663322b) recorded it and left it halfway.
+"""
 
 from __future__ import annotations
 
@@ -68,5 +71,7 @@ def search(first: float = 0.5) -> RFGridSearch:
 def launch(folder: Path, **options: Any) -> Experiment:
     """The launching cell."""
     experiment = Experiment("recorded", experiment_path=folder)
-    experiment.run_fit(search(**options), create_tiny, prompt_rows(8, 1), num_chunks=2, display=False, keep="last")
+    experiment.run_fit(
+        search(**options), create_tiny, prompt_rows(8, 1), num_chunks=2, display=False, keep="last"
+    )
     return experiment

@@ -1,4 +1,7 @@
-"""Experiments that were recorded by commit be8c73e, before checkpoints had a fence in their names, open, continue and replay."""
+"""Experiments that commit be8c73e recorded open, continue and replay.
+
+Its checkpoints had no fence in their names.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ def test_it_opens_and_shows_its_figures(folder):
         ("running", 3, 1),
     ]
     assert all("eval_loss" in run.metrics for run in experiment.runs)
-    assert [type(event.operation).__name__ for event, _ in experiment.operations] == ["StopRun", "CloneRun"]
+    assert [type(event.operation).__name__ for event, _ in experiment.operations] == [
+        "StopRun",
+        "CloneRun",
+    ]
 
 
 def test_it_continues_and_is_replayed(folder):
@@ -60,5 +66,7 @@ def test_its_exported_notebook_is_replayed(tmp_path):
     assert shared.verify()
     again = shared.replay("again", yes=True, experiment_path=tmp_path)
     assert again.wait()
-    assert any("the replay of 'recorded' is equal" in text for text in again.messages), again.messages
+    assert any("the replay of 'recorded' is equal" in text for text in again.messages), (
+        again.messages
+    )
     again.end()

@@ -43,5 +43,7 @@ def test_the_same_cell_continues_it_and_says_what_it_could_not_compare(folder):
 
 def test_what_can_be_compared_still_is(folder, monkeypatch):
     monkeypatch.setattr(notebook, "length", lambda completions, **columns: [1.0] * len(completions))
-    with pytest.raises(ConfigError, match=r"recorded with other arguments: run 1: .*reward_funcs was"):
+    with pytest.raises(
+        ConfigError, match=r"recorded with other arguments: run 1: .*reward_funcs was"
+    ):
         notebook.launch(folder)

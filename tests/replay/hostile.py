@@ -1,6 +1,7 @@
 """Files from people who mean no good, and a process that opens them under an audit hook.
 
-``python -m tests.replay.hostile FOLDER VALID.ipynb`` writes some 250 of them into FOLDER and opens each in every way.
+``python -m tests.replay.hostile FOLDER VALID.ipynb`` writes some 250 of them into FOLDER and opens
+each in every way.
 """
 
 from __future__ import annotations
@@ -65,14 +66,19 @@ def write_all(folder: Path, valid: Path) -> list[Path]:
     notebook = json.loads(text)
     mime = "application/vnd.rf-notebook.experiment+json"
     holder = next(
-        output["data"] for cell in notebook["cells"] for output in cell.get("outputs", ()) if mime in output["data"]
+        output["data"]
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+        if mime in output["data"]
     )
     record = holder[mime]
     made: list[Path] = []
 
     def put(name: str, content: str | bytes) -> None:
         path = folder / f"{len(made):03}-{name}"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+        path.write_bytes(
+            content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        )
         made.append(path)
 
     def put_record(name: str, content: Any) -> None:
@@ -130,7 +136,11 @@ def write_all(folder: Path, valid: Path) -> list[Path]:
     put_zip("names", {"experiment.ipynb/..": b"x", "record.json/": b""})
     put_zip(
         "pickles",
-        {"record.json": good, "adapter_model.safetensors": pickle.dumps(Evil()), "x.pkl": pickle.dumps(Evil())},
+        {
+            "record.json": good,
+            "adapter_model.safetensors": pickle.dumps(Evil()),
+            "x.pkl": pickle.dumps(Evil()),
+        },
     )
     put_zip("two", {"record.json": good, "experiment.ipynb": json.dumps({"cells": []}).encode()})
     stream = io.BytesIO()
@@ -168,7 +178,12 @@ def write_all(folder: Path, valid: Path) -> list[Path]:
     path = folder / f"{len(made):03}-fifo.ipynb"
     os.mkfifo(path)
     made.append(path)
-    made += [folder / "not-there.ipynb", Path("/dev/zero"), Path("/proc/self/mem"), folder / ("n" * 5000)]
+    made += [
+        folder / "not-there.ipynb",
+        Path("/dev/zero"),
+        Path("/proc/self/mem"),
+        folder / ("n" * 5000),
+    ]
     return made
 
 
@@ -208,7 +223,13 @@ def main() -> None:
     folder, valid = map(Path, sys.argv[1:])
     paths = write_all(folder, valid)
     whole = SharedExperiment(valid)
-    whole.plan(), whole.verify(), whole.diff(whole), str(whole.plan()), repr(whole)  # everything is imported now
+    (
+        whole.plan(),
+        whole.verify(),
+        whole.diff(whole),
+        str(whole.plan()),
+        repr(whole),
+    )  # everything is imported now
     assert b"x".decode("cp437") == "x"  # zipfile's
     broken: list[str] = []
     armed = False
@@ -243,7 +264,15 @@ def main() -> None:
             outcome, told = "raised", repr(error)[:500]
         armed = False
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-        results.append({"file": path.name[:60], "outcome": outcome, "told": told, "broken": list(broken), "MiB": grown})
+        results.append(
+            {
+                "file": path.name[:60],
+                "outcome": outcome,
+                "told": told,
+                "broken": list(broken),
+                "MiB": grown,
+            }
+        )
     print(json.dumps(results))
 
 

@@ -56,7 +56,12 @@ rows = prompt_rows(6, 1).remove_columns("completion")
 FIT = "experiment = Experiment({name!r})\nexperiment.run_fit({search}, create_tiny, {data}, num_chunks=3, seed=1{more})"
 
 
-def fit(name: str, search: str = 'RFGridSearch(config(), "SFT")', data: str = "rows, held_out", more: str = "") -> str:
+def fit(
+    name: str,
+    search: str = 'RFGridSearch(config(), "SFT")',
+    data: str = "rows, held_out",
+    more: str = "",
+) -> str:
     return FIT.format(name=name, search=search, data=data, more=more)
 
 
@@ -170,7 +175,9 @@ whole = RFModelConfig(model_name="tiny", training_args=RFSFTConfig(**{**COMMON, 
 preferred = RFModelConfig(model_name="tiny", peft_config=LORA, training_args=RFDPOConfig(**{**COMMON, "max_length": 64, "learning_rate": 1e-3}))
 rows = preference_rows(16, 1)
 """,
-        fit("mixed", '[RFGridSearch(config(), "SFT"), RFGridSearch(preferred, "DPO")]', "rows, None"),
+        fit(
+            "mixed", '[RFGridSearch(config(), "SFT"), RFGridSearch(preferred, "DPO")]', "rows, None"
+        ),
         """
 until(lambda: experiment.run(1).steps >= 4)
 experiment.clone(1, RFDPOConfig(per_device_train_batch_size=2, max_length=64, learning_rate=5e-4, gradient_checkpointing=False, use_cpu=True, bf16=False), warm_start=True).result()

@@ -1,4 +1,7 @@
-"""Runs notebooks as a kernel would, and exports what they recorded: ``python -m tests.replay.recorder FOLDER NAME...``."""
+"""Runs notebooks as a kernel would, and exports what they recorded.
+
+``python -m tests.replay.recorder FOLDER NAME...``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Replays notebooks in a process of its own, and says what came of it: ``python -m tests.replay.replayer FILE...``."""
+"""Replays notebooks in a process of its own, and says what came of it.
+
+``python -m tests.replay.replayer FILE...``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is done to an experiment, its record holds together, and a replay from it gives the same."""
+"""Whatever is done to an experiment, its record holds together and replays the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from tests.replay.test_verify import STARTED
 
 @settings(max_examples=60, deadline=None)
 @given(
-    played=st.lists(st.tuples(st.integers(0, 120), st.sampled_from(KINDS), st.integers(1, 6)), max_size=10),
+    played=st.lists(
+        st.tuples(st.integers(0, 120), st.sampled_from(KINDS), st.integers(1, 6)), max_size=10
+    ),
 )
 def test_the_record_of_any_operations_holds_together_and_replays(played):
     folder = Path(tempfile.mkdtemp())
@@ -46,7 +48,11 @@ def test_the_record_of_any_operations_holds_together_and_replays(played):
         again.open(script=Script(script_of_record(record), lambda _state: "over"))
         again.engine.commit([RunAdded(run_id=i, config=c) for i, c in enumerate(first, start=1)])
         again.finish()
-        differing = [one for one in compare_with_record(record, again.state, Standard(0.0, "")) if one.difference]
+        differing = [
+            one
+            for one in compare_with_record(record, again.state, Standard(0.0, ""))
+            if one.difference
+        ]
         assert differing == []
         assert operations_difference(record, again.state) is None
     finally:

@@ -32,10 +32,21 @@ def experiment(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(Path, "home", lambda: home)
     made = Experiment("sixteen", experiment_path=home / "work")
-    cells = (f"token = '{TOKEN}'\n", f"data = load('{home}/data/rows.json')\nexperiment.run_fit(search)\n")
+    cells = (
+        f"token = '{TOKEN}'\n",
+        f"data = load('{home}/data/rows.json')\nexperiment.run_fit(search)\n",
+    )
     patch.setattr(opening, "sources_now", lambda: Sources(cells=cells))
     search = grid(learning_rate=List([1e-4 * i for i in range(1, 17)]))
-    made.run_fit(search, create_tiny, prompt_rows(12, 1), prompt_rows(4, 2), num_chunks=3, seed=1, display=False)
+    made.run_fit(
+        search,
+        create_tiny,
+        prompt_rows(12, 1),
+        prompt_rows(4, 2),
+        num_chunks=3,
+        seed=1,
+        display=False,
+    )
     made.wait()
     made.end()
     yield made, home
@@ -76,7 +87,9 @@ def test_sixteen_runs_are_a_small_valid_notebook_without_secrets(experiment, tmp
     assert "~/data/rows.json" in text
     header = notebook.cells[0].source.splitlines()
     assert (header[0], header[-1]) == ("# /// script", "# ///")
-    metadata = tomllib.loads("\n".join(line.removeprefix("#").removeprefix(" ") for line in header[1:-1]))
+    metadata = tomllib.loads(
+        "\n".join(line.removeprefix("#").removeprefix(" ") for line in header[1:-1])
+    )
     assert metadata["requires-python"] == ">=3.11"
     assert any(one.startswith("trl==") for one in metadata["dependencies"])
     assert all("+" not in one for one in metadata["dependencies"])
@@ -136,7 +149,9 @@ def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
     written = made.record()
     written["spec"]["cells"] = [[evil]]
     written["spec"]["versions"][evil] = evil
-    written["operations"] = [{"what": evil, "run": 1, "steps": 1, "samples": 1, "origin": evil, "edits": {evil: evil}}]
+    written["operations"] = [
+        {"what": evil, "run": 1, "steps": 1, "samples": 1, "origin": evil, "edits": {evil: evil}}
+    ]
     series = ExperimentSeries()
     series.update(made.session.state)
     page = report_page(evil, written, [evil, evil], made.session.state, series)
@@ -148,7 +163,8 @@ def test_nothing_hides_in_a_plan(experiment, tmp_path):
     made, _ = experiment
     written = made.record()
     config = dict(
-        written["spec"]["configs"][0], model={**written["spec"]["configs"][0]["model"], "model_name": "evil/model"}
+        written["spec"]["configs"][0],
+        model={**written["spec"]["configs"][0]["model"], "model_name": "evil/model"},
     )
     clone = {
         "what": "clone",
@@ -172,7 +188,9 @@ def test_nothing_hides_in_a_plan(experiment, tmp_path):
 
 
 def test_only_definitions_are_run_for_clones():
-    assert is_definition("reward", "@decorated\ndef reward(completions, **columns):\n    return [1.0]\n")
+    assert is_definition(
+        "reward", "@decorated\ndef reward(completions, **columns):\n    return [1.0]\n"
+    )
     for name, source in [
         ("reward", "import os\ndef reward(c): return [1.0]"),
         ("reward", "experiment.clone(1, {'reward_funcs': [lambda c: 1]})"),

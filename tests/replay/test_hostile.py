@@ -1,4 +1,7 @@
-"""Files from people who mean no good: nothing runs, nothing is written or fetched, memory is bounded, one sentence each."""
+"""Files from people who mean no good.
+
+Nothing runs, nothing is written or fetched, memory is bounded, one sentence each.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ def test_hostile_files_are_one_sentence_each(tmp_path):
     def python(*arguments, cwd):
         command = [*warm.python(), "-W", "ignore", "-m", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=380, check=False
+            command,
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=380,
+            check=False,
         )
 
     made = python("tests.replay.recorder", kit, "stops", cwd=ROOT)

@@ -1,4 +1,7 @@
-"""Recorded notebooks, replayed by a process that has nothing but the file, and notebooks in which one thing was altered."""
+"""Recorded notebooks, replayed by a process that has nothing but the file.
+
+And notebooks in which one thing was altered.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,16 @@ ROOT = Path(__file__).parents[2]
 def python(module, *arguments, cwd=ROOT, check=True):
     command = [*warm.python(), "-W", "ignore", "-m", module, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500
+    )
     assert not check or done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     return done
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A folder with the twelve exported notebooks, and the experiments that they were exported from."""
+    """A folder with the twelve exported notebooks, and the experiments behind them."""
     folder = tmp_path_factory.mktemp("recorded")
     killed = python("tests.replay.recorder", folder, "killed", check=False)
     assert killed.returncode == -9, killed.stderr[-2000:]
@@ -55,7 +60,12 @@ def alone(recorded, tmp_path, monkeypatch):
 
 
 def record_in(notebook):
-    return next(o["data"][RECORD_MIME] for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o)
+    return next(
+        o["data"][RECORD_MIME]
+        for cell in notebook.cells
+        for o in cell.get("outputs", ())
+        if "data" in o
+    )
 
 
 def replace_in_cells(old, new):
@@ -88,20 +98,36 @@ def test_twelve_notebooks_replay_to_the_same_log_and_the_same_digests(recorded, 
         ]
         assert replay["equal"]
         assert replay["log"] == [
-            [one["what"], one["run"], one["steps"], one["samples"], one["run_state"]] for one in record["operations"]
+            [one["what"], one["run"], one["steps"], one["samples"], one["run_state"]]
+            for one in record["operations"]
         ]
         for before, now in zip(record["results"], replay["results"], strict=True):
             assert now["chunks"] == before["chunks"]
             assert [chunk["weights"] for chunk in now["chunks"]].count("") == 0
             assert now["metrics"] == before["metrics"]
             assert now["failure"] == before["failure"]
-        kinds |= {one["what"] for one in record["operations"]} | {result["state"] for result in record["results"]}
+        kinds |= {one["what"] for one in record["operations"]} | {
+            result["state"] for result in record["results"]
+        }
         kinds |= {config["method"] for config in record["spec"]["configs"]}
-    assert kinds >= {"stop", "resume", "clone", "delete", "failed", "stopped", "deleted", "SFT", "DPO", "GRPO"}
+    assert kinds >= {
+        "stop",
+        "resume",
+        "clone",
+        "delete",
+        "failed",
+        "stopped",
+        "deleted",
+        "SFT",
+        "DPO",
+        "GRPO",
+    }
 
 
 def test_nothing_happens_before_a_yes(alone, tmp_path):
-    shared = alone("formatted", replace_in_cells("def shout", "open('touched', 'w').close()\ndef shout"))
+    shared = alone(
+        "formatted", replace_in_cells("def shout", "open('touched', 'w').close()\ndef shout")
+    )
     planned = shared.replay()
     text = str(planned)
     assert "2 runs (SFT), 48 steps in all, over 24 rows, to be equal bit for bit" in text
@@ -131,7 +157,9 @@ def test_nothing_happens_before_a_yes(alone, tmp_path):
         ("stops", "num_chunks=3", "num_chunks=2", ["num_chunks was 3 and is 2"]),
     ],
 )  # fmt: skip
-def test_what_the_cells_make_otherwise_is_named_before_anything_is_trained(alone, tmp_path, name, old, new, told):
+def test_what_the_cells_make_otherwise_is_named_before_anything_is_trained(
+    alone, tmp_path, name, old, new, told
+):
     shared = alone(name, replace_in_cells(old, new))
     assert not shared.verify()
     with pytest.raises(ConfigError) as refused:
@@ -153,11 +181,15 @@ def test_an_altered_operation_is_named(alone):
     assert [finding.text for finding in shared.verify() if not finding.is_right] == [
         "operation 2 was changed after it was recorded"
     ]
-    with pytest.raises(ConfigError, match="cannot be replayed: operation 2 was changed after it was recorded"):
+    with pytest.raises(
+        ConfigError, match="cannot be replayed: operation 2 was changed after it was recorded"
+    ):
         shared.replay(yes=True)
 
 
-def test_an_altered_operation_with_digests_computed_anew_gives_other_results_and_the_first_is_named(alone):
+def test_an_altered_operation_with_digests_computed_anew_gives_other_results_and_the_first_is_named(
+    alone,
+):
     def alter(notebook):
         record = record_in(notebook)
         record["operations"][0]["steps"] += 1
@@ -212,12 +244,16 @@ def test_the_difference_of_two_notebooks_is_told_part_by_part(recorded):
     assert {"configs", "data"} <= set(others.part)
 
 
-def test_the_experiments_own_folder_holds_its_record_and_can_be_replayed_from_it(recorded, tmp_path, monkeypatch):
+def test_the_experiments_own_folder_holds_its_record_and_can_be_replayed_from_it(
+    recorded, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     shutil.copy(recorded / "rf_experiments" / "clones" / "record.json", tmp_path)
     shared = SharedExperiment("record.json")
     assert shared.verify()
-    assert shared.record.as_json() == record_in(nbformat.read(recorded / "clones.ipynb", as_version=4))
+    assert shared.record.as_json() == record_in(
+        nbformat.read(recorded / "clones.ipynb", as_version=4)
+    )
     again = shared.replay(yes=True)
     again.wait()
     again.end()

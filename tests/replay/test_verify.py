@@ -1,4 +1,7 @@
-"""What is looked at in a record: chunks that logged other metrics than the last one are no contradiction."""
+"""What is looked at in a record.
+
+Chunks that logged other metrics than the last one are no contradiction.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,17 @@ def record_with(chunks):
     """Of one completed run; a chunk is its metrics by step."""
     points, saved = [], []
     for logged in chunks:
-        points += [MetricPoint(step=s, samples=s, epoch=0.0, chunk=1, metrics=m) for s, m in logged.items()]
+        points += [
+            MetricPoint(step=s, samples=s, epoch=0.0, chunk=1, metrics=m) for s, m in logged.items()
+        ]
         saved.append(
-            StoredFolder(path=f"runs/1/{max(logged)}", sha256=str(max(logged)), steps=max(logged), samples=1, bytes=1)
+            StoredFolder(
+                path=f"runs/1/{max(logged)}",
+                sha256=str(max(logged)),
+                steps=max(logged),
+                samples=1,
+                bytes=1,
+            )
         )
     state = ExperimentState()
     state.started = STARTED
@@ -46,7 +57,11 @@ def record_with(chunks):
 
 
 def wrong(written):
-    return [f.text for f in verify(Shared(Path("record.json"), parse_record(written), None, ())) if not f.is_right]
+    return [
+        f.text
+        for f in verify(Shared(Path("record.json"), parse_record(written), None, ()))
+        if not f.is_right
+    ]
 
 
 def test_a_chunk_without_an_evaluation_is_no_contradiction():
@@ -65,9 +80,15 @@ def test_a_chunk_without_an_evaluation_is_no_contradiction():
             "the last loss of run 1 is 9.0 in its results and 1.5 in its",
         ),
         (lambda r: r["results"][0].update(steps=3), "run 1 trained 3 steps, but has a chunk of 5"),
-        (lambda r: r["results"][0]["chunks"].reverse(), "the chunks of run 1 do not follow one another"),
+        (
+            lambda r: r["results"][0]["chunks"].reverse(),
+            "the chunks of run 1 do not follow one another",
+        ),
         (lambda r: r["results"][0].update(run=2), "the runs are numbered [2], not 1, 2, 3, ..."),
-        (lambda r: r["curves"]["loss"]["1"]["values"].append(7), "the curve of 'loss' of run 1 belongs to no run"),
+        (
+            lambda r: r["curves"]["loss"]["1"]["values"].append(7),
+            "the curve of 'loss' of run 1 belongs to no run",
+        ),
         (
             lambda r: r["spec"]["configs"].append(r["spec"]["configs"][0]),
             "2 configs and 0 clones make 2 runs, but 1 gave",

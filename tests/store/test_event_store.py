@@ -43,7 +43,9 @@ from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.store.sqlite import SqliteStore
 
-CONFIG = RunConfig(method="SFT", model={"model_name": "x"}, peft={"r": 8}, training={"learning_rate": 1e-300})
+CONFIG = RunConfig(
+    method="SFT", model={"model_name": "x"}, peft={"r": 8}, training={"learning_rate": 1e-300}
+)
 FOLDER = StoredFolder(path="runs/1/4", sha256="0" * 64, steps=4, samples=8, bytes=10)
 POINT = MetricPoint(step=4, samples=8, epoch=0.1, chunk=1, metrics={"loss": 0.1, "best": -1e308})
 EVENTS = [
@@ -58,11 +60,15 @@ EVENTS = [
     BaseModelLoaded(model=LoadedModel(chosen_by={"model_name": "x"}, facts={"parameters": 3})),
     RunAdded(run_id=1, config=CONFIG),
     RunAdded(run_id=2, config=CONFIG, parent_id=1, edits={"peft_config.r": 4}, warm_start=FOLDER),
-    SamplesWritten(run_id=2, steps=4, samples=8, generations=(Generation(prompt="p", text="t\u202e<b>"),)),
+    SamplesWritten(
+        run_id=2, steps=4, samples=8, generations=(Generation(prompt="p", text="t\u202e<b>"),)
+    ),
     WarmStarted(run_id=2, report=WarmStartReport(copied=("a",), shrunk={"b": 0.25})),
     ChunkTrained(
         run_id=1,
-        progress=Progress(steps=4, samples=8, epoch=0.1, chunks=1, total_steps=8, total_samples=16, total_chunks=2),
+        progress=Progress(
+            steps=4, samples=8, epoch=0.1, chunks=1, total_steps=8, total_samples=16, total_chunks=2
+        ),
         points=(POINT,),
         checkpoint=FOLDER,
         train_seconds=1.5,
@@ -72,12 +78,19 @@ EVENTS = [
     RunRolledBack(run_id=1, damaged="runs/1/4", progress=Progress(), reason="flipped"),
     StateChanged(run_id=1, state=RunState.STOPPED),
     RunFailed(
-        run_id=2, failure=Failure(message="bad row", traceback="Traceback\n  ...", out_of_memory=True, peak_bytes=3)
+        run_id=2,
+        failure=Failure(
+            message="bad row", traceback="Traceback\n  ...", out_of_memory=True, peak_bytes=3
+        ),
     ),
     CheckpointsRemoved(run_id=1, paths=("runs/1/2",), reason="newer"),
     OperationObeyed(operation=StopRun(run_id=1), steps=4, samples=8, origin="python"),
-    OperationObeyed(operation=CloneRun(run_id=1, config=CONFIG, edits={}), steps=4, samples=8, origin="button"),
-    OperationObeyed(operation=StopRun(run_id=2), steps=4, samples=8, origin="halving", reason="the last of 8."),
+    OperationObeyed(
+        operation=CloneRun(run_id=1, config=CONFIG, edits={}), steps=4, samples=8, origin="button"
+    ),
+    OperationObeyed(
+        operation=StopRun(run_id=2), steps=4, samples=8, origin="halving", reason="the last of 8."
+    ),
     PolicyChanged(name="halving"),
     PolicyChanged(name=None),
     RunPinned(run_id=1, pinned=True),
@@ -101,7 +114,11 @@ def clock():
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request, tmp_path, clock):
-    made = MemoryStore(clock=clock) if request.param == "memory" else SqliteStore(tmp_path / "e.sqlite", clock=clock)
+    made = (
+        MemoryStore(clock=clock)
+        if request.param == "memory"
+        else SqliteStore(tmp_path / "e.sqlite", clock=clock)
+    )
     yield made
     made.close()
 
@@ -123,7 +140,12 @@ def test_metric_values_survive_to_the_last_bit(store):
     values = {"tiny": 5e-324, "third": 1 / 3, "infinite": math.inf, "large": 1.7976931348623157e308}
     point = MetricPoint(step=1, samples=1, epoch=0.1, chunk=1, metrics={**values, "not": math.nan})
     event = ChunkTrained(
-        run_id=1, progress=Progress(), points=(point,), checkpoint=None, train_seconds=0.0, overhead_seconds=0.0
+        run_id=1,
+        progress=Progress(),
+        points=(point,),
+        checkpoint=None,
+        train_seconds=0.0,
+        overhead_seconds=0.0,
     )
     store.append([event], store.acquire(this_process()))
     (recorded,) = store.read()
@@ -165,7 +187,9 @@ def test_a_dead_process_on_this_host_holds_nothing_from_the_moment_it_dies(store
     import psutil
 
     mine = this_process()
-    theirs = Holder(host=mine.host, pid=child.pid, process_started=psutil.Process(child.pid).create_time())
+    theirs = Holder(
+        host=mine.host, pid=child.pid, process_started=psutil.Process(child.pid).create_time()
+    )
     store.acquire(theirs)
     with pytest.raises(ReadOnlyExperiment):
         store.acquire(mine)
@@ -196,7 +220,11 @@ def test_a_file_that_is_no_record_is_refused(tmp_path):
         ("StateChanged", '{"run_id": 1, "state": "exploded"}', "damaged StateChanged"),
         ("StateChanged", "{", "damaged StateChanged"),
         ("RunAdded", '{"run_id": "__import__"}', "damaged RunAdded"),
-        ("OperationObeyed", '{"operation": {"kind": "os.system"}, "steps": 1}', "damaged OperationObeyed"),
+        (
+            "OperationObeyed",
+            '{"operation": {"kind": "os.system"}, "steps": 1}',
+            "damaged OperationObeyed",
+        ),
         ("Exploit", "{}", "'Exploit' of version 1, which this rf_notebook does not know"),
     ],
 )

@@ -6,7 +6,13 @@ import os
 import pytest
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
-from rf_notebook.store.folders import remove_folder, remove_orphans, safe_path, verify_folder, write_folder
+from rf_notebook.store.folders import (
+    remove_folder,
+    remove_orphans,
+    safe_path,
+    verify_folder,
+    write_folder,
+)
 
 
 def write(root, relative="runs/1/8", text="hello"):
@@ -69,18 +75,35 @@ def test_what_somebody_has_written_is_not_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="runs/1/8"):
         write(tmp_path, text="again")
     assert (verify_folder(tmp_path, folder) / "a.txt").read_text() != "again"
-    assert [path.name for path in (tmp_path / "runs" / "1").iterdir()] == ["8"], "and nothing is left behind"
+    assert [path.name for path in (tmp_path / "runs" / "1").iterdir()] == ["8"], (
+        "and nothing is left behind"
+    )
 
 
 def test_orphans_go_and_all_else_stays(tmp_path):
-    for relative in ("runs/1/8", "runs/1/16-3.7", "runs/1/8-2.4", "runs/2/warm_start", "runs/3/warm_start-1.1"):
+    for relative in (
+        "runs/1/8",
+        "runs/1/16-3.7",
+        "runs/1/8-2.4",
+        "runs/2/warm_start",
+        "runs/3/warm_start-1.1",
+    ):
         write(tmp_path, relative)
     (tmp_path / "runs" / "1" / ".writing-24-3.8").mkdir()
     (tmp_path / "runs" / "1" / "trainer").mkdir()
     (tmp_path / "runs" / "1" / "notes").mkdir()
     removed = remove_orphans(tmp_path, {"runs/1/16-3.7", "runs/2/warm_start"})
-    assert removed == ["runs/1/.writing-24-3.8", "runs/1/8", "runs/1/8-2.4", "runs/3/warm_start-1.1"]
-    assert sorted(p.name for p in (tmp_path / "runs" / "1").iterdir()) == ["16-3.7", "notes", "trainer"]
+    assert removed == [
+        "runs/1/.writing-24-3.8",
+        "runs/1/8",
+        "runs/1/8-2.4",
+        "runs/3/warm_start-1.1",
+    ]
+    assert sorted(p.name for p in (tmp_path / "runs" / "1").iterdir()) == [
+        "16-3.7",
+        "notes",
+        "trainer",
+    ]
 
 
 # ---- links
@@ -97,7 +120,10 @@ def strangers(tmp_path):
 
 
 def untouched(strangers):
-    return all((strangers / name / "thesis.tex").exists() for name in ("2024", "8", "warm_start", ".writing-9"))
+    return all(
+        (strangers / name / "thesis.tex").exists()
+        for name in ("2024", "8", "warm_start", ".writing-9")
+    )
 
 
 @pytest.mark.parametrize("link", ["runs", "runs/more", "runs/1", "runs/1/8"])
@@ -108,7 +134,13 @@ def test_nothing_behind_a_link_is_deleted(tmp_path, strangers, link):
         strangers.parent if link == "runs" else strangers / "8" if link.endswith("8") else strangers
     )
     remove_orphans(root, set())
-    for relative in ("runs/outside/8", "runs/more/8", "runs/more/2024", "runs/1/8", "runs/1/warm_start"):
+    for relative in (
+        "runs/outside/8",
+        "runs/more/8",
+        "runs/more/2024",
+        "runs/1/8",
+        "runs/1/warm_start",
+    ):
         remove_folder(root, relative)
     assert untouched(strangers)
     assert (root / link).is_symlink()
@@ -121,7 +153,9 @@ def test_nothing_behind_a_link_is_replaced(tmp_path, strangers):
     with pytest.raises(FileExistsError, match="runs/1/8"):
         write(root)
     assert untouched(strangers)
-    folder = write(root, "runs/1/16")  # a folder that somebody moved to another disk is still written to
+    folder = write(
+        root, "runs/1/16"
+    )  # a folder that somebody moved to another disk is still written to
     assert verify_folder(root, folder).exists()
 
 

@@ -22,7 +22,9 @@ def path(tmp_path):
 def record(path, *events, hold=False):
     store = SqliteStore(path)
     fence = store.acquire(this_process())
-    store.append([started(), *(RunAdded(run_id=i, config=config()) for i in (1, 2, 3)), *events], fence)
+    store.append(
+        [started(), *(RunAdded(run_id=i, config=config()) for i in (1, 2, 3)), *events], fence
+    )
     if not hold:
         store.release(fence)
     store.close()
@@ -33,7 +35,9 @@ def state(run_id, to):
 
 
 def test_runs_that_would_go_on_make_it_interrupted(path):
-    record(path, state(1, RunState.COMPLETED), state(2, RunState.STOPPED), state(2, RunState.RUNNING))
+    record(
+        path, state(1, RunState.COMPLETED), state(2, RunState.STOPPED), state(2, RunState.RUNNING)
+    )
     assert glance(path) == Glance(standing=Recorded.INTERRUPTED, runs=3)
 
 

@@ -39,20 +39,39 @@ CONFIG = RunConfig(
 
 def chunk(run_id, steps, *, total=8, first=1):
     points = tuple(
-        MetricPoint(step=s, samples=2 * s, epoch=s / 8, chunk=1, metrics={"loss": 1.0 / s, "odd/name!": 2.0})
+        MetricPoint(
+            step=s, samples=2 * s, epoch=s / 8, chunk=1, metrics={"loss": 1.0 / s, "odd/name!": 2.0}
+        )
         for s in range(first, steps + 1)
     )
-    progress = Progress(steps=steps, samples=2 * steps, chunks=1, total_steps=total, total_samples=16, total_chunks=2)
-    folder = StoredFolder(path=f"runs/{run_id}/{steps}", sha256="0", steps=steps, samples=2 * steps, bytes=1)
+    progress = Progress(
+        steps=steps,
+        samples=2 * steps,
+        chunks=1,
+        total_steps=total,
+        total_samples=16,
+        total_chunks=2,
+    )
+    folder = StoredFolder(
+        path=f"runs/{run_id}/{steps}", sha256="0", steps=steps, samples=2 * steps, bytes=1
+    )
     return ChunkTrained(
-        run_id=run_id, progress=progress, points=points, checkpoint=folder, train_seconds=1.0, overhead_seconds=0.1
+        run_id=run_id,
+        progress=progress,
+        points=points,
+        checkpoint=folder,
+        train_seconds=1.0,
+        overhead_seconds=0.1,
     )
 
 
 EVENTS = [
     RunAdded(run_id=1, config=CONFIG),
     RunAdded(
-        run_id=2, config=CONFIG, parent_id=1, warm_start=StoredFolder(path="a", sha256="b", steps=1, samples=1, bytes=1)
+        run_id=2,
+        config=CONFIG,
+        parent_id=1,
+        warm_start=StoredFolder(path="a", sha256="b", steps=1, samples=1, bytes=1),
     ),
     chunk(1, 4),
     WarmStarted(run_id=2, report=WarmStartReport(copied=("x",))),
@@ -130,11 +149,16 @@ def test_the_next_kernel_writes_what_a_kill_left_out_and_nothing_twice(folder):
 def test_steps_that_are_trained_again_are_not_written_again(folder):
     again = [
         *RECORDED[:3],
-        *(Recorded(seq=s, at=2000.0 + s, event=e) for s, e in ((4, chunk(1, 4)), (5, chunk(1, 8, first=5)))),
+        *(
+            Recorded(seq=s, at=2000.0 + s, event=e)
+            for s, e in ((4, chunk(1, 4)), (5, chunk(1, 8, first=5)))
+        ),
     ]
     assert mirror(folder, again).close(60)
     client, runs = runs_of(own(folder))
-    assert [m.step for m in client.get_metric_history(runs[1].info.run_id, "loss")] == list(range(1, 9))
+    assert [m.step for m in client.get_metric_history(runs[1].info.run_id, "loss")] == list(
+        range(1, 9)
+    )
 
 
 def test_a_database_whose_creation_was_cut_off_is_made_anew(folder):

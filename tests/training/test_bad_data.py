@@ -1,4 +1,4 @@
-"""Rows come to trl as they were given, and what cannot be trained on is told with its row, function and model."""
+"""Rows reach trl as given; what cannot be trained on is told with row, function and model."""
 
 from __future__ import annotations
 
@@ -6,18 +6,33 @@ import datasets
 import pandas as pd
 import pytest
 
-from rf_notebook.automl import RFDPOConfig, RFGridSearch, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl import (
+    RFDPOConfig,
+    RFGridSearch,
+    RFGRPOConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    RFSFTConfig,
+)
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, tiny_model, tiny_tokenizer
 from rf_notebook.training.datasets import as_dataset
 
 ON_CPU = {"max_steps": 2, "per_device_train_batch_size": 2, "bf16": False, "use_cpu": True}
 CALLS = [
-    {"messages": [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "a dog"}]},
+    {
+        "messages": [
+            {"role": "user", "content": "the cat"},
+            {"role": "assistant", "content": "a dog"},
+        ]
+    },
     {
         "messages": [
             {"role": "user", "content": "lights"},
-            {"role": "assistant", "tool_calls": [{"function": {"name": "on", "arguments": {"room": 1}}}]},
+            {
+                "role": "assistant",
+                "tool_calls": [{"function": {"name": "on", "arguments": {"room": 1}}}],
+            },
             {"role": "tool", "name": "on", "content": "done"},
         ],
         "tools": [{"name": "on", "parameters": {"room": {"type": "integer"}}}, {"name": "off"}],
@@ -30,7 +45,12 @@ def search(method="SFT", **fields):
     training = ON_CPU | fields.pop("training", {})
     lora = fields.pop("lora", {"r": 2, "target_modules": ["q_proj"]})
     config = RFModelConfig(
-        **{"model_name": "tiny", "peft_config": RFLoraConfig(**lora), "training_args": arguments(**training)} | fields
+        **{
+            "model_name": "tiny",
+            "peft_config": RFLoraConfig(**lora),
+            "training_args": arguments(**training),
+        }
+        | fields
     )
     return RFGridSearch(config, method)
 
@@ -38,7 +58,9 @@ def search(method="SFT", **fields):
 def launch(new, rows, found=None, evaluation=None, **options):
     experiment = new()
     options = {"num_chunks": 1, "display": False} | options
-    experiment.run_fit(found or search(), options.pop("create_model", create_tiny), rows, evaluation, **options)
+    experiment.run_fit(
+        found or search(), options.pop("create_model", create_tiny), rows, evaluation, **options
+    )
     experiment.end()
     return experiment.run(1)
 
@@ -46,7 +68,9 @@ def launch(new, rows, found=None, evaluation=None, **options):
 @pytest.mark.parametrize("as_given", [list, tuple, pd.DataFrame], ids=["list", "tuple", "frame"])
 def test_dicts_inside_rows_keep_their_keys_and_no_column_is_lost(as_given):
     made = as_dataset(as_given(CALLS), "train_dataset")
-    documented = datasets.Dataset.from_list([{"tools": None, **row} for row in CALLS], on_mixed_types="use_json")
+    documented = datasets.Dataset.from_list(
+        [{"tools": None, **row} for row in CALLS], on_mixed_types="use_json"
+    )
     assert set(made.column_names) == {"messages", "tools"}
     assert [row["messages"] for row in made] == [row["messages"] for row in documented]
     assert [row["messages"] for row in made] == [row["messages"] for row in CALLS]
@@ -59,8 +83,22 @@ def test_rows_of_one_shape_are_as_plain_datasets_make_them():
 
 
 def test_conversations_from_elsewhere_train_as_trl_trains_them(new):
-    rows = [{"conversations": [{"from": "user", "value": "the cat"}, {"from": "assistant", "value": "a dog"}]}] * 4
-    same = [{"messages": [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "a dog"}]}] * 4
+    rows = [
+        {
+            "conversations": [
+                {"from": "user", "value": "the cat"},
+                {"from": "assistant", "value": "a dog"},
+            ]
+        }
+    ] * 4
+    same = [
+        {
+            "messages": [
+                {"role": "user", "content": "the cat"},
+                {"role": "assistant", "content": "a dog"},
+            ]
+        }
+    ] * 4
     run, plain = launch(new, rows), launch(lambda: new("plain"), same)
     assert run.error is None
     assert run.metrics["train_loss"] == plain.metrics["train_loss"]
@@ -72,7 +110,8 @@ def test_several_evaluation_sets_are_refused_with_what_to_do(new):
 
 
 @pytest.mark.parametrize(
-    ("method", "column"), [("SFT", "completion"), ("SFT", "prompt"), ("DPO", "rejected"), ("GRPO", "prompt")]
+    ("method", "column"),
+    [("SFT", "completion"), ("SFT", "prompt"), ("DPO", "rejected"), ("GRPO", "prompt")],
 )
 @pytest.mark.parametrize("is_eval", [False, True])
 def test_an_empty_cell_is_told_by_its_row(new, method, column, is_eval):
@@ -131,7 +170,9 @@ def test_completions_that_are_all_cut_off_are_told_so(new):
 
 
 def test_a_model_that_is_nowhere_is_told_by_its_name(new):
-    run = launch(new, prompt_rows(4, 1), search(model_name="nobody/no-such-model"), create_model=None)
+    run = launch(
+        new, prompt_rows(4, 1), search(model_name="nobody/no-such-model"), create_model=None
+    )
     assert "the base model 'nobody/no-such-model' cannot be loaded" in str(run.error)
 
 
@@ -147,7 +188,9 @@ def test_a_model_that_is_nowhere_is_asked_for_once_when_the_hub_cannot_be_reache
 
     monkeypatch.setattr(base_models, "is_offline_mode", lambda: False)
     monkeypatch.setattr(base_models, "HfApi", Unreachable)
-    run = launch(new, prompt_rows(4, 1), search(model_name="nobody/no-such-model"), create_model=None)
+    run = launch(
+        new, prompt_rows(4, 1), search(model_name="nobody/no-such-model"), create_model=None
+    )
     assert asked == ["nobody/no-such-model"]
     assert "ConnectionError: no route" in str(run.error)
 
@@ -155,16 +198,30 @@ def test_a_model_that_is_nowhere_is_asked_for_once_when_the_hub_cannot_be_reache
 @pytest.mark.parametrize(
     ("lora", "sentence"),
     [
-        ({"target_modules": ["q_prj", "v_proj"]}, "target_modules names 'q_prj', .*did you mean 'q_proj'"),
+        (
+            {"target_modules": ["q_prj", "v_proj"]},
+            "target_modules names 'q_prj', .*did you mean 'q_proj'",
+        ),
         ({"target_modules": {"q_proj", "w_proj"}}, "target_modules names 'w_proj'"),
-        ({"target_modules": ["q_proj"], "modules_to_save": ["lm_hed"]}, "modules_to_save names 'lm_hed', .*'lm_head'"),
-        ({"target_modules": "all-linear", "exclude_modules": ["zz"]}, "exclude_modules names 'zz', .*there are"),
-        ({"target_modules": ["q_proj"], "rank_pattern": {"o_prj": 4}}, "rank_pattern names 'o_prj', .*'o_proj'"),
+        (
+            {"target_modules": ["q_proj"], "modules_to_save": ["lm_hed"]},
+            "modules_to_save names 'lm_hed', .*'lm_head'",
+        ),
+        (
+            {"target_modules": "all-linear", "exclude_modules": ["zz"]},
+            "exclude_modules names 'zz', .*there are",
+        ),
+        (
+            {"target_modules": ["q_proj"], "rank_pattern": {"o_prj": 4}},
+            "rank_pattern names 'o_prj', .*'o_proj'",
+        ),
     ],
 )
 def test_modules_that_the_model_does_not_have_are_refused(new, tmp_path, lora, sentence):
     lora = {"r": 2, **lora}
-    run = launch(new, prompt_rows(4, 1), search(lora=lora))  # nothing is known of it before it is loaded
+    run = launch(
+        new, prompt_rows(4, 1), search(lora=lora)
+    )  # nothing is known of it before it is loaded
     assert run.state == "failed"
     with pytest.raises(AssertionError, match=sentence):
         raise AssertionError(str(run.error))
@@ -172,7 +229,11 @@ def test_modules_that_the_model_does_not_have_are_refused(new, tmp_path, lora, s
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     with pytest.raises(ConfigError, match=sentence):
         new("other").run_fit(
-            search(lora=lora, model_name=str(tmp_path / "model")), None, prompt_rows(4, 1), num_chunks=1, display=False
+            search(lora=lora, model_name=str(tmp_path / "model")),
+            None,
+            prompt_rows(4, 1),
+            num_chunks=1,
+            display=False,
         )
 
 

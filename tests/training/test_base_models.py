@@ -20,7 +20,9 @@ CONFIG = {
 def test_a_clone_shares_storage_and_nothing_else():
     base = tiny_model()
     clone = tree_clone(base)
-    for (name, mine), (_, theirs) in zip(base.named_parameters(), clone.named_parameters(), strict=True):
+    for (name, mine), (_, theirs) in zip(
+        base.named_parameters(), clone.named_parameters(), strict=True
+    ):
         assert mine.data_ptr() == theirs.data_ptr(), name
         assert mine is not theirs
     clone.requires_grad_(False)
@@ -39,15 +41,25 @@ def test_tied_weights_stay_tied():
 @pytest.mark.parametrize("init", ["pissa", "olora", "orthogonal", True])
 def test_initialisations_that_change_the_base_change_one_runs_only(init):
     base, pristine = tiny_model(), tiny_model()
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=4, init_lora_weights=init)
-    tree, share_unchanged = tree_copy(base) if changes_base_weights(init) else (tree_clone(base), lambda: None)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], r=4, init_lora_weights=init
+    )
+    tree, share_unchanged = (
+        tree_copy(base) if changes_base_weights(init) else (tree_clone(base), lambda: None)
+    )
     adapted = get_peft_model(tree, config)
     share_unchanged()
     shared = {p.data_ptr() for p in base.parameters()}
-    own = [n for n, p in adapted.named_parameters() if "lora_" not in n and p.data_ptr() not in shared]
-    assert all("q_proj" in name for name in own), "only what the initialisation changed is the run's own"
+    own = [
+        n for n, p in adapted.named_parameters() if "lora_" not in n and p.data_ptr() not in shared
+    ]
+    assert all("q_proj" in name for name in own), (
+        "only what the initialisation changed is the run's own"
+    )
     assert bool(own) == (init in ("pissa", "olora"))
-    for (name, found), (_, expected) in zip(base.named_parameters(), pristine.named_parameters(), strict=True):
+    for (name, found), (_, expected) in zip(
+        base.named_parameters(), pristine.named_parameters(), strict=True
+    ):
         assert torch.equal(found, expected), name
 
 
@@ -80,7 +92,9 @@ def test_a_loader_that_gives_something_else_is_told_so(given, sentence):
 
 
 def test_a_model_with_an_adapter_is_no_base():
-    adapted = get_peft_model(tiny_model(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    adapted = get_peft_model(
+        tiny_model(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    )
     with pytest.raises(ConfigError, match="without an adapter"):
         BaseModels(lambda config: (adapted, tiny_tokenizer())).get(CONFIG, use_cpu=True)
 
@@ -95,7 +109,9 @@ def test_device_map_auto_becomes_a_plain_module(tmp_path):
     assert not hasattr(base.model, "hf_device_map")
     assert not any(hasattr(module, "_hf_hook") for module in base.model.modules())
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(base.model.parameters(), plain.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(base.model.parameters(), plain.parameters(), strict=True)
+    )
 
 
 def test_runs_with_equal_settings_share_a_tokenizer_copy():

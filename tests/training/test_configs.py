@@ -14,7 +14,9 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.values import canonical_json
 
 
-@pytest.mark.parametrize("kind", [c.wraps for c in (*ADAPTER_CONFIGS.values(), *TRAINING_CONFIGS.values())])
+@pytest.mark.parametrize(
+    "kind", [c.wraps for c in (*ADAPTER_CONFIGS.values(), *TRAINING_CONFIGS.values())]
+)
 def test_the_arguments_read_from_the_source_are_those_of_the_class(kind):
     import peft
     import trl
@@ -30,7 +32,15 @@ def test_what_json_cannot_hold_is_kept_beside_and_recognised_again():
         return [1.0 for _ in completions]
 
     objects = Objects()
-    value = {"f": reward, "t": (1, 2), "s": {"b", "a"}, "d": torch.bfloat16, "n": None, "x": 1e-3, "l": [len]}
+    value = {
+        "f": reward,
+        "t": (1, 2),
+        "s": {"b", "a"},
+        "d": torch.bfloat16,
+        "n": None,
+        "x": 1e-3,
+        "l": [len],
+    }
     encoded = encode(value, objects)
     canonical_json(encoded)
     assert encoded["d"] == "bfloat16"

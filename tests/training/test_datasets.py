@@ -23,7 +23,12 @@ ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
         tuple(ROWS),
         pd.DataFrame(ROWS),
         datasets.Dataset.from_list(ROWS),
-        datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS), "test": datasets.Dataset.from_list(ROWS[:1])}),
+        datasets.DatasetDict(
+            {
+                "train": datasets.Dataset.from_list(ROWS),
+                "test": datasets.Dataset.from_list(ROWS[:1]),
+            }
+        ),
         datasets.DatasetDict({"odd": datasets.Dataset.from_list(ROWS)}),
     ],
     ids=["list", "tuple", "pandas", "dataset", "splits", "one split"],
@@ -43,7 +48,9 @@ def test_what_users_have_becomes_a_dataset_of_the_same_content(given):
         ([{"a": 1}, "x"], r"train_dataset\[1\] is a str"),
         (5, "train_dataset is a int"),
         (
-            datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)}),
+            datasets.DatasetDict(
+                {"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)}
+            ),
             "choose one",
         ),
     ],
@@ -55,9 +62,14 @@ def test_what_is_no_data_is_refused(given, sentence):
 
 def test_other_content_has_another_fingerprint():
     def of(rows):
-        return ExperimentData(as_dataset(rows, "train_dataset"), None).fingerprint()["train"]["sha256"]
+        return ExperimentData(as_dataset(rows, "train_dataset"), None).fingerprint()["train"][
+            "sha256"
+        ]
 
-    assert len({of(ROWS), of(ROWS[::-1]), of(ROWS[:1]), of([{"a": 1, "b": "x"}, {"a": 2, "b": "z"}])}) == 4
+    assert (
+        len({of(ROWS), of(ROWS[::-1]), of(ROWS[:1]), of([{"a": 1, "b": "x"}, {"a": 2, "b": "z"}])})
+        == 4
+    )
 
 
 def test_large_data_is_told_apart_by_its_ends_and_a_sample():
@@ -75,7 +87,10 @@ def test_a_formatting_func_is_applied_once_and_its_columns_are_all_that_is_left(
         calls.append(row["a"])
         return {"text": row["b"] * row["a"]}
 
-    data = FormattedData(ExperimentData(as_dataset(ROWS, "train_dataset"), as_dataset(ROWS, "eval_dataset")), tmp_path)
+    data = FormattedData(
+        ExperimentData(as_dataset(ROWS, "train_dataset"), as_dataset(ROWS, "eval_dataset")),
+        tmp_path,
+    )
     train, evaluation = data.get(format_row)
     assert list(train) == list(evaluation) == [{"text": "x"}, {"text": "yy"}]
     assert data.get(format_row)[0] is train

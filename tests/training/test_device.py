@@ -13,7 +13,9 @@ from rf_notebook.training.base_models import BaseModels
 from rf_notebook.training.process_state import ProcessState, RandomState
 from tests.experiment_world import LORA, TRAINING, curve
 
-ARGUMENTS = {name: value for name, value in TRAINING.items() if name not in ("use_cpu", "max_length")}
+ARGUMENTS = {
+    name: value for name, value in TRAINING.items() if name not in ("use_cpu", "max_length")
+}
 
 
 def rewards(completions, **kwargs):
@@ -43,16 +45,28 @@ def configs():
 
 def trained(new, name, execution):
     experiment = new(name)
-    experiment.run_fit(configs(), create_tiny, preference_rows(8, 1), None, num_chunks=2, seed=1, execution=execution)
+    experiment.run_fit(
+        configs(),
+        create_tiny,
+        preference_rows(8, 1),
+        None,
+        num_chunks=2,
+        seed=1,
+        execution=execution,
+    )
     experiment.wait()
-    assert [(run.id, run.state, run.error) for run in experiment.runs] == [(i, "completed", None) for i in range(1, 7)]
+    assert [(run.id, run.state, run.error) for run in experiment.runs] == [
+        (i, "completed", None) for i in range(1, 7)
+    ]
     return {run.id: curve(experiment, run.id) for run in experiment.runs}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="simulates GPUs; tests/gpu has the real ones")
 @pytest.mark.oldest
 @pytest.mark.parametrize("execution", ["exact", "fused"])
-def test_all_methods_train_where_several_gpus_are_visible_and_give_what_they_give_on_one(new, monkeypatch, execution):
+def test_all_methods_train_where_several_gpus_are_visible_and_give_what_they_give_on_one(
+    new, monkeypatch, execution
+):
     alone = trained(new, "one", execution)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert trained(new, "two", execution) == alone
@@ -61,13 +75,17 @@ def test_all_methods_train_where_several_gpus_are_visible_and_give_what_they_giv
 def streams(number):
     """Of a run, as if so many GPUs had their streams in it."""
     plain = RandomState.capture().as_plain()
-    return plain | {"cuda": [torch.full((16,), index, dtype=torch.uint8) for index in range(number)]}
+    return plain | {
+        "cuda": [torch.full((16,), index, dtype=torch.uint8) for index in range(number)]
+    }
 
 
 @pytest.mark.parametrize("written", [0, 1, 4])
 def test_a_checkpoint_holds_and_opens_the_streams_of_the_runs_device_only(monkeypatch, written):
     seen = []
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: seen.append((index, state[0].item())))
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, index: seen.append((index, state[0].item()))
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     state = RandomState.from_plain(streams(written))
@@ -119,7 +137,9 @@ def test_a_model_that_was_spread_over_gpus_comes_to_the_device_of_the_runs():
 
 @pytest.mark.parametrize("places", [{"a": 0, "b": "cpu"}, {"a": 0, "b": 1, "c": "disk"}])
 def test_what_does_not_fit_on_one_device_is_refused_in_a_sentence(places):
-    with pytest.raises(ConfigError, match=r"does not fit on cpu; every run trains on one device. Use a smaller"):
+    with pytest.raises(
+        ConfigError, match=r"does not fit on cpu; every run trains on one device. Use a smaller"
+    ):
         loaded(Spread(places))
 
 

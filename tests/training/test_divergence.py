@@ -1,4 +1,7 @@
-"""A run whose loss or gradients are NaN or infinite is seen as what it is, and its log is otherwise plain TRL's."""
+"""A run with NaN or infinite losses or gradients is seen as such.
+
+Its log is plain TRL's otherwise.
+"""
 
 from __future__ import annotations
 
@@ -64,12 +67,16 @@ def test_what_is_seen_goes_through_a_checkpoint(seen_so_far, tmp_path):
 
 def injected(trainer, own, factor):
     """The trainer's loss, multiplied from step 3 on."""
-    return lambda *args, **kwargs: own(*args, **kwargs) * (factor if trainer.state.global_step + 1 >= STEP else 1.0)
+    return lambda *args, **kwargs: (
+        own(*args, **kwargs) * (factor if trainer.state.global_step + 1 >= STEP else 1.0)
+    )
 
 
 def with_gradients_injected(trainer, own, factor):
     """A training step after which one weight's gradients are multiplied, from step 3 on."""
-    weight = next(p for n, p in trainer.model.named_parameters() if p.requires_grad and "lora_B" in n)
+    weight = next(
+        p for n, p in trainer.model.named_parameters() if p.requires_grad and "lora_B" in n
+    )
 
     def training_step(*args, **kwargs):
         loss = own(*args, **kwargs)
@@ -91,7 +98,9 @@ class Diverging(WatchedRunner):
         if held is not None and request.run_id == 2 and request.continue_from is None:
             trainer = held.trainer
             if self.in_gradients:
-                trainer.training_step = with_gradients_injected(trainer, trainer.training_step, self.factor)
+                trainer.training_step = with_gradients_injected(
+                    trainer, trainer.training_step, self.factor
+                )
             else:
                 trainer.compute_loss = injected(trainer, trainer.compute_loss, self.factor)
         return built
@@ -102,7 +111,9 @@ def engine_of(folder, name, execution=Execution.EXACT, **options):
     objects = Objects()
     configs = [run_config(one, objects) for one in (name, name)]
     rows = data(CASES[name].data)
-    return engine_over(folder, rows, configs, objects, num_chunks=2, runner=runner, execution=execution)
+    return engine_over(
+        folder, rows, configs, objects, num_chunks=2, runner=runner, execution=execution
+    )
 
 
 def plain_history(name, folder, monkeypatch, factor):
@@ -129,7 +140,10 @@ def log_of(engine, run_id):
 
 @pytest.mark.oldest
 def test_what_diverged_is_no_winner_but_its_log_is_plain_trls(tmp_path, monkeypatch):
-    """Loss NaN from step 3 on: only what the loss is called differs, for transformers logs 0 in its place."""
+    """Loss NaN from step 3 on.
+
+    Only what the loss is called differs, for transformers logs 0 in its place.
+    """
     (tmp_path / "plain").mkdir()
     history = plain_history("sft_among_others", tmp_path / "plain", monkeypatch, factor=math.nan)
     engine = engine_of(tmp_path, "sft_among_others", factor=math.nan)
@@ -170,7 +184,9 @@ def test_a_diverged_run_is_called_so_and_its_peer_is_untouched(tmp_path, name, o
         "run 2 diverged at step 3: its loss or gradients are NaN or infinite"
     ]
     assert set(best_runs(engine.state, "loss").values()) == {1}
-    assert set(best_runs(engine.state, "learning_rate").values()) == {1}, "never, by whatever metric"
+    assert set(best_runs(engine.state, "learning_rate").values()) == {1}, (
+        "never, by whatever metric"
+    )
     last = log_of(engine, 2)
     assert not math.isfinite(last[max(step for step in last if "loss" in last[step])]["loss"])
 
@@ -192,7 +208,9 @@ def test_a_kill_forgets_nothing_of_it(tmp_path):
         engine.turn()
     before = engine.state.record(2).progress
     assert before.diverged_at == STEP
-    assert not any("loss" in p.metrics and p.step >= STEP for p in engine.state.record(2).all_points())
+    assert not any(
+        "loss" in p.metrics and p.step >= STEP for p in engine.state.record(2).all_points()
+    )
     again = opened()
     turn_all(again)
     record = again.state.record(2)

@@ -23,14 +23,24 @@ TEXT = "Question: Where?\nAnswer: Here."
         ({"prompt": [USER]}, {"answer": "Here."}, [USER], "Here."),
         ({"messages": [USER, ANSWER]}, QA | {"response": "elsewhere"}, [USER], "Here."),
         (
-            {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "Here."}]},
+            {
+                "conversations": [
+                    {"from": "human", "value": "Where?"},
+                    {"from": "gpt", "value": "Here."},
+                ]
+            },
             {},
             [{"role": "human", "content": "Where?"}],
             "Here.",
         ),
         ({"text": TEXT}, QA, "Question: Where?\nAnswer:", "Here."),
         ({"text": TEXT, **QA}, QA, "Question: Where?\nAnswer:", "Here."),
-        ({"text": "<u>Where?</u><a>Here.</a>"}, {"input": "", "output": " Here. "}, "<u>Where?</u><a>", " Here. "),
+        (
+            {"text": "<u>Where?</u><a>Here.</a>"},
+            {"input": "", "output": " Here. "},
+            "<u>Where?</u><a>",
+            " Here. ",
+        ),
         ({"text": "Here. Q: Where? A:\nHere."}, QA, "Here. Q: Where? A:\n", "Here."),
         ({"text": "rewritten"}, QA, "Where?", "Here."),
         ({"text": "rewritten"}, {"response": "Here."}, "rewritten", "Here."),

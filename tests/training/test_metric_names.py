@@ -1,4 +1,4 @@
-"""The metrics that are known beforehand are those that the installed trl logs, and each method has its headline."""
+"""The metrics known beforehand are those that trl logs; each method has its headline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import fnmatch
 
 import pytest
 
-from rf_notebook.automl import List, RFDPOConfig, RFGridSearch, RFGRPOConfig, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.automl import (
+    List,
+    RFDPOConfig,
+    RFGridSearch,
+    RFGRPOConfig,
+    RFLoraConfig,
+    RFModelConfig,
+    RFSFTConfig,
+)
 from rf_notebook.core.metrics import HEADLINES, headline, known_metrics
 from rf_notebook.testing.tiny import create_tiny, preference_rows
 from rf_notebook.views.runs_table import runs_table_frame, runs_view
 from rf_notebook.views.series import ExperimentSeries
 from tests.experiment_world import LORA, TRAINING
 
-ARGUMENTS = {name: value for name, value in TRAINING.items() if name != "max_length"} | {"num_train_epochs": 2}
+ARGUMENTS = {name: value for name, value in TRAINING.items() if name != "max_length"} | {
+    "num_train_epochs": 2
+}
 
 
 def by_length(completions, **kwargs):
@@ -27,13 +37,20 @@ def search(method, **training):
         "DPO": (lambda: RFDPOConfig(**given), {}),
         "GRPO": (
             lambda: RFGRPOConfig(
-                **given, num_generations=2, max_completion_length=8, per_device_eval_batch_size=2, beta=0.04
+                **given,
+                num_generations=2,
+                max_completion_length=8,
+                per_device_eval_batch_size=2,
+                beta=0.04,
             ),
             {"reward_funcs": by_length},
         ),
     }[method]
     return RFGridSearch(
-        RFModelConfig(model_name="tiny", peft_config=RFLoraConfig(**LORA), training_args=arguments(), **more), method
+        RFModelConfig(
+            model_name="tiny", peft_config=RFLoraConfig(**LORA), training_args=arguments(), **more
+        ),
+        method,
     )
 
 
@@ -44,12 +61,16 @@ def test_what_is_logged_was_known_and_the_best_is_the_best_by_the_headline(new, 
     experiment = new()
     evaluation = preference_rows(4, 2) if evaluates else None
     given = search(method, learning_rate=List([1e-3, 3e-2]))
-    experiment.run_fit(given, create_tiny, preference_rows(8, 1), evaluation, num_chunks=2, display=False)
+    experiment.run_fit(
+        given, create_tiny, preference_rows(8, 1), evaluation, num_chunks=2, display=False
+    )
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback
     logged = {name for run in experiment.runs for name in run.metrics}
     known = known_metrics(experiment.session.state.record(1).config, evaluates=evaluates)
-    assert [name for name in sorted(logged) if not any(fnmatch.fnmatchcase(name, one) for one in known)] == []
+    assert [
+        name for name in sorted(logged) if not any(fnmatch.fnmatchcase(name, one) for one in known)
+    ] == []
     best = headline([method], logged)
     assert best == ("eval_" if evaluates else "") + HEADLINES[method]
     figures = {run.id: run.metrics[best] for run in experiment.runs}
@@ -90,7 +111,10 @@ def test_a_policys_unknown_metric_is_refused_before_anything_loads(new):
     )
     with pytest.raises(ConfigError, match="RFOptuna decides by 'evl_loss', which no run will log"):
         experiment.run_fit(
-            RFOptuna(config, "SFT", n_initial=1, budget=2, objective="minimize:evl_loss"), create, rows, rows
+            RFOptuna(config, "SFT", n_initial=1, budget=2, objective="minimize:evl_loss"),
+            create,
+            rows,
+            rows,
         )
     assert experiment.runs == []
 
@@ -100,8 +124,12 @@ def test_automating_by_an_unknown_metric_is_refused_while_it_trains(new):
     from rf_notebook.automation import Halving
 
     experiment = new()
-    experiment.run_fit(search("SFT"), create_tiny, preference_rows(8, 1), None, num_chunks=2, display=False)
-    with pytest.raises(ConfigError, match="Halving decides by 'eval_loss' but run_fit has no eval_dataset"):
+    experiment.run_fit(
+        search("SFT"), create_tiny, preference_rows(8, 1), None, num_chunks=2, display=False
+    )
+    with pytest.raises(
+        ConfigError, match="Halving decides by 'eval_loss' but run_fit has no eval_dataset"
+    ):
         experiment.automate(Halving())
     experiment.automate(Halving("loss")).result(timeout=60)
     experiment.wait()

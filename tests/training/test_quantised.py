@@ -1,4 +1,4 @@
-"""Runs over a quantised base share its weights, its scales and its code books, and train as plain TRL does."""
+"""Runs over a quantised base share its weights and scales, and train as plain TRL does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def quantised(request, tmp_path_factory):
     return load_from_hub({"model_name": str(folder), "model_kwargs": kwargs})[0]
 
 
-def test_a_clone_of_a_quantised_model_shares_all_its_storage_and_works_as_often_as_wanted(quantised):
+def test_a_clone_of_a_quantised_model_shares_all_its_storage_and_works_as_often_as_wanted(
+    quantised,
+):
     ids = torch.arange(5, 20)[None]
     own = {storage_of(tensor) for tensor in tensors_of(quantised)}
     first, second = tree_clone(quantised), tree_clone(quantised)
@@ -57,8 +59,17 @@ def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
     assert len(names) >= 3
     plain = {}
     for name in names:
-        # Each in a process of its own that was not forked: importing bitsandbytes initialises a GPU.
-        command = [*warm.python(), "-W", "ignore", "-m", "tests.exactness.plain_trl", str(tmp_path), name]
+        # Each in a process of its own that was not forked: importing bitsandbytes initialises a
+        # GPU.
+        command = [
+            *warm.python(),
+            "-W",
+            "ignore",
+            "-m",
+            "tests.exactness.plain_trl",
+            str(tmp_path),
+            name,
+        ]
         subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300)
         plain[name] = torch.load(tmp_path / f"{name}.pt", weights_only=True)
     engine = start(tmp_path / "ours", names, data("quantised"), num_chunks=4)
@@ -68,11 +79,15 @@ def test_runs_over_quantised_bases_equal_plain_trl_bit_for_bit(tmp_path):
         assert_equal(name, plain[name], engine.fleet.runner.results[run_id])
 
 
-@pytest.mark.parametrize("names", [["sft_4bit", "dpo_4bit"], ["sft_8bit", "sft_8bit"]], ids=["4bit", "8bit"])
+@pytest.mark.parametrize(
+    "names", [["sft_4bit", "dpo_4bit"], ["sft_8bit", "sft_8bit"]], ids=["4bit", "8bit"]
+)
 def test_runs_over_a_quantised_base_train_in_joint_steps_and_equal_runs_alone(tmp_path, names):
     engines = {}
     for execution in (Execution.EXACT, Execution.FUSED):
-        engine = start(tmp_path / execution, names, data("quantised"), num_chunks=2, execution=execution)
+        engine = start(
+            tmp_path / execution, names, data("quantised"), num_chunks=2, execution=execution
+        )
         turn_all(engine)
         engines[execution] = engine
     alone, joint = engines[Execution.EXACT], engines[Execution.FUSED]
@@ -91,4 +106,7 @@ def test_runs_over_a_quantised_base_train_in_joint_steps_and_equal_runs_alone(tm
         assert weights.keys() == joint.fleet.runner.results[run_id]["weights"].keys()
         assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
         for path, expected in weights.items():
-            assert torch.equal(joint.fleet.runner.results[run_id]["weights"][path], expected), (name, path)
+            assert torch.equal(joint.fleet.runner.results[run_id]["weights"][path], expected), (
+                name,
+                path,
+            )

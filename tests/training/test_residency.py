@@ -1,4 +1,7 @@
-"""Weights that go and come back: the objects stay, storage that was shared is shared again, values are the same."""
+"""Weights that go and come back.
+
+The objects stay, storage that was shared is shared again, values are the same.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,18 @@ def test_a_base_and_its_clones_move_together_and_share_again():
     before = {storage_of(tensor) for tensor in tensors}
     objects = [id(p) for p in clones[0].parameters()]
     mover = Mover()
-    assert mover.out(tensors, CPU, CPU) == sum(p.numel() * 4 for p in (*base.parameters(), *base.buffers()))
+    assert mover.out(tensors, CPU, CPU) == sum(
+        p.numel() * 4 for p in (*base.parameters(), *base.buffers())
+    )
     away = {storage_of(tensor) for tensor in tensors}
     assert mover.is_away
     assert len(away) == len(before)
     assert mover.back(CPU) > 0
     assert not mover.is_away
     for clone in clones:
-        assert {storage_of(t) for t in tensors_of(clone)} == {storage_of(t) for t in tensors_of(base)}
+        assert {storage_of(t) for t in tensors_of(clone)} == {
+            storage_of(t) for t in tensors_of(base)
+        }
         assert torch.equal(clone(ids).logits, expected)
     assert [id(p) for p in clones[0].parameters()] == objects
 
@@ -40,7 +47,12 @@ def test_an_optimizer_goes_on_with_tensors_that_were_away():
         mover = Mover()
         for step in range(6):
             if moves and step % 2:
-                state = [v for values in optimizer.state.values() for v in values.values() if torch.is_tensor(v)]
+                state = [
+                    v
+                    for values in optimizer.state.values()
+                    for v in values.values()
+                    if torch.is_tensor(v)
+                ]
                 mover.out([*layer.parameters(), *state], CPU, CPU)
                 mover.back(CPU)
             layer(torch.ones(2, 4)).square().sum().backward()

@@ -19,16 +19,34 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
-CHAT = [{"messages": [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "a dog runs"}]}] * 16
-ARGUMENTS = {"max_steps": 4, "logging_steps": 1, "bf16": False, "use_cpu": True, "learning_rate": 1e-2, "seed": 5}
+CHAT = [
+    {
+        "messages": [
+            {"role": "user", "content": "the cat"},
+            {"role": "assistant", "content": "a dog runs"},
+        ]
+    }
+] * 16
+ARGUMENTS = {
+    "max_steps": 4,
+    "logging_steps": 1,
+    "bf16": False,
+    "use_cpu": True,
+    "learning_rate": 1e-2,
+    "seed": 5,
+}
 
 
 @pytest.fixture(params=[2, 260], ids=["fewer rows", "more rows"])
 def source(request, tmp_path):
-    """A tokenizer with tokens of its own; trl rounds the embeddings' rows to a multiple of 64, down from 512 or up."""
+    """A tokenizer with tokens of its own.
+
+    Trl rounds the embeddings' rows to a multiple of 64, down from 512 or up.
+    """
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(
-        ["<|im_start|>", "<|im_end|>", *(f"<|{n}|>" for n in range(request.param))], special_tokens=True
+        ["<|im_start|>", "<|im_end|>", *(f"<|{n}|>" for n in range(request.param))],
+        special_tokens=True,
     )
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.chat_template = TEMPLATE
@@ -39,12 +57,19 @@ def source(request, tmp_path):
 def search(**training):
     args = RFSFTConfig(**ARGUMENTS | training)
     lora = RFLoraConfig(r=List([4, 8]), target_modules=["q_proj"])
-    return RFGridSearch(RFModelConfig(model_name="tiny", peft_config=lora, training_args=args), "SFT")
+    return RFGridSearch(
+        RFModelConfig(model_name="tiny", peft_config=lora, training_args=args), "SFT"
+    )
 
 
 def fit(experiment, **training):
     experiment.run_fit(
-        search(**training), create_tiny, datasets.Dataset.from_list(CHAT), num_chunks=2, display=False, keep="all"
+        search(**training),
+        create_tiny,
+        datasets.Dataset.from_list(CHAT),
+        num_chunks=2,
+        display=False,
+        keep="all",
     )
     return experiment
 
@@ -79,7 +104,9 @@ def test_new_tokens_of_a_chat_template_train_in_every_run_as_in_plain_trl(new, t
     experiment.wait()
     for run, rank in zip(experiment.runs, (4, 8), strict=True):
         trainer = plain(tmp_path, rank, source)
-        alone = [entry["loss"] for entry in without_clock(trainer.state.log_history) if "loss" in entry]
+        alone = [
+            entry["loss"] for entry in without_clock(trainer.state.log_history) if "loss" in entry
+        ]
         assert losses(experiment, run.id) == alone
         exported = experiment.export(run, tmp_path / f"exported {run.id}")
         model = experiment.load(run)
@@ -94,7 +121,9 @@ def test_new_tokens_of_a_chat_template_train_in_every_run_as_in_plain_trl(new, t
     experiment.end()
     # and in the next kernel
     again = Experiment("test", experiment_path=tmp_path)
-    assert again.generate([1, 2], "the cat", max_new_tokens=4, create_model_fn=create_tiny).equals(texts)
+    assert again.generate([1, 2], "the cat", max_new_tokens=4, create_model_fn=create_tiny).equals(
+        texts
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -117,7 +146,9 @@ def test_such_runs_continue_and_are_started_from(new, tmp_path, source):
 
 def test_a_template_and_an_end_token_go_with_the_run(new, tmp_path):
     template = tmp_path / "mine.jinja"
-    template.write_text("{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<bos>{% endfor %}")
+    template.write_text(
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<bos>{% endfor %}"
+    )
 
     def create(config):
         model, tokenizer = create_tiny(config)
@@ -129,7 +160,9 @@ def test_a_template_and_an_end_token_go_with_the_run(new, tmp_path):
     experiment.run_fit(given, create, datasets.Dataset.from_list(CHAT), num_chunks=2, display=False)
     experiment.end()
     found = {
-        AutoTokenizer.from_pretrained(experiment.export(run, tmp_path / str(run.id))).eos_token: run.id
+        AutoTokenizer.from_pretrained(
+            experiment.export(run, tmp_path / str(run.id))
+        ).eos_token: run.id
         for run in experiment.runs
     }
     assert found.keys() == {"<bos>", "<eos>"}
@@ -138,8 +171,12 @@ def test_a_template_and_an_end_token_go_with_the_run(new, tmp_path):
     assert AutoTokenizer.from_pretrained(exported).chat_template == template.read_text()
 
 
-@pytest.mark.parametrize("rows", [prompt_rows(16, 1), datasets.Dataset.from_list(CHAT)], ids=["prompts", "messages"])
-def test_prompts_are_put_into_the_template_only_of_runs_that_trained_with_it(new, monkeypatch, rows):
+@pytest.mark.parametrize(
+    "rows", [prompt_rows(16, 1), datasets.Dataset.from_list(CHAT)], ids=["prompts", "messages"]
+)
+def test_prompts_are_put_into_the_template_only_of_runs_that_trained_with_it(
+    new, monkeypatch, rows
+):
     """Whether the run is in training, parked, or read from its checkpoint in another kernel."""
     from rf_notebook.training import generation
 
@@ -152,7 +189,9 @@ def test_prompts_are_put_into_the_template_only_of_runs_that_trained_with_it(new
 
     monkeypatch.setattr(generation, "_generate", listening)
     experiment = new()
-    experiment.run_fit(search(), create_tiny, rows, num_chunks=2, display=False, sample_prompts=("the cat",))
+    experiment.run_fit(
+        search(), create_tiny, rows, num_chunks=2, display=False, sample_prompts=("the cat",)
+    )
     experiment.generate(1, "the cat")
     experiment.wait()
     experiment.generate(1, "the cat")
@@ -160,7 +199,9 @@ def test_prompts_are_put_into_the_template_only_of_runs_that_trained_with_it(new
     experiment.generate(1, "the cat", create_model_fn=create_tiny)
     is_chat = "messages" in rows.column_names
     assert len(asked) >= 5
-    assert set(asked) == {("<user>the cat<eos><assistant>", True) if is_chat else ("the cat", False)}
+    assert set(asked) == {
+        ("<user>the cat<eos><assistant>", True) if is_chat else ("the cat", False)
+    }
 
 
 def test_the_model_and_its_settings_may_hold_numbers_as_keys(new, tmp_path):
@@ -178,7 +219,9 @@ def test_the_model_and_its_settings_may_hold_numbers_as_keys(new, tmp_path):
     assert seen == [given]
     assert all(run.error is None for run in experiment.runs)
     with pytest.raises(ConfigError, match="begins with"):
-        experiment.run_fit(_with_tag(search()), create, prompt_rows(16, 1), num_chunks=2, display=False)
+        experiment.run_fit(
+            _with_tag(search()), create, prompt_rows(16, 1), num_chunks=2, display=False
+        )
 
 
 def _with_tag(found):

@@ -1,4 +1,4 @@
-"""A warm start keeps the parent's function where the shape allows, and says what was lost where it does not."""
+"""A warm start keeps the parent's function, or says what was lost."""
 
 from __future__ import annotations
 
@@ -47,18 +47,31 @@ SAME_FUNCTION = {
     "rank 8 to 64, other scale": ({}, {"r": 64, "lora_alpha": 10}, 2e-6),
     "rsLoRA": ({}, {"use_rslora": True}, 2e-6),
     "added targets": ({}, {"target_modules": [*QV, "o_proj", "down_proj"]}, 0.0),
-    "embeddings": ({"target_modules": ["embed_tokens"]}, {"target_modules": ["embed_tokens"], "r": 16}, 2e-6),
+    "embeddings": (
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["embed_tokens"], "r": 16},
+        2e-6,
+    ),
     "DoRA to DoRA": ({"use_dora": True}, {"use_dora": True}, 1e-6),
     "DoRA grown": ({"use_dora": True}, {"use_dora": True, "r": 32}, 3e-6),
     "LoRA to DoRA": ({}, {"use_dora": True}, 3e-6),
     "LoRA to grown DoRA": ({}, {"use_dora": True, "r": 16}, 3e-6),
-    "trained embeddings beside": ({"modules_to_save": ["embed_tokens"]}, {"modules_to_save": ["embed_tokens"]}, 0.0),
+    "trained embeddings beside": (
+        {"modules_to_save": ["embed_tokens"]},
+        {"modules_to_save": ["embed_tokens"]},
+        0.0,
+    ),
 }
 
 
-@pytest.mark.parametrize(("parent", "child", "tolerance"), SAME_FUNCTION.values(), ids=SAME_FUNCTION)
+@pytest.mark.parametrize(
+    ("parent", "child", "tolerance"), SAME_FUNCTION.values(), ids=SAME_FUNCTION
+)
 def test_the_parents_function_is_kept(parent, child, tolerance):
-    """Tolerances are float32 rounding of another order of sums; 0 where the arithmetic is the same."""
+    """Tolerances are float32 rounding of another order of sums.
+
+    0 where the arithmetic is the same.
+    """
     mother, daughter = adapted(seed=1, trained=True, **parent), adapted(seed=2, **child)
     assert distance(mother, daughter) > 1e-3, "the parent must differ from a fresh adapter"
     report = warm_start(daughter, take_snapshot(mother))
@@ -77,7 +90,11 @@ def test_a_smaller_rank_is_the_best_approximation_and_tells_the_loss():
             continue
         other = mother.get_submodule(name)
         whole = 2.0 * other.lora_B["default"].weight @ other.lora_A["default"].weight
-        kept = module.scaling["default"] * module.lora_B["default"].weight @ module.lora_A["default"].weight
+        kept = (
+            module.scaling["default"]
+            * module.lora_B["default"].weight
+            @ module.lora_A["default"].weight
+        )
         u, s, v = torch.linalg.svd(whole.double())
         best = (u[:, :4] * s[:4]) @ v[:4]
         assert torch.allclose(kept.double(), best, atol=1e-5)
@@ -101,7 +118,8 @@ def test_shrinking_what_fits_into_the_smaller_rank_loses_nothing():
 def test_dora_to_lora_is_told_as_a_loss():
     mother, daughter = adapted(seed=1, trained=True, use_dora=True), adapted(seed=2, r=64)
     report = warm_start(daughter, take_snapshot(mother))
-    # rank 64 is the full rank of the tiny model, so here nothing is lost but it is still an approximation
+    # rank 64 is the full rank of the tiny model, so here nothing is lost but it is still an
+    # approximation
     assert set(report.shrunk) == set(take_snapshot(mother).layers)
     assert max(report.shrunk.values()) < 1e-6
     assert distance(mother, daughter) < 1e-4

@@ -1,4 +1,7 @@
-"""One JupyterLab and one browser for all tests of this folder; each test has its own notebook and page."""
+"""One JupyterLab and one browser for all tests of this folder.
+
+Each test has its own notebook and page.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,9 @@ def page(chromium: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def notebook(lab: Lab, page: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
+def notebook(
+    lab: Lab, page: Any, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Notebook]]:
     """Opens a notebook of some cells, the first of which answers the test's questions."""
 
     def make(*cells: str) -> Notebook:

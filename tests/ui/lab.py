@@ -1,4 +1,7 @@
-"""A real JupyterLab and a real Chromium, driven as a person would: cells are run, buttons clicked, outputs read."""
+"""A real JupyterLab and a real Chromium, driven as a person would.
+
+Cells are run, buttons clicked, outputs read.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 _NO_NEWS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
 _START_SECONDS = 90
@@ -43,20 +49,30 @@ _BUSY_MS = 60_000
 
 def chromium() -> str | None:
     """The system's browser; None for playwright's own."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 class Lab:
-    """A JupyterLab server with its own configuration; nothing of the machine's is read or written."""
+    """A JupyterLab server with its own configuration.
 
-    def __init__(self, root: Path, own: Path, *, without: tuple[str, ...] = (), is_warm: bool = True) -> None:
+    Nothing of the machine's is read or written.
+    """
+
+    def __init__(
+        self, root: Path, own: Path, *, without: tuple[str, ...] = (), is_warm: bool = True
+    ) -> None:
         """Start it.
 
         Args:
             root: What it serves.
             own: Its configuration.
             without: Names of extensions that are disabled.
-            is_warm: Whether kernels begin with the libraries imported; otherwise they begin as a person's.
+            is_warm: Whether kernels begin with the libraries imported; otherwise they begin as a
+                person's.
         """
         if is_warm:
             warm.kernel_spec(own / "data")
@@ -69,7 +85,11 @@ class Lab:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.token = secrets.token_hex(16)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_"))}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("JUPYTER", "JPY_"))
+        }
         for name in ("CONFIG", "RUNTIME", "DATA"):
             environment[f"JUPYTER_{name}_DIR"] = str(own / name.lower())
         environment["JUPYTERLAB_SETTINGS_DIR"] = str(self.settings)
@@ -80,11 +100,26 @@ class Lab:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
         self._log = (own / "lab.log").open("w")
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={self.port}"]
-        command += ["--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={self.token}", "--ServerApp.port_retries=0"]
+        command = [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            f"--port={self.port}",
+        ]
+        command += [
+            "--ServerApp.ip=127.0.0.1",
+            f"--IdentityProvider.token={self.token}",
+            "--ServerApp.port_retries=0",
+        ]
         command += [f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True"]
         self._process = subprocess.Popen(
-            command, env=environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         until = time.monotonic() + _START_SECONDS
         while True:
@@ -135,7 +170,9 @@ class Notebook:
 
     def open(self, *, kernel: bool = True) -> Notebook:
         self.page.goto(f"{self.lab.url}lab/tree/{self.name}?reset&token={self.lab.token}")
-        self.page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell", timeout=40_000)
+        self.page.wait_for_selector(
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell", timeout=40_000
+        )
         if kernel:
             self.wait_idle()
         return self
@@ -173,14 +210,18 @@ class Notebook:
 
     def outputs(self, index: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.page.evaluate(
-            "(i) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.toJSON().outputs", index
+            "(i) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.toJSON().outputs",
+            index,
         )
         return found
 
     def python(self, code: str, timeout: float = 20) -> Any:
-        """What an expression is in the kernel, as JSON; asked on the control channel, so a busy cell is no hindrance.
+        """What an expression is in the kernel, as JSON.
 
-        The expression is evaluated by a small server thread of the test's notebook, never by the product.
+        Asked on the control channel, so a busy cell is no hindrance.
+
+        The expression is evaluated by a small server thread of the test's notebook, never by the
+        product.
         """
         answer = self.path.parent / f"answer-{secrets.token_hex(4)}.json"
         question = answer.with_suffix(".ask")
@@ -216,7 +257,8 @@ class Notebook:
     def select(self, run_id: int) -> None:
         self.row(run_id).locator("td").nth(1).click()
         self.page.wait_for_function(
-            "(run) => document.querySelector(`.rf-panel tr[data-run='${run}']`).ariaSelected === 'true'", arg=run_id
+            "(run) => document.querySelector(`.rf-panel tr[data-run='${run}']`).ariaSelected === 'true'",
+            arg=run_id,
         )
 
     def save(self) -> dict[str, Any]:
@@ -251,7 +293,9 @@ def write_notebook(path: Path, cells: list[str]) -> None:
     """A notebook of code cells."""
     made = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
     )
     nbformat.write(made, str(path))
 

@@ -1,4 +1,7 @@
-"""A person at the panel's automation page: a policy stops runs, one click takes a decision back, another pins, a third ends it."""
+"""A person at the panel's automation page.
+
+A policy stops runs, one click takes a decision back, another pins, a third ends it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from tests.ui.test_panel import IMPORTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-#: Stops the two worst after the first chunk, and would stop everything that is neither given back nor pinned later.
+#: Stops the two worst after the first chunk, and would stop everything that is neither given back
+#: nor pinned later.
 POLICY = """
 from rf_notebook.automation import Stop
 class Strict:
@@ -50,6 +54,11 @@ def test_decisions_are_read_taken_back_and_prevented_by_click(notebook, screensh
     page.locator("button", has_text="Take the wheel").click()
     opened.wait_python("experiment.session.state.policy is None")
     page.locator("text=/No policy decides/").wait_for()
-    assert page.locator("tr", has_text=f"stop run {stopped[1]}").locator("button", has_text="Undo").count() == 1
+    assert (
+        page.locator("tr", has_text=f"stop run {stopped[1]}")
+        .locator("button", has_text="Undo")
+        .count()
+        == 1
+    )
     screenshot("71-wheel-taken")
     opened.run_cell(3)

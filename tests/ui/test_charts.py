@@ -1,4 +1,7 @@
-"""The chart and the table under a mouse: zoom, visibility, selection, sorting, filtering, thirty-two runs."""
+"""The chart and the table under a mouse.
+
+Zoom, visibility, selection, sorting, filtering, thirty-two runs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     page.mouse.up()
     low, high = opened.wait_python("shown.panel.curves.chart.zoom")
     assert 8000 < low < high < 13_000
-    assert opened.python("shown.panel.curves.chart.frame['traces'][0]['n']") > 100, "the part is fetched in detail"
+    assert opened.python("shown.panel.curves.chart.frame['traces'][0]['n']") > 100, (
+        "the part is fetched in detail"
+    )
     page.wait_for_timeout(800)
     screenshot("18-zoomed")
     opened.button("Show all").click()
@@ -44,7 +49,12 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     opened.row(4).locator("td").nth(1).click(modifiers=["Control"])
     opened.wait_python("shown.panel.table.selected == [1, 4]")
     opened.row(6).locator("td").nth(1).click(modifiers=["Shift"])
-    assert len(opened.wait_python("len(shown.panel.table.selected) > 2 and shown.panel.table.selected")) > 2
+    assert (
+        len(
+            opened.wait_python("len(shown.panel.table.selected) > 2 and shown.panel.table.selected")
+        )
+        > 2
+    )
 
     page.locator(".rf-panel .rf-sort", has_text="learning_rate").click()
     opened.wait_python("list(shown.panel.table.sort) == ['training_args.learning_rate', False]")
@@ -52,10 +62,13 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     opened.wait_python("list(shown.panel.table.sort) == ['training_args.learning_rate', True]")
     page.locator(".rf-panel input[placeholder^=filter]").fill("run > 4")
     opened.wait_python("sorted(row['run'] for row in shown.panel.table.rows) == [5, 6]")
-    page.wait_for_function("() => document.querySelectorAll('.rf-panel .rf-table tbody tr').length === 2")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.rf-panel .rf-table tbody tr').length === 2"
+    )
 
 
-#: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the last.
+#: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the
+#: last.
 OVERTAKING = """
 from rf_notebook.jupyterlab.link import connect
 from rf_notebook.testing.fake_session import FakeExperiments, FakeSession, many_runs, points
@@ -91,7 +104,9 @@ def test_runs_keep_their_places_while_the_pointer_is_among_them(notebook, page):
         found, until = None, time.monotonic() + 20
         while found != (in_panel, in_sidebar) and time.monotonic() < until:
             page.wait_for_timeout(100)
-            found = tuple(page.locator(rows).evaluate_all(ROWS) for rows in (".rf-panel tbody tr", ".rfl-run"))
+            found = tuple(
+                page.locator(rows).evaluate_all(ROWS) for rows in (".rf-panel tbody tr", ".rfl-run")
+            )
         assert found == (in_panel, in_sidebar)
 
     opened.python("overtake([1, 2, 3, 4])")

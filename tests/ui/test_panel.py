@@ -1,4 +1,7 @@
-"""A person at the panel: real JupyterLab, real Chromium, real trainers; what is asserted is the state in Python."""
+"""A person at the panel: real JupyterLab, real Chromium, real trainers.
+
+What is asserted is the state in Python.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ while not pathlib.Path("unblock").exists():
 blocks = False
 """
 STATES = "{r.id: str(r.state) for r in experiment.runs}"
-OBEYED = "[(type(e.operation).__name__, e.operation.run_id, e.origin) for e, _ in experiment.operations]"
+OBEYED = (
+    "[(type(e.operation).__name__, e.operation.run_id, e.origin) for e, _ in experiment.operations]"
+)
 
 
 def points_drawn(notebook) -> int:
@@ -69,14 +74,18 @@ def do_everything(notebook) -> None:
     assert notebook.python("[r.parent for r in experiment.runs[4:]]") == [1, 1]
 
     notebook.panel.locator("button:enabled", has_text="Warm start").first.click()
-    notebook.page.wait_for_function("() => document.querySelector('.rf-form input[type=checkbox]').checked")
+    notebook.page.wait_for_function(
+        "() => document.querySelector('.rf-form input[type=checkbox]').checked"
+    )
     notebook.panel.locator("button:enabled", has_text="Start clone").click()
     notebook.wait_python("len(experiment.runs) == 7")
     assert notebook.python("experiment.session.state.record(7).warm_start is not None")
 
     notebook.select(3)
     notebook.button("Delete").click()
-    assert notebook.python("str(experiment.run(3).state)") != "deleted", "nothing is deleted before it is confirmed"
+    assert notebook.python("str(experiment.run(3).state)") != "deleted", (
+        "nothing is deleted before it is confirmed"
+    )
     notebook.panel.locator("button.mod-danger", has_text="Delete").click()
     notebook.wait_python("experiment.run(3).state == 'deleted'")
     assert notebook.python(OBEYED) == [
@@ -135,7 +144,9 @@ def test_a_reload_and_a_second_tab_show_the_same_and_both_act(notebook, page, sc
     opened.save()
     drawn, steps = points_drawn(opened), opened.python("sum(r.steps for r in experiment.runs)")
     page.goto("about:blank")
-    opened.wait_python(f"sum(r.steps for r in experiment.runs) > {steps + 10}")  # nobody looks on, training goes on
+    opened.wait_python(
+        f"sum(r.steps for r in experiment.runs) > {steps + 10}"
+    )  # nobody looks on, training goes on
     opened.reopen(page)
     page.wait_for_selector(".rf-panel tr[data-run='2'][aria-selected='true']")
     assert points_drawn(opened) >= drawn
@@ -162,7 +173,10 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
     )
     opened.run_cell(1)
     opened.run_cell(2)
-    opened.wait_python("'experiment' in globals() and any(r.state == 'failed' for r in experiment.runs)", timeout=120)
+    opened.wait_python(
+        "'experiment' in globals() and any(r.state == 'failed' for r in experiment.runs)",
+        timeout=120,
+    )
     failed = opened.python("[r.id for r in experiment.runs if r.state == 'failed'][0]")
     opened.panel.locator(".rf-message", has_text=f"Run {failed} failed").first.wait_for()
     opened.panel.locator("summary", has_text="traceback").first.click()
@@ -183,18 +197,24 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
     opened.python("experiment.delete(1).done()")
     opened.wait_python("experiment.run(1).state == 'deleted'")
     sure.click()
-    opened.panel.locator(".rf-failed", has_text="cannot delete run 1: it is deleted").first.wait_for()
+    opened.panel.locator(
+        ".rf-failed", has_text="cannot delete run 1: it is deleted"
+    ).first.wait_for()
     screenshot("9-a-refusal")
 
 
 def test_the_dark_theme_and_a_narrow_page(notebook, page, screenshot):
     opened = launch(notebook)
     opened.select(2)
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
     page.wait_for_function("() => document.body.dataset.jpThemeName === 'JupyterLab Dark'")
     page.wait_for_timeout(3000)
     screenshot("10-dark")
-    ground = page.evaluate("() => getComputedStyle(document.querySelector('.rf-panel')).backgroundColor")
+    ground = page.evaluate(
+        "() => getComputedStyle(document.querySelector('.rf-panel')).backgroundColor"
+    )
     assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200
     ink = page.evaluate("() => getComputedStyle(document.querySelector('.rf-chart .xtitle')).fill")
     assert sum(int(part) for part in ink.replace("rgba", "rgb").strip("rgb()").split(",")[:3]) > 380
@@ -250,20 +270,28 @@ def test_a_saved_notebook_shows_its_curves_without_a_kernel_trust_or_the_extensi
     saved["cells"][2]["source"] = "# changed, so that no signature holds\n"
     saved["metadata"].pop("kernelspec", None)
     stranger.write_text(json.dumps(saved))
-    page.goto(f"{plain_lab.url}lab/tree/{stranger.relative_to(lab.root)}?reset&token={plain_lab.token}")
+    page.goto(
+        f"{plain_lab.url}lab/tree/{stranger.relative_to(lab.root)}?reset&token={plain_lab.token}"
+    )
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=40_000)
     dialog = page.locator(".jp-Dialog button", has_text="No Kernel")
     if dialog.count():
         dialog.first.click()
     page.locator(".jp-OutputArea-output .rf-static img").first.wait_for(timeout=20_000)
-    page.wait_for_function("() => document.querySelector('.jp-OutputArea-output .rf-static img').naturalWidth > 100")
+    page.wait_for_function(
+        "() => document.querySelector('.jp-OutputArea-output .rf-static img').naturalWidth > 100"
+    )
     assert page.locator(".jp-OutputArea-output .rf-static td", has_text="5e-3").count() >= 1
     assert not page.locator(".jp-OutputArea-output", has_text="model not found").count()
     screenshot("12-saved-untrusted")
 
-    body, _ = HTMLExporter().from_notebook_node(nbformat.reads(opened.path.read_text(), as_version=4))
+    body, _ = HTMLExporter().from_notebook_node(
+        nbformat.reads(opened.path.read_text(), as_version=4)
+    )
     page_file = tmp_path / "notebook.html"
     page_file.write_text(body)
     page.goto(page_file.as_uri())
-    page.wait_for_function("() => document.querySelector(\"img[alt*='runs over samples']\").naturalWidth > 100")
+    page.wait_for_function(
+        "() => document.querySelector(\"img[alt*='runs over samples']\").naturalWidth > 100"
+    )
     screenshot("13-nbconvert")

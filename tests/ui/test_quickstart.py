@@ -32,7 +32,9 @@ def test_the_first_curve_is_on_the_screen_within_a_minute(lab, page, screenshot)
     opened.wait_idle(120_000)
     page.wait_for_timeout(500)
     outputs = [
-        output for index in range(len(page.query_selector_all(".jp-Cell"))) for output in _outputs(opened, index)
+        output
+        for index in range(len(page.query_selector_all(".jp-Cell")))
+        for output in _outputs(opened, index)
     ]
     assert not [o for o in outputs if o["output_type"] == "error"]
     assert not [o for o in outputs if o.get("name") == "stderr"], "the quickstart shows no warnings"
@@ -42,6 +44,7 @@ def test_the_first_curve_is_on_the_screen_within_a_minute(lab, page, screenshot)
 
 def _outputs(opened: Notebook, index: int) -> list[dict]:
     cell = opened.page.evaluate(
-        "(i) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.toJSON().outputs ?? []", index
+        "(i) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.toJSON().outputs ?? []",
+        index,
     )
     return cell

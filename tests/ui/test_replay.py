@@ -1,4 +1,7 @@
-"""Somebody's exported notebook in JupyterLab: its curves are there, the plan comes first, and a button replays it."""
+"""Somebody's exported notebook in JupyterLab.
+
+Its curves are there, the plan comes first, and a button replays it.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_received_notebook_shows_its_curves_then_its_plan_and_replays_after_a_click(lab, page, screenshot, tmp_path):
-    command = [*warm.python(), "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "stops"]
-    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+def test_a_received_notebook_shows_its_curves_then_its_plan_and_replays_after_a_click(
+    lab, page, screenshot, tmp_path
+):
+    command = [
+        *warm.python(),
+        "-W",
+        "ignore",
+        "-m",
+        "tests.replay.recorder",
+        str(tmp_path),
+        "stops",
+    ]
+    subprocess.run(
+        command,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     folder = lab.root / "received"
     folder.mkdir()
     shutil.copy(tmp_path / "stops.ipynb", folder)
@@ -64,9 +83,25 @@ def test_a_notebook_that_was_saved_in_jupyterlab_holds_a_record_that_fits(notebo
     ]
 
 
-def test_an_exported_notebook_shows_its_curves_without_the_extension(plain_lab, page, screenshot, tmp_path):
-    command = [*warm.python(), "-W", "ignore", "-m", "tests.replay.recorder", str(tmp_path), "plain"]
-    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+def test_an_exported_notebook_shows_its_curves_without_the_extension(
+    plain_lab, page, screenshot, tmp_path
+):
+    command = [
+        *warm.python(),
+        "-W",
+        "ignore",
+        "-m",
+        "tests.replay.recorder",
+        str(tmp_path),
+        "plain",
+    ]
+    subprocess.run(
+        command,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     folder = plain_lab.root / "without"
     folder.mkdir()
     shutil.copy(tmp_path / "plain.ipynb", folder)

@@ -1,4 +1,7 @@
-"""Saved notebooks with the extension: interactive without a kernel and without trust, and nothing in them acts."""
+"""Saved notebooks with the extension.
+
+Interactive without a kernel and without trust, and nothing in them acts.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from tests.widgets.hostile import TEXTS
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PANEL_MIME = "application/vnd.rf-notebook.panel+json"
-FIXTURE = json.loads((Path(__file__).parents[2] / "labextension" / "fixtures" / "panel.json").read_text())
+FIXTURE = json.loads(
+    (Path(__file__).parents[2] / "labextension" / "fixtures" / "panel.json").read_text()
+)
 IMPORTS = """
 from rf_notebook import Experiment
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
@@ -50,7 +55,12 @@ def open_saved(page, lab, path, *, asks_for_kernel=False):
 def write_saved(path, panels, metadata=None):
     cells = [
         nbformat.v4.new_code_cell(
-            "1", outputs=[nbformat.v4.new_output("display_data", data={PANEL_MIME: panel, "text/plain": "plain"})]
+            "1",
+            outputs=[
+                nbformat.v4.new_output(
+                    "display_data", data={PANEL_MIME: panel, "text/plain": "plain"}
+                )
+            ],
         )
         for panel in panels
     ]
@@ -62,7 +72,9 @@ def rows(page):
     return page.locator(".rfl-saved tbody tr td:first-child").all_inner_texts()
 
 
-def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook, page, lab, screenshot):
+def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(
+    notebook, page, lab, screenshot
+):
     opened = launch(notebook)
     opened.wait_python("'eval_loss' in experiment.runs[0].metrics")
     opened.run_cell(4)
@@ -78,7 +90,10 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook
     opened.open()  # trusted, with a kernel that does not have the panel
     page.locator(".rfl-saved canvas").first.wait_for(timeout=30_000)
     page.wait_for_timeout(3000)
-    assert page.locator(".jp-OutputArea-output:visible", has_text="Error displaying widget").count() == 0
+    assert (
+        page.locator(".jp-OutputArea-output:visible", has_text="Error displaying widget").count()
+        == 0
+    )
     assert page.locator(".jp-OutputArea-output:visible", has_text="Loading widget").count() == 0
     screenshot("50-reopened-with-a-new-kernel")
     lab.stop_kernels()
@@ -110,7 +125,9 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(notebook
     page.locator(".rfl-chart[aria-label^='loss of']").wait_for()
     assert "Run the notebook's cells again" in page.locator(".rfl-saved").inner_text()
     screenshot("51-saved-with-the-extension")
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
     page.wait_for_timeout(1500)
     screenshot("52-saved-dark")
     page.set_viewport_size({"width": 480, "height": 900})
@@ -130,13 +147,19 @@ def hostile_panels():
         return panel
 
     panels = [
-        changed(experiment=text, summary=text, identity=text, columns=[text] * len(FIXTURE["columns"]))
+        changed(
+            experiment=text, summary=text, identity=text, columns=[text] * len(FIXTURE["columns"])
+        )
         for text in TEXTS
     ]
     for text in TEXTS:
         panel = changed(experiment="cells")
         for run in panel["runs"]:
-            run.update(state=text, cells=[text] * len(FIXTURE["columns"]), values=[text] * len(FIXTURE["columns"]))
+            run.update(
+                state=text,
+                cells=[text] * len(FIXTURE["columns"]),
+                values=[text] * len(FIXTURE["columns"]),
+            )
         for curves in panel["curves"]:
             curves["metric"] = text
         panels.append(panel)
@@ -151,16 +174,36 @@ def hostile_panels():
         changed(curves=[huge]),
         changed(
             curves=[
-                {"metric": "loss", "runs": [{"id": 1, "samples": [1, 2], "values": ["<img src=x onerror=pwned=1>", 2]}]}
+                {
+                    "metric": "loss",
+                    "runs": [
+                        {"id": 1, "samples": [1, 2], "values": ["<img src=x onerror=pwned=1>", 2]}
+                    ],
+                }
             ]
         ),
         changed(
-            curves=[{"metric": "loss", "runs": [{"id": 1e308, "samples": [1e308, -1e308], "values": [1e308, -1e308]}]}]
+            curves=[
+                {
+                    "metric": "loss",
+                    "runs": [{"id": 1e308, "samples": [1e308, -1e308], "values": [1e308, -1e308]}],
+                }
+            ]
         ),
         changed(
-            curves=[{"metric": "loss", "runs": [{"id": 1, "samples": [1e308, -1e308], "values": [1e308, -1e308]}]}]
+            curves=[
+                {
+                    "metric": "loss",
+                    "runs": [{"id": 1, "samples": [1e308, -1e308], "values": [1e308, -1e308]}],
+                }
+            ]
         ),
-        {"version": 1, "live": True, "experiment": TEXTS[0], "model_id": "../../api/kernels?<script>"},
+        {
+            "version": 1,
+            "live": True,
+            "experiment": TEXTS[0],
+            "model_id": "../../api/kernels?<script>",
+        },
         {"version": 1, "live": True, "experiment": 1, "model_id": {}},
         [],
         {},
@@ -196,7 +239,9 @@ def test_a_hostile_notebook_is_text_or_a_sentence(page, lab, screenshot, trusted
     assert time.monotonic() - started < 1
     shown = page.locator(".rfl-saved").count()
     sentences = page.locator(".rfl-unreadable").all_inner_texts()
-    assert shown + len(sentences) + 1 == len(panels), "each is drawn or told, but for the live one of no kernel"
+    assert shown + len(sentences) + 1 == len(panels), (
+        "each is drawn or told, but for the live one of no kernel"
+    )
     assert len(sentences) >= 10
     assert all(text.startswith("This saved panel is not shown: ") for text in sentences)
     inside = page.evaluate(
@@ -214,7 +259,9 @@ def test_a_hostile_notebook_is_text_or_a_sentence(page, lab, screenshot, trusted
     screenshot(f"54-hostile-{'trusted' if trusted else 'untrusted'}")
 
 
-def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(notebook, page, screenshot):
+def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(
+    notebook, page, screenshot
+):
     """Its kernel went on; the page knows no display ids of the evening any more."""
     opened = notebook(IMPORTS, RUN_SOON_OVER)
     opened.run_cell(1)
@@ -247,12 +294,16 @@ def test_little_is_loaded_before_the_sidebar_is_opened(page, lab):
     page.on(
         "response",
         lambda answer: (
-            loaded.update({answer.url: len(answer.body())}) if "extensions/rf-notebook/" in answer.url else None
+            loaded.update({answer.url: len(answer.body())})
+            if "extensions/rf-notebook/" in answer.url
+            else None
         ),
     )
     page.goto(f"{lab.url}lab?reset&token={lab.token}")
     page.wait_for_selector(".jp-Launcher")
-    page.wait_for_selector("#rf-notebook-sidebar, [data-id='rf-notebook-sidebar']", state="attached", timeout=60_000)
+    page.wait_for_selector(
+        "#rf-notebook-sidebar, [data-id='rf-notebook-sidebar']", state="attached", timeout=60_000
+    )
     page.wait_for_timeout(1500)
     before = sum(loaded.values())
     assert 10_000 < before < MOST_BYTES, loaded

@@ -1,4 +1,7 @@
-"""A person at the sidebar: real JupyterLab, real Chromium, real trainers; what is asserted is the state in Python."""
+"""A person at the sidebar: real JupyterLab, real Chromium, real trainers.
+
+What is asserted is the state in Python.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ def every_button(opened, page):
     opened.wait_python("len(experiment.runs) == 5")
     assert opened.python("experiment.run(5).config['training_args']['learning_rate']") == 0.001
     click(page, 1, "warm start")
-    page.wait_for_function("() => document.querySelector('.rfl-hosted .rf-form input[type=checkbox]')?.checked")
+    page.wait_for_function(
+        "() => document.querySelector('.rfl-hosted .rf-form input[type=checkbox]')?.checked"
+    )
     page.locator(".rfl-hosted .rf-form button:enabled", has_text="Start clone").click()
     opened.wait_python("len(experiment.runs) == 6")
     assert opened.python("experiment.session.state.record(6).warm_start is not None")
@@ -114,14 +119,18 @@ def test_every_button_changes_the_experiment(notebook, page, screenshot, blocked
     accept(page, "Export")
     opened.wait_python("pathlib.Path('exported/adapter_model.safetensors').exists()")
     page.locator(".rfl-sidebar [data-action='log']").click()
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.context?.path?.endsWith('experiment.log')")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget?.context?.path?.endsWith('experiment.log')"
+    )
     page.locator(".rfl-sidebar [data-action='panel']").click()
     page.wait_for_selector(".rfl-tab .rf-chart .main-svg")
     screenshot("31-panel-in-a-tab")
     page.locator(".rfl-sidebar [data-action='end']").click()
     accept(page, "End")
     opened.wait_python("experiment.session.thread is None")
-    page.locator(".rfl-standing[data-standing='interrupted'], .rfl-standing[data-standing='ended']").wait_for()
+    page.locator(
+        ".rfl-standing[data-standing='interrupted'], .rfl-standing[data-standing='ended']"
+    ).wait_for()
     assert page.locator(".rfl-sidebar [data-action='pause']").is_disabled()
     screenshot("32-ended")
     assert not blocked or opened.python("blocks")
@@ -176,7 +185,9 @@ def test_every_command_changes_the_experiment(notebook, page, blocked):
     page.locator(".jp-Notebook .jp-Cell").last.click()
     cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length")
     command(page, "insert-starter")
-    page.wait_for_function(f"() => window.jupyterapp.shell.currentWidget.content.widgets.length === {cells + 1}")
+    page.wait_for_function(
+        f"() => window.jupyterapp.shell.currentWidget.content.widgets.length === {cells + 1}"
+    )
     source = page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()"
     )
@@ -213,7 +224,10 @@ def test_a_run_out_of_memory_is_tried_again_by_a_click(notebook, page, screensho
     page.wait_for_selector(".rfl-run[data-run='1'][data-state='failed']", timeout=120_000)
     click(page, 1, "retry")
     opened.wait_python("len(experiment.runs) == 3")
-    assert opened.python("experiment.run(3).config['training_args']['per_device_train_batch_size']") == 2
+    assert (
+        opened.python("experiment.run(3).config['training_args']['per_device_train_batch_size']")
+        == 2
+    )
     screenshot("33-tried-again")
 
 
@@ -222,11 +236,15 @@ def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, pag
     bar = open_sidebar(page)
     row(page, 4).wait_for()
     page.wait_for_selector(".rfl-status-button:has-text('clicks')")
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
     bar.locator(".rfl-hint").wait_for()
     assert page.locator(".rfl-run").count() == 0
     assert page.locator(".rfl-status-button").count() == 0
-    page.locator(".jp-OutputArea .rfl-saved").wait_for()  # the dead panel gives way to the figures as they were
+    page.locator(
+        ".jp-OutputArea .rfl-saved"
+    ).wait_for()  # the dead panel gives way to the figures as they were
     assert page.locator(".jp-OutputArea .rf-panel").count() == 0
     recorded = bar.locator(".rfl-recorded[data-name='clicks']")
     recorded.wait_for()
@@ -294,7 +312,9 @@ def test_two_notebooks_on_one_kernel_share_it_also_when_the_first_is_closed(note
         }""",
         [str(opened.path.relative_to(lab.root)), str(other.relative_to(lab.root))],
     )
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.path.endsWith('second.ipynb')")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.context.path.endsWith('second.ipynb')"
+    )
     page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')")
     click(page, 2, "stop")
     opened.wait_python("experiment.run(2).state == 'stopped'")
@@ -322,10 +342,14 @@ def test_a_reload_while_a_cell_blocks_and_a_lost_connection_are_survived(noteboo
     open_sidebar(page)
     row(page, 4).wait_for(timeout=20_000)
     assert opened.python("blocks"), "what is trained is seen while the cell still blocks"
-    click(page, 2, "stop")  # JupyterLab itself sends nothing to a kernel that has not told its info: after the cell
+    click(
+        page, 2, "stop"
+    )  # JupyterLab itself sends nothing to a kernel that has not told its info: after the cell
     (opened.path.parent / "unblock").touch()
     opened.wait_python("experiment.run(2).state == 'stopped'")
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.reconnect()")
+    page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.reconnect()"
+    )
     page.wait_for_selector(".rfl-run[data-run='2'][data-state='stopped']")
     click(page, 2, "resume")
     opened.wait_python("experiment.run(2).state != 'stopped'")
@@ -356,16 +380,25 @@ def test_the_badge_and_the_metadata(notebook, page, screenshot):
     badge.wait_for()
     assert badge.get_attribute("data-kind") == "reproducible"
     saved = opened.save()["metadata"]
-    assert set(saved["rf_notebook"]) == {"version", "experiment", "identity", "spec", "launch", "ran"}
+    assert set(saved["rf_notebook"]) == {
+        "version",
+        "experiment",
+        "identity",
+        "spec",
+        "launch",
+        "ran",
+    }
     assert saved["rf_notebook"]["experiment"] == "clicks"
-    assert saved["rf_notebook"]["identity"] == opened.python("experiment.session.state.started.identity")
-    assert "widgets" not in saved
-    set_source = (
-        "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"
+    assert saved["rf_notebook"]["identity"] == opened.python(
+        "experiment.session.state.started.identity"
     )
+    assert "widgets" not in saved
+    set_source = "([i, text]) => window.jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.setSource(text)"
     page.evaluate(set_source, [4, "experiment.best()"])
     page.wait_for_timeout(900)
-    assert badge.get_attribute("data-kind") == "reproducible", "a cell after the launch changes nothing"
+    assert badge.get_attribute("data-kind") == "reproducible", (
+        "a cell after the launch changes nothing"
+    )
     page.evaluate(set_source, [1, IMPORTS + "\ngrid = search(rates=(1e-3,))"])
     page.wait_for_selector(".rfl-badge[data-kind='changed']")
     assert "code cell 2 is not as it was run" in badge.get_attribute("title")
@@ -386,7 +419,9 @@ def test_a_launcher_card_makes_a_notebook_that_runs(lab, page, screenshot):
     page.wait_for_selector(".jp-Launcher")
     page.locator(".jp-LauncherCard", has_text="RapidFire experiment").first.click()
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    made = Notebook(lab, page, page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path"))
+    made = Notebook(
+        lab, page, page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path")
+    )
     made.wait_idle()
     page.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
     page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=90_000)
@@ -412,8 +447,13 @@ def test_settings_reach_the_kernel_and_say_where_the_panel_opens(notebook, page,
     opened.reopen(page)
     open_sidebar(page)
     row(page, 1).wait_for()
-    assert row(page, 1).locator(".rfl-dot").evaluate("(e) => getComputedStyle(e).backgroundColor") == "rgb(170, 0, 0)"
-    opened.wait_python("__import__('rf_notebook.views.palette').views.palette.colour(2) == '#00aa00'")
+    assert (
+        row(page, 1).locator(".rfl-dot").evaluate("(e) => getComputedStyle(e).backgroundColor")
+        == "rgb(170, 0, 0)"
+    )
+    opened.wait_python(
+        "__import__('rf_notebook.views.palette').views.palette.colour(2) == '#00aa00'"
+    )
     page.locator(".rfl-sidebar [data-action='panel']").click()
     page.wait_for_selector(".rfl-sidebar .rfl-hosted .rf-chart .main-svg")
     screenshot("39-panel-in-the-sidebar")
@@ -425,15 +465,15 @@ def test_dark_and_narrow(notebook, page, screenshot):
     launch(notebook)
     bar = open_sidebar(page)
     row(page, 4).wait_for()
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    )
     page.wait_for_function("() => document.body.dataset.jpThemeName === 'JupyterLab Dark'")
     page.wait_for_timeout(1500)
     screenshot("40-sidebar-dark")
     ground = bar.evaluate("(e) => getComputedStyle(e).backgroundColor")
     assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200
-    nameless = (
-        "b => b.offsetParent && !(b.textContent.trim() || b.title || b.getAttribute('aria-label') || b.labels?.length)"
-    )
+    nameless = "b => b.offsetParent && !(b.textContent.trim() || b.title || b.getAttribute('aria-label') || b.labels?.length)"
     assert (
         page.evaluate(
             f"() => [...document.querySelectorAll('.rfl-sidebar button, .rfl-sidebar select')].filter({nameless}).length"

@@ -1,4 +1,4 @@
-"""Texts that try to be markup, in every page of the live panel and in the static twin, in a real browser."""
+"""Texts that try to be markup, in the live panel and in the static twin, in a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def test_no_text_acts_in_exported_html(page, tmp_path):
     series = ExperimentSeries()
     series.update(state)
     bundle = static_bundle(TEXTS[1], state, series, TEXTS[0])
-    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data=bundle)])
+    cell = nbformat.v4.new_code_cell(
+        "1", outputs=[nbformat.v4.new_output("display_data", data=bundle)]
+    )
     body, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     file = tmp_path / "exported.html"
     file.write_text(body)
@@ -42,7 +44,10 @@ def test_no_text_acts_in_exported_html(page, tmp_path):
     page.wait_for_function("() => document.querySelector('.rf-static img').naturalWidth > 100")
     assert page.evaluate("() => window.pwned") is None
     assert (
-        page.evaluate("() => document.querySelectorAll('.rf-static script, .rf-static svg, .rf-static a').length") == 0
+        page.evaluate(
+            "() => document.querySelectorAll('.rf-static script, .rf-static svg, .rf-static a').length"
+        )
+        == 0
     )
     assert "<script>window.pwned=1</script>" in page.locator(".rf-static").inner_text()
 
@@ -55,7 +60,16 @@ def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
     opened.run_cell(1)
     opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
     panel = opened.panel
-    for name in ("Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages", "Curves"):
+    for name in (
+        "Compare",
+        "Lineage",
+        "Automation",
+        "Schedule",
+        "Samples",
+        "Log",
+        "Messages",
+        "Curves",
+    ):
         panel.locator(".rf-tabs button", has_text=name).click()
         opened.page.wait_for_timeout(700)
         screenshot(f"14-hostile-{name.lower()}")

@@ -17,7 +17,10 @@ _START_SECONDS = 240
 
 
 def python() -> list[str]:
-    """The beginning of a command: what follows is as after ``python``. The server is started when it is first needed."""
+    """The beginning of a command: what follows is as after ``python``.
+
+    The server is started when it is first needed.
+    """
     path = Path(os.environ["RF_TEST_WARM"])
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one test run share it
@@ -27,11 +30,19 @@ def python() -> list[str]:
 
 
 def kernel_spec(folder: Path) -> Path:
-    """Write the specification of a kernel named python3 that starts so; returns the folder for JUPYTER_PATH."""
+    """Write the specification of a kernel named python3 that starts so.
+
+    Returns the folder for JUPYTER_PATH.
+    """
     place = folder / "kernels" / "python3"
     place.mkdir(parents=True, exist_ok=True)
     argv = [*python(), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python", "metadata": {"debugger": False}}
+    spec = {
+        "argv": argv,
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "metadata": {"debugger": False},
+    }
     (place / "kernel.json").write_text(json.dumps(spec))
     return folder
 
@@ -46,7 +57,15 @@ def _start(path: Path) -> None:
     log = path.with_suffix(".log")
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.warm.server", str(path), os.environ["RF_TEST_WARM_OWNER"]],
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "tests.warm.server",
+                str(path),
+                os.environ["RF_TEST_WARM_OWNER"],
+            ],
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -59,4 +78,6 @@ def _start(path: Path) -> None:
             process.wait(0.1)
         assert process.returncode is None, log.read_text()
         assert time.monotonic() < until, "the server of warm processes did not start"
-    process.returncode = 0  # it ends after this process: no child that was forgotten, which Popen would warn of
+    process.returncode = (
+        0  # it ends after this process: no child that was forgotten, which Popen would warn of
+    )

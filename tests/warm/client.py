@@ -1,7 +1,7 @@
 """Stands for a child of the server: PROGRAM ARGUMENT..., with the socket in RF_TEST_WARM.
 
-It passes signals on, ends with the child's status, and takes the child along when it is killed. Run as a script, and
-light: it is what a kernel's manager starts.
+It passes signals on, ends with the child's status, and takes the child along when it is killed. Run
+as a script, and light: it is what a kernel's manager starts.
 """
 
 import json

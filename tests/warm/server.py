@@ -1,12 +1,12 @@
 """Python processes that have imported the libraries already: SOCKET PID.
 
-Importing torch, trl and the rest takes 14 s of a core, and the tests start well over a hundred processes: kernels,
-scripts, lives that are killed. This one imports everything once and forks a child on request, which then is a process
-like any other: with its own arguments, environment, working directory, standard streams, exit handlers and status.
-It ends with the process PID.
+Importing torch, trl and the rest takes 14 s of a core, and the tests start well over a hundred
+processes: kernels, scripts, lives that are killed. This one imports everything once and forks a
+child on request, which then is a process like any other: with its own arguments, environment,
+working directory, standard streams, exit handlers and status. It ends with the process PID.
 
-A request is one JSON object on a connection, with the three standard streams as ancillary data; the answer is the exit
-status. Closing the connection kills the child.
+A request is one JSON object on a connection, with the three standard streams as ancillary data; the
+answer is the exit status. Closing the connection kills the child.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def preload() -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # a child's collections need not look at what the libraries made, nor copy its pages
+    # a child's collections need not look at what the libraries made, nor copy its pages
+    gc.freeze()
 
 
 class Child:
@@ -117,7 +118,9 @@ def _bury(children: dict[int, Child]) -> None:
         if found:
             child = children.pop(pid)
             with contextlib.suppress(OSError):
-                child.connection.sendall(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+                child.connection.sendall(
+                    json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode() + b"\n"
+                )
             child.connection.close()
 
 
@@ -137,14 +140,21 @@ def _prepared(request: dict[str, Any], streams: list[int]) -> Callable[[], Any]:
         os.close(stream)
     sys.stdin, sys.stdout, sys.stderr = (
         io.TextIOWrapper(os.fdopen(0, "rb", closefd=False), encoding="utf-8"),
-        io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8", line_buffering=os.isatty(1)),
         io.TextIOWrapper(
-            os.fdopen(2, "wb", closefd=False), encoding="utf-8", errors="backslashreplace", line_buffering=True
+            os.fdopen(1, "wb", closefd=False), encoding="utf-8", line_buffering=os.isatty(1)
+        ),
+        io.TextIOWrapper(
+            os.fdopen(2, "wb", closefd=False),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
         ),
     )
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -154,7 +164,10 @@ def _prepared(request: dict[str, Any], streams: list[int]) -> Callable[[], Any]:
         if option == "-W":
             importlib.import_module("warnings").simplefilter(arguments.pop(0))
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:] = [*(path for path in paths if path), *(path for path in sys.path if path not in paths)]
+    sys.path[:] = [
+        *(path for path in paths if path),
+        *(path for path in sys.path if path not in paths),
+    ]
     match arguments:
         case ["-m", module, *rest]:
             sys.argv = [module, *rest]

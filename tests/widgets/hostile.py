@@ -27,12 +27,17 @@ def hostile_state() -> ExperimentState:
         events.append(trained(run_id, points(run_id, 20, metrics=("loss", "eval_loss", *TEXTS))))
         events.append(
             SamplesWritten(
-                run_id=run_id, steps=20, samples=80, generations=tuple(Generation(prompt=t, text=t) for t in TEXTS)
+                run_id=run_id,
+                steps=20,
+                samples=80,
+                generations=tuple(Generation(prompt=t, text=t) for t in TEXTS),
             )
         )
         events.append(Noted(text=text, run_id=run_id))
     stop = StopRun(run_id=1)
-    clone = CloneRun(run_id=1, config=config(run_name=TEXTS[1]), edits={TEXTS[1]: TEXTS[0], "x": list(TEXTS)})
+    clone = CloneRun(
+        run_id=1, config=config(run_name=TEXTS[1]), edits={TEXTS[1]: TEXTS[0], "x": list(TEXTS)}
+    )
     events.append(OperationObeyed(operation=stop, steps=10, samples=40, origin=TEXTS[0]))
     events.append(OperationObeyed(operation=clone, steps=10, samples=40, origin="button"))
     clone_id = len(TEXTS) + 1

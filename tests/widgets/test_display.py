@@ -1,4 +1,7 @@
-"""What each front end gets: a live panel with its static twin, or the twin alone, refreshed in place."""
+"""What each front end gets.
+
+A live panel with its static twin, or the twin alone, refreshed in place.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def shown_in(where, monkeypatch):
 
 
 @pytest.mark.parametrize("where", [FrontEnd.JUPYTER, FrontEnd.VSCODE])
-def test_where_widgets_live_the_panel_comes_first_and_its_twin_after_it(outputs, monkeypatch, where):
+def test_where_widgets_live_the_panel_comes_first_and_its_twin_after_it(
+    outputs, monkeypatch, where
+):
     shown = shown_in(where, monkeypatch)
     live, static = (output["data"] for output in outputs)
     assert live[WIDGET_MIME]["model_id"] == shown.panel.widget.model_id
@@ -48,7 +53,9 @@ def test_where_widgets_live_the_panel_comes_first_and_its_twin_after_it(outputs,
     shown.close()
 
 
-@pytest.mark.parametrize("where", [FrontEnd.COLAB, FrontEnd.KAGGLE, FrontEnd.HEADLESS, FrontEnd.TERMINAL])
+@pytest.mark.parametrize(
+    "where", [FrontEnd.COLAB, FrontEnd.KAGGLE, FrontEnd.HEADLESS, FrontEnd.TERMINAL]
+)
 def test_elsewhere_there_is_the_twin_alone(outputs, monkeypatch, where):
     shown_in(where, monkeypatch)
     (static,) = (output["data"] for output in outputs)
@@ -66,7 +73,9 @@ def test_elsewhere_there_is_the_twin_alone(outputs, monkeypatch, where):
         (FrontEnd.HEADLESS, False),
     ],
 )
-def test_a_waiting_cell_refreshes_the_twin_where_nothing_else_moves(outputs, monkeypatch, where, moves):
+def test_a_waiting_cell_refreshes_the_twin_where_nothing_else_moves(
+    outputs, monkeypatch, where, moves
+):
     shown = shown_in(where, monkeypatch)
     shown.close()  # the live panel's own refreshes would be counted, too
     before = len(outputs)

@@ -1,4 +1,4 @@
-"""A thousand operations at once, from eight threads and from clicks, against a model of what is allowed."""
+"""A thousand operations at once, from threads and clicks, against a model of the rules."""
 
 from __future__ import annotations
 
@@ -54,11 +54,15 @@ class EngineSession(FakeSession):
 
 def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
     store = SqliteStore(tmp_path / "experiment.sqlite")
-    runner = FakeRunner(tmp_path, examples=400_000, num_chunks=2000, on_step=lambda _run, _step: time.sleep(0.002))
+    runner = FakeRunner(
+        tmp_path, examples=400_000, num_chunks=2000, on_step=lambda _run, _step: time.sleep(0.002)
+    )
     fence = store.acquire(this_process())
     log = logging.getLogger("test")
     thread = EngineThread(
-        lambda wait: Engine(store, runner, fold(store.read()), fence=fence, wait_for_room=wait, log=log),
+        lambda wait: Engine(
+            store, runner, fold(store.read()), fence=fence, wait_for_room=wait, log=log
+        ),
         store,
         fence=fence,
         name="t",
@@ -149,10 +153,15 @@ def test_none_is_lost_none_is_illegal_and_each_is_answered_soon(tmp_path: Path):
             states[event.run_id] = str(event.state)
         elif isinstance(event, OperationObeyed):
             word = verb(event.operation)
-            assert states[event.operation.run_id] in ALLOWED[word], (event, states[event.operation.run_id])
+            assert states[event.operation.run_id] in ALLOWED[word], (
+                event,
+                states[event.operation.run_id],
+            )
     rotating = {"queued": "in the rotation", "running": "in the rotation"}
     now = {run_id: str(record.state) for run_id, record in engine.state.runs.items()}
-    assert {i: rotating.get(s, s) for i, s in states.items()} == {i: rotating.get(s, s) for i, s in now.items()}
+    assert {i: rotating.get(s, s) for i, s in states.items()} == {
+        i: rotating.get(s, s) for i, s in now.items()
+    }
     for word, sentence in refusals:
         if "has not trained a step" in sentence or "has no adapter" in sentence:
             continue

@@ -1,11 +1,21 @@
-"""The panel without a browser: handlers are called as the front end would, on a host that only takes notes."""
+"""The panel without a browser.
+
+Handlers are called as the front end would, on a host that only takes notes.
+"""
 
 from __future__ import annotations
 
 import pytest
 
 from rf_notebook.core.errors import IllegalOperation
-from rf_notebook.core.events import OperationObeyed, PolicyChanged, Recorded, RunAdded, RunFailed, StateChanged
+from rf_notebook.core.events import (
+    OperationObeyed,
+    PolicyChanged,
+    Recorded,
+    RunAdded,
+    RunFailed,
+    StateChanged,
+)
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import Failure, RunState
 from rf_notebook.core.status import Status
@@ -80,9 +90,16 @@ def test_the_clone_form_makes_a_clone_for_each_combination_and_shows_it_first(pa
 
 
 def test_the_clone_form_of_a_run_out_of_memory_offers_what_may_fit(panel, fake):
-    offered = {"training_args.per_device_train_batch_size": 4, "training_args.gradient_accumulation_steps": 2}
-    failure = Failure(message="out of device memory", traceback="", out_of_memory=True, retry=offered)
-    fake.recent_state.apply(Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure)))
+    offered = {
+        "training_args.per_device_train_batch_size": 4,
+        "training_args.gradient_accumulation_steps": 2,
+    }
+    failure = Failure(
+        message="out of device memory", traceback="", out_of_memory=True, retry=offered
+    )
+    fake.recent_state.apply(
+        Recorded(seq=10_000, at=0.0, event=RunFailed(run_id=2, failure=failure))
+    )
     panel.clone_form.open(2, warm=False)
     assert "half the batch" in text_of(panel.clone_form.title.root)
     assert panel.clone_form.edits == [offered]
@@ -165,7 +182,9 @@ def test_a_zoom_is_fetched_in_detail_and_another_axis_leaves_it():
     panel.curves.chart.zoom = [4000.0, 4400.0]
     frame = panel.curves.chart.frame
     assert frame["layout"]["xaxis"]["range"] == [4000.0, 4400.0]
-    assert frame["traces"][0]["n"] > 90, "every one of the hundred points between, not the few of the whole view"
+    assert frame["traces"][0]["n"] > 90, (
+        "every one of the hundred points between, not the few of the whole view"
+    )
     assert whole <= 240
     panel.curves.x_axis.widget.value = "step"
     assert panel.curves.chart.zoom == []
@@ -224,7 +243,9 @@ def test_undo_pin_and_taking_the_wheel_by_click():
         ("pin", 3, False, "button"),
         ("automate", None, "button"),
     ]
-    fake.undo = lambda run, origin: (_ for _ in ()).throw(IllegalOperation("no policy did anything to it."))
+    fake.undo = lambda run, origin: (_ for _ in ()).throw(
+        IllegalOperation("no policy did anything to it.")
+    )
     panel.act("undo 3")
     assert "no policy did anything to it." in text_of(panel.toast.root)
 

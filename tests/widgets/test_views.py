@@ -28,7 +28,14 @@ from rf_notebook.views.runs_table import filtered, runs_table_frame, runs_view, 
 from rf_notebook.views.samples import samples
 from rf_notebook.views.saved import PANEL_MIME, static_bundle
 from rf_notebook.views.schedule import schedule
-from rf_notebook.views.series import CurveSettings, ExperimentSeries, RunSeries, smoothed, thinned, within
+from rf_notebook.views.series import (
+    CurveSettings,
+    ExperimentSeries,
+    RunSeries,
+    smoothed,
+    thinned,
+    within,
+)
 from rf_notebook.views.words import config_value, duration, number, size
 from rf_notebook.widgets.controls import allowed_runs, why_not
 from rf_notebook.widgets.elements import frame_of
@@ -64,7 +71,9 @@ def test_a_series_grows_by_what_is_new_and_live_points_are_not_doubled_when_they
 
 def test_a_metric_that_joins_the_newest_step_later_is_taken_in():
     first = MetricPoint(step=1, samples=4, epoch=0.1, chunk=1, metrics={"loss": 2.0})
-    later = MetricPoint(step=1, samples=4, epoch=0.1, chunk=1, metrics={"loss": 2.0, "eval_loss": 1.5})
+    later = MetricPoint(
+        step=1, samples=4, epoch=0.1, chunk=1, metrics={"loss": 2.0, "eval_loss": 1.5}
+    )
     series = RunSeries()
     series.update((), [first])
     series.update((), [later])
@@ -75,7 +84,9 @@ def test_a_metric_that_joins_the_newest_step_later_is_taken_in():
 def test_a_run_that_is_rolled_back_loses_the_points_that_are_trained_again():
     state = many_runs(1, 50)
     series = series_of(state)
-    rolled = RunRolledBack(run_id=1, damaged="runs/1/1", progress=Progress(steps=20, samples=80), reason="")
+    rolled = RunRolledBack(
+        run_id=1, damaged="runs/1/1", progress=Progress(steps=20, samples=80), reason=""
+    )
     from rf_notebook.core.events import Recorded
 
     state.apply(Recorded(seq=99, at=0.0, event=rolled))
@@ -162,7 +173,11 @@ def test_filters(text, expected):
         object.__setattr__(knobs, "training", {**knobs.training, "learning_rate": rate})
         object.__setattr__(knobs, "peft", {**knobs.peft, "r": rank})
     if text.startswith("lr >"):
-        object.__setattr__(state.runs[2].config, "training", {**state.runs[2].config.training, "learning_rate": 2e-4})
+        object.__setattr__(
+            state.runs[2].config,
+            "training",
+            {**state.runs[2].config.training, "learning_rate": 2e-4},
+        )
     assert filtered(view_of(state), text) == expected
 
 
@@ -222,7 +237,10 @@ def test_thirty_two_runs_of_ten_thousand_points_fit_into_a_hundred_kilobytes():
     state = many_runs(32, 10_000)
     figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"))
     frame = frame_of(figure)
-    assert len(frame["x"]) + len(frame["y"]) + len(json.dumps([frame["traces"], frame["layout"]])) <= 100_000
+    assert (
+        len(frame["x"]) + len(frame["y"]) + len(json.dumps([frame["traces"], frame["layout"]]))
+        <= 100_000
+    )
 
 
 def test_colours_are_stable_and_come_again_with_another_stroke():
@@ -251,11 +269,16 @@ def test_a_clone_is_joined_to_its_parent_and_operations_are_marked():
 def test_labels_at_the_ends_do_not_cover_each_other():
     state = many_runs(4, 20)
     for scale in (False, True):
-        figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"), log_scale=scale)
+        figure = curves_figure(
+            state, series_of(state), CurveSettings(metric="loss"), log_scale=scale
+        )
         labels = sorted(figure.layout["annotations"], key=lambda label: label["y"])
         values = np.concatenate([t.y_N for t in figure.traces if "meta" in t.props])
         values = np.log10(values) if scale else values
-        places = [(a["y"] - values.min()) / (values.max() - values.min()) * 250 + a["yshift"] for a in labels]
+        places = [
+            (a["y"] - values.min()) / (values.max() - values.min()) * 250 + a["yshift"]
+            for a in labels
+        ]
         assert len(places) == 4
         assert np.all(np.diff(places) > 11)
 
@@ -266,7 +289,8 @@ def test_the_front_holds_the_runs_that_no_other_beats_in_both():
     front = compare.pareto_front(view.rows, "loss", "accuracy")
     for row in view.rows:
         beaten = any(
-            other.latest["loss"] < row.latest["loss"] and other.latest["accuracy"] > row.latest["accuracy"]
+            other.latest["loss"] < row.latest["loss"]
+            and other.latest["accuracy"] > row.latest["accuracy"]
             for other in view.rows
         )
         assert not (beaten and row in front)
@@ -307,13 +331,32 @@ def every_page():
 
 
 def test_no_text_becomes_markup_in_any_page():
-    harmless = {"div", "span", "b", "p", "ul", "li", "button", "details", "summary", "pre", "svg", "g", "rect", "text"}
+    harmless = {
+        "div",
+        "span",
+        "b",
+        "p",
+        "ul",
+        "li",
+        "button",
+        "details",
+        "summary",
+        "pre",
+        "svg",
+        "g",
+        "rect",
+        "text",
+    }
     harmless |= {"title", "line", "table", "thead", "tbody", "tr", "th", "td"}
     for node in every_page():
         parser = Tags()
         parser.feed(to_html(node))
         assert {tag for tag, _ in parser.found} <= harmless
-        assert not [attributes for _, attributes in parser.found if any(name.startswith("on") for name in attributes)]
+        assert not [
+            attributes
+            for _, attributes in parser.found
+            if any(name.startswith("on") for name in attributes)
+        ]
     assert TEXTS[0] in text_of(samples(hostile_state(), []))
 
 
@@ -332,14 +375,21 @@ def test_plotly_gets_texts_that_it_shows_as_they_stand():
     figure = curves_figure(state, series_of(state), CurveSettings(metric=TEXTS[1]))
     assert "<" not in figure.layout["yaxis"]["title"]["text"]
     view = view_of(state, TEXTS[1])
-    made = [*compare.scatter_figure(view, TEXTS[0], TEXTS[1]).traces, *compare.parallel_figure(view, TEXTS[0]).traces]
+    made = [
+        *compare.scatter_figure(view, TEXTS[0], TEXTS[1]).traces,
+        *compare.parallel_figure(view, TEXTS[0]).traces,
+    ]
     for trace in made:
         for text in trace.props.get("hovertext", []):
             assert "<" not in text
 
 
 def test_the_static_twin_is_small_and_holds_text_only():
-    for state in (hostile_state(), many_runs(64, 2000, metrics=("loss", "eval_loss")), recorded_state([])):
+    for state in (
+        hostile_state(),
+        many_runs(64, 2000, metrics=("loss", "eval_loss")),
+        recorded_state([]),
+    ):
         bundle = static_bundle("name", state, series_of(state), None)
         assert len(json.dumps(bundle)) < 300_000
         parser = Tags()
@@ -365,7 +415,13 @@ def test_the_static_twin_is_small_and_holds_text_only():
 
 
 def test_words():
-    assert [number(v) for v in (0.0, 1e-4, 123456.0, 0.84, None)] == ["0", "1e-4", "1.235e5", "0.84", "–"]
+    assert [number(v) for v in (0.0, 1e-4, 123456.0, 0.84, None)] == [
+        "0",
+        "1e-4",
+        "1.235e5",
+        "0.84",
+        "–",
+    ]
     assert [config_value(v) for v in (1e-4, 0.1, ["a", "b"], True, {"$object": "f@12"})] == [
         "1e-4",
         "0.1",
@@ -397,6 +453,10 @@ def test_the_table_tells_who_trains_with_whom_and_why_not():
     state.runs[2] = replace(state.runs[2], alone_because="DoRA scales the base weights by its own")
     view = view_of(state)
     (column,) = [column for column in view.columns if column.key == "joint"]
-    assert [column.text(row) for row in view.rows] == ["with 3", "alone: DoRA scales the base weights by its own", ""]
+    assert [column.text(row) for row in view.rows] == [
+        "with 3",
+        "alone: DoRA scales the base weights by its own",
+        "",
+    ]
     state.live[3] = LiveRun(state.runs[3].progress, fused_with=(1, 4))
     assert column.text(view_of(state).rows[2]) == "with 1, 4"

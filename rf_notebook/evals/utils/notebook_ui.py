@@ -9,7 +9,10 @@ class NotebookUI(InteractiveController):
     """Shows the live panel of the experiment that was trained last."""
 
     def __init__(
-        self, dispatcher_url: str | None = None, refresh_rate_seconds: float = 3.0, auth_token: str | None = None
+        self,
+        dispatcher_url: str | None = None,
+        refresh_rate_seconds: float = 3.0,
+        auth_token: str | None = None,
     ) -> None:
         """Nothing is shown yet.
 

@@ -10,13 +10,17 @@ from rf_notebook.session.stage import current_stage
 
 
 class RfDb:
-    """RapidFire AI's database, of which its notebooks use one thing; here, every experiment has its own record."""
+    """RapidFire AI's database, of which its notebooks use one thing.
+
+    Here, every experiment has its own record.
+    """
 
     def get_experiments_path(self, experiment_name: str) -> Path:
         """The folder that the experiment's own folder lies in.
 
         Args:
-            experiment_name: Of an experiment of this process, or of one that is recorded in the working directory.
+            experiment_name: Of an experiment of this process, or of one that is recorded in the
+                working directory.
 
         Raises:
             ConfigError: when there is none of that name.

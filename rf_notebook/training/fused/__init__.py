@@ -1,1 +1,4 @@
-"""Runs that share a base model advance in joint steps: one forward and backward of the base for all of them."""
+"""Runs that share a base model advance in joint steps.
+
+One forward and backward of the base for all of them.
+"""

@@ -1,8 +1,9 @@
 """Where do the LoRA weights of several runs lie while they train together?
 
-Adapters of equal shape form a block: one flat row a member. So all members' weights of one layer are one tensor for a
-batched product, and all weights of one member are one tensor for its optimizer. Each Parameter of each run, its
-gradient and its moments are views into the block for as long as it exists.
+Adapters of equal shape form a block: one flat row a member. So all members' weights of one layer
+are one tensor for a batched product, and all weights of one member are one tensor for its
+optimizer. Each Parameter of each run, its gradient and its moments are views into the block for as
+long as it exists.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 #: peft's classes of layers that bitsandbytes quantised.
 QUANTISED = ("Linear4bit", "Linear8bitLt")
-#: Elements to which a weight's place in a row is rounded up: 32 bytes of bfloat16, what matrix units like.
+#: Elements to which a weight's place in a row is rounded up: 32 bytes of bfloat16, what matrix
+#: units like.
 _ALIGNMENT = 16
 
 
@@ -76,7 +78,8 @@ class Adapter:
     weights: dict[str, LoraWeights]
     """By the path of the layer inside the backbone."""
     moments: Callable[[nn.Parameter], dict[str, Tensor]] | None
-    """The optimizer's state of a parameter, made if it is not there; None when its moments stay where they are."""
+    """The optimizer's state of a parameter, made if it is not there; None when its moments stay
+    where they are."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """In the order in which they lie in a block's row."""
@@ -86,11 +89,15 @@ class Adapter:
 
     def shape(self) -> tuple[Any, ...]:
         """Equal for adapters that can lie in one block."""
-        layers = ((path, tuple(w.down.shape), tuple(w.up.shape), w.down.dtype) for path, w in self.weights.items())
+        layers = (
+            (path, tuple(w.down.shape), tuple(w.up.shape), w.down.dtype)
+            for path, w in self.weights.items()
+        )
         return (*layers, self.moments is not None)
 
 
-#: Gives the tensor of an adapter that belongs to one of its parameters: the parameter itself, or a moment of it.
+#: Gives the tensor of an adapter that belongs to one of its parameters: the parameter itself, or a
+#: moment of it.
 TensorOf = Callable[[Adapter, nn.Parameter], Tensor]
 
 
@@ -107,7 +114,9 @@ class _Place:
 class _Form:
     """A block's weights in the type in which products are computed."""
 
-    def __init__(self, weights: Tensor, dtype: torch.dtype, places: Sequence[_Place], paths: Sequence[str]) -> None:
+    def __init__(
+        self, weights: Tensor, dtype: torch.dtype, places: Sequence[_Place], paths: Sequence[str]
+    ) -> None:
         self._weights = weights
         self._low = weights if dtype == weights.dtype else torch.empty_like(weights, dtype=dtype)
         self.is_stale = True
@@ -156,7 +165,10 @@ class AdapterBlock:
                 self._house(self.moments[name], _moment(name))
 
     def leave(self, *, is_mid_step: bool) -> None:
-        """Give every adapter tensors of its own again; the gradients, too, if members are inside a step."""
+        """Give every adapter tensors of its own again.
+
+        The gradients, too, if members are inside a step.
+        """
         self._forms.clear()
         self._move_out(self.weights, _weight)
         for name, flat in self.moments.items():
@@ -172,16 +184,22 @@ class AdapterBlock:
             form.is_stale = True
 
     def leaves(self, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:
-        """By layer: A of all members [k, r, in] and B [k, out, r] in the type that products are computed in."""
+        """By layer: all members' A [k, r, in] and B [k, out, r], in the dtype of the products."""
         form = self._forms.get(dtype)
         if form is None:
-            form = self._forms[dtype] = _Form(self.weights, dtype, self._places, list(self._adapters[0].weights))
+            form = self._forms[dtype] = _Form(
+                self.weights, dtype, self._places, list(self._adapters[0].weights)
+            )
         form.refresh()
         return form.leaves
 
     def add_gradients(self, given: Sequence[Tensor | None]) -> None:
         """What a joint backward gave, in the order of the leaves."""
-        pairs = [(own, new) for own, new in zip(self._stacked_gradients, given, strict=True) if new is not None]
+        pairs = [
+            (own, new)
+            for own, new in zip(self._stacked_gradients, given, strict=True)
+            if new is not None
+        ]
         torch._foreach_add_([own for own, _ in pairs], [new for _, new in pairs])
 
     def scale(self, path: str, dtype: torch.dtype) -> Tensor:
@@ -189,18 +207,23 @@ class AdapterBlock:
         key = (path, dtype)
         if key not in self._scales:
             factors = [adapter.weights[path].scaling for adapter in self._adapters]
-            self._scales[key] = torch.tensor(factors, dtype=dtype, device=self.weights.device).view(-1, 1, 1)
+            self._scales[key] = torch.tensor(factors, dtype=dtype, device=self.weights.device).view(
+                -1, 1, 1
+            )
         return self._scales[key]
 
     def shares(self, path: str) -> list[float]:
-        """What the inputs of a layer that each member's dropout keeps are raised by, as torch rounds it."""
+        """The factor by which each member's dropout scales the inputs it keeps, as torch rounds it."""
         shares = [1.0 / (1.0 - adapter.weights[path].dropout) for adapter in self._adapters]
         is_rounded = self.weights.device.type == "cpu"  # a GPU's kernel multiplies in float32
         dtype = self.weights.dtype if is_rounded else torch.float32
         return torch.tensor(shares, dtype=dtype).tolist()
 
     def input_dtype(self, path: str, autocast: Autocast) -> torch.dtype | None:
-        """The type in which the inputs of a layer meet dropout; None for the type that they have."""
+        """The type in which the inputs of a layer meet dropout.
+
+        None for the type that they have.
+        """
         return self._adapters[0].weights[path].input_dtype(autocast)
 
     def _house(self, flat: Tensor, tensor_of: TensorOf) -> None:

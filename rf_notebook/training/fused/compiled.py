@@ -1,7 +1,8 @@
 """When are the layers of a joint model compiled?
 
-All decoder layers run the same code on tensors of the same shapes, so one of them is compiled for each shape of a joint
-batch and serves for all. Compiling holds the group up for some twenty seconds, so it has to be worth it.
+All decoder layers run the same code on tensors of the same shapes, so one of them is compiled for
+each shape of a joint batch and serves for all. Compiling holds the group up for some twenty
+seconds, so it has to be worth it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class CompiledLayers:
                 layer.compile(dynamic=False)
 
     def give_up(self, error: Exception) -> bool:
-        """Compile no more after an error; False when nothing was compiled, and the error is another's."""
+        """Compile no more after an error.
+
+        False when nothing was compiled, and the error is another's.
+        """
         if not self.is_on:
             return False
         self._log.warning("compiling failed, joint steps continue without: %r", error)
@@ -74,7 +78,9 @@ class CompiledLayers:
             return False
         self._shapes.add(shape)
         self._last = None
-        self._log.info("compiling the layers for joint batches of %s rows of %d tokens", shape[0], shape[1])
+        self._log.info(
+            "compiling the layers for joint batches of %s rows of %d tokens", shape[0], shape[1]
+        )
         return True
 
     def _is_worth_it(self, shape: Any) -> bool:

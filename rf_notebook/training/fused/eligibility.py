@@ -1,4 +1,7 @@
-"""Can a run train in joint steps? What its config tells, and what its trainer tells once it is built."""
+"""Can a run train in joint steps?
+
+What its config tells, and what its trainer tells once it is built.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
 
-#: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how to say so.
+#: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how
+#: to say so.
 _ADAPTERS = {
     "use_dora": "DoRA scales the base weights by its own",
     "use_qalora": "QALoRA pools its inputs",
@@ -69,7 +73,9 @@ def _reason(config: RunConfig) -> str | None:
     if kind != "LORA":
         return f"its adapter is {kind}, and joint steps know LoRA"
     if changes_base_weights(adapter.get("init_lora_weights")):
-        return f"init_lora_weights={adapter['init_lora_weights']!r} gives it base weights of its own"
+        return (
+            f"init_lora_weights={adapter['init_lora_weights']!r} gives it base weights of its own"
+        )
     if adapter.get("bias", "none") != "none":
         return f"bias={adapter['bias']!r} trains biases of the base"
     return _first(_ADAPTERS, adapter) or _first(_TRAINING, config.training)
@@ -86,7 +92,9 @@ def hindrance(trainer: Any) -> str | None:
     backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
     if not isinstance(backbone, nn.Module):
         return f"{type(causal).__name__} has no backbone below its head"
-    layers = [(path, module) for path, module in causal.named_modules() if isinstance(module, LoraLayer)]
+    layers = [
+        (path, module) for path, module in causal.named_modules() if isinstance(module, LoraLayer)
+    ]
     inside = adapter_weights(backbone, model.active_adapter)
     for path, layer in layers:
         if type(layer).__name__ not in _LAYERS:
@@ -97,7 +105,9 @@ def hindrance(trainer: Any) -> str | None:
     if trained != 2 * len(inside) or not inside:
         return "it trains other weights than LoRA's A and B in the layers"
     drops = [
-        path for path, m in backbone.named_modules() if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
+        path
+        for path, m in backbone.named_modules()
+        if isinstance(m, nn.Dropout) and m.p > 0 and "lora_" not in path
     ]
     attention_dropout: float = getattr(causal.config.get_text_config(), "attention_dropout", 0.0)
     if drops or attention_dropout > 0:

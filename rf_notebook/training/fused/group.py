@@ -1,7 +1,8 @@
 """How do several runs advance in joint steps?
 
-Each run trains in its own greenlet until it needs the base model; when all wait, what they wait for is done for all at
-once. Between two rounds no run is inside a joint pass, so runs may park, end and fail at any of their own steps.
+Each run trains in its own greenlet until it needs the base model; when all wait, what they wait for
+is done for all at once. Between two rounds no run is inside a joint pass, so runs may park, end and
+fail at any of their own steps.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ class FusedGroup:
         self._stacked = Stacked([], {})
 
     def advance(self, until: Mapping[Member, int]) -> None:
-        """Train each member until its step; returns when every one stands still, has ended or has failed.
+        """Train each member until its step.
 
-        When the group itself fails, members between two steps stay as they are and members inside one fail.
+        Returns when every one stands still, has ended or has failed.
+
+        When the group itself fails, members between two steps stay as they are and members inside
+        one fail.
 
         The caller holds PROCESS.
         """
@@ -47,7 +51,9 @@ class FusedGroup:
         except BaseException as error:  # noqa: BLE001 - of the group, not of a run: room for the adapters side by side, say
             self._model.break_down(error)
             for member in self._members:
-                if member.run.status is ParkedStatus.WAITING:  # inside a step, from which only an error leads out
+                if (
+                    member.run.status is ParkedStatus.WAITING
+                ):  # inside a step, from which only an error leads out
                     member.run.request.error = error
                     member.run.go_on()
         finally:
@@ -78,15 +84,20 @@ class FusedGroup:
                 continue
             first = min(request.urgency for request in forwards)
             chosen = [request for request in forwards if request.urgency == first]
-            are_done = all(not isinstance(r.member.run.request, Forward) for g in graphs for r in g.requests)
+            are_done = all(
+                not isinstance(r.member.run.request, Forward) for g in graphs for r in g.requests
+            )
             answered, made = self._forward(chosen, graphs if are_done else ())
             ready = [request.member for request in answered]
             graphs += made
-            if not answered:  # for want of memory; those whose backward is done now go on when all have had theirs
+            # for want of memory; those whose backward is done now go on when all have had theirs
+            if not answered:
                 self._backward(graphs, live)
                 graphs = []
 
-    def _forward(self, requests: Sequence[Forward], waiting: Sequence[Graph]) -> tuple[list[Forward], list[Graph]]:
+    def _forward(
+        self, requests: Sequence[Forward], waiting: Sequence[Graph]
+    ) -> tuple[list[Forward], list[Graph]]:
         """As the joint model's, for requests of all kinds."""
         kinds: dict[object, list[Forward]] = {}
         for request in requests:

@@ -1,7 +1,8 @@
 """How do runs that generate at the same time share one forward a token?
 
-Each run's own ``generate`` goes on in its own code and draws from its own random stream; only the backbone's forward is
-joint. The keys and values of all runs lie in one cache, and each run's cache is views of its rows.
+Each run's own ``generate`` goes on in its own code and draws from its own random stream; only the
+backbone's forward is joint. The keys and values of all runs lie in one cache, and each run's cache
+is views of its rows.
 """
 
 from __future__ import annotations
@@ -47,7 +48,12 @@ class JointCache:
         for request, where in zip(requests, rows, strict=True):
             start = whole - request.past - request.length
             for place, layer in enumerate(self._cache.layers):
-                _set(request.cache, place, layer.keys[where, :, start:], layer.values[where, :, start:])
+                _set(
+                    request.cache,
+                    place,
+                    layer.keys[where, :, start:],
+                    layer.values[where, :, start:],
+                )
             self._handed_out.append((request.cache, request.cache.layers[0].keys))
 
     def _made(self, requests: Sequence[Forward]) -> DynamicCache:

@@ -102,10 +102,13 @@ class JointModel:
         self._order: list[str] = []
         self._generation = JointCache()
         self._recomputing: list[Any] = []
-        """The modules that can compute their activations again in the backward; found when it is first needed."""
+        """The modules that can compute their activations again in the backward; found when it is
+        first needed."""
         can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
         device = next(self._tree.parameters()).device
-        self._limits = MemoryLimits("cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute)
+        self._limits = MemoryLimits(
+            "cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute
+        )
         self._ran_out_with = ""
         """What torch said when it last ran out of memory."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
@@ -122,7 +125,10 @@ class JointModel:
             self._order = self._watched_order()
 
     def order(self) -> Sequence[str]:
-        """The routed layers in the order in which a forward uses them: runs draw their dropout in this order."""
+        """The routed layers in the order in which a forward uses them.
+
+        Runs draw their dropout in this order.
+        """
         return self._order
 
     def break_down(self, error: BaseException) -> None:
@@ -131,7 +137,7 @@ class JointModel:
         self.broken = f"a joint step failed: {type(error).__name__}: {error}"[:300]
 
     def expect(self, forwards: int) -> None:
-        """How many more joint forwards there will be at most, by which it is decided whether to compile."""
+        """The most joint forwards that may follow, which decides whether compiling pays."""
         self._compiled.forwards_left = forwards
 
     def forward(
@@ -139,8 +145,8 @@ class JointModel:
     ) -> tuple[list[Forward], list[Graph]]:
         """Answer requests of one precision, all with or all without gradients.
 
-        Not more than there is room for beside graphs that keep memory until their backward; a request that does not
-        fit by itself is left to its run, which then has to go on first.
+        Not more than there is room for beside graphs that keep memory until their backward; a
+        request that does not fit by itself is left to its run, which then has to go on first.
 
         Args:
             requests: At least one.
@@ -148,8 +154,8 @@ class JointModel:
             waiting: Graphs whose backward can be done before the rest is answered.
 
         Returns:
-            The requests that were answered, none only if there are such graphs; and the new graphs to go backward
-            through.
+            The requests that were answered, none only if there are such graphs; and the new graphs
+            to go backward through.
         """
         left, answered, graphs = list(requests), list[Forward](), list[Graph]()
         while left:
@@ -175,7 +181,8 @@ class JointModel:
         Args:
             graph: Of which forward.
             stacked: Where the members' adapters lie.
-            others: What waits for the same; after running out of memory their forwards are done again, too.
+            others: What waits for the same; after running out of memory their forwards are done
+                again, too.
         """
         if graph.outputs:
             try:
@@ -191,15 +198,22 @@ class JointModel:
         while left:
             part, kept = self._limits.next_pass(left)
             if len(part) == 1 and self._limits.is_too_large(part, kept):
-                part[0].error = torch.OutOfMemoryError(self._ran_out_with)  # its own backward is done, no way back
+                part[0].error = torch.OutOfMemoryError(
+                    self._ran_out_with
+                )  # its own backward is done, no way back
             elif self._tried(self._forward_and_backward, part, stacked, kept) is None:
                 continue
             left = [request for request in left if request not in part]
 
     # ---- one pass
 
-    def pass_together(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
-        """A pass of training, or of a reference; returns the graph to go backward through, if there is one."""
+    def pass_together(
+        self, requests: Sequence[Forward], stacked: Stacked, kept: Kept
+    ) -> list[Graph]:
+        """A pass of training, or of a reference.
+
+        Returns the graph to go backward through, if there is one.
+        """
         first = requests[0]
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         length = max(request.length for request in ordered)
@@ -211,10 +225,14 @@ class JointModel:
         self._compiled.choose(shape, keeps_activations=kept is Kept.ACTIVATIONS)
         with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
             hidden = self.backbone(
-                **self._inputs(ordered, length), attention_mask=mask_of(ordered, length), use_cache=False
+                **self._inputs(ordered, length),
+                attention_mask=mask_of(ordered, length),
+                use_cache=False,
             ).last_hidden_state
             outputs = list(self._outputs(ordered, rows, length, hidden))
-        if not any(request.leaves for request in ordered):  # else the pass is done again, and all have their rows
+        if not any(
+            request.leaves for request in ordered
+        ):  # else the pass is done again, and all have their rows
             for name, joint, owners in outputs:
                 for request, where in owners:
                     _give(request, name, joint, where)
@@ -224,7 +242,10 @@ class JointModel:
         return [graph] if graph.outputs else []
 
     def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
-        """The next tokens of runs that generate, or their prompts. Rows are padded on the left, as generation does."""
+        """The next tokens of runs that generate, or their prompts.
+
+        Rows are padded on the left, as generation does.
+        """
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
         length = max(request.length for request in ordered)
@@ -248,7 +269,9 @@ class JointModel:
         self.counts.generated_for += len(ordered)
         return []
 
-    def _forward_and_backward(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
+    def _forward_and_backward(
+        self, requests: Sequence[Forward], stacked: Stacked, kept: Kept
+    ) -> list[Graph]:
         """Once more, for runs whose own backwards are done already."""
         for graph in self.pass_together(requests, stacked, kept):
             self._backward(graph)
@@ -278,24 +301,33 @@ class JointModel:
     def _inputs(self, requests: Sequence[Forward], length: int) -> dict[str, Tensor]:
         if any(request.embeddings is not None for request in requests):
             embed = self.backbone.get_input_embeddings()  # type: ignore[operator]
-            given = [r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests]
+            given = [
+                r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests
+            ]
             return {"inputs_embeds": torch.cat([padded(one, length, 0) for one in given])}
         return {"input_ids": torch.cat([padded(r.input_ids, length, 0) for r in requests])}
 
     def _outputs(
         self, requests: Sequence[Forward], rows: Sequence[slice], length: int, hidden: Tensor
     ) -> Iterator[tuple[str, Tensor, list[tuple[Forward, slice]]]]:
-        """Log-probabilities for those that gave labels, from one head for all with equal heads; else hidden states."""
+        """Log-probabilities for those that gave labels, from one head for all with equal heads.
+
+        Else hidden states.
+        """
         heads: dict[Any, list[tuple[Forward, slice]]] = {}
         for request, where in zip(requests, rows, strict=True):
-            heads.setdefault(None if request.labels is None else request.head, []).append((request, where))
+            heads.setdefault(None if request.labels is None else request.head, []).append(
+                (request, where)
+            )
         for head, owners in heads.items():
             if head is None:
                 yield "last_hidden_state", hidden, owners
                 continue
             is_all = len(owners) == len(requests)
             own = hidden if is_all else torch.cat([hidden[where] for _, where in owners])
-            labels = torch.cat([padded(r.labels, length, -100) for r, _ in owners if r.labels is not None])
+            labels = torch.cat(
+                [padded(r.labels, length, -100) for r, _ in owners if r.labels is not None]
+            )
             scored = owners[0][0].member.score(own, labels)
             places = list(zip((r for r, _ in owners), rows_of([r for r, _ in owners]), strict=True))
             for request, _ in owners:
@@ -333,7 +365,9 @@ class JointModel:
             for path, (down, up) in weights.items():
                 scale = block.scale(path, down.dtype)
                 shares = block.shares(path)
-                stays, made_up = dropout_of(path, given, [shares[i] for i in members], length, pads_left=pads_left)
+                stays, made_up = dropout_of(
+                    path, given, [shares[i] for i in members], length, pads_left=pads_left
+                )
                 part = Part(
                     start=own[0][1].start,
                     stop=own[-1][1].stop,
@@ -363,7 +397,10 @@ class JointModel:
         *,
         in_use: int = 0,
     ) -> list[Graph] | None:
-        """What a pass gives; None when it has to be tried again, with less at once or with nothing compiled."""
+        """What a pass gives.
+
+        None when it has to be tried again, with less at once or with nothing compiled.
+        """
         try:
             return one_pass(part, stacked, kept)
         except torch.OutOfMemoryError as error:
@@ -373,7 +410,9 @@ class JointModel:
                 raise
         return None
 
-    def _ran_out(self, error: torch.OutOfMemoryError, part: Sequence[Forward], kept: Kept, in_use: int) -> None:
+    def _ran_out(
+        self, error: torch.OutOfMemoryError, part: Sequence[Forward], kept: Kept, in_use: int
+    ) -> None:
         """Remember it, and free what the pass held."""
         self._limits.was_too_large(part, kept, in_use)
         self.counts.too_large += 1
@@ -385,8 +424,12 @@ class JointModel:
     def _let_recompute(self, on: bool) -> None:
         """For the next pass: recomputing layers do not fill caches."""
         if on and not self._recomputing:
-            self._tree.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            self._recomputing = [m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)]
+            self._tree.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+            self._recomputing = [
+                m for m in self._tree.modules() if getattr(m, "gradient_checkpointing", False)
+            ]
         for module in self._recomputing:
             module.gradient_checkpointing = on
 
@@ -395,12 +438,17 @@ class JointModel:
     def _watched_order(self) -> list[str]:
         """Let one token through and see which layers it meets."""
         order: list[str] = []
-        hooks = [layer.register_forward_pre_hook(_noting(order, path)) for path, layer in self._layers.items()]
+        hooks = [
+            layer.register_forward_pre_hook(_noting(order, path))
+            for path, layer in self._layers.items()
+        ]
         self._set_parts({})
         device = next(self.backbone.parameters()).device
         self._let_recompute(False)
         with torch.no_grad():
-            self.backbone(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False)
+            self.backbone(
+                input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=False
+            )
         for hook in hooks:
             hook.remove()
         return order
@@ -414,8 +462,13 @@ def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
 
 
 def _give(request: Forward, name: str, joint: Tensor, where: slice) -> None:
-    """Hand a run its rows, without the others' padding; where a gradient may come back, as a leaf."""
-    length = request.length - (request.labels is not None)  # log-probabilities are of the next token
+    """Hand a run its rows, without the others' padding.
+
+    Where a gradient may come back, as a leaf.
+    """
+    length = request.length - (
+        request.labels is not None
+    )  # log-probabilities are of the next token
     rows = joint[where, :length].detach()
     if joint.requires_grad:
         rows = request.leaves[name] = rows.requires_grad_()

@@ -44,15 +44,23 @@ class JointTurns:
         return run.hindrance
 
     def advance(self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]) -> None:
-        """Train runs in joint steps, each to its boundary, where it is told to park, or to the next step after an interrupt.
+        """Train runs in joint steps, each to its boundary or to where it should park.
+
+        An interrupt ends the turn at the next step.
 
         Args:
             requests: Of the turn; at least two.
             runs: Those that the requests are for, ready to train, by id.
         """
         started = time.perf_counter()
-        modules = {id(m): m for run in runs.values() for m in self._resources.trainers.modules_of(run.config)}
-        self._resources.bring_in(list(modules.values()), list(runs), room=sum(run.room for run in runs.values()))
+        modules = {
+            id(m): m
+            for run in runs.values()
+            for m in self._resources.trainers.modules_of(run.config)
+        }
+        self._resources.bring_in(
+            list(modules.values()), list(runs), room=sum(run.room for run in runs.values())
+        )
         model = self._model(next(iter(modules.values())))  # the base comes first, and they have one
         boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
         members = {
@@ -65,10 +73,17 @@ class JointTurns:
             for run_id, run in runs.items()
         }
         until = {
-            members[r.run_id]: min(boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at)
+            members[r.run_id]: min(
+                boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at
+            )
             for r in requests
         }
-        model.expect(max(run.steps_left * run.trainer.args.gradient_accumulation_steps for run in runs.values()))
+        model.expect(
+            max(
+                run.steps_left * run.trainer.args.gradient_accumulation_steps
+                for run in runs.values()
+            )
+        )
         before = {run_id: run.parked.step for run_id, run in runs.items()}
         trained = time.perf_counter()
         with OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext():
@@ -79,7 +94,9 @@ class JointTurns:
             run.overhead_seconds += (trained - started) / len(runs)
             run.train_seconds += (ended - trained) / len(runs)
             if run_id in joined:
-                run.fused_with = tuple(sorted({*run.fused_with, *(other for other in joined if other != run_id)}))
+                run.fused_with = tuple(
+                    sorted({*run.fused_with, *(other for other in joined if other != run_id)})
+                )
             elif run.parked.step > before[run_id]:
                 run.hindrance = "its forwards are none that joint steps know"
             if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:

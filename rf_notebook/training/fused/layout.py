@@ -1,7 +1,7 @@
 """Where do the rows of several requests lie in one joint batch?
 
-Requests follow one another, rows below rows, padded to the longest: on the right in training, on the left while
-generating.
+Requests follow one another, rows below rows, padded to the longest: on the right in training, on
+the left while generating.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def tokens_of(requests: Sequence[Forward]) -> int:
     """Of a joint batch, with padding and, while generating, with what is in the caches."""
-    return sum(request.rows for request in requests) * max(request.past + request.length for request in requests)
+    return sum(request.rows for request in requests) * max(
+        request.past + request.length for request in requests
+    )
 
 
 def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:
@@ -34,9 +36,16 @@ def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:
     if len({request.length for request in requests}) == 1:
         return [list(requests)]
     ordered = sorted(requests, key=lambda request: -request.length)
-    best: list[tuple[int, int]] = [(0, 0)]  # for the first so many: their cost, and where their last pass begins
+    best: list[tuple[int, int]] = [
+        (0, 0)
+    ]  # for the first so many: their cost, and where their last pass begins
     for stop in range(1, len(ordered) + 1):
-        best.append(min((best[start][0] + worth + tokens_of(ordered[start:stop]), start) for start in range(stop)))
+        best.append(
+            min(
+                (best[start][0] + worth + tokens_of(ordered[start:stop]), start)
+                for start in range(stop)
+            )
+        )
     cuts = [len(ordered)]
     while cuts[-1]:
         cuts.append(best[cuts[-1]][1])
@@ -44,7 +53,9 @@ def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:
     return [ordered[start:stop] for start, stop in pairwise(bounds)]
 
 
-def parts_below(requests: list[Forward], limit: float, size_of: Callable[[list[Forward]], int]) -> list[list[Forward]]:
+def parts_below(
+    requests: list[Forward], limit: float, size_of: Callable[[list[Forward]], int]
+) -> list[list[Forward]]:
     """As few successive parts as stay below a limit, the largest as small as it can be.
 
     A request that is too large by itself is a part of its own.
@@ -90,13 +101,21 @@ def rows_of(requests: Sequence[Forward]) -> list[slice]:
 def padded(tensor: Tensor, length: int, value: int) -> Tensor:
     """[b, l, ...] with ``length`` instead of l."""
     missing = length - tensor.shape[1]
-    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing), value=value)
+    return (
+        tensor
+        if not missing
+        else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing), value=value)
+    )
 
 
 def padded_left(tensor: Tensor, length: int, value: int) -> Tensor:
     """[b, l, ...] with ``length`` instead of l, the tokens at the end."""
     missing = length - tensor.shape[1]
-    return tensor if not missing else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (missing, 0), value=value)
+    return (
+        tensor
+        if not missing
+        else nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + (missing, 0), value=value)
+    )
 
 
 def positions_of(request: Forward) -> Tensor:
@@ -106,7 +125,10 @@ def positions_of(request: Forward) -> Tensor:
 
 
 def mask_with_past(requests: Sequence[Forward], whole: int) -> Tensor | None:
-    """[rows, whole] of runs that generate, what is in their caches included; None when nothing is padded."""
+    """[rows, whole] of runs that generate, what is in their caches included.
+
+    None when nothing is padded.
+    """
     if all(r.attention_mask is None and r.past + r.length == whole for r in requests):
         return None
     masks = []
@@ -122,7 +144,10 @@ def mask_of(requests: Sequence[Forward], length: int) -> Tensor | None:
     """[rows, length]; None when nobody needs one."""
     if all(request.attention_mask is None for request in requests):
         return None
-    masks = [r.attention_mask if r.attention_mask is not None else torch.ones_like(r.input_ids) for r in requests]
+    masks = [
+        r.attention_mask if r.attention_mask is not None else torch.ones_like(r.input_ids)
+        for r in requests
+    ]
     return torch.cat([padded(mask, length, 0) for mask in masks])
 
 
@@ -139,7 +164,8 @@ def dropout_of(
         pads_left: Where the padding is.
 
     Returns:
-        Which inputs stay [rows, length, in], and what they are raised by [rows, 1, 1]; None twice without dropout.
+        Which inputs stay [rows, length, in], and what they are raised by [rows, 1, 1]; None twice
+        without dropout.
     """
     like = next((request.kept[path] for request in requests if path in request.kept), None)
     if like is None:
@@ -149,7 +175,11 @@ def dropout_of(
     for request in requests:
         kept = request.kept.get(path)
         if kept is None:
-            kept = torch.ones(request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device)
+            kept = torch.ones(
+                request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device
+            )
         parts.append(pad(kept, length, 0))
-    raised = [share for request, share in zip(requests, shares, strict=True) for _ in range(request.rows)]
+    raised = [
+        share for request, share in zip(requests, shares, strict=True) for _ in range(request.rows)
+    ]
     return torch.cat(parts), torch.tensor(raised, device=like.device).view(-1, 1, 1)

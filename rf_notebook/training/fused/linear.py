@@ -39,8 +39,8 @@ class Part(NamedTuple):
 class StackedLinear(nn.Module):
     """A frozen linear layer, and what the members' adapters add to it.
 
-    ``parts`` are set before each forward and backward. They are all that is other in each layer, so that one compiled
-    decoder layer serves for all.
+    ``parts`` are set before each forward and backward. They are all that is other in each layer, so
+    that one compiled decoder layer serves for all.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -89,10 +89,16 @@ def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> T
 def can_group(x: Tensor, down: Tensor, up: Tensor) -> bool:
     """Whether grouped_mm can be used: bfloat16 on a GPU, rows of weights aligned."""
     widths = (down.shape[1], down.shape[2], up.shape[1])
-    return x.is_cuda and x.dtype is torch.bfloat16 and all(width * 2 % _GROUPED_ALIGNMENT == 0 for width in widths)
+    return (
+        x.is_cuda
+        and x.dtype is torch.bfloat16
+        and all(width * 2 % _GROUPED_ALIGNMENT == 0 for width in widths)
+    )
 
 
-def grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, tokens: Sequence[int]) -> Tensor:
+def grouped(
+    x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, tokens: Sequence[int]
+) -> Tensor:
     """Members have different numbers of tokens: one grouped product for each of A and B."""
     counts = torch.tensor(tokens, device=x.device)
     ends = counts.cumsum(0).to(torch.int32)
@@ -102,10 +108,14 @@ def grouped(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, token
     return torch.addcmul(y.reshape(-1, y.shape[-1]), update, factor).to(y.dtype).view(y.shape)
 
 
-def one_by_one(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]) -> Tensor:
+def one_by_one(
+    x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]
+) -> Tensor:
     """The reference for every other way: a pair of products a member."""
     parts = []
-    for part, own, a, b, factor in zip(x.split(list(rows)), y.split(list(rows)), down, up, scale, strict=True):
+    for part, own, a, b, factor in zip(
+        x.split(list(rows)), y.split(list(rows)), down, up, scale, strict=True
+    ):
         update = nn.functional.linear(nn.functional.linear(part, a), b)
         parts.append(torch.addcmul(own, update, factor).to(y.dtype))
     return torch.cat(parts)

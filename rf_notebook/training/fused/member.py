@@ -1,8 +1,8 @@
 """How does an ordinary trainer take part in joint steps without knowing?
 
-While a group advances, a few functions of the run's own objects are others: the forward of its language model and of
-the backbone below, which wait for the joint result, the accelerator's backward, which stops at that result, and what
-walks over all modules or weights without need.
+While a group advances, a few functions of the run's own objects are others: the forward of its
+language model and of the backbone below, which wait for the joint result, the accelerator's
+backward, which stops at that result, and what walks over all modules or weights without need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ class Member:
     """One run of a group."""
 
     def __init__(
-        self, run: ParkedRun, *, pads_right: bool, order: Callable[[], Sequence[str]], goes_alone: Callable[[], bool]
+        self,
+        run: ParkedRun,
+        *,
+        pads_right: bool,
+        order: Callable[[], Sequence[str]],
+        goes_alone: Callable[[], bool],
     ) -> None:
         """Nothing is changed before ``attach``.
 
@@ -45,9 +50,12 @@ class Member:
         """
         self._goes_alone = goes_alone
         self.run = run
-        # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the run's own mask the
-        # joint step takes the kernels that the run takes alone, and rounds as they do.
-        self._needs_no_mask = pads_right and next(run.trainer.model.parameters()).device.type == "cuda"
+        # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
+        # run's own mask the joint step takes the kernels that the run takes alone, and rounds as
+        # they do.
+        self._needs_no_mask = (
+            pads_right and next(run.trainer.model.parameters()).device.type == "cuda"
+        )
         self._order = order
         trainer = run.trainer
         self._causal = trainer.model.get_base_model()
@@ -58,7 +66,9 @@ class Member:
             adapter_weights(self.backbone, self._adapter_name),
             None if self._updates is None else self._updates.moments,
         )
-        self._dropouts = {path: one.dropout for path, one in self.adapter.weights.items() if one.dropout > 0}
+        self._dropouts = {
+            path: one.dropout for path, one in self.adapter.weights.items() if one.dropout > 0
+        }
         self._layer = next(iter(self.adapter.weights.values())).layer
         self._head = self._head_key()
         self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
@@ -77,7 +87,9 @@ class Member:
         """From now on the trainer's forwards and backwards are joint."""
         trainer = self.run.trainer
         trainer.is_joint, trainer.filters_losses = True, trainer.args.logging_nan_inf_filter
-        trainer.args.logging_nan_inf_filter = False  # training_step does it without waiting for the device
+        trainer.args.logging_nan_inf_filter = (
+            False  # training_step does it without waiting for the device
+        )
         self._undo.append(self._leave)
         self._undo += [
             patch(trainer.model, "train", self._train_mode(trainer.model.train)),
@@ -87,9 +99,15 @@ class Member:
         ]
 
     def update_in(
-        self, weights: Tensor, gradients: Tensor, moments: Mapping[str, Tensor], changed: Callable[[], None]
+        self,
+        weights: Tensor,
+        gradients: Tensor,
+        moments: Mapping[str, Tensor],
+        changed: Callable[[], None],
     ) -> None:
-        """This run's weights are a row of a block: they are clipped and updated at once where the optimizer allows.
+        """This run's weights are a row of a block.
+
+        They are clipped and updated at once where the optimizer allows.
 
         Args:
             weights: The row, [p].
@@ -172,14 +190,15 @@ class Member:
             self.joint_forwards += 1
             if request.cache is not None:
                 return BaseModelOutputWithPast(
-                    last_hidden_state=request.result["last_hidden_state"], past_key_values=request.cache
+                    last_hidden_state=request.result["last_hidden_state"],
+                    past_key_values=request.cache,
                 )
             return BaseModelOutputWithPast(last_hidden_state=request.result["last_hidden_state"])
 
         return forward
 
     def _train_mode(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        """Training mode is set anew for every micro-step, module by module, though nothing has changed it."""
+        """Keep ``model.train()``, called in every micro-step, from visiting all modules each time."""
         known: bool | None = None  # what the outermost module says need not hold for those below
 
         @functools.wraps(own)
@@ -204,7 +223,9 @@ class Member:
 
         return backward
 
-    def _alone(self, request: Forward, own: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+    def _alone(
+        self, request: Forward, own: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+    ) -> Any:
         if request.before is not None:
             self.run.set_streams(request.before)
         return own(*args, **kwargs)
@@ -214,18 +235,26 @@ class Member:
         if request.error is not None:
             raise request.error
 
-    def _request(self, args: Any, kwargs: Mapping[str, Any], labels: Tensor | None) -> Forward | None:
+    def _request(
+        self, args: Any, kwargs: Mapping[str, Any], labels: Tensor | None
+    ) -> Forward | None:
         """What to ask for; None where this forward has to be the run's own."""
         if not self._causal.training or self._goes_alone():
             return None
         cache = self._cache_of(kwargs)
         known = _KNOWN if cache is None else (*_KNOWN, "position_ids", "past_key_values")
-        unknown = [n for n, v in kwargs.items() if n not in known and v is not None and v is not False]
+        unknown = [
+            n for n, v in kwargs.items() if n not in known and v is not None and v is not False
+        ]
         input_ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         caches = bool(kwargs.get("use_cache"))
-        is_known = not args and not unknown and caches == (cache is not None) and input_ids is not None
+        is_known = (
+            not args and not unknown and caches == (cache is not None) and input_ids is not None
+        )
         is_disabled = self._layer.disable_adapters
-        if not is_known or (not is_disabled and self._layer.active_adapters != [self._adapter_name]):
+        if not is_known or (
+            not is_disabled and self._layer.active_adapters != [self._adapter_name]
+        ):
             return None
         assert input_ids is not None
         uses_adapter = not is_disabled
@@ -236,7 +265,9 @@ class Member:
             input_ids=input_ids,
             attention_mask=None if self._needs_no_mask and cache is None else mask,
             labels=labels,
-            embeddings=self.backbone.get_input_embeddings()(input_ids).detach() if self._changes_embeddings else None,  # type: ignore[operator]
+            embeddings=self.backbone.get_input_embeddings()(input_ids).detach()
+            if self._changes_embeddings
+            else None,  # type: ignore[operator]
             uses_adapter=uses_adapter,
             needs_grad=torch.is_grad_enabled() and uses_adapter,
             autocast=Autocast.now(input_ids.device.type),
@@ -248,10 +279,15 @@ class Member:
         )
 
     def _cache_of(self, kwargs: Mapping[str, Any]) -> Any | None:
-        """The cache of a run that generates, if it is one that can be joined with others: plain tensors that grow."""
+        """The cache of a run that generates, if it is one that can be joined with others.
+
+        Plain tensors that grow.
+        """
         cache: Any = kwargs.get("past_key_values")
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
-        if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        if type(cache) is not DynamicCache or any(
+            type(layer) is not DynamicLayer for layer in cache.layers
+        ):
             return None
         return cache if (mask is None or mask.dim() == 2) and positions is not None else None
 
@@ -262,14 +298,19 @@ class Member:
             share = self._dropouts.get(path)
             if share is not None:
                 down = self.adapter.weights[path].down
-                ones = torch.ones(*input_ids.shape, down.shape[1], dtype=down.dtype, device=down.device)
+                ones = torch.ones(
+                    *input_ids.shape, down.shape[1], dtype=down.dtype, device=down.device
+                )
                 kept[path] = nn.functional.dropout(ones, share) != 0
         return kept
 
     # ---- the group's side
 
     def score(self, hidden: Tensor, labels: Tensor) -> Any:
-        """What this run's head says of hidden states [b, l, v] and labels [b, l]; equal for runs with equal heads."""
+        """What this run's head says of hidden states [b, l, v] and labels [b, l].
+
+        Equal for runs with equal heads.
+        """
         self._given = hidden
         try:
             scored = self._own_causal(input_ids=None, labels=labels, fused_lm_head=True)
@@ -278,10 +319,26 @@ class Member:
         return scored
 
     def _head_key(self) -> Hashable | None:
-        """Names what trl's fused head computes: its settings, and the weights it multiplies with. None without one."""
-        settings = inspect.getclosurevars(getattr(self._causal.forward, "__func__", self._causal.forward)).nonlocals
+        """Names what trl's fused head computes: its settings, and the weights it multiplies with.
+
+        None without one.
+        """
+        settings = inspect.getclosurevars(
+            getattr(self._causal.forward, "__func__", self._causal.forward)
+        ).nonlocals
         head = self._causal.get_output_embeddings()
-        if type(head) is not nn.Linear or any(p.requires_grad for p in head.parameters()) or not settings:
+        if (
+            type(head) is not nn.Linear
+            or any(p.requires_grad for p in head.parameters())
+            or not settings
+        ):
             return None
-        plain = {n: v for n, v in settings.items() if isinstance(v, str | int | float | bool | tuple | None)}
-        return (head.weight.data_ptr(), *sorted((name, repr(value)) for name, value in plain.items()))
+        plain = {
+            n: v
+            for n, v in settings.items()
+            if isinstance(v, str | int | float | bool | tuple | None)
+        }
+        return (
+            head.weight.data_ptr(),
+            *sorted((name, repr(value)) for name, value in plain.items()),
+        )

@@ -1,7 +1,8 @@
 """How much of what several runs ask for fits into one joint pass?
 
-Nothing is estimated: limits are what ran out of memory before. What does not fit together is done in parts, one after
-the other, or with activations that are computed again in the backward, whichever takes less time.
+Nothing is estimated: limits are what ran out of memory before. What does not fit together is done
+in parts, one after the other, or with activations that are computed again in the backward,
+whichever takes less time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from rf_notebook.training.fused.layout import parts_below, passes_of, tokens_of
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Forward
 
-#: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a line, meets zero in
-#: benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and for a few million on two CPU cores.
+#: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a
+#: line, meets zero in benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and
+#: for a few million on two CPU cores.
 _PASS_COST = {"cuda": 5500, "cpu": 160}
-#: What computing activations again adds to the time of a pass (benchmarks/results/fused-grid-cuda.json: 72,000 tokens a
-#: second without, 54,000 with).
+#: What computing activations again adds to the time of a pass
+#: (benchmarks/results/fused-grid-cuda.json: 72,000 tokens a second without, 54,000 with).
 _RECOMPUTING = 1 / 3
 
 
@@ -82,4 +84,6 @@ class MemoryLimits:
         self._too_many[kept] = min(self._too_many[kept], in_use + tokens_of(part))
 
     def _parts(self, together: Sequence[list[Forward]], kept: Kept) -> list[list[Forward]]:
-        return [part for one in together for part in parts_below(one, self._too_many[kept], tokens_of)]
+        return [
+            part for one in together for part in parts_below(one, self._too_many[kept], tokens_of)
+        ]

@@ -7,7 +7,10 @@ from typing import Any
 
 
 def patch(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
-    """Let a method of one object, not of its class, be another function. Returns what undoes this."""
+    """Let a method of one object, not of its class, be another function.
+
+    Returns what undoes this.
+    """
     was = owner.__dict__.get(name)
 
     def undo() -> None:

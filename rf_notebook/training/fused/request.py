@@ -21,7 +21,11 @@ class Autocast:
     @classmethod
     def now(cls, device_type: str) -> Autocast:
         """What holds at this moment."""
-        return cls(device_type, torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type))
+        return cls(
+            device_type,
+            torch.get_autocast_dtype(device_type),
+            torch.is_autocast_enabled(device_type),
+        )
 
     def entered(self) -> torch.autocast:
         """The same, for what is done for this request."""
@@ -34,13 +38,17 @@ class Autocast:
 
 @dataclass(slots=True, eq=False)
 class Forward:
-    """One forward of the base that a run asks for. ``b`` rows of ``l`` tokens; ``v`` is the hidden size."""
+    """One forward of the base that a run asks for.
+
+    ``b`` rows of ``l`` tokens; ``v`` is the hidden size.
+    """
 
     member: Any
     input_ids: Tensor
     """[b, l], on the device."""
     attention_mask: Tensor | None
-    """[b, l]; None when rows are padded on the right or not at all, which a causal model needs no mask for."""
+    """[b, l]; None when rows are padded on the right or not at all, which a causal model needs no
+    mask for."""
     labels: Tensor | None
     """[b, l]; None asks for hidden states instead of log-probabilities."""
     embeddings: Tensor | None
@@ -57,7 +65,8 @@ class Forward:
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     """By module: which inputs of the adapter the run's dropout keeps, [b, l, in]."""
     before: Any = None
-    """The run's random streams before it drew for this request, for a run that has to do it alone after all."""
+    """The run's random streams before it drew for this request, for a run that has to do it alone
+    after all."""
     result: dict[str, Tensor] = field(default_factory=dict)
     """What the run's model returns, by name: its rows of the joint result."""
     result_class: type | None = None
@@ -81,7 +90,7 @@ class Forward:
 
     @property
     def urgency(self) -> int:
-        """Lower ones are answered first, so that all that train ask for their forwards and backwards together."""
+        """Lower ones are answered first, so that all runs in training meet at their passes."""
         return 0 if self.cache is not None else 2 if self.needs_grad else 1
 
     @property

@@ -1,8 +1,8 @@
 """How are all of a run's adapter weights clipped and updated at once?
 
-Clipping and AdamW do the same to every number, so on one flat row they give what they give tensor by tensor, with a
-few launches instead of hundreds. The functions of the trainer and its optimizer that walk over all tensors are others
-for as long as the weights lie in a block.
+Clipping and AdamW do the same to every number, so on one flat row they give what they give tensor
+by tensor, with a few launches instead of hundreds. The functions of the trainer and its optimizer
+that walk over all tensors are others for as long as the weights lie in a block.
 """
 
 from __future__ import annotations
@@ -35,13 +35,18 @@ def updates_of(trainer: Any) -> Updates | None:
 class Updates:
     """Of one trainer."""
 
-    def __init__(self, trainer: Any, optimizer: torch.optim.AdamW, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, trainer: Any, optimizer: torch.optim.AdamW, settings: dict[str, Any]
+    ) -> None:
         self._trainer = trainer
         self._optimizer = optimizer
         self._settings = settings
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """The optimizer's state of a parameter, as AdamW itself begins it. Source: torch 2.13, ``Adam._init_group``."""
+        """The optimizer's state of a parameter, as AdamW itself begins it.
+
+        Source: torch 2.13, ``Adam._init_group``.
+        """
         state: dict[str, Tensor] = self._optimizer.state[parameter]
         if not state:
             on_device = {"device": parameter.device} if self._settings["fused"] else {}
@@ -51,20 +56,29 @@ class Updates:
         return state
 
     def use(
-        self, weights: Tensor, gradients: Tensor, moments: Mapping[str, Tensor], changed: Callable[[], None]
+        self,
+        weights: Tensor,
+        gradients: Tensor,
+        moments: Mapping[str, Tensor],
+        changed: Callable[[], None],
     ) -> Callable[[], None]:
         """Clip and update the rows [p] from now on. Returns what undoes this."""
         trainer, optimizer, settings = self._trainer, self._optimizer, self._settings
         states = [self.moments(parameter) for parameter in settings["params"]]
         step = states[0]["step"].clone()
         for state in states:
-            state["step"] = step  # one for all, which is right for whoever saves the optimizer in between
+            state["step"] = (
+                step  # one for all, which is right for whoever saves the optimizer in between
+            )
 
         def norm_now() -> Tensor:
             if gradients.dtype is torch.float32:
                 return torch.linalg.vector_norm(gradients)
-            # In 16 bits norms are rounded: of each weight, then of those norms, as the trainer does.
-            return torch.nn.utils.get_total_norm([parameter.grad for parameter in settings["params"]])
+            # In 16 bits norms are rounded: of each weight, then of those norms, as the trainer
+            # does.
+            return torch.nn.utils.get_total_norm(
+                [parameter.grad for parameter in settings["params"]]
+            )
 
         def clip(_model: Any) -> Tensor:
             norm = norm_now()

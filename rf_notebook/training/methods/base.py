@@ -29,10 +29,14 @@ _TRAINERS = tuple(str(Path(package.__file__).parent) for package in (transformer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerParts:
-    """All that a trainer is built from; everything but the shared data belongs to this run alone."""
+    """All that a trainer is built from.
+
+    Everything but the shared data belongs to this run alone.
+    """
 
     model: Any
-    """A module tree of the run's own; a PEFT model when the run starts from an adapter that is also its reference."""
+    """A module tree of the run's own; a PEFT model when the run starts from an adapter that is also
+    its reference."""
     tokenizer: Any
     arguments: Any
     """What ``Method.arguments`` made."""
@@ -50,9 +54,11 @@ class TrainerParts:
     reference_model: Any | None = None
     """A module tree over the reference's weights, when the method asked for one."""
     prepare_reference: Callable[[Any], None]
-    """Gives the model's reference adapter its weights, where they are not those that the run starts from."""
+    """Gives the model's reference adapter its weights, where they are not those that the run starts
+    from."""
     reference_key: str | None = None
-    """Equal for runs whose reference gives the same probabilities; None when nothing is known of it."""
+    """Equal for runs whose reference gives the same probabilities; None when nothing is known of
+    it."""
     reward_funcs: tuple[Any, ...] = ()
 
 
@@ -72,7 +78,8 @@ class Method(Protocol):
     needs: str
     """The columns that the data must have, in words."""
     pads_right: bool
-    """Whether batches are padded on the right only: then a causal model's real tokens see no padding, mask or not."""
+    """Whether batches are padded on the right only: then a causal model's real tokens see no
+    padding, mask or not."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
@@ -90,7 +97,10 @@ class Method(Protocol):
         """What a pass over so many rows is."""
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
-        """Whether the trainer wants a second model; without one, the base under the adapter is the reference."""
+        """Whether the trainer wants a second model.
+
+        Without one, the base under the adapter is the reference.
+        """
 
     def has_reference(self, arguments: Any) -> bool:
         """Whether training compares with a reference at all."""
@@ -105,21 +115,28 @@ class Method(Protocol):
         """What the model wrote most recently as part of its training, with its rewards."""
 
     def extra_state(self, trainer: Any) -> dict[str, Any]:
-        """What the trainer accumulates beyond its checkpoint: tensors, plain numbers, lists and dicts."""
+        """What the trainer accumulates beyond its checkpoint.
+
+        Tensors, plain numbers, lists and dicts.
+        """
 
     def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
         """The inverse, before the first step."""
 
 
 class RunTrainer:
-    """Comes before trl's trainer among the bases: takes side effects away, and in joint steps what makes the CPU wait.
+    """Comes before trl's trainer among the bases.
 
-    Side effects are telemetry, model cards, and a collection of the whole process's garbage before the first step
-    (``Accelerator.free_memory`` of an accelerator that holds nothing yet, 0.3 s a run).
+    Takes side effects away, and in joint steps what makes the CPU wait.
+
+    Side effects are telemetry, model cards, and a collection of the whole process's garbage before
+    the first step (``Accelerator.free_memory`` of an accelerator that holds nothing yet, 0.3 s a
+    run).
     """
 
     is_joint = False
-    """Whether the trainer is inside a turn of joint steps; its figures are then read from the device when logged."""
+    """Whether the trainer is inside a turn of joint steps; its figures are then read from the
+    device when logged."""
 
     _on_seeding: Callable[[], None] = staticmethod(lambda: None)
 
@@ -142,7 +159,10 @@ class RunTrainer:
 
     @property
     def args(self) -> Any:
-        """Trl's config object. ``Trainer.__init__`` seeds right after it has set it (transformers 5.23)."""
+        """Trl's config object.
+
+        ``Trainer.__init__`` seeds right after it has set it (transformers 5.23).
+        """
         return self._args
 
     @args.setter
@@ -151,9 +171,14 @@ class RunTrainer:
         self._on_seeding()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Trl's own, below what mlflow.autolog() and the like have put over it: the mirror alone logs runs."""
+        """Trl's own, below what mlflow.autolog() and the like have put over it.
+
+        The mirror alone logs runs.
+        """
         trainer: Any = super()
-        train = inspect.unwrap(trainer.train.__func__, stop=lambda one: one.__code__.co_filename.startswith(_TRAINERS))
+        train = inspect.unwrap(
+            trainer.train.__func__, stop=lambda one: one.__code__.co_filename.startswith(_TRAINERS)
+        )
         return train(self, *args, **kwargs)
 
     def _send_telemetry(self) -> None:
@@ -163,7 +188,9 @@ class RunTrainer:
         """A checkpoint inside an experiment is no publication."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """What the loss was is remembered; in joint steps NaN and infinity are left out on the device, not by waiting for it.
+        """What the loss was is remembered.
+
+        In joint steps NaN and infinity are left out on the device, not by waiting for it.
 
         ``logging_nan_inf_filter`` leaves them out of the sum that is logged, so that it recovers.
         Source: transformers 5.23, ``Trainer._run_epoch``.
@@ -183,7 +210,10 @@ class RunTrainer:
 
     @contextmanager
     def _joint_loss_inside(self) -> Iterator[None]:
-        """Let the step compute its loss by ``joint_loss``, where the method has one; evaluations never do."""
+        """Let the step compute its loss by ``joint_loss``, where the method has one.
+
+        Evaluations never do.
+        """
         me: Any = self
         joint_loss = getattr(self, "joint_loss", None)
         own = self.__dict__.get("compute_loss")
@@ -216,7 +246,9 @@ class RunTrainer:
             return
         me: Any = self
         numbers = [values[place].double() for values, place in self._waiting]
-        settled = torch.stack([*numbers, *(tokens.double() for tokens in self._waiting_tokens)]).tolist()
+        settled = torch.stack(
+            [*numbers, *(tokens.double() for tokens in self._waiting_tokens)]
+        ).tolist()
         for (values, place), number in zip(self._waiting, settled, strict=False):
             values[place] = number
         if self._waiting_tokens:
@@ -225,8 +257,13 @@ class RunTrainer:
         self._waiting.clear()
         self._waiting_tokens.clear()
 
-    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
-        """Called after every optimizer step; one that a gradient scaler skipped changed no weights."""
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Called after every optimizer step.
+
+        One that a gradient scaler skipped changed no weights.
+        """
         trainer: Any = super()
         me: Any = self
         if not me.accelerator.optimizer_step_was_skipped:
@@ -234,7 +271,11 @@ class RunTrainer:
         trainer._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # noqa: SLF001 - trl's trainer keeps it so
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """See Trainer. A window with a bad loss shows that loss, in place of the mean of the others, which may be 0."""
+        """See Trainer.
+
+        A window with a bad loss shows that loss, in place of the mean of the others, which may be
+        0.
+        """
         self.settle()
         if "loss" in logs or "train_loss" in logs:
             bad_loss = self.divergence.end_window()
@@ -247,10 +288,13 @@ class RunTrainer:
 
 
 def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with checkpointing named as the installed transformers does, with the value it has anyway.
+    """The arguments with checkpointing under the name that the installed transformers uses.
+
+    Its value stays.
 
     trl 1.16 has a default of its own under the older name, for which transformers warns every user.
-    Source: transformers 5.23, ``TrainingArguments.__post_init__``: older names are used where the newer are not set.
+    Source: transformers 5.23, ``TrainingArguments.__post_init__``: older names are used where the
+    newer are not set.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
     spelled = dict(given)
@@ -265,7 +309,9 @@ def spelled_as_now(config_class: type, given: dict[str, Any]) -> dict[str, Any]:
 
 def preparation_settings(arguments: Any, names: tuple[str, ...], tokenizer: Any) -> dict[str, Json]:
     """What decides how trl prepares a data set, as a key."""
-    return {"tokenizer": id(tokenizer)} | {name: repr(getattr(arguments, name, None)) for name in names}
+    return {"tokenizer": id(tokenizer)} | {
+        name: repr(getattr(arguments, name, None)) for name in names
+    }
 
 
 def counters(trainer: Any) -> dict[str, Any]:
@@ -280,11 +326,16 @@ def counters(trainer: Any) -> dict[str, Any]:
 def restore_counters(trainer: Any, state: dict[str, Any]) -> None:
     """The inverse of ``counters``."""
     trainer._total_train_tokens = state["total_train_tokens"]  # noqa: SLF001 - trl's trainer keeps it so
-    trainer._metrics["train"] = defaultdict(list, {k: list(v) for k, v in state["train_metrics"].items()})  # noqa: SLF001 - trl's trainer keeps it so
+    trainer._metrics["train"] = defaultdict(  # noqa: SLF001 - trl's trainer keeps it so
+        list, {k: list(v) for k, v in state["train_metrics"].items()}
+    )
 
 
 def reference_weights(trainer: Any) -> dict[str, Any]:
-    """The weights of a reference that follows the policy (``sync_ref_model``); of a fixed one nothing is saved."""
+    """The weights of a reference that follows the policy (``sync_ref_model``).
+
+    Of a fixed one nothing is saved.
+    """
     if trainer.ref_model is None or not trainer.args.sync_ref_model:
         return {}
     return {name: tensor.detach().cpu() for name, tensor in trainer.ref_model.state_dict().items()}

@@ -27,12 +27,24 @@ if TYPE_CHECKING:
 
 #: Arguments that decide what ``DPOTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = ("max_length", "pad_token", "truncation_mode")
-#: Arguments that decide the reference's log-probabilities, beyond the data and the reference itself (trl 1.16).
-_REFERENCE = ("bf16", "fp16", "ld_alpha", "max_length", "pad_to_multiple_of", "tf32", "truncation_mode")
+#: Arguments that decide the reference's log-probabilities, beyond the data and the reference itself
+#: (trl 1.16).
+_REFERENCE = (
+    "bf16",
+    "fp16",
+    "ld_alpha",
+    "max_length",
+    "pad_to_multiple_of",
+    "tf32",
+    "truncation_mode",
+)
 
 
 class RunDPOTrainer(RunTrainer, DPOTrainer):
-    """DPOTrainer without side effects; data and reference probabilities that another run has are not made again."""
+    """DPOTrainer without side effects.
+
+    Data and reference probabilities that another run has are not made again.
+    """
 
     train_dataset: Any
     eval_dataset: Any
@@ -41,7 +53,8 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
         self._parts, self._on_seeding = parts, parts.on_seeding
         arguments = parts.arguments
         precompute = arguments.precompute_ref_log_probs
-        # trl would hash the whole model, a run at a time, to find a file that another process may have written.
+        # trl would hash the whole model, a run at a time, to find a file that another process may
+        # have written.
         arguments.precompute_ref_log_probs = False
         super().__init__(
             model=parts.model,
@@ -71,15 +84,19 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
             )
         self.ref_model = None  # it has done its work
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
+    ) -> Any:
         def make() -> Any:
-            return super(RunDPOTrainer, self)._prepare_dataset(dataset, processing_class, args, dataset_name)
+            return super(RunDPOTrainer, self)._prepare_dataset(
+                dataset, processing_class, args, dataset_name
+            )
 
         settings = preparation_settings(args, _PREPARATION, processing_class)
         return self._parts.prepared.get(dataset, {"method": "DPO", **settings}, make)
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        """The data with the reference's log-probabilities, computed by the first run of equal settings."""
+        """The data with the reference's log-probabilities, computed once for equal settings."""
         loader = self.accelerator.prepare(
             DataLoader(
                 dataset,
@@ -97,7 +114,9 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
             model = self.ref_model or self.model
             logps = [self.compute_ref_log_probs(model, batch) for batch in loader]
             columns = [torch.cat(parts).float().cpu().numpy() for parts in zip(*logps, strict=True)]
-            return dataset.add_column("ref_chosen_logps", columns[0]).add_column("ref_rejected_logps", columns[1])
+            return dataset.add_column("ref_chosen_logps", columns[0]).add_column(
+                "ref_rejected_logps", columns[1]
+            )
 
         key = self._parts.reference_key if self.args.disable_dropout else None
         settings = preparation_settings(self.args, _REFERENCE, self.processing_class) | {
@@ -106,7 +125,9 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
         }
         prepared = self._parts.prepared.get(dataset, settings, make)
         if not made_now:
-            next(iter(loader))  # going through the data draws one number, by which the run's streams are what they were
+            next(
+                iter(loader)
+            )  # going through the data draws one number, by which the run's streams are what they were
         return prepared
 
 

@@ -32,7 +32,10 @@ _COMPLETIONS = 4
 
 
 class RunGRPOTrainer(RunTrainer, GRPOTrainer):
-    """GRPOTrainer without side effects; its reference shares the resident weights, and it can be continued anywhere."""
+    """GRPOTrainer without side effects.
+
+    Its reference shares the resident weights, and it can be continued anywhere.
+    """
 
     def __init__(self, *, parts: TrainerParts) -> None:
         self._sampler: Any = None
@@ -40,7 +43,8 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
         arguments, reference = parts.arguments, parts.reference_model
         beta, follows = arguments.beta, arguments.sync_ref_model
         if reference is not None:
-            # trl has no argument for the reference of a full fine-tuning: it would load the model again, by its name.
+            # trl has no argument for the reference of a full fine-tuning: it would load the model
+            # again, by its name.
             arguments.beta, arguments.sync_ref_model = 0.0, False
         super().__init__(
             model=parts.model,
@@ -65,9 +69,13 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
         add_fused_lm_head(reference, temperature=self.temperature)
         self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         if self.args.sync_ref_model:
-            self.add_callback(SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator))
+            self.add_callback(
+                SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator)
+            )
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Any:
         rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         nothing_B = torch.isnan(rewards_BF).all(dim=1)
         if nothing_B.any():
@@ -80,11 +88,16 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
         return self._sampler
 
     def skip_passes(self) -> None:
-        """Leave the sampler as it is after the passes that are done: its next order follows from the ones before."""
+        """Leave the sampler as it is after the passes that are done.
+
+        Its next order follows from the ones before.
+        """
         sampler, arguments = self._sampler, self.args
         if sampler is None or not self.shuffle_dataset:
             return
-        batches = len(sampler) // (arguments.per_device_train_batch_size * arguments.steps_per_generation)
+        batches = len(sampler) // (
+            arguments.per_device_train_batch_size * arguments.steps_per_generation
+        )
         steps = max(1, math.ceil(batches / arguments.gradient_accumulation_steps))
         for _ in range(self.state.global_step // steps):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
@@ -106,7 +119,8 @@ class GRPO:
 
     def arguments(self, given: dict[str, Any]) -> GRPOConfig:
         """See Method."""
-        # Completions are seen in the samples view; trl would print them into whichever cell ran last.
+        # Completions are seen in the samples view; trl would print them into whichever cell ran
+        # last.
         return GRPOConfig(**spelled_as_now(GRPOConfig, given | {"log_completions": False}))
 
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
@@ -144,7 +158,9 @@ class GRPO:
                 "gradient_accumulation_steps or steps_per_generation, or raise num_generations."
             )
         return Pass(
-            rows=rows // prompts * prompts,  # the sampler leaves out what does not fill a generation batch
+            rows=rows
+            // prompts
+            * prompts,  # the sampler leaves out what does not fill a generation batch
             repeats=arguments.num_generations * arguments.num_iterations,
         )
 
@@ -199,8 +215,12 @@ class GRPO:
         logs = trainer._logs  # noqa: SLF001 - trl's trainer keeps it so
         rewards = {name: list(values) for name, values in logs["rewards"].items()}
         written = []
-        for i, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True)):
-            scores = {name: values[i] for name, values in rewards.items() if math.isfinite(values[i])}
+        for i, (prompt, completion) in enumerate(
+            zip(logs["prompt"], logs["completion"], strict=True)
+        ):
+            scores = {
+                name: values[i] for name, values in rewards.items() if math.isfinite(values[i])
+            }
             written.append(Generation(prompt=_text(prompt), text=_text(completion), rewards=scores))
         return tuple(written[-_COMPLETIONS:])
 
@@ -217,4 +237,7 @@ def _on(device: torch.device, batches: list[dict[str, Any]] | None) -> list[dict
     """Generated batches on a device."""
     if batches is None:
         return None
-    return [{k: v.detach().to(device) if torch.is_tensor(v) else v for k, v in batch.items()} for batch in batches]
+    return [
+        {k: v.detach().to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
+        for batch in batches
+    ]

@@ -1,4 +1,7 @@
-"""What does a reward function give that cannot be trained on? Said with the function's name and the row."""
+"""What does a reward function give that cannot be trained on?
+
+Said with the function's name and the row.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from torch import nn
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
 
-#: What trl hands to every reward function for all rows together (trl 1.16); all else has one value a row.
+#: What trl hands to every reward function for all rows together (trl 1.16); all else has one value
+#: a row.
 _SHARED = ("trainer_state", "log_extra", "log_metric", "environments")
 _SHOWN = 60
 
@@ -22,8 +26,9 @@ _SHOWN = 60
 def watched(reward: Any) -> Any:
     """A reward function whose result is checked before trl takes it; reward models as they are.
 
-    An async function is awaited here: trl would start a thread with an event loop that nobody stops.
-    A ``None`` among the rewards is left to trl, which takes it as "this function says nothing about this row".
+    An async function is awaited here: trl would start a thread with an event loop that nobody
+    stops. A ``None`` among the rewards is left to trl, which takes it as "this function says
+    nothing about this row".
     """
     if isinstance(reward, nn.Module):
         return reward
@@ -68,7 +73,11 @@ def reward_name(reward: Any) -> str:
     """The name of a reward function, or of the model that gives rewards."""
     while isinstance(reward, functools.partial):
         reward = reward.func
-    return reward if isinstance(reward, str) else str(getattr(reward, "__name__", type(reward).__name__))
+    return (
+        reward
+        if isinstance(reward, str)
+        else str(getattr(reward, "__name__", type(reward).__name__))
+    )
 
 
 def _call(reward: Callable[..., Any], **given: Any) -> Any:
@@ -92,9 +101,13 @@ def _checked(name: str, rewards: Any, prompts: Sequence[Any]) -> list[float | No
     try:
         found = list(rewards)
     except TypeError:
-        raise ConfigError(f"the reward function {name!r} returned a {type(rewards).__name__}; {expected}.") from None
+        raise ConfigError(
+            f"the reward function {name!r} returned a {type(rewards).__name__}; {expected}."
+        ) from None
     if len(found) != len(prompts):
-        raise ConfigError(f"the reward function {name!r} returned {len(found)} rewards; {expected}.")
+        raise ConfigError(
+            f"the reward function {name!r} returned {len(found)} rewards; {expected}."
+        )
     checked: list[float | None] = []
     for row, reward in enumerate(found):
         if reward is None:
@@ -120,10 +133,15 @@ def unscored(names: Sequence[str], row: int, prompt: Any) -> ConfigError:
     )
 
 
-def _culprit(reward: Callable[..., Any], prompts: list[Any], completions: list[Any], columns: dict[str, Any]) -> str:
+def _culprit(
+    reward: Callable[..., Any], prompts: list[Any], completions: list[Any], columns: dict[str, Any]
+) -> str:
     """Where it happens: the first row that fails alone."""
     for row, prompt in enumerate(prompts):
-        alone = {k: v if k in _SHARED or not isinstance(v, list) else [v[row]] for k, v in columns.items()}
+        alone = {
+            k: v if k in _SHARED or not isinstance(v, list) else [v[row]]
+            for k, v in columns.items()
+        }
         try:
             _call(reward, prompts=[prompt], completions=[completions[row]], **alone)
         except Exception:  # noqa: BLE001 - whatever it raises, this is the row

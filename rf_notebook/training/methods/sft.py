@@ -40,16 +40,29 @@ _PREPARATION = (
 
 
 class RunSFTTrainer(RunTrainer, SFTTrainer):
-    """SFTTrainer without side effects; data that another run prepared alike is not prepared again."""
+    """SFTTrainer without side effects.
+
+    Data that another run prepared alike is not prepared again.
+    """
 
     def __init__(
-        self, *args: Any, prepared: PreparedDatasets, on_seeding: Callable[[], None] = lambda: None, **kwargs: Any
+        self,
+        *args: Any,
+        prepared: PreparedDatasets,
+        on_seeding: Callable[[], None] = lambda: None,
+        **kwargs: Any,
     ) -> None:
         self._prepared_datasets, self._on_seeding = prepared, on_seeding
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(
-        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: Any,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
     ) -> Any:
         def make() -> Any:
             return super(RunSFTTrainer, self)._prepare_dataset(
@@ -73,13 +86,23 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
         return prepared
 
     def joint_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        """What trl computes for a training step; its metrics stay on the device until they are logged.
+        """What trl computes for a training step.
+
+        Its metrics stay on the device until they are logged.
 
         Source: trl 1.16, ``SFTTrainer.compute_loss``, for one process and a model without experts.
         """
-        plain = self.compute_loss_func is None and self.label_smoother is None and not self.aux_loss_enabled
+        plain = (
+            self.compute_loss_func is None
+            and self.label_smoother is None
+            and not self.aux_loss_enabled
+        )
         known = "attention_mask" in inputs and self.args.loss_type in ("nll", "dft")
         if not (plain and known) or return_outputs:
             return SFTTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
@@ -89,7 +112,9 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
         if self.args.loss_type == "dft":
             per_token_loss = per_token_loss * outputs.log_probs.exp().detach()
         num_valid = outputs.label_mask.sum()
-        num_tokens = num_valid if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        num_tokens = (
+            num_valid if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        )
         loss = per_token_loss.sum() / num_tokens.clamp(min=1)
         divisor = num_valid.clamp(min=1)  # the sums are zero where nothing is valid
         self.take_later("entropy", outputs.entropy.detach().sum() / divisor)
@@ -116,7 +141,9 @@ class SFT:
             ("conversations",),
             (given.get("dataset_text_field", "text"),),
         )
-        return next((names for names in (("input_ids",), *known) if columns.keys() >= set(names)), ())
+        return next(
+            (names for names in (("input_ids",), *known) if columns.keys() >= set(names)), ()
+        )
 
     def arguments(self, given: dict[str, Any]) -> SFTConfig:
         """See Method."""

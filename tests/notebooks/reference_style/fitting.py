@@ -100,7 +100,8 @@ assert (results.rows.dropna() == 12).all()
 ]
 
 
-#: Its DPO tutorial: three losses over one LoRA, an 8-bit optimizer, arguments of older versions of trl.
+#: Its DPO tutorial: three losses over one LoRA, an 8-bit optimizer, arguments of older versions of
+#: trl.
 DPO = [
     """
 from rf_notebook import Experiment
@@ -315,4 +316,5 @@ for name in ("correctness", "int", "strict_format", "soft_format", "count"):
 ]
 
 
-#: Its Optuna tutorial: a search space in one config, weak runs replaced by further suggestions, the study looked at.
+#: Its Optuna tutorial: a search space in one config, weak runs replaced by further suggestions, the
+#: study looked at.

@@ -113,7 +113,8 @@ assert losses.nunique() == 8, "two prompts, two ranks and two models train diffe
 """,
 ]
 
-#: A fourth: texts whose rows name their parts otherwise, several experiments, and a loop that asks for the runs.
+#: A fourth: texts whose rows name their parts otherwise, several experiments, and a loop that asks
+#: for the runs.
 MASKING = [
     """
 from rf_notebook import Experiment

@@ -115,7 +115,8 @@ assert set(results.run_id) == {1, 2, 3, 4, 5, 6}
 """,
 ]
 
-#: The end of its notebooks for hosted front ends: where the trackers' files would be, the controls, the logs.
+#: The end of its notebooks for hosted front ends: where the trackers' files would be, the controls,
+#: the logs.
 CONTROLS = """
 from time import sleep
 sleep(1)
@@ -134,4 +135,5 @@ for kind in (None, "training"):
             display(Pretty(line.rstrip()))
 """
 
-#: Its hosted tutorial: whole texts made of question and answer, metrics of generated texts, a tracker's folder.
+#: Its hosted tutorial: whole texts made of question and answer, metrics of generated texts, a
+#: tracker's folder.

@@ -128,7 +128,8 @@ assert list(info["status"]) == ["Completed"] * 4 and list(info["completed_steps"
 """,
 ]
 
-#: A community notebook: messages with a system prompt from another column, two base models' worth of learning rates.
+#: A community notebook: messages with a system prompt from another column, two base models' worth
+#: of learning rates.
 MESSAGES = [
     *TEXTS[:2],
     '''
@@ -163,7 +164,8 @@ experiment = Experiment(experiment_name=my_experiment, mode="fit")
     TEXTS[-1],
 ]
 
-#: Another: a formatter that carries its own tokenizer, with columns of its own beside the text; both configs share it.
+#: Another: a formatter that carries its own tokenizer, with columns of its own beside the text;
+#: both configs share it.
 FORMATTER = [
     """
 from rf_notebook import Experiment
@@ -277,4 +279,5 @@ assert all(labels == [row["output"].strip() for row in eval_dataset] for _, labe
 """,
 ]
 
-#: A third: GPT-2's kind of modules, the prompt as a knob, metrics without generated texts, a tracker that is named.
+#: A third: GPT-2's kind of modules, the prompt as a knob, metrics without generated texts, a
+#: tracker that is named.
