@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from rf_notebook.core.errors import ConfigError
-from rf_notebook.experiment_results import ExperimentResults
+from rf_notebook.experiment_models import ExperimentModels
 from rf_notebook.replay.again import replay_again
-from rf_notebook.results.frames import texts_frame
 from rf_notebook.session.arguments import fit_arguments
-from rf_notebook.session.commands import Commands
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
 from rf_notebook.session.registry import latest_session, use
 from rf_notebook.session.stage import current_stage
@@ -25,8 +22,6 @@ from rf_notebook.session.waiting import refresh_display, wait, wait_async
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from rf_notebook.automation import Policy
     from rf_notebook.core.receipt import Receipt
     from rf_notebook.session.backend import Backend
@@ -38,7 +33,7 @@ if TYPE_CHECKING:
 _faces: WeakValueDictionary[Session, Experiment] = WeakValueDictionary()
 
 
-class Experiment(ExperimentResults):
+class Experiment(ExperimentModels):
     """Trains and compares many configs at once.
 
     Args:
@@ -101,7 +96,6 @@ class Experiment(ExperimentResults):
 
     def _show(self, session: Session) -> None:
         super().__init__(session)
-        self._commands = Commands(session)
         _faces[session] = self
 
     # ---- training
@@ -130,7 +124,7 @@ class Experiment(ExperimentResults):
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
-        Calling it again under the same name with the same arguments goes on where the record ends,
+        Calling it again under the same name with the same arguments continues where the record ends,
         and while the experiment trains it shows the panel again; so running a notebook's cells
         again is always right.
 
@@ -141,7 +135,7 @@ class Experiment(ExperimentResults):
                 hub's auto classes when omitted.
             train_dataset: A datasets.Dataset, a list of dicts or a pandas frame; a stream with
                 max_steps.
-            eval_dataset: Likewise; every run is evaluated on it at every chunk boundary.
+            eval_dataset: In the same forms; every run is evaluated on it at every chunk boundary.
             num_chunks: Chunks a pass over the data. After each, the next run has its turn.
             seed: For configs that set none: of training, data order and adapter initialisation.
             num_shards: The newer name of num_chunks.
@@ -226,7 +220,7 @@ class Experiment(ExperimentResults):
         return over
 
     async def wait_async(self) -> bool:
-        """Like ``wait``, for ``await``: other coroutines go on."""
+        """Like ``wait``, for ``await``: other coroutines continue."""
         await wait_async(self.session)
         self._raise_engine_error()
         return True
@@ -242,7 +236,7 @@ class Experiment(ExperimentResults):
         self._commands.end(cancel=cancel)
 
     def cancel_current(self) -> None:
-        """Stop now and keep everything; ``run_fit`` with the same arguments goes on later."""
+        """Stop now and keep everything; ``run_fit`` with the same arguments continues later."""
         self.end(cancel=True)
 
     # ---- operations
@@ -262,7 +256,7 @@ class Experiment(ExperimentResults):
         """Put a stopped run back, exactly where it was. See ``stop``.
 
         Args:
-            run: An id, a handle, or several; omitted, a paused experiment goes on.
+            run: An id, a handle, or several; omitted, a paused experiment continues.
         """
         if run is None:
             return self._commands.set_paused(False, "python")
@@ -361,7 +355,7 @@ class Experiment(ExperimentResults):
         differs first.
 
         Args:
-            name: Of the new experiment; "<this one>-replay" when omitted.
+            name: The new experiment's name; "<this one>-replay" when omitted.
 
         Returns:
             The new experiment, which trains.
@@ -372,77 +366,6 @@ class Experiment(ExperimentResults):
             ConfigError: when an experiment of the new name is recorded.
         """
         return Experiment.of(replay_again(self.session, name))
-
-    # ---- models
-
-    def load(
-        self,
-        run: RunLike,
-        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
-    ) -> Any:
-        """A run's trained model, ready for inference; its newest checkpoint is what counts.
-
-        Args:
-            run: An id or a handle.
-            create_model_fn: For an experiment that this kernel did not train; the hub's auto
-                classes when omitted.
-        """
-        return self._commands.load(run, create_model=create_model_fn, origin="python")
-
-    def export(
-        self,
-        run: RunLike,
-        path: str | Path,
-        merge: bool = False,
-        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
-    ) -> Path:
-        """Write a run's adapter and tokenizer to a folder of the user's.
-
-        Args:
-            run: An id or a handle.
-            path: A new or empty folder.
-            merge: Write whole weights with the adapter folded in.
-            create_model_fn: As for ``load``.
-        """
-        return self._commands.export(
-            run, path, merge=merge, create_model=create_model_fn, origin="python"
-        )
-
-    def generate(
-        self,
-        run: RunLike | Iterable[RunLike],
-        prompts: str | Iterable[str],
-        *,
-        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
-        **settings: Any,
-    ) -> pd.DataFrame:
-        """What the models of runs write now, side by side.
-
-        Training goes on afterwards as if nothing had been asked.
-
-        Args:
-            run: An id, a handle, or several. A run in training answers as it stands, others from
-                their checkpoint.
-            prompts: What is asked; put into the chat template for runs that trained on messages.
-            create_model_fn: As for ``load``.
-            settings: Arguments of ``generate``, such as ``max_new_tokens`` (64) and ``temperature``
-                (which means sampling), and ``seed`` (0): the same seed gives the same texts.
-
-        Returns:
-            A row for each prompt, a column for each run.
-
-        Raises:
-            IllegalOperation: for a run that has no model yet.
-        """
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not asked or not all(isinstance(one, str) for one in asked):
-            raise ConfigError(
-                "generate(prompts=...) takes a text or a list of texts, at least one."
-            )
-        written = self._commands.generate(
-            run, asked, settings, create_model=create_model_fn, origin="python"
-        )
-        return texts_frame(asked, written)
 
     # ---- showing
 

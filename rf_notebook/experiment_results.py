@@ -152,7 +152,7 @@ class ExperimentResults:
             metric: When omitted, the one by which ``best()`` compares.
             x: "samples", "step", "epoch" or "wall time".
             smoothing: 0 to 0.99, weight of what came before.
-            log_scale: Of the y axis.
+            log_scale: Whether the y axis is logarithmic.
 
         Raises:
             ConfigError: for a metric or an x axis that there is not.

@@ -38,7 +38,7 @@ class SharedExperiment:
     Opening one executes, unpacks and fetches nothing.
 
     Args:
-        path: Of the file or folder.
+        path: The file or folder.
 
     Raises:
         ConfigError: when it holds no experiment's record, or a damaged one.
@@ -110,12 +110,12 @@ class SharedExperiment:
         differs first.
 
         Args:
-            name: Of the new experiment; "<the recorded one>-replay" when omitted.
+            name: The new experiment's name; "<the recorded one>-replay" when omitted.
             yes: That the code may be run. Without it, the plan is returned and nothing happens.
             until: "RUN@CHUNK", as "2@3": where the replay pauses and is yours.
             accept_changes: Train also when the cells make other configs, data or functions than
                 were recorded.
-            experiment_path: As for ``Experiment``.
+            experiment_path: See ``Experiment``.
 
         Returns:
             The new experiment, which trains; the plan without ``yes``.

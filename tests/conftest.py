@@ -39,7 +39,9 @@ SPLIT = (
     "engine",
     "notebooks",
     "ui",
+    "test_evaluation.py",
     "test_experiment.py",
+    "test_memory.py",
     "test_methods.py",
     "test_one_failure_ends_nothing_else.py",
 )

@@ -34,6 +34,7 @@ FLOORS = [
     "replay",
     "jupyterlab",
     "experiment_results",
+    "experiment_models",
     "experiment",
     "shared",
     "demo",

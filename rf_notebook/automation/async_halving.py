@@ -1,6 +1,6 @@
 """Asynchronous halving (Li et al., 2020).
 
-A run goes on past a rung while it is among the best of those that came there.
+A run continues past a rung while it is among the best of those that came there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class AsyncHalving:
     Args:
         metric: By which runs are ranked.
         mode: "min" or "max"; follows from the metric's name when omitted.
-        eta: One in so many of those that came to a rung goes on.
+        eta: One run in ``eta`` of those that came to a rung continues.
         first: Chunks before the first rung; the next ones come after ``first * eta``, ``first *
             eta**2``, ...
     """

@@ -27,7 +27,7 @@ def as_policy(given: Any) -> Policy:
 class CallbackPolicy:
     """Tells a callback of every run and every chunk, in their order, and does what it decides.
 
-    A callback may remember what it was told: when an experiment that was killed goes on, it is told
+    A callback may remember what it was told: when an experiment that was killed continues, it is told
     everything again from the beginning, and only what it decides of runs that still train is done.
     """
 

@@ -1,6 +1,6 @@
 """Population based training (Jaderberg et al., 2017).
 
-The worst give way to changed copies of the best, which go on learning.
+The worst give way to changed copies of the best, which continue to learn.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _FACTOR = 1.25
 class Evolve:
     """Every few chunks, changed warm clones of the best runs take the places of the worst.
 
-    A clone goes on from its parent's adapter, so a line of clones has trained what its ancestors
+    A clone continues from its parent's adapter, so a line of clones has trained what its ancestors
     have, too; lines are compared, and end, at equal samples of the whole line. A clone's learning
-    rate schedule begins anew: a constant one suits best.
+    rate schedule begins again: a constant one suits best.
 
     Args:
         knobs: What changes, by dotted key: a ``Range`` (the parent's value times or divided by
@@ -43,8 +43,8 @@ class Evolve:
         metric: By which runs are ranked.
         mode: "min" or "max"; follows from the metric's name when omitted.
         every: Chunks between two generations.
-        share: Of the population that gives way each time.
-        seed: Of the changes.
+        share: Share of the population that gives way each time.
+        seed: Makes the random changes.
     """
 
     def __init__(

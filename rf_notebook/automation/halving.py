@@ -1,6 +1,6 @@
 """Synchronous successive halving (Jamieson and Talwalkar, 2016).
 
-After 1, 2, 4, ... chunks only the better half goes on.
+After 1, 2, 4, ... chunks only the better half continues.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Halving:
     Args:
         metric: By which runs are ranked.
         mode: "min" or "max"; follows from the metric's name when omitted.
-        eta: One in so many goes on at each barrier.
+        eta: One run in ``eta`` continues at each barrier.
         first: Chunks before the first barrier; the next ones come after ``first * eta``, ``first *
             eta**2``, ...
-        keep: So many runs go on to their end.
+        keep: How many runs continue to their end.
         compare: "samples": all at equal samples. "fraction": all at an equal share of their own
             plans, for plans of different lengths (a rung is counted in chunks of the longest).
             "schedule": at equal samples, but runs of each kind of learning rate schedule by
             themselves, for one that decays looks worse than it is until it has.
         sure: Between 0.5 and 1: stop a run only when a paired bootstrap over what both logged is so
-            sure that the last of those that go on is better; otherwise both go on, and the next
+            sure that the last of those that continue is better; otherwise both continue, and the next
             boundary asks again.
     """
 

@@ -2,7 +2,7 @@
 
 The weak are stopped, and suggestions take the places of those that are over.
 
-The study is a fold of the experiment's history, in its order, so that one that was killed goes on
+The study is a fold of the experiment's history, in its order, so that one that was killed continues
 with the same study: samplers are asked, values reported and trials ended as they were before.
 """
 
@@ -54,8 +54,8 @@ class OptunaPolicy:
         Args:
             search: Says what is searched, and is given the study.
             objects: Takes what JSON cannot hold.
-            seed: Of the training, for configs that set none.
-            data_seed: Likewise.
+            seed: The training's seed, for configs that set none.
+            data_seed: The experiment's seed of the data's order.
             chunks_a_pass: ``num_chunks``.
         """
         self._search, self._objects = search, objects
@@ -82,7 +82,7 @@ class OptunaPolicy:
     def decide(self, view: View) -> Sequence[Decision]:
         """See Policy."""
         if len(view.history) < self._done or view.given_back != self._given_back:
-            self._begin()  # what was undone is no end of a trial
+            self._begin()  # what was undone does not end a trial
             self._given_back = view.given_back
         self._follow(view)
         decisions: list[Decision] = []
@@ -295,7 +295,7 @@ class OptunaPolicy:
         return {run.run_config.digest() for run in known}
 
     def _values(self, run: RunView, samples: int) -> list[float] | None:
-        """Of the objectives after so many samples; None when one was not logged."""
+        """Values of the objectives after this many samples; None when one was not logged."""
         found = [run.value(metric, samples) for metric, _ in self._search.objectives]
         values = [value for value in found if value is not None]
         return values if len(values) == len(found) else None

@@ -186,7 +186,7 @@ class RunView:
         ]
 
     def value(self, metric: str, samples: int | None = None) -> float | None:
-        """The newest value of a metric, or the newest at or before so many samples.
+        """The newest value of a metric, or the newest at or before this many samples.
 
         None when there is none.
         """
@@ -283,7 +283,7 @@ def _history(state: ExperimentState) -> list[Boundary | Obeyed]:
         now = turn.progress
         if now.chunks > reached.get(
             turn.run_id, 0
-        ):  # a part of a chunk, or one trained again, is no boundary
+        ):  # a part of a chunk, or one trained again, is not a boundary
             reached[turn.run_id] = now.chunks
             found.append((turn.seq, Boundary(turn.run_id, now.chunks, now.samples)))
     for seq, event, child in obeyed_of(state):
@@ -332,9 +332,9 @@ def beaten_words(
     Args:
         winner: Id of the run that dominates.
         what: "metrics" or "objectives".
-        names: Of the metrics.
-        costs: Of the winner, by metric.
-        own: Of the other run.
+        names: The metrics' names.
+        costs: The winner's costs, by metric.
+        own: The other run's costs, by metric.
     """
     better = [name for name, cost, other in zip(names, costs, own, strict=True) if cost < other]
     if len(better) == len(names):
@@ -374,7 +374,7 @@ def sureness(better: RunView, worse: RunView, metric: str, mode: str | None, sam
 def ranked(
     runs: Iterable[RunView], metric: str, mode: str | None, samples: int | Mapping[int, int]
 ) -> list[list[tuple[float, RunView]]]:
-    """Runs that can be compared after so many samples, the best first, one list for each scale.
+    """Runs that can be compared after this many samples, the best first, one list for each scale.
 
     Those without a figure, and those that diverged, come last, at an infinite cost.
 

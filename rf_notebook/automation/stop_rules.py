@@ -21,20 +21,20 @@ class StopRules:
     Rules left out do not hold.
 
     Args:
-        metric: Of the rules on progress and divergence.
+        metric: What the rules on progress and divergence look at.
         mode: "min" or "max"; follows from the metric's name when omitted.
         on_nan: Stop a run that diverged: its loss, its gradients or the metric's newest value are
             NaN or infinite.
-        diverges: Stop a run whose newest value is worse than so many times its best (2.0: twice the
+        diverges: Stop a run whose newest value is worse than this many times its best (2.0: twice the
             loss); for metrics above 0 of which less is better.
-        patience: Stop a run whose metric has not become better for so many chunks.
+        patience: Stop a run whose metric has not become better for this many chunks.
         min_delta: By which a value has to be better to count.
         gap: Stop a run whose eval_loss lies so far above its lowest while its loss still falls: it
             overfits.
         max_samples: Of all runs together; no chunk is begun that would go beyond.
-        max_seconds: Of the device, of all runs together.
-        max_cost: Likewise, in the currency of ``cost_per_hour``.
-        cost_per_hour: Of the device.
+        max_seconds: Seconds of the device's time, over all runs.
+        max_cost: The same as a cost, in the currency of ``cost_per_hour``.
+        cost_per_hour: What an hour of the device costs.
     """
 
     def __init__(

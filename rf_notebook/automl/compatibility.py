@@ -107,7 +107,7 @@ def translate_training(
         elif name in _GONE:
             raise ConfigError(f"{owner} no longer takes {name!r}: {_GONE[name]}")
         else:
-            translated[name] = value  # unknown: refused by whoever knows all arguments
+            translated[name] = value  # unknown: refused by the check that knows all arguments
     return translated
 
 

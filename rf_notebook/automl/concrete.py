@@ -44,7 +44,7 @@ def build_run_config(
         method: The trainer_type.
         objects: Takes what JSON cannot hold.
         seed: For a config that sets none.
-        data_seed: Likewise.
+        data_seed: The experiment's seed of the data's order.
     """
     RFModelConfig(**fields)  # refuses what a List let through
     peft, training = fields["peft_config"], fields["training_args"]
@@ -123,7 +123,7 @@ def functions_brought(edits: Any, config: RunConfig) -> dict[str, str]:
     """Sources of the functions that edits bring, by the names by which the config refers to them.
 
     Args:
-        edits: As for ``apply_edits``.
+        edits: See ``apply_edits``.
         config: What that returned.
     """
     names = list(objects_in(config.as_json()))

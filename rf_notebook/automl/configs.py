@@ -247,7 +247,7 @@ class RFModelConfig:
     """One config or a family of configs: what is trained, from which base model, how.
 
     Args:
-        model_name: Of the base model, on the hub or a path; what ``create_model_fn`` makes of it
+        model_name: The base model's name on the hub, or a path; what ``create_model_fn`` makes of it
             otherwise.
         tokenizer: Name of the tokenizer; the model's own when omitted.
         tokenizer_kwargs: For ``AutoTokenizer.from_pretrained``.
@@ -262,8 +262,8 @@ class RFModelConfig:
         model_type: "causal_lm".
         model_kwargs: For ``from_pretrained``.
         ref_model_name: DPO's reference model; the base model without adapter when omitted.
-        ref_model_type: Likewise.
-        ref_model_kwargs: Likewise.
+        ref_model_type: Type of the reference model.
+        ref_model_kwargs: Arguments for loading the reference model.
         reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a
             List of such lists gives each config its own.
         generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length``

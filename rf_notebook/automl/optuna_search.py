@@ -39,7 +39,7 @@ _SAMPLERS = {
 }
 _PRUNERS = ("median",)
 _GRANULARITIES = {"chunk": "chunk", "shard": "chunk", "epoch": "epoch"}
-#: How often a config is suggested anew that there is already.
+#: How many suggestions in a row may repeat a config before the search ends.
 _ATTEMPTS = 30
 
 
@@ -49,7 +49,7 @@ class RFOptuna(Search):
     ``n_initial`` runs train at a time. One that does worse than the others is stopped at a chunk
     boundary (nothing of it is lost), and whenever a run is over, the next suggestion takes its
     place, until ``budget`` runs were tried. Each is an ordinary clone: recorded with its reason,
-    replayed, undone by ``resume``. The study lies beside the experiment in ``optuna.db``, which
+    replayed, undone by ``resume``. The study lies next to the experiment in ``optuna.db``, which
     Optuna's own tools open.
 
     Args:
@@ -63,7 +63,7 @@ class RFOptuna(Search):
         pruner: "median" (worse than the median of the others after equally many samples), None, or
             one of Optuna's own objects. With several objectives, runs that others beat in all of
             them are stopped instead, unless it is None.
-        seed: Of the suggestions; it does not seed the training.
+        seed: Seed of the suggestions; it does not seed the training.
         granularity: "chunk" or "epoch": when runs are compared.
         build_all_indexes: RapidFire AI's, for searches over retrieval; there is none here.
     """
@@ -221,8 +221,8 @@ class RFOptuna(Search):
             study: Is asked; suggestions that there are already end as failed trials.
             objects: Takes what JSON cannot hold.
             seen: Digests of the configs that there are.
-            seed: Of the training, for configs that set none.
-            data_seed: Likewise.
+            seed: The training's seed, for configs that set none.
+            data_seed: The experiment's seed of the data's order.
         """
         optuna = _optuna()
         for _ in range(_ATTEMPTS):
@@ -400,7 +400,7 @@ def _optuna() -> Any:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Optuna tells of each study that it makes; nobody asked."""
+    """Optuna tells of each study that it makes; which was not asked for."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

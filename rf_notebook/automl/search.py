@@ -57,7 +57,7 @@ class Search(ABC):
         Args:
             objects: Takes functions and other values that JSON cannot hold.
             seed: For configs that set none.
-            data_seed: Likewise.
+            data_seed: The experiment's seed of the data's order.
 
         Raises:
             ConfigError: for configs that exclude each other, and searches that make none or too
@@ -181,7 +181,7 @@ class RFRandomSearch(Search):
         configs: One RFModelConfig, a list or a List of them.
         trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
         num_runs: How many configs.
-        seed: Of the draws; it does not seed the training.
+        seed: Seed of the draws; it does not seed the training.
     """
 
     def __init__(

@@ -343,7 +343,7 @@ _SIMPLE: dict[str, tuple[type, ...]] = {
 
 
 def _matches(node: ast.expr, value: object) -> bool:
-    """Whether a value fits an annotation; names that are no built-in type accept anything."""
+    """Whether a value fits an annotation; names that are not built-in types accept anything."""
     if hasattr(value, "item") and not isinstance(value, int | float | str):
         value = value.item()  # a numpy number
     match node:

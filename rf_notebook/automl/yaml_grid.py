@@ -52,7 +52,7 @@ RUN_VALUES = (
     "sample_prompts",
 )
 _OWN = ("trainer_type", "search")
-#: Arguments of RFOptuna beside its budget.
+#: Arguments of RFOptuna besides its budget.
 _OPTUNA = ("n_initial", "objective", "sampler", "pruner", "seed", "granularity")
 _MOST_CHARACTERS = 100_000
 
@@ -97,8 +97,8 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
     """The search and the arguments of ``run_fit``.
 
     Args:
-        text: Of the cell.
-        variables: Of the notebook.
+        text: The cell's text.
+        variables: The notebook's variables.
 
     Raises:
         ConfigError: what is wrong, and where.

@@ -1,4 +1,4 @@
-"""Is code of the user's at work in this process, beside the runs that train in the background?
+"""Is code of the user's at work in this process, next to the runs that train in the background?
 
 In a kernel that is while a cell runs, in a script always; but not while it does nothing than wait
 for an experiment.

@@ -9,6 +9,7 @@ import difflib
 import fnmatch
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import RunConfig
@@ -17,6 +18,8 @@ from rf_notebook.core.values import Json
 #: By method, the metric that says how good a run is; its evaluation, "eval_...", counts before
 #: training's.
 HEADLINES = {"SFT": "loss", "DPO": "rewards/accuracies", "GRPO": "reward"}
+#: Figures of the clock, no property of a config.
+_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
 _LOSSES = ("loss", "eval_loss", "train_loss")
 _MINIMIZED = ("loss", "perplexity", "error", "entropy", "kl", "norm")
 
@@ -89,7 +92,7 @@ def known_metrics(config: RunConfig, *, evaluates: bool) -> list[str]:
     """Names that a run of this config will log; a ``*`` stands for a part that is known later.
 
     Args:
-        config: Of the run.
+        config: The run's config.
         evaluates: Whether there is evaluation data.
     """
     both = [
@@ -105,7 +108,7 @@ def may_log(config: RunConfig, metric: str, *, evaluates: bool, sources: Mapping
     """Whether a run can log a metric: one of trl's, or one of the user's own functions.
 
     Args:
-        config: Of the run.
+        config: The run's config.
         metric: Its name.
         evaluates: Whether there is evaluation data.
         sources: Sources of functions that configs refer to, by name.
@@ -140,7 +143,7 @@ def check_metric(
     Args:
         owner: Who decides by it.
         metric: Its name.
-        configs: Of the runs.
+        configs: The runs' configs.
         evaluates: Whether there is evaluation data.
         sources: Sources of the functions that configs refer to, by name.
         logged: Names that were logged already.
@@ -202,3 +205,14 @@ def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and any(
         a < b for a, b in zip(one, other, strict=True)
     )
+
+
+def numbers_of(logged: Mapping[str, Any]) -> dict[str, float]:
+    """What a trainer logged, without texts, its step and the clock's figures."""
+    return {
+        name: float(value)
+        for name, value in logged.items()
+        if isinstance(value, int | float)
+        and name not in ("step", "epoch")
+        and not name.endswith(_CLOCK)
+    }

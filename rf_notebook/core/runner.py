@@ -49,7 +49,7 @@ class ChunkRequest:
     fence: int
     """Of the lease; comes back in the result."""
     attempt: int
-    """Names the checkpoint with the fence, so that nobody writes where another has written."""
+    """Names the checkpoint with the fence, so that nothing overwrites what another has written."""
     park_at: int | None = None
     """Steps after which the turn ends as if it had been interrupted, when they come before the
     boundary."""

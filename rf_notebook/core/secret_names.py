@@ -1,6 +1,6 @@
 """Which secret is which, so that a new kernel gives each one the name that it has in the record?
 
-The record holds names only: ``token``, ``token#2``. What tells two secrets apart is kept beside it,
+The record holds names only: ``token``, ``token#2``. What tells two secrets apart is kept next to it,
 in the experiment's folder: their digests under a salt, slow to compute, so that a weak password
 cannot be found by trying. They never travel with a record or an export.
 """

@@ -13,7 +13,7 @@ def start(name: str, folder: Path | None = None) -> Experiment:
     """Start it and return at once.
 
     Args:
-        name: Of the experiment.
+        name: The experiment's name.
         folder: Of experiments; "rf_experiments" when omitted.
     """
     configs = RFModelConfig(

@@ -83,7 +83,7 @@ class Autopilot:
         """Compare the metrics that the policy watches with those that these configs will log.
 
         Args:
-            configs: Of the runs.
+            configs: The runs' configs.
             evaluates: Whether there is evaluation data.
             sources: Sources of the functions that configs refer to, by name.
             logged: Names that were logged already.

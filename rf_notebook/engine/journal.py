@@ -43,7 +43,7 @@ class Journal:
         Args:
             store: Where events go.
             state: The fold of the store's events; further ones are applied here alone.
-            fence: Of the lease.
+            fence: The lease's fence.
             publisher: Told of changes.
             wait_for_room: Called while the disk is full, before the next try; False ends the
                 engine.

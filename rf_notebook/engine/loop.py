@@ -95,8 +95,8 @@ class Engine:
             store: Where events go.
             fleet: Who trains; a runner trains in the thread that turns the engine.
             state: The fold of the store's events; this engine alone applies further ones.
-            fence: Of the lease.
-            folder: Of the experiment; the runner's own when omitted.
+            fence: The lease's fence.
+            folder: The experiment's folder; the runner's own when omitted.
             rules: What is known of configs; the runner's own when omitted.
             publisher: Told of changes.
             execution: How runs share the device.
@@ -337,7 +337,7 @@ class Engine:
     # ---- a replay
 
     def _end_script(self) -> None:
-        """At the place where the user wanted to go on, a replay pauses."""
+        """At the place where the user wanted to continue, a replay pauses."""
         told = None if self._script is None else self._script.take_end(self.state)
         if told is not None:
             self.commit([Noted(text=told)])

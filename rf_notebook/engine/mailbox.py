@@ -24,7 +24,7 @@ class Letter:
 
 
 class Mailbox:
-    """Letters for the engine; any thread may put one in, and nobody waits for doing so."""
+    """Letters for the engine; any thread may put one in, without waiting."""
 
     def __init__(self, on_letter: Callable[[], None] = lambda: None) -> None:
         """An empty mailbox.

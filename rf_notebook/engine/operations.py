@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Operations:
-    """Obeys operations between two turns, whoever asks."""
+    """Obeys operations between two turns."""
 
     def __init__(self, journal: Journal, turns: Turns, rules: ConfigRules, folder: Path) -> None:
         """Nothing was asked yet.
@@ -49,7 +49,7 @@ class Operations:
             journal: Takes the operations and their effects.
             turns: Saves runs and takes snapshots of adapters.
             rules: Refuses configs that cannot be trained.
-            folder: Of the experiment.
+            folder: The experiment's folder.
         """
         self._journal = journal
         self._turns = turns

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UntilChunk:
-    """Where a replay ends and the user goes on."""
+    """Where a replay ends and the user continues."""
 
     run_id: int
     chunk: int
@@ -85,7 +85,7 @@ class Script:
         return None if first is None or first.run_state is RunState.FAILED else first.steps
 
     def take_end(self, state: ExperimentState) -> str | None:
-        """Whether the place is reached where the user goes on: what to tell then, once."""
+        """Whether the place is reached where the user continues: what to tell then, once."""
         until = self._until
         if until is None or not until.is_reached(state):
             return None

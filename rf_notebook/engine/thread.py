@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Seconds that the end of the process waits for the step in progress.
 EXIT_SECONDS = 4.0
 _ROOM_POLL_SECONDS = 3.0
-#: Turns that fail one after another, for a reason that is no run's, before the engine gives up.
+#: Turns that fail one after another, for a reason that is not a run's, before the engine gives up.
 _MOST_FAILED_TURNS = 5
 _RETRY_SECONDS = 0.5
 
@@ -50,9 +50,9 @@ class EngineThread:
 
         Args:
             make_engine: Gets what the engine calls while the disk is full.
-            store: Of the engine; its lease is renewed here.
-            fence: Of the lease.
-            name: Of the experiment, for the thread's name.
+            store: The engine's store; its lease is renewed here.
+            fence: The lease's fence.
+            name: The experiment's name, for the thread's name.
             surroundings: Entered by the thread for as long as it runs.
             log: The experiment's.
         """
@@ -113,7 +113,7 @@ class EngineThread:
             except LeaseLost as error:
                 self.error = error
                 self._log.warning("%s", error)
-            except BaseException as error:  # noqa: BLE001 - shown by whoever waits; a dead thread must not be silent
+            except BaseException as error:  # noqa: BLE001 - shown to those who wait; a dead thread must not be silent
                 self.error = error
                 self._log.error("the engine ended: %s", traceback.format_exc())
             finally:

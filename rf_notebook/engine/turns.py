@@ -18,7 +18,7 @@ from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, RunFailed
 from rf_notebook.core.fleet import Answer, DeviceTurn, Fleet, Lost, TurnFailed, TurnOver
 from rf_notebook.core.ports import CommitObserver, CommitPoint
 from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import Failure
+from rf_notebook.core.run import READY, Failure
 from rf_notebook.core.runner import (
     ChunkRequest,
     ChunkResult,
@@ -88,7 +88,7 @@ class Turns:
             fleet: Whose first device trains.
             journal: Takes what turns give.
             rules: Says who may train together.
-            folder: Of the experiment; superseded checkpoints are deleted there.
+            folder: The experiment's folder; superseded checkpoints are deleted there.
             execution: How runs share the device.
             keep: Which checkpoints stay.
             script: What is to be done at which steps, in a replay.
@@ -222,9 +222,19 @@ class Turns:
             raise
         except BaseException:  # noqa: BLE001 - user code, a library: nobody's failure yet
             self._journal.log.error("a joint turn ended: %s", traceback.format_exc())
-        for record in group:
-            self._train_alone(self._journal.state.record(record.run_id), steps)
+        self._train_in_turn(group, steps)
         return None
+
+    def _train_in_turn(
+        self, group: Sequence[RunRecord], steps: int | None = None
+    ) -> list[float | None]:
+        """Train each alone; one that was stopped or deleted during another's turn is left out."""
+        seconds = []
+        for run_id in [record.run_id for record in group]:
+            record = self._journal.state.record(run_id)
+            if record.state in READY:
+                seconds.append(self._train_alone(record, steps))
+        return seconds
 
     def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
         """A turn in whichever way is faster.
@@ -240,8 +250,7 @@ class Turns:
         if way is Way.TOGETHER:
             seconds.append(self._train_together(group, steps))
         else:
-            for record in group if steps is not None else group[:1]:
-                seconds.append(self._train_alone(record, steps))
+            seconds += self._train_in_turn(group if steps is not None else group[:1], steps)
         if steps is None:
             return
         parked = [record for record in group if record.run_id in self._journal.inside]
@@ -436,4 +445,4 @@ class Turns:
         except _ENDS:
             raise
         except BaseException:  # noqa: BLE001 - nothing depends on it
-            self._journal.log.error("beside a turn: %s", traceback.format_exc())
+            self._journal.log.error("outside a turn: %s", traceback.format_exc())

@@ -91,9 +91,9 @@ def experiment_view(
     """One experiment.
 
     Args:
-        name: Of the experiment.
-        state: Of the experiment.
-        status: Likewise.
+        name: The experiment's name.
+        state: The experiment's state.
+        status: The experiment's status.
         series: Up to date.
     """
     view = runs_view(state, series, series.usual_metric)

@@ -82,7 +82,7 @@ def read_message(data: object, version: str) -> Hello | Command:
 
     Raises:
         ProtocolMismatch: when the page speaks another protocol.
-        ConfigError: for what is no message.
+        ConfigError: for what is not a message.
     """
     if not isinstance(data, Mapping) or not isinstance(data.get("rf_notebook"), int):
         raise ConfigError("this is not a message of rf_notebook's JupyterLab extension.")

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.run import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,24 @@ class Plan:
         if step >= self.total_steps:
             return self.total_chunks
         return min(self.samples(step) * self.num_chunks // self.examples, self.total_chunks)
+
+    def progress(self, step: int, *, diverged_at: int | None = None) -> Progress:
+        """How far a run of this plan is after ``step`` optimizer steps.
+
+        Args:
+            step: Optimizer steps done.
+            diverged_at: The first step whose loss or gradients were NaN or infinite.
+        """
+        return Progress(
+            steps=step,
+            samples=self.samples(step),
+            epoch=self.epoch(step),
+            chunks=self.chunks_done(step),
+            total_steps=self.total_steps,
+            total_samples=self.samples(self.total_steps),
+            total_chunks=self.total_chunks,
+            diverged_at=diverged_at,
+        )
 
     def next_boundary(self, step: int) -> int:
         """The step at which the chunk that follows ``step`` ends.

@@ -82,7 +82,7 @@ class Trial:
         return len(self.seconds) == len(Way)
 
     def next_steps(self) -> int | None:
-        """How many steps each run trains before the trial goes on; None once it is over."""
+        """How many steps each run trains before the trial continues; None once it is over."""
         if self.is_over:
             return None
         return TIMED_STEPS if self.next_way() in self.is_warm else WARM_UP_STEPS

@@ -104,7 +104,7 @@ def gibibytes(count: int) -> str:
 
 
 def estimate(shape: ModelShape, load: Load) -> MemoryEstimate:
-    """The memory of a run while it trains, beside a resident base model."""
+    """The memory of a run while it trains, besides a resident base model."""
     width = shape.hidden + shape.intermediate
     layer = _per_layer(shape, load) * load.compute_bytes * width * load.tokens
     if load.is_checkpointed:

@@ -48,7 +48,7 @@ def standard_for(
 
     Args:
         record: What was recorded.
-        versions: Of the packages here.
+        versions: Versions of the packages here.
         environment: Here.
     """
     spec = record.spec

@@ -61,7 +61,7 @@ def verdict(comparisons: Sequence[RunComparison], name: str) -> str:
 
     Args:
         comparisons: As ``compare`` gives them.
-        name: Of the experiment that was replayed.
+        name: Name of the experiment that was replayed.
     """
     differing = [one for one in comparisons if one.difference is not None]
     if not differing:

@@ -209,7 +209,7 @@ def _shown(path: Path) -> str:
 
 
 def write_record(folder: Path, record: Mapping[str, Json]) -> None:
-    """Write an experiment's record, or write it anew.
+    """Write an experiment's record, or write it again.
 
     Raises:
         OSError: when it cannot be written; what was there stays.

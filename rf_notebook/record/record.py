@@ -2,7 +2,7 @@
 
 JSON that defines it, what was done to it, and what it gave.
 
-The schema is ``record.schema.json`` beside this file. A record comes from anywhere: nothing in it
+The schema is ``record.schema.json`` next to this file. A record comes from anywhere: nothing in it
 is run, and nothing is believed that ``verify`` did not check.
 """
 
@@ -192,7 +192,7 @@ class Record(_Part):
 
 
 def joined(lines: Sequence[Json]) -> Json:
-    """A text from its lines; what is no list of texts, as it is."""
+    """A text from its lines; what is not a list of texts, as it is."""
     return "".join(lines) if all(isinstance(line, str) for line in lines) else lines
 
 

@@ -35,8 +35,8 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
     """The record as JSON, without secrets and home folders; ``run_fit`` has been called.
 
     Args:
-        state: Of the experiment.
-        known: Kept by whoever asks again and again.
+        state: The experiment's state.
+        known: Kept by a caller that asks repeatedly.
     """
     started, launch = state.started, state.launch
     assert started is not None
@@ -188,7 +188,7 @@ def _chosen(names: Iterable[str]) -> list[str]:
 
 
 def _thinned(pairs: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
-    """At most so many, evenly, the last one included."""
+    """At most ``_POINTS`` of them, evenly, the last one included."""
     if len(pairs) <= _POINTS:
         return pairs
     return [pairs[round(i * (len(pairs) - 1) / (_POINTS - 1))] for i in range(_POINTS)]

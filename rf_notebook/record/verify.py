@@ -31,8 +31,8 @@ class Finding:
 def verify(shared: Shared) -> list[Finding]:
     """What was looked at in an experiment from a file, and whether it is right.
 
-    A digest tells that something was changed by accident or by half. It is no signature: whoever
-    changes a record on purpose can compute its digest anew.
+    A digest tells that something was changed by accident or by half. It is not a signature: whoever
+    changes a record on purpose can compute its digest again.
     """
     record = shared.record
     checks = [
@@ -125,7 +125,7 @@ def _functions(record: Record) -> Iterable[str]:
             yield f"the source of {name.partition('@')[0]!r:.60} is not recorded"
     for name in record.spec.functions:
         if "@" not in name:
-            yield f"a function is recorded under {name!r:.60}, which is no name of one"
+            yield f"a function is recorded under {name!r:.60}, which is not the name of one"
 
 
 def _operations(record: Record) -> Iterable[str]:

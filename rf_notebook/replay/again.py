@@ -29,7 +29,7 @@ def replay_again(session: Session, name: str | None) -> Session:
 
     Args:
         session: Launched by this process.
-        name: Of the new experiment; "<this one>-replay" when None.
+        name: The new experiment's name; "<this one>-replay" when None.
 
     Raises:
         IllegalOperation: when this process did not launch it, or it trains.

@@ -69,7 +69,7 @@ def plan_replay(
         shared: From a file.
         target: Where the replay would lie.
         standard: How equal it would have to be.
-        versions: Of the packages here.
+        versions: Versions of the packages here.
         environment: Here.
     """
     record = shared.record

@@ -24,7 +24,7 @@ def best_run(
     Never one that failed, diverged or was deleted.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         metric: The headline metric of the runs' method when None.
         mode: "min" or "max"; follows from the metric's name when None.
         among: Ids of the runs that are compared; all when None.

@@ -47,7 +47,7 @@ def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.Data
     Its columns are dotted.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         mlflow_ids: Of MLflow's runs, by run, as far as they are known.
     """
     import pandas as pd

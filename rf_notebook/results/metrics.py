@@ -54,7 +54,7 @@ def best_runs(
     The latest value rather than the best ever, so that a run is judged by the adapter that it has.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         metric: By which; None judges the runs of each method by its headline metric.
         mode: "min" or "max"; follows from the metric's name when None.
         among: Ids of the runs that are compared; all when None.

@@ -150,7 +150,7 @@ class ProcessFleet:
 
     def wake(self) -> None:
         """See Fleet."""
-        with self._waking, contextlib.suppress(OSError):  # closed: nobody waits any more
+        with self._waking, contextlib.suppress(OSError):  # closed: nothing waits any more
             if not self._is_woken:
                 self._wake_out.send_bytes(b"!")
                 self._is_woken = True

@@ -40,7 +40,7 @@ def main(descriptor: int) -> None:
     """Serve the kernel at the other end of a pipe until it is closed.
 
     Args:
-        descriptor: Of the pipe's end.
+        descriptor: The pipe's file descriptor.
     """
     Worker(Connection(descriptor)).serve()
 

@@ -59,7 +59,7 @@ def sources_now() -> Sources | None:
 def spec_digest(state: ExperimentState) -> str | None:
     """Equal for experiments that were asked to do the same: configs, data, chunks, seeds, versions.
 
-    Clones are no part of it: they are made later, by operations.
+    Clones are not part of it: they are made later, by operations.
     """
     started = state.started
     if started is None:

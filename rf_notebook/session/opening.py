@@ -80,7 +80,7 @@ def fit(
     Args:
         session: The experiment.
         given: The arguments that make the runs.
-        extend: As for ``Experiment.run_fit``, like the next two.
+        extend: See ``Experiment.run_fit``, like the next two.
         policy: Who decides at chunk boundaries.
         take_over: Whether to take the experiment from another kernel.
         before_import: Called before the libraries are imported, which takes seconds.
@@ -135,7 +135,7 @@ def fit(
 
 
 def check_alone(session: Session) -> None:
-    """Refuse to train beside another experiment of this process.
+    """Refuse to train alongside another experiment of this process.
 
     Raises:
         IllegalOperation: naming the one that trains.

@@ -37,8 +37,8 @@ def prepare(
     """Check what needs the libraries and the data; nothing is written and no model is loaded.
 
     Args:
-        folder: Of the experiment.
-        name: Of the experiment.
+        folder: The experiment's folder.
+        name: The experiment's name.
         given: The arguments of ``run_fit``.
         known: What the experiment's configs refer to so far: the same objects keep their names.
         backend: Who trains.

@@ -46,7 +46,7 @@ def continuation(
     that counts its calls is another one after every call.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         launch: What was given now.
         known: Objects that this kernel has under recorded names.
         extend: Whether configs may be added.
@@ -142,7 +142,7 @@ def _key(config: RunConfig, objects: Objects | None, likeness: Any) -> str:
 
     Args:
         config: Recorded, or given now.
-        objects: Of the config that is given now; None for a recorded one.
+        objects: Objects of the config that is given now; None for a recorded one.
         likeness: Changes names of objects; None for the spelling of version 0.1.0.
     """
     body = config.as_json()

@@ -35,7 +35,7 @@ def session_of(
     Read from the disk when it is not open yet.
 
     Args:
-        name: Of the experiment.
+        name: The experiment's name.
         path: The folder of its folder; "rf_experiments" in the working directory when omitted.
         backend: Who trains; the libraries when omitted.
     """
@@ -60,7 +60,7 @@ def opened(session: Session) -> Session:
 
 
 def closed(session: Session) -> None:
-    """An experiment no longer trains: it is forgotten when nobody holds it any more."""
+    """An experiment no longer trains: it is forgotten when it is not held any more."""
     open_sessions.pop(session.folder, None)
 
 

@@ -85,8 +85,8 @@ class Session:
         """Read what is recorded, if anything is.
 
         Args:
-            name: Of the experiment.
-            folder: Of the experiment, absolute.
+            name: The experiment's name.
+            folder: The experiment's folder, absolute.
             backend: Who trains; the libraries when None.
             changes_also: Changes whenever this experiment does.
         """

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rf_notebook.tracking.study_file import StudyFile
 
 _CLOSE_SECONDS = 20.0
-"""For whoever follows the record to write the rest."""
+"""For the followers of the record to write the rest."""
 
 
 class Training:
@@ -64,11 +64,11 @@ class Training:
         """The launch and its runs are recorded; nothing trains before ``start``.
 
         Args:
-            folder: Of the experiment.
-            name: Of the experiment.
+            folder: The experiment's folder.
+            name: The experiment's name.
             launch: Found to be possible.
             new: Configs of the launch that are not recorded yet.
-            state: Of the experiment, up to date.
+            state: The experiment's state, up to date.
             store: Its record.
             fence: Of the lease that this process holds on it.
             script: Operations to obey at their steps, in a replay.
@@ -158,7 +158,7 @@ class Training:
         return mirror
 
     def add(self, launch: Launch, new: Iterable[RunConfig]) -> None:
-        """Record configs of a launch beside those that train, and wait until that is done."""
+        """Record configs of a launch next to those that train, and wait until that is done."""
         self.thread.engine.mailbox.submit(
             AddRuns(configs=tuple(new), functions=launch.functions())
         ).result()
@@ -193,12 +193,12 @@ class Training:
         return self._mirror.run_ids
 
     def close(self, *, cancelled: bool) -> None:
-        """End the training, and give whoever follows the record time to write the rest."""
+        """End the training, and give the followers of the record time to write the rest."""
         if self.thread.is_alive:
             ended = self.thread.engine.mailbox.submit(CloseExperiment(cancelled=cancelled))
             with contextlib.suppress(
                 RFNotebookError
-            ):  # shown by whoever asks for the thread's error
+            ):  # shown to whoever asks for the thread's error
                 ended.result()
             self.thread.end()
         if self._has_worker:

@@ -42,7 +42,7 @@ def decode(kind: str, version: int, payload: str) -> Event:
     """The event of a kind and payload.
 
     Raises:
-        StoreError: when the text is no event that this version knows.
+        StoreError: when the text is not an event that this version knows.
     """
     if version > VERSION or kind not in _EVENTS:
         raise StoreError(

@@ -1,6 +1,6 @@
 """How is a folder written so that it is either whole or not there, and known again later?
 
-Written to a temporary folder beside its place, flushed, renamed. Its manifest holds the sha256 of
+Written to a temporary folder next to its place, flushed, renamed. Its manifest holds the sha256 of
 every file; the sha256 of the manifest is in the event log. Nothing of a folder is read before both
 agree.
 """
@@ -43,14 +43,14 @@ def write_folder(
         root: The experiment's folder.
         relative: Where below it, with forward slashes; nothing may be there yet.
         fill: Writes the files into the folder it is given.
-        steps: Of the run, for the record.
-        samples: Likewise.
+        steps: The run's steps, for the record.
+        samples: The run's samples, for the record.
         observer: For the crash tests.
 
     Raises:
         StorageFull: when there is no room, or the disk does not take it now; nothing is left
             behind.
-        FileExistsError: when something is there already: nobody replaces what another has written.
+        FileExistsError: when something is there already: what another has written is never replaced.
     """
     target = root / relative
     temporary = target.with_name(_TEMPORARY + target.name)
@@ -128,7 +128,7 @@ def safe_path(root: Path, relative: str) -> Path:
 def remove_folder(root: Path, relative: str) -> None:
     """Delete a folder.
 
-    One that is gone already is no error, and one behind a symbolic link stays.
+    One that is gone already is not an error, and one behind a symbolic link stays.
     """
     path = safe_path(root, relative)
     if _is_ours(root, path):

@@ -23,7 +23,7 @@ class Recorded(StrEnum):
     FINISHED = "finished"
     """No run wants a turn any more."""
     INTERRUPTED = "interrupted"
-    """Some would go on if its cell were run again."""
+    """Some would continue if its cell were run again."""
     ELSEWHERE = "elsewhere"
     """A living process trains it."""
     UNREADABLE = "unreadable"
@@ -46,7 +46,7 @@ def glance(path: Path) -> Glance:
         ) as connection:
             return _glance(connection)
     except sqlite3.OperationalError:
-        # Killed within a commit: the journal is rolled back by whoever opens the record to write.
+        # Killed within a commit: the journal is rolled back when somebody opens the record to write.
         return Glance(standing=Recorded.INTERRUPTED)
     except (sqlite3.Error, ValueError, TypeError, KeyError):
         return Glance(standing=Recorded.UNREADABLE)

@@ -30,7 +30,7 @@ def this_process() -> Holder:
 def is_alive(holder: Holder, *, renewed_at: float, now: float) -> bool:
     """Whether a holder may still write.
 
-    On this host the process table tells at once, so that after a kill nobody waits; elsewhere the
+    On this host the process table tells at once, so there is no wait after a kill; elsewhere the
     last renewal does.
     """
     if holder.host != socket.gethostname():

@@ -48,7 +48,7 @@ class SqliteStore:
         """Open or create the file.
 
         Raises:
-            StoreError: when the file is no such record.
+            StoreError: when the file is not such a record.
         """
         self._path = path
         self._clock = clock

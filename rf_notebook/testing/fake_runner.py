@@ -358,17 +358,7 @@ class FakeRunner:
         return result
 
     def _progress(self, held: _Held) -> Progress:
-        plan = held.plan
-        return Progress(
-            steps=held.step,
-            samples=plan.samples(held.step),
-            epoch=plan.epoch(held.step),
-            chunks=plan.chunks_done(held.step),
-            total_steps=plan.total_steps,
-            total_samples=plan.samples(plan.total_steps),
-            total_chunks=plan.total_chunks,
-            diverged_at=_diverged_at(held),
-        )
+        return held.plan.progress(held.step, diverged_at=_diverged_at(held))
 
     def _write(self, target: str, weight: float, steps: int, samples: int) -> StoredFolder:
         def fill(folder: Path) -> None:

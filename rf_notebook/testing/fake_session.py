@@ -99,7 +99,7 @@ def points(
 
 
 def many_runs(runs: int, count: int, *, metrics: Sequence[str] = ("loss",)) -> ExperimentState:
-    """An experiment of some runs with so many points each, all still training."""
+    """An experiment of some runs with this many points each, all still training."""
     events: list[Event] = [started()]
     for run_id in range(1, runs + 1):
         knobs = {"learning_rate": 10 ** -(2 + run_id % 4), "r": 2 ** (run_id % 6)}

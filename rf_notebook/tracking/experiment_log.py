@@ -25,8 +25,8 @@ class ExperimentLog:
         """No file is touched before ``open``.
 
         Args:
-            path: Of the file.
-            name: Of the experiment.
+            path: The file's path.
+            name: The experiment's name.
         """
         self.path = path
         # No child of the root logger: the user's logging configuration is theirs, and so is what it

@@ -10,14 +10,13 @@ a metric that it has with the same step, value and time.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from rf_notebook.core.events import (
 from rf_notebook.core.redaction import REDACTED, redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.store import layout
+from rf_notebook.tracking.mlflow_database import own_database, without_telemetry
 
 _TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"
 _TAG_SEQ, _TAG_STEP = "rf_notebook.seq", "rf_notebook.step"
@@ -49,13 +48,10 @@ _STATUS = {
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
 _MOST_METRICS = 1000  # in one call of log_batch
 _LONGEST_VALUE = 500
-#: After so many tries ``close`` does not wait for MLflow.
+#: After this many tries ``close`` does not wait for MLflow.
 _MOST_REFUSALS = 2
 #: Error codes of what stays refused however often it is tried.
 _NEVER_TAKEN = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
-#: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow
-#: remembers what it opened by address, and another folder must not come to have the same one.
-_directories: dict[Path, int] = {}
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
@@ -105,7 +101,7 @@ class MlflowMirror:
 
         Args:
             folder: The experiment's; holds the database unless the user set a tracking URI.
-            name: Of the MLflow experiment.
+            name: The MLflow experiment's name.
             identity: Tells its runs from those of another experiment of that name.
             log: The experiment's.
             tracking_uri: For tests; otherwise the user's, or a database in the folder.
@@ -196,7 +192,7 @@ class MlflowMirror:
             except (ImportError, ConfigError) as error:
                 self._log.warning("MLflow is not written: %s", error)
                 return
-            except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training goes on
+            except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training continues
                 self.refusals += 1
                 delay = (
                     _FIRST_RETRY_SECONDS
@@ -262,13 +258,13 @@ class MlflowMirror:
         return str(self._client.get_experiment(self._experiment_id).lifecycle_stage) == "deleted"
 
     def _connect(self) -> None:
-        with _without_telemetry():
+        with without_telemetry():
             import mlflow
         for name in () if self._silenced else ("mlflow", "alembic", ""):
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(_not_from_mirrors)
                 self._silenced.append(handler)
-        uri = self._tracking_uri or self._own_database()
+        uri = self._tracking_uri or own_database(self._folder)
         client = mlflow.MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(self._name)
         if known is not None:
@@ -299,43 +295,6 @@ class MlflowMirror:
                     is_deleted=str(run.info.lifecycle_stage) == "deleted",
                 )
         self._client = client
-
-    def _own_database(self) -> str:
-        """The URI of the database in the experiment's folder.
-
-        MLflow 3.17 cannot use a database whose creation was cut off ("table already exists", for
-        ever), so it is created beside its place and renamed.
-        """
-        import mlflow
-
-        folder = self._folder.resolve()
-        if any(sign in str(folder) for sign in "%?"):
-            folder = self._as_plain_path(folder)
-        database = layout.tracking(folder)
-        if not database.exists():
-            unfinished = database.with_name(f".{database.name}.unfinished")
-            unfinished.unlink(missing_ok=True)
-            mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(
-                max_results=1
-            )
-            unfinished.rename(database)
-        return f"sqlite:///{database}"
-
-    def _as_plain_path(self, folder: Path) -> Path:
-        """The folder by another name.
-
-        In a database's address % and ? mean something else, escaped ones, too, to MLflow.
-
-        Source: mlflow 3.17, ``store/db/utils.py``: parents of the address as it stands are created.
-        """
-        descriptors = Path("/proc/self/fd")
-        if not descriptors.exists():
-            raise ConfigError(
-                f"its database cannot lie in a folder with % or ? in its name: {folder}."
-            )
-        if folder not in _directories:
-            _directories[folder] = os.open(folder, os.O_RDONLY)
-        return descriptors / str(_directories[folder])
 
     def _write(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -452,23 +411,6 @@ class _MirroredRun:
 
     def __init__(self, mlflow_id: str, seq: int, step: int, *, is_deleted: bool = False) -> None:
         self.mlflow_id, self.seq, self.step, self.is_deleted = mlflow_id, seq, step, is_deleted
-
-
-@contextlib.contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Import MLflow without its usage reports, which it decides on while it is imported.
-
-    A user who imported it already has decided; then nothing is touched.
-    """
-    name = "MLFLOW_DISABLE_TELEMETRY"
-    if "mlflow" in sys.modules or name in os.environ:
-        yield
-        return
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 def _not_from_mirrors(record: logging.LogRecord) -> bool:

@@ -2,7 +2,7 @@
 
 Its studies are copied to an SQLite file, by a thread of its own.
 
-The file is never read back: a study follows from the experiment's log, and the file is written anew
+The file is never read back: a study follows from the experiment's log, and the file is written again
 by each kernel.
 """
 
@@ -29,7 +29,7 @@ class StudyFile:
         """Nothing is written before ``start``.
 
         Args:
-            path: Of the file.
+            path: The file's path.
             studies: Gives the studies as they are now, by name.
             log: The experiment's.
         """
@@ -53,7 +53,7 @@ class StudyFile:
         self._changed.set()
 
     def close(self, timeout: float) -> bool:
-        """Write what is new, for at most so many seconds, and end.
+        """Write what is new, for at most this many seconds, and end.
 
         Returns whether all was written.
         """

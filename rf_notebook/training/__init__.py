@@ -1,6 +1,6 @@
 """The floor that torch, transformers, trl and peft live on.
 
-Importing it beside something too old is refused.
+Importing it next to something too old is refused.
 """
 
 from rf_notebook.core.requirements import TRAINING, too_old

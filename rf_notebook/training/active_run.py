@@ -6,8 +6,8 @@ Train to a boundary, be evaluated and saved there, and answer prompts meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch
 
 from rf_notebook.core.errors import StorageFull
 from rf_notebook.core.foreground import counts_cells, is_cell_at_work
+from rf_notebook.core.metrics import numbers_of
 from rf_notebook.core.run import (
     Failure,
     Generation,
@@ -32,10 +33,10 @@ from rf_notebook.training import memory, run_files
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.generation import sample_texts, texts_of
 from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
-from rf_notebook.training.process_state import ProcessState, RandomState
+from rf_notebook.training.process_state import RandomState
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of
-from rf_notebook.training.undisturbed import Disturbed, OwnDtype
+from rf_notebook.training.undisturbed import Disturbed
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from rf_notebook.training.memory_estimate import Need
     from rf_notebook.training.methods import Method
     from rf_notebook.training.resources import Resources
-
-#: Figures of the clock, no property of a config.
-_CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
 
 
 class ActiveRun:
@@ -66,7 +64,7 @@ class ActiveRun:
         Args:
             run_id: The run.
             config: Its config.
-            method: Of the config.
+            method: The config's method.
             parked: Its trainer, in a greenlet of its own.
             resources: What it shares with others.
             evaluates: Whether there is evaluation data.
@@ -104,7 +102,7 @@ class ActiveRun:
         self._used_bytes = 0
         """The most that a turn took on the device beyond what lay there before."""
         self._was_beside_a_cell = False
-        """Whether it was told that a cell was at work beside its steps, which draw random numbers."""
+        """Whether it was told that a cell was at work during its steps, which draw random numbers."""
         self._uncommitted: TurnOutcome | None = None
         """Set while a finished turn waits for room on the disk."""
 
@@ -204,7 +202,7 @@ class ActiveRun:
         """The result of a run that failed.
 
         Args:
-            fence: Of the request.
+            fence: The request's fence.
             failure: Why.
             committed: The progress, where the run's own is not known.
         """
@@ -396,36 +394,19 @@ class ActiveRun:
             "seeded any, the run's figures are not those of plain TRL, and the cell's numbers not those of its seed.",
         )
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Under the parked run's process state, which is not captured again.
 
         What is done leaves no trace in its course.
         """
-        parked, notebook = self.parked, ProcessState.of_notebook()
-        state = parked.state
-        assert state is not None
-        if not parked.is_quiet:
-            state.random.install()
-        state.install_beside_streams()
-        try:
-            parked.own_stream.state = state.random.cpu
-            with (
-                parked.own_stream if parked.is_quiet else nullcontext(),
-                OwnDtype(self._resources.dtype),
-            ):
-                yield
-        finally:
-            if not parked.is_quiet:
-                notebook.random.install()
-            notebook.install_beside_streams()
+        return self.parked.inside(self._resources.dtype)
 
     # ---- where it stands
 
     def progress(self) -> Progress:
         """Where the parked run stands; waits for the device."""
         step = self.parked.step
-        at = self._progress_at(step, self.trainer.divergence.now())
+        at = self.known_plan.progress(step, diverged_at=self.trainer.divergence.now())
         if self.parked.status is ParkedStatus.FINISHED and step < self.known_plan.total_steps:
             return replace(
                 at, chunks=self.known_plan.total_chunks
@@ -434,20 +415,7 @@ class ActiveRun:
 
     def live_progress(self, step: int) -> Progress:
         """Where the run stands while it trains; waits for nothing."""
-        return self._progress_at(step, self.trainer.divergence.since)
-
-    def _progress_at(self, step: int, diverged_at: int | None) -> Progress:
-        plan = self.known_plan
-        return Progress(
-            steps=step,
-            samples=plan.samples(step),
-            epoch=plan.epoch(step),
-            chunks=plan.chunks_done(step),
-            total_steps=plan.total_steps,
-            total_samples=plan.samples(plan.total_steps),
-            total_chunks=plan.total_chunks,
-            diverged_at=diverged_at,
-        )
+        return self.known_plan.progress(step, diverged_at=self.trainer.divergence.since)
 
     def add_point(self, step: int, metrics: Mapping[str, Any]) -> MetricPoint | None:
         """Add logged metrics to the points; those of one step belong together.
@@ -455,13 +423,7 @@ class ActiveRun:
         Returns:
             The point; None when nothing of it is a number.
         """
-        numbers = {
-            name: float(value)
-            for name, value in metrics.items()
-            if isinstance(value, int | float)
-            and name not in ("step", "epoch")
-            and not name.endswith(_CLOCK)
-        }
+        numbers = numbers_of(metrics)
         plan = self.plan
         if plan is None and self.trainer is not None:
             plan = self._resources.trainers.plan(self.method, self.trainer)

@@ -51,7 +51,7 @@ def tree_clone(base: ModuleT) -> ModuleT:
 
     A Parameter of the clone is an alias of the base's: freezing it or giving it other data touches
     nobody else; only writing into it in place would (see ``tree_copy``). What quantised parameters
-    carry beside their data (scales, code books) is shared as well.
+    carry besides their data (scales, code books) is shared as well.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in base.buffers()}
     for tensor in base.parameters():
@@ -69,7 +69,7 @@ def _alias(parameter: nn.Parameter, shared: dict[int, Any]) -> nn.Parameter:
     alias.__dict__.update(parameter.__dict__)
     state = getattr(parameter, "quant_state", None)
     if state is not None:
-        # A holder of its own over the same tensors, for bitsandbytes packs weights anew on some
+        # A holder of its own over the same tensors, for bitsandbytes packs weights again on some
         # CPUs and marks it there; the layer holds it, too.
         alias.quant_state = shared[id(state)] = copy.copy(state)
     return alias

@@ -342,9 +342,9 @@ def formatted_row(
 
     Args:
         formatting_func: The user's.
-        row: Of the data.
-        number: Of the row, for messages.
-        argument: The name of run_fit's argument, likewise.
+        row: The data's row.
+        number: The row's number, for messages.
+        argument: The name of run_fit's argument, for messages.
 
     Raises:
         ConfigError: when the function raises, or gives neither a dict nor a text.

@@ -27,7 +27,7 @@ class Divergence:
         self.since: int | None = None
         """The first bad step, as of the last window's end."""
         self.has_bad_loss = False
-        """Whether any loss of the whole run was bad, so that the mean of all losses is no number
+        """Whether any loss of the whole run was bad, so that the mean of all losses is not a number
         either."""
         self._bad_loss: Tensor | None = None
         """The sum of the window's bad losses: 0 without any, otherwise NaN or infinite."""

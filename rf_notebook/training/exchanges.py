@@ -38,7 +38,7 @@ class Exchange:
         """The text to generate from.
 
         Args:
-            tokenizer: Of the run.
+            tokenizer: The run's tokenizer.
             add_generation_prompt: Whether the chat template begins the answer.
         """
         if isinstance(self.asked, str):

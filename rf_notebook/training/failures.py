@@ -24,12 +24,12 @@ def failure_of(
 
     Args:
         error: What was raised.
-        config: Of the run.
+        config: The run's config.
         text: Its traceback, where it is gone already.
         need: What the memory plan said.
 
     Raises:
-        CheckpointDamaged: as it came, for that is no failure of the run: it goes on from the
+        CheckpointDamaged: as it came, for that is not the run's failure: it continues from the
             checkpoint before.
     """
     if isinstance(error, CheckpointDamaged):

@@ -19,7 +19,7 @@ _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
 _DEFAULT_MAX_INPUT_LENGTH = 4096
 #: Of an answer, where nothing else is said.
 _NEW_TOKENS = 64
-#: Whoever sets one of these wants to sample.
+#: Setting one of these means sampling.
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
@@ -52,13 +52,13 @@ def generated_metrics(
 
     Args:
         model: In evaluation mode while it generates, back in its mode after.
-        tokenizer: Of the run; its padding side is the same after.
-        exchanges: Of the evaluation data.
+        tokenizer: The run's tokenizer; its padding side is the same after.
+        exchanges: The evaluation data's exchanges.
         generation_config: Arguments of ``generate``, and ``max_input_length``,
             ``add_generation_prompt``, ``truncation_side`` for the prompts.
         compute_metrics: Called with (generated texts, reference texts).
         batch_size: Prompts at a time.
-        seed: Of the sampling, so that the same step gives the same texts.
+        seed: The sampling's seed, so that the same step gives the same texts.
         is_over: Asked at every token; generation ends when it says so.
     """
     config = dict(generation_config)
@@ -104,12 +104,12 @@ def texts_of(
     The process's random streams are the same before and after.
 
     Args:
-        model: As for ``generated_metrics``.
-        tokenizer: Likewise.
+        model: See ``generated_metrics``.
+        tokenizer: The run's tokenizer.
         prompts: Whole texts: see ``sample_texts``.
         settings: Arguments of ``generate``, 64 new tokens at most when omitted; ``seed`` of the
             sampling, 0 when omitted.
-        is_over: As for ``generated_metrics``.
+        is_over: See ``generated_metrics``.
         is_chat: Whether the texts are in a chat template, which has special tokens of its own.
     """
     config = {"max_new_tokens": _NEW_TOKENS, "pad_token_id": tokenizer.pad_token_id, **settings}
@@ -137,7 +137,7 @@ def sample_texts(
     Args:
         wanted: Prompts as the user typed them, or how many of the data's rows give theirs.
         exchanges: Of the evaluation data (or, without one, of the training data).
-        tokenizer: Of the run.
+        tokenizer: The run's tokenizer.
         is_chat: Whether the run trained on messages: then the tokenizer's chat template is applied
             to typed prompts.
     """

@@ -66,7 +66,7 @@ class MemoryNeeds:
         Args:
             config: The run's.
             arguments: Trl's config object.
-            peft_config: Of the adapter.
+            peft_config: The adapter's peft config.
 
         Raises:
             ConfigError: when the adapter is for modules that the model does not have.

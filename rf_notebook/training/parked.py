@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -240,6 +240,28 @@ class ParkedRun:
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
         self._greenlet.switch()
+
+    @contextmanager
+    def inside(self, dtype: torch.dtype) -> Iterator[None]:
+        """Under the parked run's process state, which is not captured again.
+
+        Args:
+            dtype: Of new tensors.
+        """
+        notebook = ProcessState.of_notebook()
+        state = self.state
+        assert state is not None
+        if not self.is_quiet:
+            state.random.install()
+        state.install_beside_streams()
+        try:
+            self.own_stream.state = state.random.cpu
+            with self.own_stream if self.is_quiet else nullcontext(), OwnDtype(dtype):
+                yield
+        finally:
+            if not self.is_quiet:
+                notebook.random.install()
+            notebook.install_beside_streams()
 
     def end(self) -> None:
         """Unwind the greenlet and let the trainer go."""

@@ -33,7 +33,7 @@ class _PerThread:
 
     A thread that has a run's state in has one of its own.
 
-    accelerate ships such a thing for TPUs (``ThreadLocalSharedDict``); here all other threads go on
+    accelerate ships such a thing for TPUs (``ThreadLocalSharedDict``); here all other threads continue
     sharing theirs.
     """
 
@@ -307,7 +307,7 @@ class ProcessState:
     def install_beside_streams(self, environment: dict[str, str] | None = None) -> None:
         """All but the random streams.
 
-        The environment only where it is given, for nobody reads it after building.
+        The environment only where it is given, for it is not read after building.
         """
         self.switches.install()
         now = _environment()

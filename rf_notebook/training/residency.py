@@ -21,7 +21,7 @@ from rf_notebook.training.device import run_device
 
 
 def tensors_of(module: Any) -> Iterator[Tensor]:
-    """Parameters, buffers, and what quantised parameters carry beside their data."""
+    """Parameters, buffers, and what quantised parameters carry besides their data."""
     for tensor in (*module.parameters(), *module.buffers()):
         yield tensor
         yield from quantisation_tensors(tensor)
@@ -150,8 +150,8 @@ class Residency:
         """Make something known that is on the device now and may be moved while it is not used.
 
         Args:
-            key: Of the run or base model.
-            tensors: Gives all tensors that have to move together; called anew each time.
+            key: The run or base model's key.
+            tensors: Gives all tensors that have to move together; called again each time.
             is_base: Whether several runs may share it.
         """
         if self._device is not None and key not in self._kept:

@@ -120,7 +120,7 @@ class Resources:
     def bring_in(
         self, modules: Sequence[Any], run_ids: Sequence[int] = (), *, room: int = 0
     ) -> None:
-        """Have models and runs on the device, and ``room`` bytes beside them."""
+        """Have models and runs on the device, and ``room`` bytes besides them."""
         for module in modules:
             self._residency.keep(
                 _model_key(module), partial(self._shared_tensors, module), is_base=True

@@ -49,10 +49,10 @@ def save_tokenizer(used: RunTokenizer, model: Any, base: BaseModel, folder: Path
     """Write what differs from the base model's tokenizer and vocabulary into a checkpoint's folder.
 
     Args:
-        used: Of the run.
+        used: The run's tokenizer.
         model: The run's, a PEFT model or a plain one.
         base: What the run's tree was made from.
-        folder: Of the checkpoint.
+        folder: The checkpoint's folder.
     """
     tokenizer = used.tokenizer
     settings = {name: getattr(tokenizer, name, None) for name in _SET_BY_TRAINERS}

@@ -209,7 +209,7 @@ class KernelRunner:
         """A run's turn; of one of a group only what is left of it after the joint steps.
 
         Args:
-            request: Of the run.
+            request: The run's request.
             trains: Whether it trains here.
         """
         try:

@@ -206,7 +206,7 @@ class Trainers:
         """The trainer; called in the run's greenlet, under the run's process state.
 
         Args:
-            method: Of the config.
+            method: The config's method.
             config: The run's.
             gate: Among the trainer's callbacks.
             run_id: For the folders.
@@ -437,9 +437,8 @@ def _needs_bitsandbytes(config: RunConfig) -> bool:
 def _model_for(config: RunConfig, base: Any) -> tuple[Any, Callable[[], None]]:
     """The model of a run, and what to do once its adapter is there."""
     if config.peft is None:
-        return copy.deepcopy(base).requires_grad_(
-            True
-        ), lambda: None  # full fine-tuning must not touch the shared ones
+        own = copy.deepcopy(base).requires_grad_(True)  # the shared weights stay as they are
+        return own, lambda: None
     if changes_base_weights(config.peft.get("init_lora_weights")):
         return tree_copy(base)
     return tree_clone(base), lambda: None

@@ -4,7 +4,7 @@ torch keeps its default dtype, its random streams and the functions of ``torch.n
 whole process, and transformers changes them while it loads a model. Nothing of that is blocked.
 While a run is built, its own thread gives every new tensor the run's dtype, and draws the adapter's
 first weights from a generator of the run's own; functions that are replaced at the moment in which
-they are needed are noticed, and the run is built again. While it trains beside a cell that is at
+they are needed are noticed, and the run is built again. While it trains alongside a cell that is at
 work, new tensors keep the run's dtype; runs whose steps draw nothing leave the process's streams
 alone from their building on, and others say that a cell was at work.
 """
@@ -135,7 +135,7 @@ class OwnStream(TorchFunctionMode):
         """Nothing is drawn yet.
 
         Args:
-            seed: Of the generators, one for each device.
+            seed: Seed of the generators, one for each device.
         """
         super().__init__()
         self._generators: dict[torch.device, torch.Generator] = {}

@@ -140,7 +140,7 @@ def warm_start(
     """Give a PEFT model, freshly initialised, the parent's function as far as its shape allows.
 
     Args:
-        model: Of the new run.
+        model: The new run's model.
         parent: What it starts from.
         adapter: The name of the adapter that is written; the active one when omitted.
     """

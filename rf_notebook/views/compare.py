@@ -135,7 +135,7 @@ def value_of(row: RunRow, name: str) -> float | None:
     return float(row.own_bytes) if name == MEMORY else row.latest.get(name)
 
 
-#: What a run costs beside its time; may stand on an axis like a metric.
+#: What a run costs besides its time; may stand on an axis like a metric.
 MEMORY = "own memory (bytes)"
 
 

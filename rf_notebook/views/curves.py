@@ -38,7 +38,7 @@ class Trace:
 
 @dataclass(slots=True)
 class Figure:
-    """What is drawn; made into plotly's terms by whoever draws it."""
+    """What is drawn; made into plotly's terms by whatever draws it."""
 
     traces: list[Trace] = field(default_factory=list)
     layout: dict[str, Any] = field(default_factory=dict)
@@ -63,10 +63,10 @@ def curves_figure(
     """The curves of one metric.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         series: Up to date.
         settings: Metric, x axis, smoothing and zoom.
-        log_scale: Of the y axis.
+        log_scale: Whether the y axis is logarithmic.
         emphasis: Selected and hidden runs.
     """
     emphasis = emphasis or Emphasis()
@@ -153,7 +153,7 @@ def _clonings(state: ExperimentState) -> dict[int, OperationObeyed]:
 def _place(
     series: ExperimentSeries, run_id: int, samples: int, x: str, x_N: Array, y_N: Array
 ) -> tuple[float, float]:
-    """Where on its drawn curve a run was when it had trained on so many samples."""
+    """Where on its drawn curve a run was when it had trained on this many samples."""
     at = float(np.clip(series.x_at(run_id, samples, x), x_N[0], x_N[-1]))
     return at, float(np.interp(at, x_N, y_N))
 

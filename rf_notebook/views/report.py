@@ -42,10 +42,10 @@ def report_page(
     """The page as HTML, without scripts and without anything from elsewhere.
 
     Args:
-        name: Of the experiment.
+        name: The experiment's name.
         record: As it travels.
         operations: What was done to it, a line each.
-        state: Of the experiment.
+        state: The experiment's state.
         series: Up to date.
     """
     usual = series.usual_metric

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 
-#: Columns of metrics beside the one that is looked at.
+#: Columns of metrics besides the one that is looked at.
 _MORE_METRICS = 3
 _MOST_KNOBS = 8
 #: Metrics that have a column before others.
@@ -102,7 +102,7 @@ def runs_view(state: ExperimentState, series: ExperimentSeries, metric: str | No
     """The table of an experiment, deleted runs left out.
 
     Args:
-        state: Of the experiment.
+        state: The experiment's state.
         series: Up to date.
         metric: What is looked at; None before anything was logged.
     """

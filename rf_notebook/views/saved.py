@@ -1,6 +1,6 @@
 """What does a saved notebook show of an experiment, without a kernel and without scripts?
 
-One bundle: our own mime type for whoever can draw it live, HTML with a picture of the curves and
+One bundle: our own mime type for front ends that draw it live, HTML with a picture of the curves and
 the table, a PNG for viewers that strip HTML, and text. The picture is SVG inside a data: URL, for
 JupyterLab's sanitizer removes inline SVG from notebooks that it does not trust, and an image cannot
 run anything.
@@ -51,11 +51,11 @@ def static_bundle(
     """The mime bundle of an experiment as it stands; below 300 kB whatever its size.
 
     Args:
-        name: Of the experiment.
-        state: Of the experiment.
+        name: The experiment's name.
+        state: The experiment's state.
         series: Up to date.
         metric: The curves'; the first that there is when None.
-        model_id: Of the live panel's widget, for a reader that can show it.
+        model_id: Id of the live panel's widget model, for a reader that can show it.
     """
     metric = metric or series.usual_metric
     view = runs_view(state, series, metric)

@@ -218,7 +218,7 @@ class ExperimentSeries:
 
     @property
     def usual_metric(self) -> str | None:
-        """What is looked at when nobody chose.
+        """What is looked at when no metric was chosen.
 
         The headline metric's evaluation as soon as a run has a curve of it.
         """
@@ -241,7 +241,7 @@ class ExperimentSeries:
         return held[1]
 
     def x_at(self, run_id: int, samples: float, x: str) -> float:
-        """Where on the x axis a run was when it had trained on so many samples."""
+        """Where on the x axis a run was when it had trained on this many samples."""
         x_P, samples_P = self.runs[run_id].column(x), self.runs[run_id].column("samples")
         if not len(x_P):
             return 0.0

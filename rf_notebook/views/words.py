@@ -96,7 +96,7 @@ def size(count: float | None) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """At most so many characters, on one line."""
+    """At most this many characters, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
 

@@ -32,8 +32,8 @@ def why_not(
     Args:
         verb: A key of VERBS.
         run_ids: The selected runs.
-        state: Of the experiment.
-        status: Likewise.
+        state: The experiment's state.
+        status: The experiment's status.
     """
     if not run_ids:
         return f"select runs in the table to {verb} them"

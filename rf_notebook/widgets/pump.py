@@ -33,10 +33,10 @@ class Pump:
         """Nothing runs before ``start``.
 
         Args:
-            wait_for_change: Of the session, or of all.
+            wait_for_change: Waits until the session changes, or any session.
             update: Brings the panel up to date; what it raises is told once and does not end the
                 pump.
-            name: Of the experiment.
+            name: The experiment's name.
             on_error: Gets the traceback of a failed update.
         """
         self._wait_for_change = wait_for_change

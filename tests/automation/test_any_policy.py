@@ -21,7 +21,8 @@ from rf_notebook.automl import List, Range
 from rf_notebook.core.events import OperationObeyed, RunPinned
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.autopilot import Autopilot
-from tests.automation.test_policies import Pruner, apply, automated, notes, runs, turn_to_the_end
+from tests.automation.pruner import Pruner
+from tests.automation.test_policies import apply, automated, notes, runs, turn_to_the_end
 
 POLICIES = st.sampled_from(
     [

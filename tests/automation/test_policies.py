@@ -20,7 +20,6 @@ from rf_notebook.automation import (
 )
 from rf_notebook.automation.policy import Boundary, Obeyed, RunView, View, sureness
 from rf_notebook.automl import List, Range
-from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import RunPinned
 from rf_notebook.core.operations import ResumeRun
@@ -30,6 +29,7 @@ from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.testing.fake_runner import fake_config
+from tests.automation.pruner import Pruner
 from tests.engine.world import World
 
 
@@ -197,59 +197,6 @@ def test_a_killed_experiment_goes_on_with_the_same_decisions(tmp_path, make):
     assert decisions_of(whole.state)
     assert decisions_of(world.state) == decisions_of(whole.state)
     assert states(world) == states(whole)
-
-
-class Pruner:
-    """In RapidFire's style: prunes what is worse than the mean so far, and replaces it twice."""
-
-    def __init__(self, metric):
-        self.metric, self.configs, self.seen, self.final = metric, {}, {}, None
-
-    def register_runs(self, run_id_to_config):
-        self.configs.update(run_id_to_config)
-
-    def on_shard_complete(self, run_id, shard_id, metrics):
-        (_, value) = metrics[self.metric][-1]
-        before = self.seen.setdefault(shard_id, [])
-        before.append(value)
-        if len(before) > 3 and value > sum(before) / len(before):
-            config = {"learning_rate": 0.3} if len(self.configs) < 10 else None
-            return RunDecision("prune", config)
-        return RunDecision("continue")
-
-    def finalize(self, final_metrics):
-        assert self.final is None
-        self.final = final_metrics
-
-
-def test_a_callback_in_the_reference_s_style_prunes_and_replaces(tmp_path):
-    callback = Pruner("loss")
-    world = automated(tmp_path, callback, runs(8)[::-1])
-    world.finish()
-    made = [one for one in decisions_of(world.state) if one.what == "clone"]
-    assert len(made) == 2
-    assert all(one.policy == "Pruner" for one in decisions_of(world.state))
-    assert made[0].reason == f"Pruner replaced run {made[0].run_id}."
-    assert world.state.record(made[0].made).config.training["learning_rate"] == 0.3
-    assert callback.configs.keys() == callback.final.keys() == world.state.runs.keys()
-    assert callback.configs[1]["training_args"]["learning_rate"] == pytest.approx(0.16)
-    assert callback.final[1]["loss"] == world.losses(1)
-
-
-def test_a_callback_with_the_newer_name_works_and_odd_answers_are_told(tmp_path):
-    class Newer:
-        def __init__(self, answer):
-            self.answer = answer
-
-        def on_chunk_complete(self, run_id, chunk_id, metrics):
-            return self.answer if (run_id, chunk_id) == (2, 0) else RunDecision("continue")
-
-    world = automated(tmp_path / "a", Newer(RunDecision("prune")), runs(3))
-    world.finish()
-    assert states(world) == {1: "completed", 2: "stopped", 3: "completed"}
-    world = automated(tmp_path / "b", Newer("prune"), runs(3))
-    world.finish()
-    assert "on_chunk_complete gave 'prune'; give RunDecision('continue')" in notes(world)[0]
 
 
 def test_the_worst_give_way_to_changed_copies_of_the_best(tmp_path):

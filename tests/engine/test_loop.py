@@ -76,6 +76,24 @@ def test_a_stopped_run_is_passed_over_until_resumed_and_then_goes_on_exactly(tmp
     assert world.losses(1) == alone(tmp_path, configs(2)[0])
 
 
+@pytest.mark.in_kernel
+@pytest.mark.parametrize("step", range(12))
+def test_a_run_that_is_stopped_during_another_one_s_turn_trains_no_further(tmp_path, step):
+    asked, trained_after = [], []
+
+    def user(run_id, done):
+        if (run_id, done) == (1, step) and not asked:
+            asked.append(world.stop(3))
+        if run_id == 3 and asked and asked[0].done():
+            trained_after.append(done)
+
+    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(3)], on_step=user)
+    world.finish()
+    assert asked[0].result() == 3
+    assert world.state.record(3).state is RunState.STOPPED
+    assert not trained_after
+
+
 def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):
     world = World(tmp_path, configs(2))
     world.runner.on_step = lambda run_id, step: world.stop(1) if (run_id, step) == (1, 5) else None

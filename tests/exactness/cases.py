@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-_QV = ["q_proj", "v_proj"]
+from tests.exactness.sft_cases import QV, SFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,246 +27,6 @@ class Case:
     """Whether DPO compares with another model than the base."""
     quantised: str | None = None
     """load_in_4bit or load_in_8bit."""
-
-
-_SFT: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
-    "cosine_dropout": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 2,
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "warmup_steps": 3,
-            "lr_scheduler_type": "cosine",
-            "seed": 42,
-            "eval_strategy": "steps",
-            "eval_steps": 5,
-            "gradient_checkpointing": False,
-        },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
-    ),
-    "rslora_all_linear": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 2,
-            "num_train_epochs": 2,
-            "learning_rate": 3e-3,
-            "warmup_steps": 0.2,
-            "lr_scheduler_type": "cosine",
-            "seed": 7,
-            "eval_strategy": "steps",
-            "eval_steps": 3,
-            "gradient_checkpointing": True,
-        },
-        {
-            "r": 16,
-            "lora_alpha": 32,
-            "lora_dropout": 0.05,
-            "target_modules": "all-linear",
-            "use_rslora": True,
-        },
-    ),
-    "dora": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 1,
-            "gradient_accumulation_steps": 2,
-            "num_train_epochs": 2,
-            "learning_rate": 5e-4,
-            "warmup_steps": 4,
-            "lr_scheduler_type": "linear",
-            "seed": 42,
-            "eval_strategy": "epoch",
-            "gradient_checkpointing": True,
-        },
-        {
-            "r": 4,
-            "lora_alpha": 8,
-            "lora_dropout": 0.2,
-            "target_modules": ["q_proj", "o_proj", "down_proj"],
-            "use_dora": True,
-        },
-    ),
-    "neftune_max_steps": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "max_steps": 17,
-            "learning_rate": 1e-3,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 2,
-            "seed": 42,
-            "neftune_noise_alpha": 5.0,
-            "gradient_checkpointing": False,
-        },
-        {
-            "r": 8,
-            "lora_alpha": 16,
-            "lora_dropout": 0.1,
-            "target_modules": ["gate_proj", "up_proj"],
-            "init_lora_weights": "gaussian",
-        },
-    ),
-    "bf16_load_best": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 2,
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "seed": 5,
-            "bf16": True,
-            "load_best_model_at_end": True,
-            "save_strategy": "steps",
-            "save_steps": 3,
-            "eval_strategy": "steps",
-            "eval_steps": 3,
-            "save_total_limit": 1,
-        },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
-    ),
-    "packing": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 1,
-            "num_train_epochs": 3,
-            "learning_rate": 1e-3,
-            "seed": 5,
-            "packing": True,
-            "eval_packing": False,
-        },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
-    ),
-    "text_sgd_polynomial": (
-        "texts",
-        {
-            "per_device_train_batch_size": 3,
-            "num_train_epochs": 2,
-            "learning_rate": 5e-2,
-            "seed": 11,
-            "optim": "sgd",
-            "lr_scheduler_type": "polynomial",
-            "weight_decay": 0.1,
-            "max_grad_norm": 0.5,
-        },
-        {"r": 4, "lora_alpha": 4, "lora_dropout": 0.3, "target_modules": ["k_proj"]},
-    ),
-    "logged_every_seventh_step": (
-        "texts",
-        {
-            "per_device_train_batch_size": 2,
-            "num_train_epochs": 2,
-            "learning_rate": 2e-3,
-            "seed": 13,
-            "data_seed": 99,
-            "logging_steps": 7,
-            "lr_scheduler_type": "constant_with_warmup",
-            "warmup_steps": 5,
-        },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV, "bias": "lora_only"},
-    ),
-    "adafactor": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 5,
-            "num_train_epochs": 3,
-            "learning_rate": 1e-3,
-            "seed": 3,
-            "optim": "adafactor",
-            "completion_only_loss": False,
-        },
-        {"r": 2, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["v_proj"]},
-    ),
-    "fractional_epochs_drop_last": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 3,
-            "gradient_accumulation_steps": 4,
-            "num_train_epochs": 2.5,
-            "learning_rate": 1e-3,
-            "seed": 21,
-            "dataloader_drop_last": True,
-            "lr_scheduler_type": "cosine_with_restarts",
-        },
-        {
-            "r": 8,
-            "lora_alpha": 16,
-            "lora_dropout": 0.1,
-            "target_modules": ["o_proj"],
-            "init_lora_weights": "pissa",
-        },
-    ),
-    "dft_loss_shuffled": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 3,
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "seed": 8,
-            "loss_type": "dft",
-            "shuffle_dataset": True,
-            "eval_on_start": True,
-            "eval_strategy": "epoch",
-        },
-        {
-            "r": 8,
-            "lora_alpha": 16,
-            "lora_dropout": 0.1,
-            "target_modules": _QV,
-            "init_lora_weights": "olora",
-        },
-    ),
-    "chat_assistant_tokens": (
-        "chats",
-        {
-            "per_device_train_batch_size": 4,
-            "num_train_epochs": 2,
-            "learning_rate": 1e-3,
-            "seed": 17,
-            "max_length": 48,
-            "train_sampling_strategy": "group_by_length",
-        },
-        {
-            "r": 8,
-            "lora_alpha": 16,
-            "lora_dropout": 0.1,
-            "target_modules": _QV,
-            "modules_to_save": ["embed_tokens"],
-        },
-    ),
-    "plateau_scheduler": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "num_train_epochs": 1,
-            "learning_rate": 1e-2,
-            "seed": 31,
-            "lr_scheduler_type": "reduce_lr_on_plateau",
-            "lr_scheduler_kwargs": {"patience": 1},
-            "eval_strategy": "steps",
-            "eval_steps": 3,
-        },
-        {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV},
-    ),
-    "full_fine_tuning": (
-        "prompts",
-        {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 2,
-            "num_train_epochs": 1,
-            "learning_rate": 1e-3,
-            "warmup_steps": 3,
-            "seed": 42,
-            "eval_strategy": "steps",
-            "eval_steps": 3,
-        },
-        None,
-    ),
-}
 
 
 def checksum(completions: list[Any], **kwargs: Any) -> list[float]:
@@ -296,7 +56,7 @@ REWARDS: dict[str, Callable[..., list[Any]]] = {
     f.__name__: f for f in (checksum, short, like_the_column)
 }
 
-_LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": _QV}
+_LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": QV}
 _DPO = {
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2,
@@ -341,7 +101,7 @@ def _sft(adapter: dict[str, Any] | None, **training: Any) -> Case:
 CASES: dict[str, Case] = {
     **{
         f"sft_{name}": Case(method="SFT", data=kind, training=training, adapter=lora)
-        for name, (kind, training, lora) in _SFT.items()
+        for name, (kind, training, lora) in SFT.items()
     },
     # ---- all below train on the same rows, so that every method and kind of adapter takes turns in
     # one process
@@ -365,7 +125,7 @@ CASES: dict[str, Case] = {
         gradient_checkpointing=False,
     ),
     "sft_vera": _sft(
-        {"peft_type": "VERA", "r": 16, "target_modules": _QV, "vera_dropout": 0.1}, seed=8
+        {"peft_type": "VERA", "r": 16, "target_modules": QV, "vera_dropout": 0.1}, seed=8
     ),
     "dpo_sigmoid": _dpo(seed=1, num_train_epochs=2, eval_strategy="steps", eval_steps=7),
     "dpo_ipo_precomputed": _dpo(

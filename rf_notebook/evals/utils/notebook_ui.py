@@ -18,6 +18,6 @@ class NotebookUI(InteractiveController):
 
         Args:
             dispatcher_url: Of RapidFire AI's service; there is none here, so it is not used.
-            refresh_rate_seconds: Likewise; the panel is always up to date.
-            auth_token: Likewise.
+            refresh_rate_seconds: Has no effect; the panel is always up to date.
+            auth_token: Has no effect.
         """

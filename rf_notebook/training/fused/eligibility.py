@@ -19,7 +19,7 @@ from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
 
-#: Arguments of LoraConfig with which an adapter is more than two matrices beside a layer, and how
+#: Arguments of LoraConfig with which an adapter is more than two matrices next to a layer, and how
 #: to say so.
 _ADAPTERS = {
     "use_dora": "DoRA scales the base weights by its own",

@@ -90,7 +90,7 @@ class FusedGroup:
             answered, made = self._forward(chosen, graphs if are_done else ())
             ready = [request.member for request in answered]
             graphs += made
-            # for want of memory; those whose backward is done now go on when all have had theirs
+            # for want of memory; those whose backward is done now continue when all have had theirs
             if not answered:
                 self._backward(graphs, live)
                 graphs = []

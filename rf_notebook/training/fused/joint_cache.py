@@ -1,6 +1,6 @@
 """How do runs that generate at the same time share one forward a token?
 
-Each run's own ``generate`` goes on in its own code and draws from its own random stream; only the
+Each run's own ``generate`` continues in its own code and draws from its own random stream; only the
 backbone's forward is joint. The keys and values of all runs lie in one cache, and each run's cache
 is views of its rows.
 """

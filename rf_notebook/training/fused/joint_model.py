@@ -145,8 +145,8 @@ class JointModel:
     ) -> tuple[list[Forward], list[Graph]]:
         """Answer requests of one precision, all with or all without gradients.
 
-        Not more than there is room for beside graphs that keep memory until their backward; a
-        request that does not fit by itself is left to its run, which then has to go on first.
+        Not more than there is room for next to graphs that keep memory until their backward; a
+        request that does not fit by itself is left to its run, which then has to continue first.
 
         Args:
             requests: At least one.

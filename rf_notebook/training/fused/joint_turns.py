@@ -49,7 +49,7 @@ class JointTurns:
         An interrupt ends the turn at the next step.
 
         Args:
-            requests: Of the turn; at least two.
+            requests: The turn's requests; at least two.
             runs: Those that the requests are for, ready to train, by id.
         """
         started = time.perf_counter()

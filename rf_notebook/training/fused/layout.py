@@ -141,7 +141,7 @@ def mask_with_past(requests: Sequence[Forward], whole: int) -> Tensor | None:
 
 
 def mask_of(requests: Sequence[Forward], length: int) -> Tensor | None:
-    """[rows, length]; None when nobody needs one."""
+    """[rows, length]; None when it is not needed."""
     if all(request.attention_mask is None for request in requests):
         return None
     masks = [
@@ -157,10 +157,10 @@ def dropout_of(
     """What the dropout before one layer keeps.
 
     Args:
-        path: Of the layer.
+        path: The layer's path.
         requests: Of one block's members.
         shares: By how much each of them raises what it keeps.
-        length: Of the joint batch's rows.
+        length: Tokens of a row of the joint batch.
         pads_left: Where the padding is.
 
     Returns:

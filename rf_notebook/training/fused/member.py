@@ -230,6 +230,10 @@ class Member:
             self.run.set_streams(request.before)
         return own(*args, **kwargs)
 
+    def _own_embeddings(self, input_ids: Tensor) -> Tensor:
+        embeddings: Callable[[Tensor], Tensor] = self.backbone.get_input_embeddings()  # type: ignore[assignment]
+        return embeddings(input_ids).detach()
+
     def _wait_for(self, request: Forward) -> None:
         self.run.wait_for(request)
         if request.error is not None:
@@ -265,9 +269,7 @@ class Member:
             input_ids=input_ids,
             attention_mask=None if self._needs_no_mask and cache is None else mask,
             labels=labels,
-            embeddings=self.backbone.get_input_embeddings()(input_ids).detach()
-            if self._changes_embeddings
-            else None,  # type: ignore[operator]
+            embeddings=self._own_embeddings(input_ids) if self._changes_embeddings else None,
             uses_adapter=uses_adapter,
             needs_grad=torch.is_grad_enabled() and uses_adapter,
             autocast=Autocast.now(input_ids.device.type),

@@ -46,7 +46,7 @@ class MemoryLimits:
         """No limit is known.
 
         Args:
-            device_type: Of the model.
+            device_type: The model's device type.
             can_recompute: Whether its layers can compute their activations again.
         """
         self._pass_cost = _PASS_COST[device_type]
@@ -76,7 +76,7 @@ class MemoryLimits:
         return parts[0], Kept.ACTIVATIONS
 
     def is_too_large(self, part: Sequence[Forward], kept: Kept, in_use: int = 0) -> bool:
-        """Whether this is known not to fit beside graphs of so many tokens."""
+        """Whether this is known not to fit next to graphs of this many tokens."""
         return in_use + tokens_of(part) >= self._too_many[kept]
 
     def was_too_large(self, part: Sequence[Forward], kept: Kept, in_use: int = 0) -> None:

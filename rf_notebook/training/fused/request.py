@@ -107,7 +107,7 @@ class Forward:
 
 @dataclass(slots=True, eq=False)
 class Backward:
-    """A run's own backward has reached its leaves; the joint one is to go on from there."""
+    """A run's own backward has reached its leaves; the joint one is to continue from there."""
 
     error: BaseException | None = None
     """Raised in the run instead."""

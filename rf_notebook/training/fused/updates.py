@@ -68,7 +68,7 @@ class Updates:
         step = states[0]["step"].clone()
         for state in states:
             state["step"] = (
-                step  # one for all, which is right for whoever saves the optimizer in between
+                step  # one for all, which is right when somebody saves the optimizer in between
             )
 
         def norm_now() -> Tensor:

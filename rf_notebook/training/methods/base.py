@@ -94,7 +94,7 @@ class Method(Protocol):
         """Refuse fields of RFModelConfig that cannot be. Raises ConfigError."""
 
     def one_pass(self, arguments: Any, rows: int) -> Pass:
-        """What a pass over so many rows is."""
+        """What a pass over this many rows is."""
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """Whether the trainer wants a second model.
@@ -151,7 +151,7 @@ class RunTrainer:
         trainer.accelerator.free_memory = lambda *objects: list(objects)
         # Copies from page-locked memory need not be waited for.
         trainer.accelerator.dataloader_config.non_blocking |= trainer.args.dataloader_pin_memory
-        # Counted anew for every micro-step otherwise, over all modules.
+        # Counted again for every micro-step otherwise, over all modules.
         trainer.model.num_parameters = functools.cache(trainer.model.num_parameters)
         self._waiting: list[tuple[list[Any], int]] = []
         self._waiting_tokens: list[Any] = []
@@ -185,7 +185,7 @@ class RunTrainer:
         """Nothing that the user did not ask for."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """A checkpoint inside an experiment is no publication."""
+        """A checkpoint inside an experiment is not a publication."""
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """What the loss was is remembered.

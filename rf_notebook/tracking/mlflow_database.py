@@ -1,0 +1,70 @@
+"""Where does MLflow write when the user has not set a tracking server, and how is it imported quietly?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.store import layout
+
+#: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow
+#: remembers what it opened by address, and another folder must not come to have the same one.
+_directories: dict[Path, int] = {}
+
+
+def own_database(folder: Path) -> str:
+    """The URI of the database in the experiment's folder.
+
+    MLflow 3.17 cannot use a database whose creation was cut off ("table already exists", for
+    ever), so it is created next to its place and renamed.
+    """
+    import mlflow
+
+    folder = folder.resolve()
+    if any(sign in str(folder) for sign in "%?"):
+        folder = _as_plain_path(folder)
+    database = layout.tracking(folder)
+    if not database.exists():
+        unfinished = database.with_name(f".{database.name}.unfinished")
+        unfinished.unlink(missing_ok=True)
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(
+            max_results=1
+        )
+        unfinished.rename(database)
+    return f"sqlite:///{database}"
+
+
+def _as_plain_path(folder: Path) -> Path:
+    """The folder by another name.
+
+    In a database's address % and ? mean something else, escaped ones, too, to MLflow.
+
+    Source: mlflow 3.17, ``store/db/utils.py``: parents of the address as it stands are created.
+    """
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        raise ConfigError(f"its database cannot lie in a folder with % or ? in its name: {folder}.")
+    if folder not in _directories:
+        _directories[folder] = os.open(folder, os.O_RDONLY)
+    return descriptors / str(_directories[folder])
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Import MLflow without its usage reports, which it decides on while it is imported.
+
+    A user who imported it already has decided; then nothing is touched.
+    """
+    name = "MLFLOW_DISABLE_TELEMETRY"
+    if "mlflow" in sys.modules or name in os.environ:
+        yield
+        return
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[name]
