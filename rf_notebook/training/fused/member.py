@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -231,8 +231,8 @@ class Member:
         return own(*args, **kwargs)
 
     def _own_embeddings(self, input_ids: Tensor) -> Tensor:
-        embeddings: Callable[[Tensor], Tensor] = self.backbone.get_input_embeddings()  # type: ignore[assignment]
-        return embeddings(input_ids).detach()
+        embeddings = cast("torch.nn.Embedding", self.backbone.get_input_embeddings())
+        return cast("Tensor", embeddings(input_ids)).detach()
 
     def _wait_for(self, request: Forward) -> None:
         self.run.wait_for(request)
