@@ -231,7 +231,7 @@ class Member:
         return own(*args, **kwargs)
 
     def _own_embeddings(self, input_ids: Tensor) -> Tensor:
-        embeddings = cast("torch.nn.Embedding", self.backbone.get_input_embeddings())
+        embeddings = cast("Any", self.backbone).get_input_embeddings()
         return cast("Tensor", embeddings(input_ids)).detach()
 
     def _wait_for(self, request: Forward) -> None:
