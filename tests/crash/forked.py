@@ -61,10 +61,10 @@ def main() -> None:
     import time
 
     import rf_notebook.training.runner  # noqa: F401 - what takes the time
-    from rf_notebook.tracking.mlflow_mirror import _without_telemetry
+    from rf_notebook.tracking.mlflow_database import without_telemetry
     from tests.crash import child
 
-    with _without_telemetry():
+    with without_telemetry():
         import mlflow  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")

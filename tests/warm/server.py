@@ -42,9 +42,9 @@ _LIBRARIES = (
 
 def preload() -> None:
     """Import what takes the time, and nothing that decides by itself what the tests look at."""
-    from rf_notebook.tracking.mlflow_mirror import _without_telemetry
+    from rf_notebook.tracking.mlflow_database import without_telemetry
 
-    with _without_telemetry():
+    with without_telemetry():
         importlib.import_module("mlflow")
         importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     for name in _LIBRARIES:
