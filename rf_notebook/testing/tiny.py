@@ -77,10 +77,9 @@ def tiny_model(
     return model.to(dtype)
 
 
+# As it was recorded in tests/records: a replay refuses a function whose text was changed.
 def create_tiny(model_config: dict[str, Any]) -> tuple[Any, Any]:
-    """A create_model_fn.
-
-    ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit).
+    """A create_model_fn; ``model_kwargs`` may hold hidden, layers and seed, and quantised (load_in_4bit or load_in_8bit).
 
     The model is in evaluation mode, as transformers gives one that it loads.
     """
