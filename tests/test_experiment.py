@@ -220,6 +220,7 @@ def let_engine_fail(experiment, monkeypatch):
     def broken():
         raise RuntimeError("the sky fell")
 
+    monkeypatch.setattr("rf_notebook.engine.thread._RETRY_SECONDS", 0.05)
     monkeypatch.setattr(experiment.session.thread.engine, "turn", broken)
     experiment.session.thread.engine.mailbox.wake()
     until(lambda: not experiment.session.thread.is_alive)
