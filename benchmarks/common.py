@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.core.events import RunAdded
@@ -54,26 +55,53 @@ def synchronize() -> None:
 
 def llama() -> Any:
     """1.1 billion random weights in bfloat16 on a GPU; a few million in float32 elsewhere."""
-    config = LlamaConfig(
-        **(LARGE if ON_GPU else SMALL),
-        num_key_value_heads=4,
-        vocab_size=32000 if ON_GPU else 512,
-        max_position_embeddings=2048,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        attn_implementation="sdpa",
+    return model_of(
+        LlamaConfig(
+            **(LARGE if ON_GPU else SMALL),
+            num_key_value_heads=4,
+            vocab_size=32000 if ON_GPU else 512,
+            max_position_embeddings=2048,
+        )
     )
+
+
+def model_of(config: Any) -> Any:
+    """Random weights of this shape on the device, in bfloat16 on a GPU.
+
+    Args:
+        config: A transformers config; its special tokens and its attention are set.
+    """
+    config.pad_token_id, config.eos_token_id, config.bos_token_id = 0, 1, 2
+    config._attn_implementation = "sdpa"  # noqa: SLF001 - where transformers keeps it
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[0] if ON_GPU else []), torch.device(DEVICE):
         torch.manual_seed(0)
         torch.set_default_dtype(torch.bfloat16 if ON_GPU else torch.float32)
         try:
-            model = LlamaForCausalLM(config)
+            model = AutoModelForCausalLM.from_config(config)
         finally:
             torch.set_default_dtype(before)
     model.config._name_or_path = "bench"  # noqa: SLF001 - what is measured
     return model
+
+
+class Clock(TrainerCallback):
+    """Notes when steps end, the device's work included."""
+
+    def __init__(self, warm_up: int) -> None:
+        self._warm_up = warm_up
+        self.began = self.ended = 0.0
+        self.steps = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer has done a step."""
+        if state.global_step == self._warm_up:
+            synchronize()
+            self.began = time.perf_counter()
+        elif state.global_step == state.max_steps:
+            synchronize()
+            self.ended = time.perf_counter()
+            self.steps = state.global_step - self._warm_up
 
 
 def quiet(trainer: Any) -> Any:

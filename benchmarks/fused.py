@@ -19,10 +19,9 @@ from typing import Any
 
 import datasets
 from peft import LoraConfig
-from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.common import ON_GPU, engine_over, llama, quiet, synchronize
+from benchmarks.common import ON_GPU, Clock, engine_over, llama, quiet, synchronize
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
@@ -96,29 +95,11 @@ def arguments(shape: Shape, steps: int, **more: Any) -> dict[str, Any]:
     }
 
 
-class _Clock(TrainerCallback):
-    """Notes when steps end, the device's work included."""
-
-    def __init__(self, warm_up: int) -> None:
-        self._warm_up = warm_up
-        self.began = self.ended = 0.0
-        self.steps = 0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self._warm_up:
-            synchronize()
-            self.began = time.perf_counter()
-        elif state.global_step == state.max_steps:
-            synchronize()
-            self.ended = time.perf_counter()
-            self.steps = state.global_step - self._warm_up
-
-
 def plain_seconds(
     base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: int, **more: Any
 ) -> float:
     """Seconds of one step of one config in plain TRL, the model kept loaded."""
-    clock = _Clock(warm_up)
+    clock = Clock(warm_up)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=tree_clone(base),

@@ -16,7 +16,7 @@ from rf_notebook.planning.fusion import Execution
 from tests.exactness.harness import events_of, turn_all
 from tests.fused.world import config, engine_over, figures, joint_forwards, mixed_group
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("layout")]
 
 
 def trained(
@@ -25,7 +25,7 @@ def trained(
     engine = engine_over(folder, configs, objects, execution)
     turn_all(engine)
     for record in engine.state.runs.values():
-        assert record.state is RunState.COMPLETED, record.failure
+        assert record.state is RunState.COMPLETED, record.failure and record.failure.traceback
     return engine, engine.fleet.runner.results  # type: ignore[attr-defined]
 
 
@@ -55,9 +55,9 @@ def losses(engine: Any, run_id: int) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_mixed_groups_in_float32(seed: int, tmp_path: Path) -> None:
+def test_mixed_groups_in_float32(seed: int, layout: str, tmp_path: Path) -> None:
     objects = Objects()
-    configs = mixed_group(seed, objects)
+    configs = mixed_group(seed, objects, packs=layout == "packed")
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
     for run_id, record in joint.state.runs.items():
@@ -142,16 +142,27 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
             assert (step, now) == (at, pytest.approx(before, rel=1e-5, abs=1e-6))
 
 
-def no_further_than_another_padding(
-    tmp_path: Path, methods: list[str], training: dict[str, Any]
+#: Other shapes of a run's batches, which round otherwise. Padded joint batches take the kernels that
+#: a run takes alone; packed ones take others, as smaller batches do.
+_SHAPES: dict[str, list[dict[str, Any]]] = {
+    "padded": [{"pad_to_multiple_of": 128}],
+    "packed": [
+        {"pad_to_multiple_of": 128},
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+    ],
+}
+
+
+def no_further_than_another_shape(
+    tmp_path: Path, layout: str, methods: list[str], training: dict[str, Any]
 ) -> Any:
-    """Compare a group with its runs alone, and those with another padding.
+    """Compare a group with its runs alone, and those with other batch shapes.
 
     Returns the joint engine.
 
     The furthest weight is often one whose first gradient is nothing but rounding: Adam's first
     steps are as large as the learning rate whatever the gradient, and any other order of sums may
-    take such a weight the other way. So the weights are no further than twice what another padding
+    take such a weight the other way. So the weights are no further than twice what another shape
     takes them, not within an absolute bound.
     """
     objects = Objects()
@@ -170,28 +181,35 @@ def no_further_than_another_padding(
 
     alone, alone_results = trained(tmp_path / "alone", configs(), objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs(), objects, Execution.FUSED)
-    padded, padded_results = trained(
-        tmp_path / "padded", configs(pad_to_multiple_of=128), objects, Execution.EXACT
-    )
+    others = [
+        trained(tmp_path / str(number), configs(**shape), objects, Execution.EXACT)
+        for number, shape in enumerate(_SHAPES[layout])
+    ]
     for run_id in alone.state.runs:
         assert joint.state.record(run_id).fused_with
-        before = losses(alone, run_id)
-        by_joining = max(abs(x - y) for x, y in zip(before, losses(joint, run_id), strict=True))
-        by_padding = max(abs(x - y) for x, y in zip(before, losses(padded, run_id), strict=True))
-        assert by_joining <= 2 * by_padding, (by_joining, by_padding)
-        weights = alone_results[run_id]["weights"]
-        by_joining = weights_apart(joint_results[run_id]["weights"], weights)
-        by_padding = weights_apart(padded_results[run_id]["weights"], weights)
-        assert by_joining <= 2 * by_padding, (by_joining, by_padding)
+        before, weights = losses(alone, run_id), alone_results[run_id]["weights"]
+
+        def off(engine: Any) -> float:
+            return max(abs(x - y) for x, y in zip(before, losses(engine, run_id), strict=True))  # noqa: B023
+
+        def apart(results: Any) -> float:
+            return weights_apart(results[run_id]["weights"], weights)  # noqa: B023
+
+        by_shape = max(off(engine) for engine, _ in others)
+        assert off(joint) <= 2 * by_shape, (off(joint), by_shape)
+        by_shape = max(apart(results) for _, results in others)
+        assert apart(joint_results) <= 2 * by_shape, (apart(joint_results), by_shape)
     return joint
 
 
-def test_groups_in_bfloat16_are_no_further_from_alone_than_another_padding(tmp_path: Path) -> None:
-    no_further_than_another_padding(tmp_path, ["SFT"] * 4, {"bf16": True})
+def test_groups_in_bfloat16_are_no_further_from_alone_than_another_shape(
+    layout: str, tmp_path: Path
+) -> None:
+    no_further_than_another_shape(tmp_path, layout, ["SFT"] * 4, {"bf16": True})
 
 
-def test_groups_in_float16_are_no_further_from_alone_than_another_padding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_groups_in_float16_are_no_further_from_alone_than_another_shape(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Accelerate casts to float16 on GPUs alone.
 
@@ -207,9 +225,10 @@ def test_groups_in_float16_are_no_further_from_alone_than_another_padding(
         self.scaler.update = lambda: (updates.append(self.scaler.get_scale()), update())
 
     monkeypatch.setattr(accelerate.Accelerator, "__init__", make)
-    joint = no_further_than_another_padding(tmp_path, ["SFT", "SFT", "SFT", "DPO"], {"fp16": True})
+    methods = ["SFT", "SFT", "SFT", "DPO"]
+    joint = no_further_than_another_shape(tmp_path, layout, methods, {"fp16": True})
     steps = sum(record.progress.steps for record in joint.state.runs.values())
-    assert len(updates) == 3 * steps
+    assert len(updates) == (2 + len(_SHAPES[layout])) * steps
     assert min(updates) > 1, "gradients were scaled"
     forwards, answered = joint_forwards(joint)
     assert answered > 2 * forwards > 0, "four train together; only the DPO run has a reference"
@@ -232,6 +251,23 @@ def test_a_plain_loss_function_s_logits_come_from_a_joint_backbone(tmp_path: Pat
             weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
             <= 5e-6
         )
+
+
+def test_packed_rows_train_jointly_where_batches_are_packed(layout: str, tmp_path: Path) -> None:
+    objects = Objects()
+    training = {"packing": True, "max_length": 32, "per_device_train_batch_size": 1}
+    configs = [
+        config("SFT", objects, adapter={"r": r}, training=training | {"seed": r}) for r in (4, 8)
+    ]
+    joint, _ = trained(tmp_path, configs, objects, Execution.FUSED)
+    for record in joint.state.runs.values():
+        if layout == "packed":
+            assert record.fused_with
+        else:
+            assert record.alone_because == (
+                "packing puts several rows into one, and the base model's rows cannot be packed "
+                "jointly: the test says so"
+            )
 
 
 def test_those_that_cannot_train_alone_beside_a_group_exactly(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class Request:
     rows: int
     length: int
     past: int = 0
+    sizes: None = None
 
 
 def cost(passes, worth):

@@ -18,6 +18,7 @@ class Request:
     needs_grad: bool = True
     cache: object = None
     past: int = 0
+    sizes: None = None
 
 
 def answered(limits, requests, fits):

@@ -55,9 +55,14 @@ def config(
     return build_run_config(fields, method, objects, seed=0)
 
 
-def mixed_group(seed: int, objects: Objects, **training: Any) -> list[RunConfig]:
-    """Six configs that differ in nearly everything, the same for the same seed."""
-    rng = random.Random(seed)
+def mixed_group(
+    seed: int, objects: Objects, *, packs: bool = False, **training: Any
+) -> list[RunConfig]:
+    """Six configs that differ in nearly everything, the same for the same seed.
+
+    With ``packs`` some put several rows into one.
+    """
+    rng, packing = random.Random(seed), random.Random(f"packing {seed}")
     configs = []
     for number in range(6):
         method = "SFT" if number < 3 else rng.choice(["SFT", "SFT", "DPO", "GRPO"])
@@ -89,6 +94,9 @@ def mixed_group(seed: int, objects: Objects, **training: Any) -> list[RunConfig]
         if method == "SFT":
             chosen["neftune_noise_alpha"] = rng.choice([None, None, None, 5.0])
             chosen["loss_type"] = rng.choice(["nll", "nll", "dft"])
+            if packs and packing.random() < 0.4:
+                fewer = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+                chosen |= fewer | {"packing": True, "max_length": 32}
         if method == "DPO":
             chosen["loss_type"] = rng.choice(["sigmoid", "ipo", "robust"])
             chosen["label_smoothing"] = 0.1

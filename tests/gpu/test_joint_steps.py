@@ -11,6 +11,10 @@ import torch
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.training.fused import attention, joint_model, linear
+from rf_notebook.training.fused.attention import AttentionWay
+from rf_notebook.training.fused.joint_model import JointModel
+from rf_notebook.training.fused.linear import Way
 from tests.fused.test_equals_alone import losses, trained
 from tests.fused.world import config, joint_forwards
 
@@ -52,6 +56,25 @@ def half_of_weights_apart(ours: dict[str, torch.Tensor], alone: dict[str, torch.
     return torch.cat([(ours[name] - alone[name]).abs().flatten() for name in alone]).median().item()
 
 
+#: What lies and is multiplied how; None for what the device does by itself.
+WAYS: dict[str, tuple[str, AttentionWay | None, Way | None]] = {
+    "packed": ("packed", None, None),
+    "packed, as on a T4": ("packed", AttentionWay.ROWS, Way.BLOCKS),
+    "padded": ("padded", None, None),
+}
+
+
+@pytest.fixture(params=WAYS)
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    layout, attention_way, way = WAYS[request.param]
+    if layout == "padded":
+        monkeypatch.setattr(joint_model, "why_not_packed", lambda *_: "the test says so")
+    monkeypatch.setattr(attention, "forced_way", attention_way)
+    monkeypatch.setattr(linear, "forced_way", way)
+    return layout
+
+
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(
     tmp_path: Path, precision: str
@@ -97,3 +120,39 @@ def test_a_group_is_no_further_from_its_runs_alone_than_another_batch_shape(
         if run_id != WITH_DROPOUT:
             assert off(joint) <= 2 * max(off(engine) for engine, _ in others) + 1e-6
             assert apart(joint_results) <= 2 * max(apart(results) for _, results in others) + 1e-7
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("packs", [False, True])
+def test_nothing_waits_for_the_device_inside_a_joint_pass(
+    packs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the forward nor in the backward, of uneven rows with dropout and labels."""
+    passes = []
+
+    def watched(name: str) -> None:
+        own = getattr(JointModel, name)
+
+        def inside(self: JointModel, *args: Any) -> Any:
+            passes.append(name)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                return own(self, *args)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+        monkeypatch.setattr(JointModel, name, inside)
+
+    watched("pass_together")
+    watched("_backward")
+    objects = Objects()
+    training = {"bf16": True, "packing": packs, "max_length": 64, "use_cpu": False}
+    adapters = [{"r": r, "target_modules": "all-linear", "lora_dropout": 0.1} for r in (8, 16)]
+    configs = [
+        config("SFT", objects, adapter=adapter, training=training | {"seed": seed})
+        for seed, adapter in enumerate(adapters)
+    ]
+    engine, _ = trained(tmp_path, configs, objects, Execution.FUSED)
+    assert {"pass_together", "_backward"} == set(passes)
+    forwards, answered = joint_forwards(engine)
+    assert answered > forwards > 0

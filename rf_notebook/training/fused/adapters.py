@@ -1,9 +1,11 @@
 """Where do the LoRA weights of several runs lie while they train together?
 
-Adapters of equal shape form a block: one flat row a member. So all members' weights of one layer
-are one tensor for a batched product, and all weights of one member are one tensor for its
-optimizer. Each Parameter of each run, its gradient and its moments are views into the block for as
-long as it exists.
+Adapters of the same layers form a block: one flat row a member, with room for the largest rank. So
+all members' weights of one layer are one tensor for a batched product, and all weights of one
+member are one tensor for its optimizer. B lies transposed, so that a smaller rank is the beginning
+of its place, as A's is. Each Parameter of each run, its gradient and its moments
+are views into the block for as long as it exists. What a smaller rank leaves free is zero, gets a
+gradient of zero, and stays zero.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from rf_notebook.training.fused.transfer import numbers
+
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Autocast
 
@@ -25,6 +29,8 @@ QUANTISED = ("Linear4bit", "Linear8bitLt")
 #: Elements to which a weight's place in a row is rounded up: 32 bytes of bfloat16, what matrix
 #: units like.
 _ALIGNMENT = 16
+#: What ranks are rounded up to on a GPU, for the same reason.
+_RANK_ALIGNMENT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,23 @@ class Adapter:
             yield pair.up
 
     def shape(self) -> tuple[Any, ...]:
-        """Equal for adapters that can lie in one block."""
+        """Equal for adapters that can lie in one block.
+
+        Whoever's moments stay where they are updates each weight by itself, and not every optimizer
+        takes weights that lie in larger ones.
+        """
+        is_flat = self.moments is not None
         layers = (
-            (path, tuple(w.down.shape), tuple(w.up.shape), w.down.dtype)
+            (
+                path,
+                w.down.shape[1],
+                w.up.shape[0],
+                w.down.dtype,
+                None if is_flat else w.down.shape[0],
+            )
             for path, w in self.weights.items()
         )
-        return (*layers, self.moments is not None)
+        return (*layers, is_flat)
 
 
 #: Gives the tensor of an adapter that belongs to one of its parameters: the parameter itself, or a
@@ -103,12 +120,18 @@ TensorOf = Callable[[Adapter, nn.Parameter], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """Of one weight in a row, as large as the largest member's; the rank comes first."""
+
     start: int
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
 
     @property
     def stop(self) -> int:
         return self.start + prod(self.shape)
+
+    def of(self, row: Tensor, rank: int) -> Tensor:
+        """What of this place in a row [p] belongs to an adapter of a rank, [rank, ...]."""
+        return row[self.start : self.stop].view(self.shape)[:rank]
 
 
 class _Form:
@@ -136,14 +159,15 @@ class AdapterBlock:
     def __init__(self, adapters: Sequence[Adapter]) -> None:
         """Take the adapters in; ``leave`` gives them back."""
         first = adapters[0]
-        parameters = list(first.parameters())
+        some = next(first.parameters())
         self._adapters = list(adapters)
         self._places: list[_Place] = []
         start = 0
-        for parameter in parameters:
-            self._places.append(_Place(start, tuple(parameter.shape)))
-            start += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
-        options = {"dtype": parameters[0].dtype, "device": parameters[0].device}
+        for path in first.weights:
+            for shape in _largest([adapter.weights[path] for adapter in adapters]):
+                self._places.append(_Place(start, shape))
+                start += -(-prod(shape) // _ALIGNMENT) * _ALIGNMENT
+        options = {"dtype": some.dtype, "device": some.device}
         self.weights = torch.zeros(len(adapters), start, **options)  # type: ignore[call-overload]
         """[k, p]: all trained weights."""
         self.gradients = torch.zeros_like(self.weights)
@@ -151,11 +175,11 @@ class AdapterBlock:
         self._stacked_gradients = list(_stacked(self.gradients, self._places))
         self.moments: dict[str, Tensor] = {}
         """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
-        self._scales: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._scales: dict[tuple[torch.dtype, tuple[float, ...]], Tensor] = {}
         self._forms: dict[torch.dtype, _Form] = {}
         self._house(self.weights, _weight)
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
-            for parameter, view in zip(adapter.parameters(), self._views(row), strict=True):
+            for parameter, view in self._views(adapter, row):
                 if parameter.grad is not None:
                     view.copy_(parameter.grad)
                 parameter.grad = view
@@ -174,9 +198,10 @@ class AdapterBlock:
         for name, flat in self.moments.items():
             self._move_out(flat, _moment(name))
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
-            own = row.clone() if is_mid_step else row
-            for parameter, view in zip(adapter.parameters(), self._views(own), strict=True):
-                parameter.grad = view if is_mid_step else None
+            for parameter, own in self._own(adapter, row) if is_mid_step else ():
+                parameter.grad = own
+            for parameter in () if is_mid_step else adapter.parameters():
+                parameter.grad = None
 
     def changed(self) -> None:
         """A member's weights are other ones."""
@@ -184,7 +209,7 @@ class AdapterBlock:
             form.is_stale = True
 
     def leaves(self, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:
-        """By layer: all members' A [k, r, in] and B [k, out, r], in the dtype of the products."""
+        """By layer: all members' A [k, r, in] and transposed B [k, r, out], in the products' dtype."""
         form = self._forms.get(dtype)
         if form is None:
             form = self._forms[dtype] = _Form(
@@ -203,21 +228,19 @@ class AdapterBlock:
         torch._foreach_add_([own for own, _ in pairs], [new for _, new in pairs])
 
     def scale(self, path: str, dtype: torch.dtype) -> Tensor:
-        """What each member's update of a layer is multiplied by, [k, 1, 1]."""
-        key = (path, dtype)
+        """What each member's update of a layer is multiplied by, [k]; one tensor for equal ones."""
+        factors = tuple(adapter.weights[path].scaling for adapter in self._adapters)
+        key = (dtype, factors)
         if key not in self._scales:
-            factors = [adapter.weights[path].scaling for adapter in self._adapters]
-            self._scales[key] = torch.tensor(factors, dtype=dtype, device=self.weights.device).view(
-                -1, 1, 1
-            )
+            self._scales[key] = numbers(factors, dtype, self.weights.device)
         return self._scales[key]
 
-    def shares(self, path: str) -> list[float]:
-        """The factor by which each member's dropout scales the inputs it keeps, as torch rounds it."""
-        shares = [1.0 / (1.0 - adapter.weights[path].dropout) for adapter in self._adapters]
+    def share(self, path: str, row: int) -> float:
+        """The factor by which a member's dropout scales the inputs it keeps, as torch rounds it."""
         is_rounded = self.weights.device.type == "cpu"  # a GPU's kernel multiplies in float32
         dtype = self.weights.dtype if is_rounded else torch.float32
-        return torch.tensor(shares, dtype=dtype).tolist()
+        share = 1.0 / (1.0 - self._adapters[row].weights[path].dropout)
+        return float(torch.tensor(share, dtype=dtype))
 
     def input_dtype(self, path: str, autocast: Autocast) -> torch.dtype | None:
         """The type in which the inputs of a layer meet dropout.
@@ -229,21 +252,33 @@ class AdapterBlock:
     def _house(self, flat: Tensor, tensor_of: TensorOf) -> None:
         """Copy a tensor of each parameter to its place, and let it be a view of that place."""
         for adapter, row in zip(self._adapters, flat, strict=True):
-            tensors = [tensor_of(adapter, parameter) for parameter in adapter.parameters()]
-            views = list(self._views(row))
-            torch._foreach_copy_(views, [tensor.data for tensor in tensors])
-            for tensor, view in zip(tensors, views, strict=True):
+            pairs = [(tensor_of(adapter, p), view) for p, view in self._views(adapter, row)]
+            torch._foreach_copy_([view for _, view in pairs], [one.data for one, _ in pairs])
+            for tensor, view in pairs:
                 tensor.data = view
 
     def _move_out(self, flat: Tensor, tensor_of: TensorOf) -> None:
-        """The inverse of ``_house``: the tensors are views of a row of the adapter's own."""
+        """The inverse of ``_house``: the tensors lie in memory of the adapter's own."""
         for adapter, row in zip(self._adapters, flat, strict=True):
-            for parameter, view in zip(adapter.parameters(), self._views(row.clone()), strict=True):
-                tensor_of(adapter, parameter).data = view
+            for parameter, own in self._own(adapter, row):
+                tensor_of(adapter, parameter).data = own
 
-    def _views(self, row: Tensor) -> Iterator[Tensor]:
-        for place in self._places:
-            yield row[place.start : place.stop].view(place.shape)
+    def _views(self, adapter: Adapter, row: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """A member's parameters, and the place of each in a row."""
+        places = iter(self._places)
+        for pair in adapter.weights.values():
+            yield pair.down, next(places).of(row, pair.down.shape[0])
+            yield pair.up, next(places).of(row, pair.up.shape[1]).mT
+
+    def _own(self, adapter: Adapter, row: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """A member's parameters, and for each a copy of what is at its place in a row."""
+        parameters = list(adapter.parameters())
+        copies = row.new_empty(sum(parameter.numel() for parameter in parameters))
+        own = copies.split([parameter.numel() for parameter in parameters])
+        views = [view for _, view in self._views(adapter, row)]
+        shaped = [one.view(view.shape) for one, view in zip(own, views, strict=True)]
+        torch._foreach_copy_(shaped, views)
+        yield from zip(parameters, shaped, strict=True)
 
 
 def _weight(_adapter: Adapter, parameter: nn.Parameter) -> Tensor:
@@ -256,6 +291,14 @@ def _moment(name: str) -> TensorOf:
         return adapter.moments(parameter)[name]
 
     return moment
+
+
+def _largest(weights: Sequence[LoraWeights]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes of a place for A and of one for transposed B that hold those of all members."""
+    rank = max(one.down.shape[0] for one in weights)
+    if weights[0].down.is_cuda:
+        rank = -(-rank // _RANK_ALIGNMENT) * _RANK_ALIGNMENT
+    return (rank, weights[0].down.shape[1]), (rank, weights[0].up.shape[0])
 
 
 def _stacked(flat: Tensor, places: Sequence[_Place]) -> Iterator[Tensor]:

@@ -1,8 +1,8 @@
 """When are the layers of a joint model compiled?
 
-All decoder layers run the same code on tensors of the same shapes, so one of them is compiled for
-each shape of a joint batch and serves for all. Compiling holds the group up for some twenty
-seconds, so it has to be worth it.
+All decoder layers run the same code on tensors of the same shapes, so one of them is compiled and
+serves for all. Packed batches of whatever sizes share one program; padded ones have a program for
+each shape. Compiling holds the group up for some twenty seconds, so it has to be worth it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -37,23 +38,32 @@ class CompiledLayers:
         names = set(getattr(tree, "_no_split_modules", None) or ())
         self._layers = [module for module in backbone.modules() if type(module).__name__ in names]
         self._log = log
-        self._seen: Counter[Any] = Counter()
-        self._shapes: set[Any] = set()
+        self._seen: Counter[Hashable] = Counter()
+        self._shapes: set[Hashable] = set()
         self._seconds = 0.0
         self._last: float | None = None
+        self._is_dynamic = False
+        """What the layers were last compiled for."""
         self._is_possible = torch.cuda.is_available() and bool(self._layers)
         self.is_on = False
         self.forwards_left = 0
         """Joint forwards that are still to come at most."""
 
-    def choose(self, shape: Any, *, keeps_activations: bool) -> None:
-        """Let the layers be compiled for a joint batch of this shape, or not."""
-        self.is_on = self._is_possible and keeps_activations and self._is_due(shape)
+    def choose(self, shape: Hashable, *, is_dynamic: bool = False) -> None:
+        """Let the layers be compiled for a joint batch, or not.
+
+        Args:
+            shape: Equal for batches that one program serves; None for one that none is compiled
+                for.
+            is_dynamic: Whether batches of this shape differ in their sizes.
+        """
+        self.is_on = self._is_possible and shape is not None and self._is_due(shape)
+        is_other, self._is_dynamic = is_dynamic != self._is_dynamic, is_dynamic
         for layer in self._layers:
             if not self.is_on:
                 layer._compiled_call_impl = None  # noqa: SLF001 - torch's own way to undo a compile
-            elif layer._compiled_call_impl is None:  # noqa: SLF001 - torch's own way to undo a compile
-                layer.compile(dynamic=False)
+            elif layer._compiled_call_impl is None or is_other:  # noqa: SLF001 - torch's own way to undo a compile
+                layer.compile(dynamic=is_dynamic)
 
     def give_up(self, error: Exception) -> bool:
         """Compile no more after an error.
@@ -66,7 +76,7 @@ class CompiledLayers:
         self._is_possible = False
         return True
 
-    def _is_due(self, shape: Any) -> bool:
+    def _is_due(self, shape: Hashable) -> bool:
         now = time.perf_counter()
         if self._last is not None:
             self._seconds += now - self._last
@@ -78,12 +88,10 @@ class CompiledLayers:
             return False
         self._shapes.add(shape)
         self._last = None
-        self._log.info(
-            "compiling the layers for joint batches of %s rows of %d tokens", shape[0], shape[1]
-        )
+        self._log.info("compiling the layers for joint batches: %s", shape)
         return True
 
-    def _is_worth_it(self, shape: Any) -> bool:
+    def _is_worth_it(self, shape: Hashable) -> bool:
         seen, total = self._seen[shape], self._seen.total()
         if self.always_after is not None:
             return seen > self.always_after

@@ -38,8 +38,6 @@ _ADAPTERS = {
 }
 #: Arguments of trl's configs that need the run's own forward, and how to say so.
 _TRAINING = {
-    "packing": "packing puts several rows into one",
-    "padding_free": "padding_free puts several rows into one",
     "torch_compile": "torch_compile compiles its own model",
     "use_liger_kernel": "use_liger_kernel replaces its own model's layers",
     "activation_offloading": "activation_offloading moves its own activations",

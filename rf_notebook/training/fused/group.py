@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rf_notebook.training.fused.adapters import AdapterBlock
-from rf_notebook.training.fused.joint_model import Graph, JointModel, Stacked
+from rf_notebook.training.fused.joint_model import JointModel, Stacked
+from rf_notebook.training.fused.passes import Graph
 from rf_notebook.training.fused.request import Backward, Forward
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from rf_notebook.training.fused.layout import padded_left
+
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Forward
 
@@ -65,6 +67,19 @@ class JointCache:
             values = torch.cat([_padded_left(layer.values, longest) for layer in layers])
             made.update(keys, values, place)
         return made
+
+
+class LeftPadded:
+    """See Tokens: rows of runs that generate, padded on the left."""
+
+    def __init__(self, requests: Sequence[Forward], length: int) -> None:
+        self._length = length
+        self.tokens: Sequence[int] = [request.rows * length for request in requests]
+
+    def kept(self, path: str, request: Forward) -> Tensor | None:
+        """See Tokens."""
+        kept = request.kept.get(path)
+        return None if kept is None else padded_left(kept, self._length, 0).flatten(0, 1)
 
 
 def _padded_left(states: Tensor, length: int) -> Tensor:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.fused.compiled import CompiledLayers
-from rf_notebook.training.fused.joint_cache import JointCache
-from rf_notebook.training.fused.layout import (
-    dropout_of,
-    mask_of,
-    mask_with_past,
-    padded,
-    padded_left,
-    positions_of,
-    rows_of,
-    tokens_of,
+from rf_notebook.training.fused.attention import (
+    PACKED,
+    AttentionWay,
+    attention_way,
+    why_not_packed,
 )
-from rf_notebook.training.fused.linear import Part, StackedLinear
+from rf_notebook.training.fused.compiled import CompiledLayers
+from rf_notebook.training.fused.joint_cache import JointCache, LeftPadded
+from rf_notebook.training.fused.layout import mask_with_past, padded_left, positions_of, rows_of
+from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, way_of
 from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
+from rf_notebook.training.fused.packed import PackedPass
+from rf_notebook.training.fused.padded import PaddedPass
+from rf_notebook.training.fused.passes import Graph, JointPass, Tokens
 from rf_notebook.training.fused.request import Forward
+from rf_notebook.training.fused.transfer import numbers, on_device
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.adapters import AdapterBlock
@@ -58,29 +61,6 @@ class Counts:
     """Joint passes that ran out of memory and were done again in other ways."""
 
 
-@dataclass(slots=True, eq=False)
-class Graph:
-    """A joint forward whose backward is still to come."""
-
-    requests: list[Forward]
-    kept: Kept
-    parts: dict[str, list[Part]] = field(default_factory=dict)
-    """By layer: what the blocks add to it."""
-    leaves: list[tuple[AdapterBlock, list[Tensor]]] = field(default_factory=list)
-    """The weights that the backward ends at, by block."""
-    outputs: list[tuple[str, Tensor, list[tuple[Forward, slice]]]] = field(default_factory=list)
-    """By name: a joint result, and which of its rows are whose. Empty when it was let go."""
-
-    @property
-    def tokens(self) -> int:
-        """By which its memory is measured."""
-        return tokens_of(self.requests) if self.outputs else 0
-
-    def let_go(self) -> None:
-        """Free what the backward would have needed."""
-        self.outputs.clear()
-
-
 class JointModel:
     """A tree over a base model's weights whose adapted layers serve several runs."""
 
@@ -98,6 +78,12 @@ class JointModel:
         self.backbone: nn.Module = getattr(self._tree, self._tree.base_model_prefix)
         self._tree.requires_grad_(False)
         self._tree.train()
+        self._config = self._tree.config.get_text_config()
+        self._own_attention = self._config._attn_implementation  # noqa: SLF001 - where transformers keeps it
+        self.why_padded = why_not_packed(self._tree, self.backbone)
+        """Why its rows are padded to the longest; empty when they are packed."""
+        if self.why_padded:
+            log.info("joint batches are padded: %s", self.why_padded)
         self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
         self._generation = JointCache()
@@ -216,29 +202,28 @@ class JointModel:
         """
         first = requests[0]
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
-        length = max(request.length for request in ordered)
-        rows = rows_of(ordered)
-        graph = self._graph(ordered, rows, length, stacked, kept)
-        shape = (tuple(request.rows for request in ordered), length)
+        laid: JointPass
+        if first.sizes is None:
+            laid = PaddedPass(ordered)
+        else:
+            laid = PackedPass(ordered, self._attention_way(first))
+        graph = self._graph(ordered, laid, stacked, kept)
+        is_packed = first.sizes is not None
+        self._attend_in(PACKED if is_packed else self._own_attention)
         self._set_parts(graph.parts)
         self._let_recompute(kept is Kept.LAYER_INPUTS)
-        self._compiled.choose(shape, keeps_activations=kept is Kept.ACTIVATIONS)
+        shape = _program(laid, graph) if kept is Kept.ACTIVATIONS else None
+        self._compiled.choose(shape, is_dynamic=is_packed)
         with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
-            hidden = self.backbone(
-                **self._inputs(ordered, length),
-                attention_mask=mask_of(ordered, length),
-                use_cache=False,
-            ).last_hidden_state
-            outputs = list(self._outputs(ordered, rows, length, hidden))
-        if not any(
-            request.leaves for request in ordered
-        ):  # else the pass is done again, and all have their rows
-            for name, joint, owners in outputs:
-                for request, where in owners:
-                    _give(request, name, joint, where)
+            hidden = self.backbone(**laid.arguments(self.backbone)).last_hidden_state
+            outputs = list(laid.outputs(hidden))
+        # when the pass is done again, all have what is theirs
+        if not any(request.leaves for request in ordered):
+            for output in outputs:
+                laid.give(output)
         self.counts.forwards += 1
         self.counts.requests += len(ordered)
-        graph.outputs = [one for one in outputs if one[1].requires_grad]
+        graph.outputs = [one for one in outputs if one.joint.requires_grad]
         return [graph] if graph.outputs else []
 
     def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
@@ -249,9 +234,10 @@ class JointModel:
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
         length = max(request.length for request in ordered)
-        self._set_parts(self._graph(ordered, rows, length, stacked, kept, pads_left=True).parts)
+        self._set_parts(self._graph(ordered, LeftPadded(ordered, length), stacked, kept).parts)
+        self._attend_in(self._own_attention)
         self._let_recompute(False)
-        self._compiled.choose(None, keeps_activations=False)
+        self._compiled.choose(None)
         cache = self._generation.joined(ordered)
         whole = cache.get_seq_length() + length
         with torch.no_grad(), ordered[0].autocast.entered():
@@ -279,105 +265,61 @@ class JointModel:
 
     def _backward(self, graph: Graph) -> None:
         self._set_parts(graph.parts)
+        self._attend_in(PACKED if graph.requests[0].sizes is not None else self._own_attention)
         self._let_recompute(graph.kept is Kept.LAYER_INPUTS)
-        tensors, gradients = [], []
-        for name, joint, owners in graph.outputs:
-            given = [(request.leaves[name].grad, where) for request, where in owners]
-            if all(gradient is None for gradient, _ in given):
-                continue
-            whole = torch.zeros_like(joint)
-            for gradient, where in given:
-                if gradient is not None:
-                    whole[where, : gradient.shape[1]] = gradient
-            tensors.append(joint)
-            gradients.append(whole)
-        if tensors:
-            leaves = [leaf for _, of_block in graph.leaves for leaf in of_block]
-            found = iter(torch.autograd.grad(tensors, leaves, gradients, allow_unused=True))
-            for block, of_block in graph.leaves:
-                block.add_gradients([next(found) for _ in of_block])
-        graph.let_go()
-
-    def _inputs(self, requests: Sequence[Forward], length: int) -> dict[str, Tensor]:
-        if any(request.embeddings is not None for request in requests):
-            embed = self.backbone.get_input_embeddings()  # type: ignore[operator]
-            given = [
-                r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests
-            ]
-            return {"inputs_embeds": torch.cat([padded(one, length, 0) for one in given])}
-        return {"input_ids": torch.cat([padded(r.input_ids, length, 0) for r in requests])}
-
-    def _outputs(
-        self, requests: Sequence[Forward], rows: Sequence[slice], length: int, hidden: Tensor
-    ) -> Iterator[tuple[str, Tensor, list[tuple[Forward, slice]]]]:
-        """Log-probabilities for those that gave labels, from one head for all with equal heads.
-
-        Else hidden states.
-        """
-        heads: dict[Any, list[tuple[Forward, slice]]] = {}
-        for request, where in zip(requests, rows, strict=True):
-            heads.setdefault(None if request.labels is None else request.head, []).append(
-                (request, where)
-            )
-        for head, owners in heads.items():
-            if head is None:
-                yield "last_hidden_state", hidden, owners
-                continue
-            is_all = len(owners) == len(requests)
-            own = hidden if is_all else torch.cat([hidden[where] for _, where in owners])
-            labels = torch.cat(
-                [padded(r.labels, length, -100) for r, _ in owners if r.labels is not None]
-            )
-            scored = owners[0][0].member.score(own, labels)
-            places = list(zip((r for r, _ in owners), rows_of([r for r, _ in owners]), strict=True))
-            for request, _ in owners:
-                request.result_class = type(scored)
-            for name, value in scored.items():
-                if torch.is_tensor(value) and value.dim() == 2:
-                    yield name, value, places
+        graph.backward()
 
     def _sorting(self, request: Forward, stacked: Stacked) -> tuple[int, int]:
         return stacked.place[request.member] if request.uses_adapter else (len(stacked.blocks), 0)
 
     def _graph(
-        self,
-        requests: Sequence[Forward],
-        rows: Sequence[slice],
-        length: int,
-        stacked: Stacked,
-        kept: Kept,
-        *,
-        pads_left: bool = False,
+        self, requests: Sequence[Forward], laid: Tokens, stacked: Stacked, kept: Kept
     ) -> Graph:
         """Who adds what where."""
         graph = Graph(list(requests), kept)
-        adapted = [(r, where) for r, where in zip(requests, rows, strict=True) if r.uses_adapter]
+        starts = [0, *accumulate(laid.tokens)]
         for number, block in enumerate(stacked.blocks):
-            own = [(r, where) for r, where in adapted if stacked.place[r.member][0] == number]
+            own = [
+                (stacked.place[request.member][1], place)
+                for place, request in enumerate(requests)
+                if request.uses_adapter and stacked.place[request.member][0] == number
+            ]
             if not own:
                 continue
-            members = [stacked.place[request.member][1] for request, _ in own]
-            weights = block.leaves(own[0][0].autocast.compute_dtype(block.weights.dtype))
-            graph.leaves.append((block, [leaf for pair in weights.values() for leaf in pair]))
+            tokens = [laid.tokens[place] for _, place in own]
+            device, members = block.weights.device, [row for row, _ in own]
             is_whole = members == list(range(block.weights.shape[0]))
-            index = None if is_whole else torch.tensor(members, device=block.weights.device)
-            given = [request for request, _ in own]
+            index = None if is_whole else on_device([np.asarray(members)], device)[0]
+            spread = Spread.of(tokens, device)
+            is_all = len(own) == len(requests)
+            start = None if is_all else starts[own[0][1]]
+            autocast = requests[own[0][1]].autocast
+            weights = block.leaves(autocast.compute_dtype(block.weights.dtype))
+            graph.leaves.append((block, [leaf for pair in weights.values() for leaf in pair]))
+            scales: dict[int, tuple[Tensor, Tensor]] = {}
             for path, (down, up) in weights.items():
-                scale = block.scale(path, down.dtype)
-                shares = block.shares(path)
-                stays, made_up = dropout_of(
-                    path, given, [shares[i] for i in members], length, pads_left=pads_left
-                )
+                of_all = block.scale(path, down.dtype)
+                if id(of_all) not in scales:
+                    scale = _of(of_all, index)
+                    scales[id(of_all)] = scale, scale.index_select(0, spread.members).unsqueeze(1)
+                scale, factor = scales[id(of_all)]
+                stays, made_up = _dropout(path, block, laid, requests, own)
                 part = Part(
-                    start=own[0][1].start,
-                    stop=own[-1][1].stop,
-                    rows=tuple(request.rows for request, _ in own),
-                    down=down if index is None else down[index],
-                    up=up if index is None else up[index],
-                    scale=scale if index is None else scale[index],
+                    down=_of(down, index),
+                    up=_of(up, index),
+                    scale=scale,
+                    factor=factor,
+                    way=way_of(
+                        tokens,
+                        down.dtype,
+                        (down.shape[2], *up.shape[1:]),
+                        down.device,
+                    ),
+                    spread=spread,
                     kept=stays,
                     made_up=made_up,
-                    dropped_in=block.input_dtype(path, given[0].autocast),
+                    dropped_in=block.input_dtype(path, autocast),
+                    start=start,
                 )
                 graph.parts.setdefault(path, []).append(part)
         return graph
@@ -385,6 +327,23 @@ class JointModel:
     def _set_parts(self, parts: Mapping[str, Sequence[Part]]) -> None:
         for path, layer in self._layers.items():
             layer.parts = tuple(parts.get(path, ()))
+
+    # ---- packing
+
+    @property
+    def packs(self) -> bool:
+        """Whether batches are packed where it is known how their tokens lie."""
+        return not self.why_padded
+
+    def _attention_way(self, request: Forward) -> AttentionWay:
+        dtype = request.autocast.compute_dtype(self._tree.dtype)
+        width = getattr(self._config, "head_dim", None)
+        width = width or self._config.hidden_size // self._config.num_attention_heads
+        return attention_way(request.input_ids.device, dtype, width)
+
+    def _attend_in(self, implementation: str) -> None:
+        """For the next pass."""
+        self._config._attn_implementation = implementation  # noqa: SLF001 - where transformers keeps it
 
     # ---- memory
 
@@ -461,15 +420,63 @@ def _noting(order: list[str], path: str) -> Callable[[nn.Module, Any], None]:
     return note
 
 
-def _give(request: Forward, name: str, joint: Tensor, where: slice) -> None:
-    """Hand a run its rows, without the others' padding.
+def _program(laid: JointPass, graph: Graph) -> Hashable:
+    """What one compiled program serves; None where none would serve twice.
 
-    Where a gradient may come back, as a leaf.
+    Where each of several blocks begins is a constant of the program, so packed batches with several
+    are not compiled.
     """
-    length = request.length - (
-        request.labels is not None
-    )  # log-probabilities are of the next token
-    rows = joint[where, :length].detach()
-    if joint.requires_grad:
-        rows = request.leaves[name] = rows.requires_grad_()
-    request.result[name] = rows
+    if not isinstance(laid, PackedPass):
+        return laid.shape
+    parts = {part for of_layer in graph.parts.values() for part in map(_form, of_layer)}
+    is_one = all(len(of_layer) == 1 for of_layer in graph.parts.values())
+    starts = {part.start for of_layer in graph.parts.values() for part in of_layer}
+    return (laid.shape, frozenset(parts)) if is_one and starts == {None} else None
+
+
+def _form(part: Part) -> Hashable:
+    return (str(part.way), part.kept is not None, torch.is_tensor(part.made_up))
+
+
+def _of(members: Tensor, index: Tensor | None) -> Tensor:
+    """Those of a block's members that take part; None for all."""
+    return members if index is None else members.index_select(0, index)
+
+
+def _dropout(
+    path: str,
+    block: AdapterBlock,
+    laid: Tokens,
+    requests: Sequence[Forward],
+    own: Sequence[tuple[int, int]],
+) -> tuple[Tensor | None, Tensor | float]:
+    """What the dropout before one layer keeps of a block's tokens, and by how much it is raised.
+
+    Args:
+        path: The layer's.
+        block: Of adapters.
+        laid: How the requests are.
+        requests: All of them.
+        own: The block's: row of the block and place among the requests.
+    """
+    masks = [laid.kept(path, requests[place]) for _, place in own]
+    like = next((mask for mask in masks if mask is not None), None)
+    if like is None:
+        return None, 1.0
+    shares = [
+        1.0 if mask is None else block.share(path, row)
+        for mask, (row, _) in zip(masks, own, strict=True)
+    ]
+    whole = torch.cat(
+        [
+            like.new_ones(laid.tokens[place], like.shape[1]) if mask is None else mask
+            for mask, (_, place) in zip(masks, own, strict=True)
+        ]
+    )
+    if len(set(shares)) == 1:
+        return whole, shares[0]
+    raised = numbers(shares, torch.float32, like.device)
+    counts = [laid.tokens[place] for _, place in own]
+    return whole, torch.cat(
+        [one.expand(n) for one, n in zip(raised.split(1), counts, strict=True)]
+    ).unsqueeze(1)

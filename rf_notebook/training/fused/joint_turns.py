@@ -68,6 +68,7 @@ class JointTurns:
                 run.parked,
                 pads_right=run.method.pads_right,
                 order=model.order,
+                packs=model.packs,
                 goes_alone=lambda: model.broken is not None,
             )
             for run_id, run in runs.items()
@@ -98,7 +99,7 @@ class JointTurns:
                     sorted({*run.fused_with, *(other for other in joined if other != run_id)})
                 )
             elif run.parked.step > before[run_id]:
-                run.hindrance = "its forwards are none that joint steps know"
+                run.hindrance = _why_alone(run, model)
             if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:
                 run.reached = boundaries[run_id]
             self.hindrance(run)  # it may have come to one
@@ -111,3 +112,14 @@ class JointTurns:
         if id(base) not in self.models:
             self.models[id(base)] = JointModel(base, self._resources.log)
         return self.models[id(base)]
+
+
+def _why_alone(run: ActiveRun, model: JointModel) -> str:
+    """Why none of a run's forwards was one that joint steps know."""
+    args = run.trainer.args
+    if model.why_padded and (getattr(args, "packing", None) or getattr(args, "padding_free", None)):
+        return (
+            "packing puts several rows into one, and the base model's rows cannot be packed "
+            f"jointly: {model.why_padded}"
+        )
+    return "its forwards are none that joint steps know"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def tokens_of(requests: Sequence[Forward]) -> int:
     """Of a joint batch, with padding and, while generating, with what is in the caches."""
+    if requests[0].sizes is not None:
+        return sum(request.sizes.tokens for request in requests if request.sizes is not None)
     return sum(request.rows for request in requests) * max(
         request.past + request.length for request in requests
     )
@@ -33,7 +35,8 @@ def passes_of(requests: Sequence[Forward], worth: int) -> list[list[Forward]]:
         requests: Of one kind.
         worth: Tokens, padding included, that take as long as a further pass does.
     """
-    if len({request.length for request in requests}) == 1:
+    is_packed = requests[0].sizes is not None
+    if is_packed or len({request.length for request in requests}) == 1:
         return [list(requests)]
     ordered = sorted(requests, key=lambda request: -request.length)
     best: list[tuple[int, int]] = [
@@ -149,37 +152,3 @@ def mask_of(requests: Sequence[Forward], length: int) -> Tensor | None:
         for r in requests
     ]
     return torch.cat([padded(mask, length, 0) for mask in masks])
-
-
-def dropout_of(
-    path: str, requests: Sequence[Forward], shares: Sequence[float], length: int, *, pads_left: bool
-) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """What the dropout before one layer keeps.
-
-    Args:
-        path: The layer's path.
-        requests: Of one block's members.
-        shares: By how much each of them raises what it keeps.
-        length: Tokens of a row of the joint batch.
-        pads_left: Where the padding is.
-
-    Returns:
-        Which inputs stay [rows, length, in], and what they are raised by [rows, 1, 1]; None twice
-        without dropout.
-    """
-    like = next((request.kept[path] for request in requests if path in request.kept), None)
-    if like is None:
-        return None, None
-    pad = padded_left if pads_left else padded
-    parts = []
-    for request in requests:
-        kept = request.kept.get(path)
-        if kept is None:
-            kept = torch.ones(
-                request.rows, request.length, like.shape[-1], dtype=torch.bool, device=like.device
-            )
-        parts.append(pad(kept, length, 0))
-    raised = [
-        share for request, share in zip(requests, shares, strict=True) for _ in range(request.rows)
-    ]
-    return torch.cat(parts), torch.tensor(raised, device=like.device).view(-1, 1, 1)

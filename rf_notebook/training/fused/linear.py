@@ -1,39 +1,128 @@
-"""How does one linear layer serve the rows of several runs, each with its own low-rank update?
+"""How does one linear layer serve the tokens of several runs, each with its own low-rank update?
 
-``k`` members of a block, ``t`` tokens a member, ``T`` tokens of a block in all, ``r`` the rank.
+``k`` members of a block that take part in a pass, ``t`` tokens of theirs, ``r`` the rank of the
+block's widest adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import grouped_mm
+
+from rf_notebook.training.fused.transfer import on_device
 
 #: What grouped_mm asks of the strides of its operands, in bytes.
 _GROUPED_ALIGNMENT = 16
 
 
-class Part(NamedTuple):
-    """What one block of adapters adds to its rows of one layer's output."""
+class Way(StrEnum):
+    """How the members' products are computed."""
 
-    start: int
-    stop: int
-    rows: tuple[int, ...]
-    """Of each member that takes part."""
+    EQUAL = "one product over equal blocks"
+    """All members have equally many tokens."""
+    GROUPED = "grouped_mm"
+    """One product whose groups are the members: bfloat16 from compute capability 9."""
+    BLOCKS = "one product over blocks, each padded to the largest"
+    """On every other GPU: ``grouped_mm`` waits for the device there."""
+    LOOP = "a product a member"
+    """On a CPU, and the reference for all others."""
+
+
+#: For tests and benchmarks: the way that is taken for members with different numbers of tokens.
+forced_way: Way | None = None
+
+
+def way_of(
+    tokens: Sequence[int], dtype: torch.dtype, widths: Sequence[int], device: torch.device
+) -> Way:
+    """The fastest one that works.
+
+    Args:
+        tokens: Of each member.
+        dtype: Of the products.
+        widths: Of the layer's inputs, of the rank, of its outputs.
+        device: Where the model is.
+    """
+    if len(set(tokens)) == 1:
+        return Way.EQUAL
+    if forced_way is not None:
+        return forced_way
+    if device.type != "cuda":
+        return Way.LOOP
+    is_aligned = all(width * 2 % _GROUPED_ALIGNMENT == 0 for width in widths)
+    is_fast = dtype is torch.bfloat16 and is_aligned and _groups_fast(device.index or 0)
+    return Way.GROUPED if is_fast else Way.BLOCKS
+
+
+@cache
+def _groups_fast(device: int) -> bool:
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Which tokens of a block are whose."""
+
+    tokens: tuple[int, ...]
+    """[k]: of each member."""
+    ends: Tensor
+    """[k] int32: where each member's tokens end."""
+    members: Tensor
+    """[t]: whose token each is."""
+    blocks: Tensor
+    """[k * most]: the token at each place of blocks as large as the largest; what pads is the
+    member's own, so that no other's NaN gets in."""
+    places: Tensor
+    """[t]: the place of each token in those blocks."""
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], device: torch.device) -> Spread:
+        """Of members with so many tokens each, one after another.
+
+        Args:
+            tokens: Of each member, at least one.
+            device: Where the model is.
+        """
+        counts = np.asarray(tokens, dtype=np.int64)
+        ends, most, number = counts.cumsum(), int(counts.max()), np.arange(len(counts))
+        within = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+        places = np.repeat(number * most, counts) + within
+        blocks = np.repeat(ends - counts, most)
+        blocks[places] = np.arange(len(places))
+        made = on_device([ends, np.repeat(number, counts), blocks, places], device)
+        return cls(tuple(map(int, tokens)), made[0].int(), *made[1:])
+
+
+class Part(NamedTuple):
+    """What one block of adapters adds to its tokens of one layer's output."""
+
     down: Tensor
-    """A of those members, [k, r, in]."""
+    """A of the members, [k, r, in]."""
     up: Tensor
-    """B of those members, [k, out, r]."""
+    """B of the members, transposed, [k, r, out]."""
     scale: Tensor
-    """What each member's update is multiplied by, [k, 1, 1]."""
-    kept: Tensor | None
-    """Where a member has dropout: which inputs stay, [rows, l, in]."""
-    made_up: Tensor | None
-    """By how much those that stay are raised to make up for the others, [rows, 1, 1] in float32."""
+    """What each member's update is multiplied by, [k]."""
+    factor: Tensor
+    """The same for each token, [t, 1]."""
+    way: Way
+    spread: Spread
+    kept: Tensor | None = None
+    """Where a member has dropout: which inputs stay, [t, in]."""
+    made_up: Tensor | float = 1.0
+    """By how much those that stay are raised to make up for the others; [t, 1] in float32 where
+    members differ in it."""
     dropped_in: torch.dtype | None = None
     """The type in which inputs are left out and raised; None for the type that they have."""
+    start: int | None = None
+    """The first of the block's tokens in the joint batch; None when all tokens are the block's."""
 
 
 class StackedLinear(nn.Module):
@@ -54,68 +143,52 @@ class StackedLinear(nn.Module):
         parts = self.parts
         if not parts:
             return y
-        if len(parts) == 1 and parts[0].start == 0 and parts[0].stop == x.shape[0]:
-            return _updated(parts[0], x, y)
+        inputs, outputs = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+        if parts[0].start is None:
+            return _updated(parts[0], inputs, outputs).view(y.shape)
         pieces, done = [], 0
         for part in parts:
-            pieces.append(y[done : part.start])
-            pieces.append(_updated(part, x[part.start : part.stop], y[part.start : part.stop]))
-            done = part.stop
-        return torch.cat([*pieces, y[done:]])
+            assert part.start is not None
+            where = slice(part.start, part.start + sum(part.spread.tokens))
+            pieces.append(outputs[done : where.start])
+            pieces.append(_updated(part, inputs[where], outputs[where]))
+            done = where.stop
+        return torch.cat([*pieces, outputs[done:]]).view(y.shape)
 
 
 def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
     """With the roundings of peft's own forward: after A, after B, after the sum."""
-    down, up, scale = part.down, part.up, part.scale
-    if part.kept is None or part.made_up is None:
-        inputs = x.to(down.dtype)
-    else:
-        typed = x if part.dropped_in is None else x.to(part.dropped_in)
-        inputs = (typed.float() * part.kept * part.made_up).to(typed.dtype).to(down.dtype)
-    if len(set(part.rows)) == 1:
-        return _batched(inputs, y, down, up, scale)
-    if can_group(inputs, down, up):
-        return grouped(inputs, y, down, up, scale, [rows * x.shape[1] for rows in part.rows])
-    return one_by_one(inputs, y, down, up, scale, part.rows)
+    inputs = _dropped(part, x).to(part.down.dtype)
+    match part.way:
+        case Way.EQUAL:
+            k = part.down.shape[0]
+            update = torch.bmm(torch.bmm(inputs.view(k, -1, x.shape[-1]), part.down.mT), part.up)
+            blocks = y.view(k, -1, y.shape[-1])
+            added = torch.addcmul(blocks, update, part.scale.view(-1, 1, 1))
+            return added.to(y.dtype).view(y.shape)
+        case Way.GROUPED:
+            ends = part.spread.ends
+            inner = grouped_mm(inputs, part.down.mT, offs=ends)
+            update = grouped_mm(inner, part.up, offs=ends)
+        case Way.BLOCKS:
+            k = part.down.shape[0]
+            blocks = inputs.index_select(0, part.spread.blocks).view(k, -1, x.shape[-1])
+            whole = torch.bmm(torch.bmm(blocks, part.down.mT), part.up)
+            update = whole.view(-1, y.shape[-1]).index_select(0, part.spread.places)
+        case Way.LOOP:
+            of_members = inputs.split(part.spread.tokens)
+            pairs = zip(of_members, part.down, part.up, strict=True)
+            linear = nn.functional.linear
+            update = torch.cat([linear(linear(own, down), up.T) for own, down, up in pairs])
+    return torch.addcmul(y, update, part.factor).to(y.dtype)
 
 
-def _batched(x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor) -> Tensor:
-    """All members have equally many tokens: one product over the members for each of A and B."""
-    k = down.shape[0]
-    update = torch.bmm(torch.bmm(x.reshape(k, -1, x.shape[-1]), down.mT), up.mT)
-    return torch.addcmul(y.reshape(k, -1, y.shape[-1]), update, scale).to(y.dtype).view(y.shape)
-
-
-def can_group(x: Tensor, down: Tensor, up: Tensor) -> bool:
-    """Whether grouped_mm can be used: bfloat16 on a GPU, rows of weights aligned."""
-    widths = (down.shape[1], down.shape[2], up.shape[1])
-    return (
-        x.is_cuda
-        and x.dtype is torch.bfloat16
-        and all(width * 2 % _GROUPED_ALIGNMENT == 0 for width in widths)
-    )
-
-
-def grouped(
-    x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, tokens: Sequence[int]
-) -> Tensor:
-    """Members have different numbers of tokens: one grouped product for each of A and B."""
-    counts = torch.tensor(tokens, device=x.device)
-    ends = counts.cumsum(0).to(torch.int32)
-    inner = nn.functional.grouped_mm(x.reshape(-1, x.shape[-1]), down.mT, offs=ends)
-    update = nn.functional.grouped_mm(inner, up.mT, offs=ends)
-    factor = scale.view(-1).repeat_interleave(counts, output_size=sum(tokens)).unsqueeze(1)
-    return torch.addcmul(y.reshape(-1, y.shape[-1]), update, factor).to(y.dtype).view(y.shape)
-
-
-def one_by_one(
-    x: Tensor, y: Tensor, down: Tensor, up: Tensor, scale: Tensor, rows: Sequence[int]
-) -> Tensor:
-    """The reference for every other way: a pair of products a member."""
-    parts = []
-    for part, own, a, b, factor in zip(
-        x.split(list(rows)), y.split(list(rows)), down, up, scale, strict=True
-    ):
-        update = nn.functional.linear(nn.functional.linear(part, a), b)
-        parts.append(torch.addcmul(own, update, factor).to(y.dtype))
-    return torch.cat(parts)
+def _dropped(part: Part, x: Tensor) -> Tensor:
+    """With what dropout leaves out, and the rest raised."""
+    if part.kept is None:
+        return x
+    if isinstance(part.made_up, float) and x.is_cuda and part.down.dtype == x.dtype:
+        # A GPU multiplies in float32, so the type that peft raises inputs in makes no difference.
+        return x * part.kept * part.made_up
+    typed = x if part.dropped_in is None else x.to(part.dropped_in)
+    return (typed.float() * part.kept * part.made_up).to(typed.dtype)

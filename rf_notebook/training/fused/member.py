@@ -8,8 +8,7 @@ backward, which stops at that result, and what walks over all modules or weights
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,8 +17,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
+from rf_notebook.training.fused.head import COMPACT, head_of
 from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
+from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
 from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
 _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
+#: And those that a batch of packed rows brings along, which say what its position ids say.
+_OF_PACKED_ROWS = (
+    *("position_ids", "seq_idx", "cu_seq_lens_q", "cu_seq_lens_k"),
+    *("max_length_q", "max_length_k"),
+)
 
 
 class Member:
@@ -38,6 +44,7 @@ class Member:
         *,
         pads_right: bool,
         order: Callable[[], Sequence[str]],
+        packs: bool,
         goes_alone: Callable[[], bool],
     ) -> None:
         """Nothing is changed before ``attach``.
@@ -46,9 +53,10 @@ class Member:
             run: Its trainer is built.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             order: Gives the layers in the order in which a forward uses them.
+            packs: Whether joint batches are packed where it is known how their tokens lie.
             goes_alone: Whether the joint model is out of use.
         """
-        self._goes_alone = goes_alone
+        self._goes_alone, self._packs = goes_alone, packs
         self.run = run
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
         # run's own mask the joint step takes the kernels that the run takes alone, and rounds as
@@ -70,7 +78,7 @@ class Member:
             path: one.dropout for path, one in self.adapter.weights.items() if one.dropout > 0
         }
         self._layer = next(iter(self.adapter.weights.values())).layer
-        self._head = self._head_key()
+        self._head = head_of(self._causal)
         self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
         self._undo: list[Callable[[], None]] = []
         self._undo_updates: list[Callable[[], None]] = []
@@ -167,6 +175,7 @@ class Member:
             request = self._request(args, asked, kwargs.get("labels"))
             if request is None:
                 return own(*args, **kwargs)
+            request.is_compact = request.sizes is not None and kwargs["fused_lm_head"] == COMPACT
             self._wait_for(request)
             if request.is_left_alone:
                 return self._alone(request, own, args, kwargs)
@@ -246,7 +255,10 @@ class Member:
         if not self._causal.training or self._goes_alone():
             return None
         cache = self._cache_of(kwargs)
-        known = _KNOWN if cache is None else (*_KNOWN, "position_ids", "past_key_values")
+        sizes = None if cache is not None else self._sizes_of(kwargs)
+        known = set(_KNOWN if cache is None else (*_KNOWN, "position_ids", "past_key_values"))
+        if sizes is not None and sizes.is_packed:
+            known.update(_OF_PACKED_ROWS)
         unknown = [
             n for n, v in kwargs.items() if n not in known and v is not None and v is not False
         ]
@@ -274,11 +286,25 @@ class Member:
             needs_grad=torch.is_grad_enabled() and uses_adapter,
             autocast=Autocast.now(input_ids.device.type),
             head=self._head,
+            sizes=sizes,
             position_ids=kwargs.get("position_ids"),
             cache=cache,
             before=before,
             kept=self._draw_dropout(input_ids) if uses_adapter else {},
         )
+
+    def _sizes_of(self, kwargs: Mapping[str, Any]) -> Sizes | None:
+        """Where the tokens of a batch lie; None when it is not packed.
+
+        Of a batch of a collator's they are known; of any other the device has to be asked.
+        """
+        input_ids = kwargs.get("input_ids")
+        if input_ids is None or input_ids.dim() != 2 or not self._packs:
+            return None
+        known: Sizes | None = self.run.trainer.batch_sizes
+        if known is not None and (known.rows, known.length) == tuple(input_ids.shape):
+            return known
+        return sizes_on_device(input_ids, kwargs.get("attention_mask"), kwargs.get("position_ids"))
 
     def _cache_of(self, kwargs: Mapping[str, Any]) -> Any | None:
         """The cache of a run that generates, if it is one that can be joined with others.
@@ -303,7 +329,7 @@ class Member:
                 ones = torch.ones(
                     *input_ids.shape, down.shape[1], dtype=down.dtype, device=down.device
                 )
-                kept[path] = nn.functional.dropout(ones, share) != 0
+                kept[path] = _kept(ones, share)
         return kept
 
     # ---- the group's side
@@ -320,27 +346,12 @@ class Member:
             self._given = None
         return scored
 
-    def _head_key(self) -> Hashable | None:
-        """Names what trl's fused head computes: its settings, and the weights it multiplies with.
 
-        None without one.
-        """
-        settings = inspect.getclosurevars(
-            getattr(self._causal.forward, "__func__", self._causal.forward)
-        ).nonlocals
-        head = self._causal.get_output_embeddings()
-        if (
-            type(head) is not nn.Linear
-            or any(p.requires_grad for p in head.parameters())
-            or not settings
-        ):
-            return None
-        plain = {
-            n: v
-            for n, v in settings.items()
-            if isinstance(v, str | int | float | bool | tuple | None)
-        }
-        return (
-            head.weight.data_ptr(),
-            *sorted((name, repr(value)) for name, value in plain.items()),
-        )
+def _kept(ones: Tensor, share: float) -> Tensor:
+    """What dropout keeps, drawn as ``nn.functional.dropout`` draws it.
+
+    Source: torch 2.13, ``Dropout.cpp``: on a GPU it is ``native_dropout``, which has the mask.
+    """
+    if ones.is_cuda:
+        return torch.native_dropout(ones, share, True)[1]
+    return nn.functional.dropout(ones, share) != 0

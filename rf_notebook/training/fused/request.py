@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from rf_notebook.training.fused.sizes import IntArray, Sizes, labels_on_device
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.head import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,13 @@ class Forward:
     uses_adapter: bool
     needs_grad: bool
     autocast: Autocast
-    head: Hashable
-    """Equal for runs whose language model heads compute the same."""
+    head: Head | None
+    """Of the run's language model, where it is one that trl added."""
+    sizes: Sizes | None = None
+    """Where its tokens lie; None for a batch that is not packed."""
+    is_compact: bool = False
+    """Whether the run takes what was computed of its labelled tokens as it is, [n], instead of
+    [b, l - 1]."""
     position_ids: Tensor | None = None
     """[b, l], while generating."""
     cache: Any = None
@@ -69,12 +79,15 @@ class Forward:
     after all."""
     result: dict[str, Tensor] = field(default_factory=dict)
     """What the run's model returns, by name: its rows of the joint result."""
+    places: Tensor | None = None
+    """[n]: where in [b, l - 1] each labelled token's results belong."""
     result_class: type | None = None
     """Of what a language model with trl's head returns."""
     leaves: dict[str, Tensor] = field(default_factory=dict)
     """Where the run's own backward ends, by the name of the joint result."""
     error: BaseException | None = None
     """Raised in the run instead."""
+    _labelled: IntArray | None = field(default=None, init=False)
     is_left_alone: bool = False
     """The joint pass failed; the run is to do its own."""
 
@@ -97,12 +110,22 @@ class Forward:
     def kind(self) -> Hashable:
         """Equal for requests that one joint pass can answer."""
         # While generating, a prompt is not mixed with single tokens.
-        return (self.autocast, self.needs_grad, None if self.cache is None else self.length > 1)
+        is_prompt = None if self.cache is None else self.length > 1
+        return (self.autocast, self.needs_grad, is_prompt, self.sizes is None)
 
     @property
     def length(self) -> int:
         """Tokens of each row, with the run's own padding."""
         return int(self.input_ids.shape[1])
+
+    def labelled(self) -> IntArray:
+        """[n]: row * length + column of each labelled token, of a batch whose sizes are known."""
+        assert self.sizes is not None
+        assert self.labels is not None
+        if self._labelled is None:
+            known = self.sizes.labels
+            self._labelled = labels_on_device(self.labels) if known is None else known
+        return self._labelled
 
 
 @dataclass(slots=True, eq=False)

@@ -17,6 +17,7 @@ import transformers
 import trl
 
 from rf_notebook.training.divergence import Divergence
+from rf_notebook.training.fused.sizes import SizedCollator, Sizes, take_sizes
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
@@ -155,6 +156,8 @@ class RunTrainer:
         trainer.model.num_parameters = functools.cache(trainer.model.num_parameters)
         self._waiting: list[tuple[list[Any], int]] = []
         self._waiting_tokens: list[Any] = []
+        self.batch_sizes: Sizes | None = None
+        """Of the batch of the step in progress, where its collator knew them."""
         self.divergence = Divergence()
 
     @property
@@ -181,6 +184,17 @@ class RunTrainer:
         )
         return train(self, *args, **kwargs)
 
+    def get_train_dataloader(self) -> Any:
+        """Trl's own; its batches carry their sizes, which joint steps need on the host."""
+        trainer: Any = super()
+        me: Any = self
+        own = me.data_collator
+        me.data_collator = SizedCollator(own)
+        try:
+            return trainer.get_train_dataloader()
+        finally:
+            me.data_collator = own
+
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""
 
@@ -197,6 +211,7 @@ class RunTrainer:
         """
         trainer: Any = super()
         me: Any = self
+        self.batch_sizes = take_sizes(args[1] if len(args) > 1 else kwargs.get("inputs"))
         if not self.is_joint:
             loss = trainer.training_step(*args, **kwargs)
         else:

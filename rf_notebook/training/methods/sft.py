@@ -9,6 +9,7 @@ import torch
 from trl import SFTConfig, SFTTrainer
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.training.fused.head import COMPACT
 from rf_notebook.training.methods.base import (
     Pass,
     RunTrainer,
@@ -103,11 +104,12 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
             and self.label_smoother is None
             and not self.aux_loss_enabled
         )
-        known = "attention_mask" in inputs and self.args.loss_type in ("nll", "dft")
+        counted = inputs.get("attention_mask", inputs.get("position_ids"))
+        known = counted is not None and self.args.loss_type in ("nll", "dft")
         if not (plain and known) or return_outputs:
             return SFTTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         inputs["use_cache"] = False
-        outputs = model(**inputs, fused_lm_head=True)
+        outputs = model(**inputs, fused_lm_head=COMPACT)
         per_token_loss = -outputs.log_probs
         if self.args.loss_type == "dft":
             per_token_loss = per_token_loss * outputs.log_probs.exp().detach()
@@ -119,8 +121,17 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
         divisor = num_valid.clamp(min=1)  # the sums are zero where nothing is valid
         self.take_later("entropy", outputs.entropy.detach().sum() / divisor)
         self.take_later("mean_token_accuracy", outputs.is_top1.sum() / divisor)
-        self.count_tokens_later(inputs["attention_mask"].sum())
+        self.count_tokens_later(_tokens_in(inputs))
         return loss
+
+
+def _tokens_in(inputs: Mapping[str, Any]) -> torch.Tensor:
+    """As trl counts them, on the device."""
+    mask = inputs.get("attention_mask")
+    if mask is not None:
+        tokens: torch.Tensor = mask.sum()
+        return tokens
+    return torch.ones_like(inputs["position_ids"]).sum()
 
 
 class SFT:

@@ -1,0 +1,255 @@
+"""A joint batch end to end: every request's tokens after those of the one before, without padding.
+
+Only labelled tokens go through the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rf_notebook.training.fused.attention import AttentionWay, attention_arguments
+from rf_notebook.training.fused.passes import Output
+from rf_notebook.training.fused.transfer import on_device
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.head import Head
+    from rf_notebook.training.fused.request import Forward
+    from rf_notebook.training.fused.sizes import IntArray
+
+#: On a GPU: tokens to which a request's are filled up, which its products want, and all of them,
+#: so that the allocator sees few sizes.
+_ALIGNMENT, _WHOLE_ALIGNMENT = 8, 256
+#: What the longest sequence is rounded up to, so that few programs are compiled.
+_LENGTH_ALIGNMENT = 128
+
+
+@dataclass(slots=True)
+class _Labelled:
+    """The labelled tokens of the requests with one head."""
+
+    head: Head
+    requests: list[Forward]
+    counts: list[int]
+    """Of each request."""
+    before: Tensor
+    """[n]: the tokens before them in the joint batch."""
+    targets: Tensor
+    """[n]: where they are among all labels."""
+    places: Tensor
+    """[n]: where each is in its run's own result."""
+
+
+class PackedPass:
+    """See JointPass."""
+
+    shape: Hashable = "packed rows"
+
+    def __init__(self, requests: Sequence[Forward], way: AttentionWay) -> None:
+        """Lay requests out; nothing waits for the device.
+
+        Args:
+            requests: Their sizes are known.
+            way: How their tokens attend.
+        """
+        self._requests = list(requests)
+        self._device = requests[0].input_ids.device
+        self._way = way
+        self.tokens: Sequence[int] = []
+        self._spans: list[slice] = []
+        """Of each request's own tokens in the joint batch."""
+        self._offsets = np.cumsum(
+            [0, *(request.rows * request.length for request in requests)], dtype=np.int64
+        )
+        """Where each request's batch begins among all batches, padding included."""
+        source, positions, lengths = self._laid_out()
+        ends = np.append(0, np.cumsum(lengths))
+        heads = self._by_head()
+        arrays = [source, positions, ends, *self._rows(lengths)]
+        for _, numbers in heads:
+            arrays += self._labels(numbers)
+        made = iter(on_device(arrays, self._device))
+        self._source, self._positions, ends_T = next(made), next(made), next(made)
+        to_rows, from_rows = (
+            (None, None) if way is AttentionWay.VARLEN else (next(made), next(made))
+        )
+        longest = int(lengths.max())
+        if way is AttentionWay.VARLEN:
+            longest = -(-longest // _LENGTH_ALIGNMENT) * _LENGTH_ALIGNMENT
+        self._attention = attention_arguments(ends_T.int(), longest, to_rows, from_rows)
+        self._heads = [
+            _Labelled(
+                head,
+                [self._requests[number] for number in numbers],
+                [len(self._requests[number].labelled()) for number in numbers],
+                next(made),
+                next(made),
+                next(made),
+            )
+            for head, numbers in heads
+        ]
+
+    def arguments(self, backbone: Any) -> dict[str, Any]:
+        """See JointPass."""
+        given: dict[str, Any] = {
+            "attention_mask": None,
+            "position_ids": self._positions.unsqueeze(0),
+            "use_cache": False,
+            **self._attention,
+        }
+        requests = self._requests
+        if any(request.embeddings is not None for request in requests):
+            embed = backbone.get_input_embeddings()
+            of_runs = [
+                r.embeddings if r.embeddings is not None else embed(r.input_ids) for r in requests
+            ]
+            flat = torch.cat([one.flatten(0, 1) for one in of_runs])
+            return given | {"inputs_embeds": flat.index_select(0, self._source).unsqueeze(0)}
+        ids = torch.cat([request.input_ids.flatten() for request in requests])
+        return given | {"input_ids": ids.index_select(0, self._source).unsqueeze(0)}
+
+    def kept(self, path: str, request: Forward) -> Tensor | None:
+        """See JointPass."""
+        kept = request.kept.get(path)
+        if kept is None:
+            return None
+        number = self._requests.index(request)
+        span = self._spans[number]
+        index = self._source[span.start : span.start + self.tokens[number]]
+        own = index - int(self._offsets[number])
+        return kept.flatten(0, 1).index_select(0, own.clamp_(min=0))
+
+    def outputs(self, hidden: Tensor) -> Iterator[Output]:
+        """See JointPass."""
+        flat = hidden[0]
+        plain = [
+            (request, span)
+            for request, span in zip(self._requests, self._spans, strict=True)
+            if request.labels is None or request.head is None
+        ]
+        if plain:
+            yield Output("last_hidden_state", flat, plain)
+        if not self._heads:
+            return
+        labels = torch.cat(
+            [
+                request.input_ids.flatten() if request.labels is None else request.labels.flatten()
+                for request in self._requests
+            ]
+        )
+        for one in self._heads:
+            found = one.head.score(
+                flat.index_select(0, one.before), labels.index_select(0, one.targets)
+            )
+            stops = np.cumsum(one.counts)
+            wheres = [
+                slice(int(stop) - count, int(stop))
+                for stop, count in zip(stops, one.counts, strict=True)
+            ]
+            owners = list(zip(one.requests, wheres, strict=True))
+            for request, where in owners:
+                self._give_mask(one, request, where)
+            for name, value in found.items():
+                yield Output(name, value, owners)
+
+    def give(self, output: Output) -> None:
+        """See JointPass. A run gets its results where it has its tokens, zeros at the padding."""
+        for request, where in output.owners:
+            own = output.joint[where].detach()
+            if output.joint.requires_grad:
+                own = request.leaves[output.name] = own.requires_grad_()
+            with torch.enable_grad():
+                request.result[output.name] = self._as_asked(request, output.name, own)
+
+    # ---- where everything lies
+
+    def _laid_out(self) -> tuple[IntArray, IntArray, IntArray]:
+        """For each token of the joint batch its place among all batches and its position.
+
+        And the length of each sequence. What fills requests up is a sequence of its own.
+        """
+        on_gpu = self._device.type == "cuda"
+        source, positions, lengths, tokens = [], [], [], list[int]()
+        done = 0
+        for number, request in enumerate(self._requests):
+            sizes = request.sizes
+            assert sizes is not None
+            source.append(sizes.flat + self._offsets[number])
+            positions.append(sizes.positions)
+            lengths.append(sizes.lengths)
+            filler = 0
+            if on_gpu:
+                is_last = number == len(self._requests) - 1
+                stop = done + sizes.tokens
+                filler = -stop % (_WHOLE_ALIGNMENT if is_last else _ALIGNMENT)
+            if filler:
+                source.append(np.full(filler, self._offsets[number]))
+                positions.append(np.arange(filler))
+                lengths.append(np.asarray([filler]))
+            self._spans.append(slice(done, done + sizes.tokens))
+            tokens.append(sizes.tokens + filler)
+            done += tokens[-1]
+        self.tokens = tokens
+        return np.concatenate(source), np.concatenate(positions), np.concatenate(lengths)
+
+    def _rows(self, lengths: IntArray) -> list[IntArray]:
+        """For attention in rows: the token at each place, and the place of each token."""
+        if self._way is AttentionWay.VARLEN:
+            return []
+        longest, number = int(lengths.max()), np.arange(len(lengths))
+        ends = lengths.cumsum()
+        within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+        places = np.repeat(number * longest, lengths) + within
+        # What pads is the sequence's own, so that NaN stays its own.
+        rows = np.repeat(ends - lengths, longest)
+        rows[places] = np.arange(len(places))
+        return [rows, places]
+
+    def _by_head(self) -> list[tuple[Head, list[int]]]:
+        """Requests that gave labels, by what their heads compute."""
+        heads: dict[Hashable, tuple[Head, list[int]]] = {}
+        for number, request in enumerate(self._requests):
+            if request.labels is not None and request.head is not None:
+                heads.setdefault(request.head.key, (request.head, []))[1].append(number)
+        return list(heads.values())
+
+    def _labels(self, numbers: Sequence[int]) -> list[IntArray]:
+        before, targets, places = [], [], []
+        for number in numbers:
+            request = self._requests[number]
+            sizes, labelled = request.sizes, request.labelled()
+            assert sizes is not None
+            before.append(sizes.before_labels(labelled) + self._spans[number].start)
+            targets.append(labelled + self._offsets[number])
+            places.append(sizes.places_of_labels(labelled))
+        return [np.concatenate(before), np.concatenate(targets), np.concatenate(places)]
+
+    # ---- as the runs ask for it
+
+    def _give_mask(self, labelled: _Labelled, request: Forward, where: slice) -> None:
+        request.result_class = labelled.head.result_class()
+        places = labelled.places[where]
+        if request.is_compact:
+            request.result["label_mask"] = places >= 0
+            return
+        mask = places.new_zeros(request.rows * (request.length - 1), dtype=torch.bool)
+        request.places = places
+        request.result["label_mask"] = mask.index_fill(0, places, True).view(request.rows, -1)
+
+    def _as_asked(self, request: Forward, name: str, own: Tensor) -> Tensor:
+        rows, length = request.rows, request.length
+        if name == "last_hidden_state":
+            number = self._requests.index(request)
+            places = self._source[self._spans[number]] - int(self._offsets[number])
+            whole = own.new_zeros(rows * length, own.shape[-1]).index_copy(0, places, own)
+            return whole.view(rows, length, -1)
+        if request.is_compact:
+            return own
+        assert request.places is not None
+        whole = own.new_zeros(rows * (length - 1)).index_copy(0, request.places, own)
+        return whole.view(rows, length - 1)
