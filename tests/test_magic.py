@@ -119,6 +119,7 @@ def test_help_and_doctor(shell):
         "Python",
         "torch",
         "device",
+        "joint steps",
         "disk",
         "SQLite",
         "ipykernel",
