@@ -141,7 +141,9 @@ def _joint_steps(_folder: Path) -> Iterator[Finding]:
     dtype = torch.bfloat16 if has_bfloat16 else torch.float16
     attention = attention_way(device, dtype, head_width=128)
     products = way_of((8, 16), dtype, (64, 8, 64), device)
-    words = f"in {str(dtype).removeprefix('torch.')}: attention by {attention}, adapters by {products}"
+    words = (
+        f"in {str(dtype).removeprefix('torch.')}: attention by {attention}, adapters by {products}"
+    )
     yield Finding(part="joint steps", health=Health.GOOD, words=words)
 
 
