@@ -98,6 +98,8 @@ class ActiveRun:
         self._evaluates = evaluates
         self._generations: tuple[Generation, ...] = ()
         """To the sample prompts, at the boundary just reached."""
+        self._evaluation_failure: Failure | None = None
+        """Why the evaluation at the boundary just reached failed."""
         self._writes_no_samples = False
         self._used_bytes = 0
         """The most that a turn took on the device beyond what lay there before."""
@@ -307,34 +309,43 @@ class ActiveRun:
 
     # ---- at a boundary
 
+    @property
+    def is_to_be_evaluated(self) -> bool:
+        """Whether the run stands at a boundary without an evaluation of this step."""
+        is_done = self.points and self.points[-1].step == self.parked.step
+        return self._evaluates and not (is_done and "eval_loss" in self.points[-1].metrics)
+
     def _evaluate(self) -> Failure | None:
         """Evaluate the parked run outside its own course.
 
         Its state, logs and streams are as if nothing had happened.
         """
-        if not self._evaluates:
-            return None
-        if (
-            self.points
-            and self.points[-1].step == self.parked.step
-            and "eval_loss" in self.points[-1].metrics
-        ):
-            return None  # the run evaluated itself at this step
-        trainer = self.trainer
+        failure, self._evaluation_failure = self._evaluation_failure, None
+        if failure is not None or not self.is_to_be_evaluated:
+            return failure
         with self.inside():
-            logged = len(trainer.state.log_history)
-            loaders = len(trainer.accelerator._dataloaders)  # noqa: SLF001 - accelerate offers no way to forget a loader
-            try:
-                with torch.enable_grad():
-                    trainer.evaluate()
-                return None
-            except StopTraining:
-                raise
-            except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
-                return failure_of(error, self.config, need=self.need)
-            finally:
-                del trainer.state.log_history[logged:]
-                del trainer.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
+            self.evaluate_here()
+        failure, self._evaluation_failure = self._evaluation_failure, None
+        return failure
+
+    def evaluate_here(self) -> None:
+        """Evaluate the parked run under the process state that is installed.
+
+        A failure is told by the result of the turn.
+        """
+        trainer = self.trainer
+        logged = len(trainer.state.log_history)
+        loaders = len(trainer.accelerator._dataloaders)  # noqa: SLF001 - accelerate offers no way to forget a loader
+        try:
+            with torch.enable_grad():
+                trainer.evaluate()
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
+            self._evaluation_failure = failure_of(error, self.config, need=self.need)
+        finally:
+            del trainer.state.log_history[logged:]
+            del trainer.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
 
     def _write_samples(self) -> None:
         """Let the parked run answer the sample prompts, outside its own course.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.fused.eligibility import hindrance
+from rf_notebook.training.fused.evaluation import Evaluation
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
@@ -18,7 +19,11 @@ from rf_notebook.training.undisturbed import OwnDtype
 if TYPE_CHECKING:
     from rf_notebook.core.runner import ChunkRequest
     from rf_notebook.training.active_run import ActiveRun
+    from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
+
+#: Runs that are worth evaluating together.
+_FEWEST = 2
 
 
 class JointTurns:
@@ -63,16 +68,7 @@ class JointTurns:
         )
         model = self._model(next(iter(modules.values())))  # the base comes first, and they have one
         boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
-        members = {
-            run_id: Member(
-                run.parked,
-                pads_right=run.method.pads_right,
-                order=model.order,
-                packs=model.packs,
-                goes_alone=lambda: model.broken is not None,
-            )
-            for run_id, run in runs.items()
-        }
+        members = {run_id: _member(run, run.parked, model) for run_id, run in runs.items()}
         until = {
             members[r.run_id]: min(
                 boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at
@@ -103,6 +99,29 @@ class JointTurns:
             if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:
                 run.reached = boundaries[run_id]
             self.hindrance(run)  # it may have come to one
+        self._evaluate(
+            model,
+            [
+                run
+                for run in runs.values()
+                if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
+            ],
+        )
+
+    def _evaluate(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
+        """Evaluate those that stand at a boundary together.
+
+        Where a run's evaluation is more than forwards (GRPO's generates and asks for rewards), its
+        own turn does it; what fails here, its own turn tells.
+        """
+        joint = [run for run in runs if run.method.evaluates_by_forwards and run.is_to_be_evaluated]
+        if len(joint) < _FEWEST or model.broken is not None:
+            return
+        started = time.perf_counter()
+        members = [_member(run, Evaluation(run, self._resources.dtype), model) for run in joint]
+        FusedGroup(model, members).advance(dict.fromkeys(members, 0))
+        for run in joint:
+            run.overhead_seconds += (time.perf_counter() - started) / len(joint)
 
     def close(self) -> None:
         """Let the joint models go."""
@@ -112,6 +131,16 @@ class JointTurns:
         if id(base) not in self.models:
             self.models[id(base)] = JointModel(base, self._resources.log)
         return self.models[id(base)]
+
+
+def _member(run: ActiveRun, advancing: ParkedRun | Evaluation, model: JointModel) -> Member:
+    return Member(
+        advancing,
+        pads_right=run.method.pads_right,
+        order=model.order,
+        packs=model.packs,
+        goes_alone=lambda: model.broken is not None,
+    )
 
 
 def _why_alone(run: ActiveRun, model: JointModel) -> str:

@@ -24,6 +24,7 @@ from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
 from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
+    from rf_notebook.training.fused.evaluation import Evaluation
     from rf_notebook.training.parked import ParkedRun
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
@@ -40,7 +41,7 @@ class Member:
 
     def __init__(
         self,
-        run: ParkedRun,
+        run: ParkedRun | Evaluation,
         *,
         pads_right: bool,
         order: Callable[[], Sequence[str]],
@@ -50,7 +51,7 @@ class Member:
         """Nothing is changed before ``attach``.
 
         Args:
-            run: Its trainer is built.
+            run: Its trainer is built; or its evaluation.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             order: Gives the layers in the order in which a forward uses them.
             packs: Whether joint batches are packed where it is known how their tokens lie.
@@ -251,8 +252,12 @@ class Member:
     def _request(
         self, args: Any, kwargs: Mapping[str, Any], labels: Tensor | None
     ) -> Forward | None:
-        """What to ask for; None where this forward has to be the run's own."""
-        if not self._causal.training or self._goes_alone():
+        """What to ask for; None where this forward has to be the run's own.
+
+        In evaluation nothing is drawn and nothing learned.
+        """
+        is_training = self._causal.training
+        if self._goes_alone() or (not is_training and torch.is_grad_enabled()):
             return None
         cache = self._cache_of(kwargs)
         sizes = None if cache is not None else self._sizes_of(kwargs)
@@ -274,14 +279,15 @@ class Member:
             return None
         assert input_ids is not None
         uses_adapter = not is_disabled
-        draws = self._changes_embeddings or (uses_adapter and bool(self._dropouts))
-        before = self.run.streams() if draws else None
+        is_noisy = is_training and self._changes_embeddings
+        drops = is_training and uses_adapter and bool(self._dropouts)
+        before = self.run.streams() if is_noisy or drops else None
         return Forward(
             member=self,
             input_ids=input_ids,
             attention_mask=None if self._needs_no_mask and cache is None else mask,
             labels=labels,
-            embeddings=self._own_embeddings(input_ids) if self._changes_embeddings else None,
+            embeddings=self._own_embeddings(input_ids) if is_noisy else None,
             uses_adapter=uses_adapter,
             needs_grad=torch.is_grad_enabled() and uses_adapter,
             autocast=Autocast.now(input_ids.device.type),
@@ -290,7 +296,7 @@ class Member:
             position_ids=kwargs.get("position_ids"),
             cache=cache,
             before=before,
-            kept=self._draw_dropout(input_ids) if uses_adapter else {},
+            kept=self._draw_dropout(input_ids) if drops else {},
         )
 
     def _sizes_of(self, kwargs: Mapping[str, Any]) -> Sizes | None:
@@ -301,8 +307,8 @@ class Member:
         input_ids = kwargs.get("input_ids")
         if input_ids is None or input_ids.dim() != 2 or not self._packs:
             return None
-        known: Sizes | None = self.run.trainer.batch_sizes
-        if known is not None and (known.rows, known.length) == tuple(input_ids.shape):
+        known: Sizes | None = self.run.trainer.sizes_of(input_ids)
+        if known is not None:
             return known
         return sizes_on_device(input_ids, kwargs.get("attention_mask"), kwargs.get("position_ids"))
 

@@ -81,6 +81,8 @@ class Method(Protocol):
     pads_right: bool
     """Whether batches are padded on the right only: then a causal model's real tokens see no
     padding, mask or not."""
+    evaluates_by_forwards: bool
+    """Whether an evaluation is forwards and what is computed from them, and nothing else."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
@@ -156,8 +158,8 @@ class RunTrainer:
         trainer.model.num_parameters = functools.cache(trainer.model.num_parameters)
         self._waiting: list[tuple[list[Any], int]] = []
         self._waiting_tokens: list[Any] = []
-        self.batch_sizes: Sizes | None = None
-        """Of the batch of the step in progress, where its collator knew them."""
+        self._sized: tuple[torch.Tensor, Sizes] | None = None
+        """The tokens of the batch in progress, and where they lie, where its collator knew it."""
         self.divergence = Divergence()
 
     @property
@@ -187,13 +189,40 @@ class RunTrainer:
     def get_train_dataloader(self) -> Any:
         """Trl's own; its batches carry their sizes, which joint steps need on the host."""
         trainer: Any = super()
+        with self._collating_sizes():
+            return trainer.get_train_dataloader()
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The same of an evaluation."""
+        trainer: Any = super()
+        with self._collating_sizes():
+            return trainer.get_eval_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _collating_sizes(self) -> Iterator[None]:
         me: Any = self
         own = me.data_collator
         me.data_collator = SizedCollator(own)
         try:
-            return trainer.get_train_dataloader()
+            yield
         finally:
             me.data_collator = own
+
+    def _take_sizes(self, inputs: Any) -> None:
+        sizes = take_sizes(inputs)
+        self._sized = None if sizes is None else (inputs["input_ids"], sizes)
+
+    def sizes_of(self, input_ids: torch.Tensor) -> Sizes | None:
+        """Where tokens lie; None of any that are not those of the batch in progress.
+
+        Args:
+            input_ids: [b, l], on whatever device.
+        """
+        if self._sized is None:
+            return None
+        own, sizes = self._sized
+        is_own = input_ids.shape == own.shape and input_ids.data_ptr() == own.data_ptr()
+        return sizes if is_own else None
 
     def _send_telemetry(self) -> None:
         """Nothing that the user did not ask for."""
@@ -211,7 +240,7 @@ class RunTrainer:
         """
         trainer: Any = super()
         me: Any = self
-        self.batch_sizes = take_sizes(args[1] if len(args) > 1 else kwargs.get("inputs"))
+        self._take_sizes(args[1] if len(args) > 1 else kwargs.get("inputs"))
         if not self.is_joint:
             loss = trainer.training_step(*args, **kwargs)
         else:
@@ -222,6 +251,12 @@ class RunTrainer:
             return loss
         instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)  # noqa: SLF001 - trl's trainer keeps it so
         return torch.where(torch.isfinite(loss), loss, instead)
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Trl's own, for a batch that carries its sizes."""
+        trainer: Any = super()
+        self._take_sizes(inputs)
+        return trainer.prediction_step(model, inputs, *args, **kwargs)
 
     @contextmanager
     def _joint_loss_inside(self) -> Iterator[None]:

@@ -139,6 +139,7 @@ class SFT:
 
     needs = "prompt and completion, messages, or text"
     pads_right = True
+    evaluates_by_forwards = True
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""
