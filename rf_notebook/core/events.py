@@ -130,6 +130,8 @@ class ChunkTrained:
     """Wall time spent on evaluation, saving and hand-over."""
     own_bytes: int = 0
     """Memory that this run alone holds: its adapter, its optimizer."""
+    is_joint: bool = False
+    """Whether it trained in joint steps; records of before tell it by ``fused_with`` alone."""
     fused_with: tuple[int, ...] = ()
     """The runs with which it trained in joint steps, on which its figures depend by rounding."""
     alone_because: str = ""

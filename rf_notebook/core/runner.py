@@ -53,6 +53,8 @@ class ChunkRequest:
     park_at: int | None = None
     """Steps after which the turn ends as if it had been interrupted, when they come before the
     boundary."""
+    is_joint: bool = False
+    """Whether it trains in joint steps where it can: with the turn's others, or by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +80,10 @@ class ChunkResult:
     generations: tuple[Generation, ...] = ()
     """To the sample prompts, when the turn ended at a boundary."""
     notes: tuple[str, ...] = ()
+    is_joint: bool = False
+    """Whether it trained in joint steps."""
     fused_with: tuple[int, ...] = ()
-    """The runs with which it trained in joint steps."""
+    """The runs with which it did; none when it was by itself."""
     hindrance: str = ""
     """Why it cannot take part in joint steps, as its trainer tells; empty when it can, or was not
     asked."""

@@ -69,6 +69,8 @@ class RunRecord:
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
     own_bytes: int = 0
+    is_joint: bool = False
+    """Whether it trained in joint steps in its newest turn."""
     fused_with: tuple[int, ...] = ()
     """In its newest turn."""
     alone_because: str = ""
@@ -265,6 +267,7 @@ class ExperimentState:
             train_seconds=record.train_seconds + event.train_seconds,
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
+            is_joint=event.is_joint or bool(event.fused_with),
             fused_with=event.fused_with,
             alone_because=event.alone_because,
         )

@@ -126,12 +126,25 @@ class Turns:
             waiting: All runs that want one.
         """
         group = self._group(run_id, waiting)
-        if len(group) == 1:
+        if len(group) == 1 and not self._is_joint_by_itself(group[0]):
             self._train_alone(group[0])
-        elif self._execution is Execution.FUSED:
+        elif self._execution is Execution.FUSED or len(group) == 1:
             self._train_together(group)
         else:
             self._train_on_trial(group)
+
+    def _is_joint_by_itself(self, record: RunRecord) -> bool:
+        """Whether a run that has no peers trains in joint steps all the same.
+
+        With execution="auto" it goes on as its peers did.
+        """
+        key = self._fusibility(record).key
+        if key is None or self._execution is Execution.EXACT:
+            return False
+        if self._execution is Execution.FUSED:
+            return True
+        known = [t for (of, _), t in self._trials.items() if of == key and t.is_over]
+        return bool(known) and known[-1].next_way() is Way.TOGETHER
 
     def interrupt(self) -> None:
         """End the open turn at its next step."""
@@ -207,7 +220,7 @@ class Turns:
         """Returns the seconds that the device was at work; None when the turn gave nothing."""
         self._joined([record])
         try:
-            return self._run([record], steps)
+            return self._run([record], steps, is_joint=False)
         except _ENDS:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, one run fails and the others train on
@@ -217,7 +230,7 @@ class Turns:
     def _train_together(self, group: Sequence[RunRecord], steps: int | None = None) -> float | None:
         self._joined(group)
         try:
-            return self._run(group, steps)
+            return self._run(group, steps, is_joint=True)
         except _ENDS:
             raise
         except BaseException:  # noqa: BLE001 - user code, a library: nobody's failure yet
@@ -261,21 +274,25 @@ class Turns:
             if trial.is_over:
                 self._journal.commit([Noted(text=trial.verdict(len(group)))])
 
-    def _run(self, records: Sequence[RunRecord], steps: int | None) -> float | None:
+    def _run(
+        self, records: Sequence[RunRecord], steps: int | None, *, is_joint: bool
+    ) -> float | None:
         """A turn, once there is room for what it writes.
 
         What it gave is committed in one transaction.
         """
         try:
-            over = self._journal.when_room(lambda: self._attempt(records, steps))
+            over = self._journal.when_room(lambda: self._attempt(records, steps, is_joint))
         except WorkerLost:
             return None
         self._take(over.results)
         return over.seconds if over.results else None
 
-    def _attempt(self, records: Sequence[RunRecord], steps: int | None) -> TurnOver:
+    def _attempt(self, records: Sequence[RunRecord], steps: int | None, is_joint: bool) -> TurnOver:
         number = self._next_number()
-        requests = tuple(self._request(record, steps, number) for record in records)
+        requests = tuple(
+            replace(self._request(record, steps, number), is_joint=is_joint) for record in records
+        )
         ids = frozenset(record.run_id for record in records)
         self._fleet.begin(self._device, DeviceTurn(turn=number, requests=requests))
         self.open = OpenTurn(number, ids)
@@ -361,7 +378,7 @@ class Turns:
 
     def _events(self, record: RunRecord, result: ChunkResult) -> list[Event]:
         alone_because = ""
-        if self._execution is not Execution.EXACT and not result.fused_with:
+        if self._execution is not Execution.EXACT and not result.is_joint:
             alone_because = self._fusibility(record).reason
         return events_of(record, result, keep=self._keep, alone_because=alone_because)
 

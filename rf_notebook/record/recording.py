@@ -155,7 +155,7 @@ def _result(run: RunRecord, known: Known | None) -> dict[str, Json]:
         "steps": run.progress.steps,
         "samples": run.progress.samples,
         "failure": None if run.failure is None else run.failure.message,
-        "fused": bool(run.fused_with),
+        "fused": run.is_joint,
         "metrics": newest(run.all_points()),
         "chunks": chunks_of(run, known),
     }

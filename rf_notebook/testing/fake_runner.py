@@ -67,6 +67,7 @@ class _Held:
     waiting: TurnOutcome | None = None
     reached: int | None = None
     """The boundary at which a joint turn ended."""
+    is_joint: bool = False
     fused_with: tuple[int, ...] = ()
     has_failed: bool = False
     result: ChunkResult | None = None
@@ -117,9 +118,9 @@ class FakeRunner:
 
     def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
         """See ChunkRunner; several runs train a step each in turn."""
-        if len(requests) > 1:
+        if requests[0].is_joint:
             self._train_together(requests)
-        return tuple(self._turn(request, trains=len(requests) == 1) for request in requests)
+        return tuple(self._turn(request, trains=not request.is_joint) for request in requests)
 
     def do(self, errand: Errand) -> object:
         """See ChunkRunner."""
@@ -245,19 +246,22 @@ class FakeRunner:
             )
         self.joint_turns.append(tuple(until))
         for run_id in until:
+            self._held[run_id].is_joint = True
             self._held[run_id].fused_with = tuple(sorted(until.keys() - {run_id}))
         live, is_first = sorted(until), True
-        while live and (is_first or not self._interrupted.is_set()):
-            is_first = False
+        while live:
             for run_id in list(live):
-                if not self._step_jointly(run_id, until[run_id]):
+                if not self._step_jointly(run_id, until[run_id], is_first=is_first):
                     live.remove(run_id)
+            is_first = False
 
-    def _step_jointly(self, run_id: int, until: int) -> bool:
+    def _step_jointly(self, run_id: int, until: int, *, is_first: bool) -> bool:
         """One step; False when the run's turn is over."""
         held = self._held[run_id]
         if held.step < until:
             self.on_step(run_id, held.step)
+            if self._interrupted.is_set() and not is_first:
+                return False
             if held.config.training.get("fails_at") == held.step:
                 held.has_failed = True
                 return False
@@ -352,9 +356,10 @@ class FakeRunner:
             points=tuple(held.points),
             checkpoint=folder,
             train_seconds=_STEP_SECONDS * len(held.points),
+            is_joint=held.is_joint,
             fused_with=held.fused_with,
         )
-        held.points, held.reached, held.fused_with = [], None, ()
+        held.points, held.reached, held.is_joint, held.fused_with = [], None, False, ()
         return result
 
     def _progress(self, held: _Held) -> Progress:

@@ -87,6 +87,8 @@ class ActiveRun:
         """What the memory plan says, once the trainer is there."""
         self.reached: int | None = None
         """The boundary at which a joint turn ended, until its result is asked for."""
+        self.is_joint = False
+        """Whether the run trained in joint steps since the last commit."""
         self.fused_with: tuple[int, ...] = ()
         """Those with which the run trained in joint steps since the last commit."""
         self.hindrance: str | None = None
@@ -215,6 +217,7 @@ class ActiveRun:
             progress=committed if self.plan is None or self.trainer is None else self.progress(),
             points=tuple(self.points),
             failure=failure,
+            is_joint=self.is_joint,
             fused_with=self.fused_with,
             loaded=self.loaded,
             train_seconds=self.train_seconds,
@@ -275,11 +278,12 @@ class ActiveRun:
             own_bytes=memory.own_bytes(self.trainer),
             generations=self._generations,
             notes=self.notes,
+            is_joint=self.is_joint,
             fused_with=self.fused_with,
             hindrance=self.hindrance or "",
             loaded=self.loaded,
         )
-        self.reached, self.fused_with = None, ()
+        self.reached, self.is_joint, self.fused_with = None, False, ()
         self.points, self.report, self.train_seconds, self.overhead_seconds = [], None, 0.0, 0.0
         self._generations, self.notes, self.loaded = (), (), ()
         return result

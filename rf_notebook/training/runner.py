@@ -107,10 +107,9 @@ class KernelRunner:
         """See ChunkRunner."""
         memory.reset_peak()
         with PROCESS:
-            is_group = len(requests) > 1
-            if is_group:
-                self._train_together(requests)
-            return tuple(self._result_of(request, trains=not is_group) for request in requests)
+            is_trained = requests[0].is_joint and self._train_together(requests)
+            trains = len(requests) == 1 and not is_trained
+            return tuple(self._result_of(request, trains=trains) for request in requests)
 
     def do(self, errand: Errand) -> object:
         """See ChunkRunner."""
@@ -172,10 +171,13 @@ class KernelRunner:
 
     # ---- turns
 
-    def _train_together(self, requests: Sequence[ChunkRequest]) -> None:
+    def _train_together(self, requests: Sequence[ChunkRequest]) -> bool:
         """Advance those that can train in joint steps.
 
         What hinders the others, their results tell.
+
+        Returns:
+            Whether any was advanced. A lone run that generates is not: nobody shares its tokens.
         """
         ready = [request for request in requests if self._is_ready(request)]
         joint = [
@@ -183,10 +185,13 @@ class KernelRunner:
             for request in ready
             if not self.joint_turns.hindrance(self.runs[request.run_id])
         ]
-        if len(joint) > 1:
-            self.joint_turns.advance(
-                joint, {request.run_id: self.runs[request.run_id] for request in joint}
-            )
+        runs = {request.run_id: self.runs[request.run_id] for request in joint}
+        is_worth_it = len(runs) > 1 or any(
+            run.method.evaluates_by_forwards for run in runs.values()
+        )
+        if is_worth_it:
+            self.joint_turns.advance(joint, runs)
+        return is_worth_it
 
     def _is_ready(self, request: ChunkRequest) -> bool:
         """Whether a run can train; its trainer is built if need be.

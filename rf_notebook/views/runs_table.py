@@ -290,7 +290,9 @@ def _joint(record: RunRecord, live: LiveRun | None) -> str:
     others = live.fused_with if live is not None and live.fused_with else record.fused_with
     if others:
         return "with " + ", ".join(map(str, others))
-    return f"alone: {record.alone_because}" if record.alone_because else ""
+    if record.alone_because:
+        return f"alone: {record.alone_because}"
+    return "by itself" if record.is_joint else ""
 
 
 def _is_behind(state: ExperimentState, record: RunRecord) -> bool:

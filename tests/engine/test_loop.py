@@ -17,7 +17,7 @@ from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing, Paused
 from rf_notebook.engine.requests import CloseExperiment, PinRuns
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Turn
+from rf_notebook.planning.scheduler import Idle, Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import fake_config
@@ -92,6 +92,29 @@ def test_a_run_that_is_stopped_during_another_one_s_turn_trains_no_further(tmp_p
     assert asked[0].result() == 3
     assert world.state.record(3).state is RunState.STOPPED
     assert not trained_after
+
+
+@pytest.mark.in_kernel
+def test_a_lone_run_trains_as_its_group_did(tmp_path, execution):
+    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(2)])
+    while not any("runs train" in note.event.text for note in world.state.notes):
+        if isinstance(world.turn(), Idle) or execution is not Execution.AUTO:
+            break
+    world.stop(2)
+    world.finish()
+    notes = [note.event.text for note in world.state.notes if "runs train" in note.event.text]
+    is_joint = {
+        Execution.EXACT: False,
+        Execution.FUSED: True,
+        Execution.AUTO: any("in joint steps" in text for text in notes),
+    }[execution]
+    assert bool(notes) == (execution is Execution.AUTO)
+    assert ((1,) in world.runner.joint_turns) == is_joint
+    record = world.state.record(1)
+    assert (record.state, record.alone_because) == (RunState.COMPLETED, "")
+    if execution is not Execution.AUTO:  # whose last chunk may hold steps of the trial
+        assert (record.is_joint, record.fused_with) == (is_joint, ())
+    assert world.losses(1) == alone(tmp_path, record.config)
 
 
 def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):

@@ -253,6 +253,23 @@ def test_a_plain_loss_function_s_logits_come_from_a_joint_backbone(tmp_path: Pat
         )
 
 
+def test_a_lone_run_trains_in_joint_steps_too_unless_it_generates(tmp_path: Path) -> None:
+    for method, is_joint in (("SFT", True), ("DPO", True), ("GRPO", False)):
+        objects = Objects()
+        configs = [config(method, objects, adapter={"lora_dropout": 0.1}, training={"seed": 3})]
+        alone, alone_results = trained(
+            tmp_path / method / "alone", configs, objects, Execution.EXACT
+        )
+        joint, joint_results = trained(
+            tmp_path / method / "joint", configs, objects, Execution.FUSED
+        )
+        record = joint.state.record(1)
+        assert (record.is_joint, record.fused_with, record.alone_because) == (is_joint, (), "")
+        assert losses(joint, 1) == pytest.approx(losses(alone, 1), rel=1e-6)
+        weights = alone_results[1]["weights"]
+        assert weights_apart(joint_results[1]["weights"], weights) <= 5e-6
+
+
 def test_packed_rows_train_jointly_where_batches_are_packed(layout: str, tmp_path: Path) -> None:
     objects = Objects()
     training = {"packing": True, "max_length": 32, "per_device_train_batch_size": 1}

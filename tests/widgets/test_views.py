@@ -345,5 +345,7 @@ def test_the_table_tells_who_trains_with_whom_and_why_not():
         "alone: DoRA scales the base weights by its own",
         "",
     ]
+    state.runs[3] = replace(state.runs[3], is_joint=True)
+    assert column.text(view_of(state).rows[2]) == "by itself"
     state.live[3] = LiveRun(state.runs[3].progress, fused_with=(1, 4))
     assert column.text(view_of(state).rows[2]) == "with 1, 4"

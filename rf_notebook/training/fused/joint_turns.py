@@ -54,7 +54,7 @@ class JointTurns:
         An interrupt ends the turn at the next step.
 
         Args:
-            requests: The turn's requests; at least two.
+            requests: The turn's requests; at least one.
             runs: Those that the requests are for, ready to train, by id.
         """
         started = time.perf_counter()
@@ -91,6 +91,7 @@ class JointTurns:
             run.overhead_seconds += (trained - started) / len(runs)
             run.train_seconds += (ended - trained) / len(runs)
             if run_id in joined:
+                run.is_joint = True
                 run.fused_with = tuple(
                     sorted({*run.fused_with, *(other for other in joined if other != run_id)})
                 )
