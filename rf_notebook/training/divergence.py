@@ -12,6 +12,8 @@ from torch import Tensor
 
 #: Stands for "no step" in a tensor of steps.
 _NEVER = 2**62
+#: Numbers that are kept as they are before they are looked at together.
+_MOST_SEEN = 512
 
 
 class Divergence:
@@ -19,8 +21,8 @@ class Divergence:
 
     A window is what lies between two logs. A run has diverged while a window holds a step with a
     loss or a gradient norm that is NaN or infinite; a window without one ends it (a mixed-precision
-    run whose loss overflowed once trains on). No step waits for the device: what is seen stays
-    there as two numbers until ``end_window``.
+    run whose loss overflowed once trains on). No step waits for the device, nor gives it work: what
+    is seen stays there until ``end_window``, where all of it is looked at together.
     """
 
     def __init__(self) -> None:
@@ -33,17 +35,15 @@ class Divergence:
         """The sum of the window's bad losses: 0 without any, otherwise NaN or infinite."""
         self._first: Tensor | None = None
         """The window's first bad step."""
+        self._seen: dict[str, list[tuple[Tensor, int]]] = {"losses": [], "norms": []}
+        """Numbers of the window that were not looked at yet, each with its step."""
 
     def see_loss(self, loss: Tensor, step: int) -> None:
         """Take in the loss of one micro-step, a number on the device.
 
         ``step`` is its optimizer step, counted from 1.
         """
-        loss = loss.detach()
-        is_bad = ~torch.isfinite(loss)
-        bad_loss = torch.where(is_bad, loss, torch.zeros_like(loss))
-        self._bad_loss = bad_loss if self._bad_loss is None else self._bad_loss + bad_loss
-        self._see(is_bad, step)
+        self._keep("losses", loss, step)
 
     def see_gradients(self, norm: Any, step: int) -> None:
         """The optimizer took step ``step`` with gradients of this norm.
@@ -51,18 +51,36 @@ class Divergence:
         A number, on the device or not, or None.
         """
         if norm is not None:
-            self._see(~torch.isfinite(torch.as_tensor(norm).detach()), step)
+            self._keep("norms", torch.as_tensor(norm), step)
 
-    def _see(self, is_bad: Tensor, step: int) -> None:
-        first = torch.where(is_bad, step, _NEVER)
-        self._first = (
-            first
-            if self._first is None
-            else torch.minimum(self._first, first.to(self._first.device))
-        )
+    def _keep(self, kind: str, number: Tensor, step: int) -> None:
+        self._seen[kind].append((number.detach(), step))
+        if len(self._seen[kind]) >= _MOST_SEEN:
+            self._look()
+
+    def _look(self) -> None:
+        """Take in what was seen since the last look."""
+        for kind, seen in self._seen.items():
+            if not seen:
+                continue
+            device = seen[-1][0].device
+            numbers = torch.stack(
+                [number.reshape(()).to(device, torch.float64) for number, _ in seen]
+            )
+            is_bad = ~torch.isfinite(numbers)
+            steps = torch.tensor([step for _, step in seen], device=device)
+            first = torch.where(is_bad, steps, _NEVER).min()
+            before = self._first
+            self._first = first if before is None else torch.minimum(before.to(device), first)
+            if kind == "losses":
+                bad_loss = torch.where(is_bad, numbers, 0.0).sum()
+                summed = self._bad_loss
+                self._bad_loss = bad_loss if summed is None else summed.to(device) + bad_loss
+            seen.clear()
 
     def now(self) -> int | None:
         """The first bad step, with what the window shows so far; waits for the device."""
+        self._look()
         first = _NEVER if self._first is None else int(self._first)
         if first == _NEVER:
             return self.since
@@ -73,6 +91,7 @@ class Divergence:
 
         Waits for the device.
         """
+        self._look()
         bad_loss = 0.0 if self._bad_loss is None else float(self._bad_loss)
         first = _NEVER if self._first is None else int(self._first)
         self.since = None if first == _NEVER else self.now()
@@ -82,6 +101,7 @@ class Divergence:
 
     def as_plain(self) -> dict[str, Any]:
         """Numbers that a checkpoint can hold."""
+        self._look()
         return {
             "since": self.since,
             "has_bad_loss": self.has_bad_loss,
