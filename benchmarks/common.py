@@ -144,14 +144,18 @@ def engine_over(
     num_chunks: int,
     execution: Execution = Execution.EXACT,
     runner_class: type[KernelRunner] = KernelRunner,
+    held_out: Any = None,
+    sample_prompts: int | Sequence[str] = 0,
 ) -> tuple[Engine, Any]:
     """An engine and its runner, which keeps files in a folder, over runs that have not begun."""
-    objects, data = Objects(), ExperimentData(rows, None)
+    objects, data = Objects(), ExperimentData(rows, held_out)
 
     def create_model(_config: object) -> tuple[Any, Any]:
         return base, tiny_tokenizer()
 
-    runner = runner_class(folder, data, objects, create_model, num_chunks=num_chunks)
+    runner = runner_class(
+        folder, data, objects, create_model, num_chunks=num_chunks, sample_prompts=sample_prompts
+    )
     rules = Validation(folder, data, objects, create_model, num_chunks)
     store = MemoryStore()
     engine = Engine(

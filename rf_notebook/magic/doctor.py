@@ -130,21 +130,9 @@ def _device(_folder: Path) -> Iterator[Finding]:
 
 
 def _joint_steps(_folder: Path) -> Iterator[Finding]:
-    import torch
+    from rf_notebook.training.fused.ways import ways_here
 
-    from rf_notebook.training.device import run_device
-    from rf_notebook.training.fused.attention import attention_way
-    from rf_notebook.training.fused.linear import way_of
-
-    device = run_device()
-    has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-    dtype = torch.bfloat16 if has_bfloat16 else torch.float16
-    attention = attention_way(device, dtype, head_width=128)
-    products = way_of((8, 16), dtype, (64, 8, 64), device)
-    words = (
-        f"in {str(dtype).removeprefix('torch.')}: attention by {attention}, adapters by {products}"
-    )
-    yield Finding(part="joint steps", health=Health.GOOD, words=words)
+    yield Finding(part="joint steps", health=Health.GOOD, words=ways_here())
 
 
 def _disk(folder: Path) -> Iterator[Finding]:
