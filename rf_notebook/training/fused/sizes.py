@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
-
-#: The key under which a batch carries its sizes to the trainer.
-SIZES = "rf_sizes"
 
 IntArray = npt.NDArray[np.int64]
 
@@ -107,6 +105,18 @@ def labels_on_device(labels: Tensor) -> IntArray:
     return np.flatnonzero(labelled)
 
 
+class SizedBatch(dict[str, Any]):
+    """A batch that knows its sizes; to everybody else the dict that the collator made."""
+
+    sizes: Sizes | None = None
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> SizedBatch:
+        """What accelerate calls to bring a batch to the device."""
+        moved = SizedBatch(send_to_device(dict(self), device, non_blocking=non_blocking))
+        moved.sizes = self.sizes
+        return moved
+
+
 class SizedCollator:
     """A collator whose batches carry their sizes."""
 
@@ -114,18 +124,14 @@ class SizedCollator:
         self._collate = collate
 
     def __call__(self, rows: Any) -> Any:
-        """The batch, with its sizes under SIZES when it is one whose sizes are known."""
+        """The batch, with its sizes where they are known."""
         batch = self._collate(rows)
-        if isinstance(batch, dict):
-            sizes = sizes_of(batch)
-            if sizes is not None:
-                batch[SIZES] = sizes
-        return batch
-
-
-def take_sizes(batch: Any) -> Sizes | None:
-    """Take the sizes out of a batch, which no model knows."""
-    return batch.pop(SIZES, None) if isinstance(batch, dict) else None
+        sizes = sizes_of(batch) if type(batch) is dict else None
+        if sizes is None:
+            return batch
+        sized = SizedBatch(batch)
+        sized.sizes = sizes
+        return sized
 
 
 def _lying(

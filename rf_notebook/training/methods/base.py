@@ -17,7 +17,7 @@ import transformers
 import trl
 
 from rf_notebook.training.divergence import Divergence
-from rf_notebook.training.fused.sizes import SizedCollator, Sizes, take_sizes
+from rf_notebook.training.fused.sizes import SizedBatch, SizedCollator, Sizes
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
@@ -208,8 +208,9 @@ class RunTrainer:
         finally:
             me.data_collator = own
 
-    def _take_sizes(self, inputs: Any) -> None:
-        sizes = take_sizes(inputs)
+    def _look_at(self, inputs: Any) -> None:
+        """This batch is in progress."""
+        sizes = inputs.sizes if isinstance(inputs, SizedBatch) else None
         self._sized = None if sizes is None else (inputs["input_ids"], sizes)
 
     def sizes_of(self, input_ids: torch.Tensor) -> Sizes | None:
@@ -240,7 +241,7 @@ class RunTrainer:
         """
         trainer: Any = super()
         me: Any = self
-        self._take_sizes(args[1] if len(args) > 1 else kwargs.get("inputs"))
+        self._look_at(args[1] if len(args) > 1 else kwargs.get("inputs"))
         if not self.is_joint:
             loss = trainer.training_step(*args, **kwargs)
         else:
@@ -255,7 +256,7 @@ class RunTrainer:
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Trl's own, for a batch that carries its sizes."""
         trainer: Any = super()
-        self._take_sizes(inputs)
+        self._look_at(inputs)
         return trainer.prediction_step(model, inputs, *args, **kwargs)
 
     @contextmanager
