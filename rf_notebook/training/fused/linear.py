@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grouped_mm
 
 from rf_notebook.training.fused.transfer import on_device
 
-#: What grouped_mm asks of the strides of its operands, in bytes.
+#: None in a torch that has none.
+_grouped_mm: Any = getattr(nn.functional, "grouped_mm", None)
+#: What it asks of the strides of its operands, in bytes.
 _GROUPED_ALIGNMENT = 16
 
 
@@ -64,7 +65,8 @@ def way_of(
 
 @cache
 def _groups_fast(device: int) -> bool:
-    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+    is_known = _grouped_mm is not None and torch.version.hip is None
+    return is_known and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,8 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
             return added.to(y.dtype).view(y.shape)
         case Way.GROUPED:
             ends = part.spread.ends
-            inner = grouped_mm(inputs, part.down.mT, offs=ends)
-            update = grouped_mm(inner, part.up, offs=ends)
+            inner = _grouped_mm(inputs, part.down.mT, offs=ends)
+            update = _grouped_mm(inner, part.up, offs=ends)
         case Way.BLOCKS:
             k = part.down.shape[0]
             blocks = inputs.index_select(0, part.spread.blocks).view(k, -1, x.shape[-1])
