@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,6 +44,22 @@ def group_of(run_id: int, waiting: Iterable[Fusible]) -> tuple[int, ...]:
             for r in runs.values()
             if r.key == chosen.key and r.chunks_done == chosen.chunks_done
         )
+    )
+
+
+def suggestion(keys: Iterable[str | None]) -> str | None:
+    """That runs which train in turns could train together, in a sentence; None when none could.
+
+    Args:
+        keys: What each run's ``Fusible.key`` is.
+    """
+    counted = Counter(key for key in keys if key is not None)
+    most = max(counted.values(), default=0)
+    if most < 2:
+        return None
+    return (
+        f"{most} of these runs could train in joint steps, equal to training alone up to rounding: "
+        "run_fit(..., execution='auto') tries that for a few steps and takes the faster way."
     )
 
 

@@ -19,6 +19,7 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.thread import EngineThread
+from rf_notebook.planning.fusion import Execution, suggestion
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder, remove_orphans
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -115,7 +116,14 @@ class Training:
             log=self._log,
         )
         try:
-            self._mirror = self._open(launch, new, state, store, autopilot=autopilot, log=log)
+            new = list(new)
+            told = list(launch.warnings)
+            if state.started is None and launch.started.execution == Execution.EXACT:
+                told += [suggestion(rules.fusibility(config).key for config in new) or ""]
+            notes = [Noted(text=text) for text in told if text]
+            self._mirror = self._open(
+                launch, new, notes, state, store, autopilot=autopilot, log=log
+            )
         except BaseException:
             fleet.abandon()
             fleet.close()
@@ -130,6 +138,7 @@ class Training:
         self,
         launch: Launch,
         new: Iterable[RunConfig],
+        notes: Sequence[Noted],
         state: ExperimentState,
         store: SqliteStore,
         *,
@@ -138,16 +147,14 @@ class Training:
     ) -> MlflowMirror:
         """Record the launch, and let others follow the record.
 
-        The arguments are the constructor's.
+        The arguments are the constructor's; ``notes`` are to be read at once.
         """
         engine = self.thread.engine
         opened: list[Event] = [launch.started, launch.recorded()]
         if state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += new_functions(launch.functions(), state)
-        engine.commit(
-            [*opened, *engine.new_runs(new), *(Noted(text=text) for text in launch.warnings)]
-        )
+        engine.commit([*opened, *engine.new_runs(new), *notes])
         engine.automate(autopilot)
         assert state.started is not None
         remove_orphans(self._folder, _folders_in_use(state))

@@ -2,7 +2,15 @@
 
 import pytest
 
-from rf_notebook.planning.fusion import TIMED_STEPS, WARM_UP_STEPS, Fusible, Trial, Way, group_of
+from rf_notebook.planning.fusion import (
+    TIMED_STEPS,
+    WARM_UP_STEPS,
+    Fusible,
+    Trial,
+    Way,
+    group_of,
+    suggestion,
+)
 
 
 def run(run_id, key="base", chunks=0):
@@ -22,6 +30,14 @@ def run(run_id, key="base", chunks=0):
 )
 def test_those_with_one_key_at_one_chunk_train_together(chosen, waiting, expected):
     assert group_of(chosen, waiting) == expected
+
+
+def test_a_newcomer_is_told_how_many_could_train_together():
+    assert suggestion(["one base", None, "other base"]) is None
+    assert suggestion([]) is None
+    text = suggestion(["one base", "other base", None, "other base", "other base"])
+    assert text.startswith("3 of these runs could train in joint steps")
+    assert "execution='auto'" in text
 
 
 def played(alone, together):
