@@ -29,6 +29,7 @@ from rf_notebook.core.ports import CommitObserver, EventStore, unobserved
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.runner import ChunkRunner, ConfigRules, ReadModel, WriteModel, WriteTexts
 from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
+from rf_notebook.engine.grouping import Grouping
 from rf_notebook.engine.journal import Closing, Journal, new_functions
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.mailbox import Letter, Mailbox
@@ -129,9 +130,8 @@ class Engine:
         self._turns = Turns(
             self.fleet,
             self._journal,
-            rules,
+            Grouping(rules, Execution(execution)),
             folder=folder,
-            execution=Execution(execution),
             keep=keep,
             script=script,
             observer=observer,

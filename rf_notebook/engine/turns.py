@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,7 @@ from rf_notebook.core.run import READY, Failure
 from rf_notebook.core.runner import (
     ChunkRequest,
     ChunkResult,
-    ConfigRules,
     Errand,
-    Fusibility,
     ReleaseRun,
     SaveRun,
     TurnOutcome,
@@ -32,10 +30,11 @@ from rf_notebook.core.runner import (
 from rf_notebook.core.state import LiveRun, RunRecord
 from rf_notebook.engine.journal import Closing, Journal
 from rf_notebook.engine.results import events_of, fall_back
-from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
+from rf_notebook.planning.fusion import Way
 from rf_notebook.store import folders
 
 if TYPE_CHECKING:
+    from rf_notebook.engine.grouping import Grouping
     from rf_notebook.engine.keep import Keep
     from rf_notebook.engine.script import Script
 
@@ -73,10 +72,9 @@ class Turns:
         self,
         fleet: Fleet,
         journal: Journal,
-        rules: ConfigRules,
+        grouping: Grouping,
         *,
         folder: Path,
-        execution: Execution,
         keep: Keep,
         script: Script | None,
         observer: CommitObserver,
@@ -87,9 +85,8 @@ class Turns:
         Args:
             fleet: Whose first device trains.
             journal: Takes what turns give.
-            rules: Says who may train together.
+            grouping: Says who trains with whom.
             folder: The experiment's folder; superseded checkpoints are deleted there.
-            execution: How runs share the device.
             keep: Which checkpoints stay.
             script: What is to be done at which steps, in a replay.
             observer: For the crash tests.
@@ -99,19 +96,14 @@ class Turns:
         self._fleet = fleet
         self._device = fleet.devices()[0].name
         self._journal = journal
-        self._rules = rules
+        self._grouping = grouping
         self._folder = folder
-        self._execution = execution
         self._keep = keep
         self._script = script
         self._observer = observer
         self._hear_letters = hear_letters
         self._number = 0
         """Of the newest turn or errand."""
-        self._hindrances: dict[int, str] = {}
-        """Why runs cannot take part in joint steps, as their trainers told."""
-        self._trials: dict[tuple[str, int], Trial] = {}
-        """Of execution="auto", by what the runs have in common and how many they are."""
         self._deaths: Counter[int] = Counter()
         self.open: OpenTurn | None = None
         """The turn that is under way."""
@@ -125,26 +117,15 @@ class Turns:
             run_id: Whose turn it is.
             waiting: All runs that want one.
         """
-        group = self._group(run_id, waiting)
-        if len(group) == 1 and not self._is_joint_by_itself(group[0]):
-            self._train_alone(group[0])
-        elif self._execution is Execution.FUSED or len(group) == 1:
-            self._train_together(group)
-        else:
-            self._train_on_trial(group)
-
-    def _is_joint_by_itself(self, record: RunRecord) -> bool:
-        """Whether a run that has no peers trains in joint steps all the same.
-
-        With execution="auto" it goes on as its peers did.
-        """
-        key = self._fusibility(record).key
-        if key is None or self._execution is Execution.EXACT:
-            return False
-        if self._execution is Execution.FUSED:
-            return True
-        known = [t for (of, _), t in self._trials.items() if of == key and t.is_over]
-        return bool(known) and known[-1].next_way() is Way.TOGETHER
+        state = self._journal.state
+        group = [state.record(one) for one in self._grouping.group(run_id, waiting)]
+        match self._grouping.way(group):
+            case Way.ALONE:
+                self._train_alone(group[0])
+            case Way.TOGETHER:
+                self._train_together(group)
+            case None:
+                self._train_on_trial(group)
 
     def interrupt(self) -> None:
         """End the open turn at its next step."""
@@ -254,9 +235,7 @@ class Turns:
 
         In the first turns of a group both are timed over a few steps.
         """
-        key = self._fusibility(group[0]).key
-        assert key is not None
-        trial = self._trials.setdefault((key, len(group)), Trial())
+        trial = self._grouping.trial(group)
         way, steps = trial.next_way(), trial.next_steps()
         before = {record.run_id: self._journal.progress_of(record).steps for record in group}
         seconds: list[float | None] = []
@@ -290,9 +269,7 @@ class Turns:
 
     def _attempt(self, records: Sequence[RunRecord], steps: int | None, is_joint: bool) -> TurnOver:
         number = self._next_number()
-        requests = tuple(
-            replace(self._request(record, steps, number), is_joint=is_joint) for record in records
-        )
+        requests = tuple(self._request(record, steps, number, is_joint) for record in records)
         ids = frozenset(record.run_id for record in records)
         self._fleet.begin(self._device, DeviceTurn(turn=number, requests=requests))
         self.open = OpenTurn(number, ids)
@@ -317,7 +294,9 @@ class Turns:
         finally:
             self.open = None
 
-    def _request(self, record: RunRecord, steps: int | None, attempt: int) -> ChunkRequest:
+    def _request(
+        self, record: RunRecord, steps: int | None, attempt: int, is_joint: bool
+    ) -> ChunkRequest:
         """The next turn of a run; of at most ``steps`` steps."""
         limits = [
             None if steps is None else self._journal.progress_of(record).steps + steps,
@@ -332,6 +311,7 @@ class Turns:
             fence=self._journal.fence,
             attempt=attempt,
             park_at=min((limit for limit in limits if limit is not None), default=None),
+            is_joint=is_joint,
         )
 
     def _joined(self, group: Sequence[RunRecord]) -> None:
@@ -357,7 +337,7 @@ class Turns:
                 )
             record = journal.state.record(result.run_id)
             if result.hindrance:
-                self._hindrances[result.run_id] = result.hindrance
+                self._grouping.hinder(result.run_id, result.hindrance)
             match result.outcome:
                 case TurnOutcome.INTERRUPTED:
                     journal.inside[result.run_id] = result.progress
@@ -377,9 +357,7 @@ class Turns:
             self.release(run_id)
 
     def _events(self, record: RunRecord, result: ChunkResult) -> list[Event]:
-        alone_because = ""
-        if self._execution is not Execution.EXACT and not result.is_joint:
-            alone_because = self._fusibility(record).reason
+        alone_because = "" if result.is_joint else self._grouping.alone_because(record)
         return events_of(record, result, keep=self._keep, alone_because=alone_because)
 
     def _fall_back(self, record: RunRecord, reason: str) -> None:
@@ -424,32 +402,6 @@ class Turns:
                 events.append(RunFailed(run_id=run_id, failure=failure))
         journal.commit(events)
         self._fleet.restart(self._device)
-
-    # ---- who trains together
-
-    def _group(self, run_id: int, waiting: Sequence[RunRecord]) -> list[RunRecord]:
-        """The runs that have their turn together."""
-        state = self._journal.state
-        if self._execution is Execution.EXACT:
-            return [state.record(run_id)]
-        fusible = [
-            Fusible(
-                run_id=record.run_id,
-                key=self._fusibility(record).key,
-                chunks_done=record.progress.chunks,
-            )
-            for record in waiting
-        ]
-        return [state.record(one) for one in group_of(run_id, fusible)]
-
-    def _fusibility(self, record: RunRecord) -> Fusibility:
-        found = self._rules.fusibility(record.config)
-        hindrance = self._hindrances.get(record.run_id)
-        return (
-            replace(found, key=None, reason=hindrance)
-            if hindrance and found.key is not None
-            else found
-        )
 
     def _next_number(self) -> int:
         self._number += 1

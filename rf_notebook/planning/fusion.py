@@ -47,8 +47,8 @@ def group_of(run_id: int, waiting: Iterable[Fusible]) -> tuple[int, ...]:
     )
 
 
-def suggestion(keys: Iterable[str | None]) -> str | None:
-    """That runs which train in turns could train together, in a sentence; None when none could.
+def suggestions(keys: Iterable[str | None]) -> list[str]:
+    """That runs which train in turns could train together, in a sentence; none when none could.
 
     Args:
         keys: What each run's ``Fusible.key`` is.
@@ -56,11 +56,11 @@ def suggestion(keys: Iterable[str | None]) -> str | None:
     counted = Counter(key for key in keys if key is not None)
     most = max(counted.values(), default=0)
     if most < 2:
-        return None
-    return (
+        return []
+    return [
         f"{most} of these runs could train in joint steps, equal to training alone up to rounding: "
         "run_fit(..., execution='auto') tries that for a few steps and takes the faster way."
-    )
+    ]
 
 
 #: Steps that are trained, and not timed, before those that are: trainers are built in them.

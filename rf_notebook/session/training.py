@@ -19,7 +19,7 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.thread import EngineThread
-from rf_notebook.planning.fusion import Execution, suggestion
+from rf_notebook.planning.fusion import Execution, suggestions
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder, remove_orphans
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -116,11 +116,9 @@ class Training:
             log=self._log,
         )
         try:
-            new = list(new)
-            told = list(launch.warnings)
+            new, notes = list(new), list(launch.warnings)
             if state.started is None and launch.started.execution == Execution.EXACT:
-                told += [suggestion(rules.fusibility(config).key for config in new) or ""]
-            notes = [Noted(text=text) for text in told if text]
+                notes += suggestions(rules.fusibility(config).key for config in new)
             self._mirror = self._open(
                 launch, new, notes, state, store, autopilot=autopilot, log=log
             )
@@ -138,7 +136,7 @@ class Training:
         self,
         launch: Launch,
         new: Iterable[RunConfig],
-        notes: Sequence[Noted],
+        notes: Sequence[str],
         state: ExperimentState,
         store: SqliteStore,
         *,
@@ -154,7 +152,7 @@ class Training:
         if state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += new_functions(launch.functions(), state)
-        engine.commit([*opened, *engine.new_runs(new), *notes])
+        engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in notes)])
         engine.automate(autopilot)
         assert state.started is not None
         remove_orphans(self._folder, _folders_in_use(state))

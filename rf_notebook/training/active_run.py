@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rf_notebook.core.errors import StorageFull
 from rf_notebook.core.foreground import counts_cells, is_cell_at_work
 from rf_notebook.core.metrics import numbers_of
@@ -337,19 +335,12 @@ class ActiveRun:
 
         A failure is told by the result of the turn.
         """
-        trainer = self.trainer
-        logged = len(trainer.state.log_history)
-        loaders = len(trainer.accelerator._dataloaders)  # noqa: SLF001 - accelerate offers no way to forget a loader
         try:
-            with torch.enable_grad():
-                trainer.evaluate()
+            self.trainer.evaluate_aside()
         except StopTraining:
             raise
         except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
             self._evaluation_failure = failure_of(error, self.config, need=self.need)
-        finally:
-            del trainer.state.log_history[logged:]
-            del trainer.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
 
     def _write_samples(self) -> None:
         """Let the parked run answer the sample prompts, outside its own course.

@@ -186,9 +186,7 @@ class KernelRunner:
             if not self.joint_turns.hindrance(self.runs[request.run_id])
         ]
         runs = {request.run_id: self.runs[request.run_id] for request in joint}
-        is_worth_it = len(runs) > 1 or any(
-            run.method.evaluates_by_forwards for run in runs.values()
-        )
+        is_worth_it = len(runs) > 1 or any(not run.method.generates for run in runs.values())
         if is_worth_it:
             self.joint_turns.advance(joint, runs)
         return is_worth_it

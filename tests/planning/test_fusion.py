@@ -9,7 +9,7 @@ from rf_notebook.planning.fusion import (
     Trial,
     Way,
     group_of,
-    suggestion,
+    suggestions,
 )
 
 
@@ -33,9 +33,9 @@ def test_those_with_one_key_at_one_chunk_train_together(chosen, waiting, expecte
 
 
 def test_a_newcomer_is_told_how_many_could_train_together():
-    assert suggestion(["one base", None, "other base"]) is None
-    assert suggestion([]) is None
-    text = suggestion(["one base", "other base", None, "other base", "other base"])
+    assert suggestions(["one base", None, "other base"]) == []
+    assert suggestions([]) == []
+    (text,) = suggestions(["one base", "other base", None, "other base", "other base"])
     assert text.startswith("3 of these runs could train in joint steps")
     assert "execution='auto'" in text
 

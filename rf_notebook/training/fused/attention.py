@@ -22,8 +22,9 @@ PACKED = "rf_packed"
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 #: What attention functions are given that changes what they compute, and the value that does not.
 _CHANGES = {"softcap": None, "s_aux": None, "dropout": 0.0}
-#: FlashAttention's, which the kernel below is: heads of more elements are refused.
-_WIDEST_HEAD = 256
+#: FlashAttention's, which the kernel below is: heads of more elements are refused, and those of no
+#: multiple of this many.
+_WIDEST_HEAD, _HEAD_ALIGNMENT = 256, 8
 _KNOWN = inspect.signature(varlen_attn).parameters
 _KNOWS_GROUPS = "enable_gqa" in _KNOWN
 
@@ -52,6 +53,7 @@ def attention_way(device: torch.device, dtype: torch.dtype, head_width: int) -> 
     if forced_way is not None:
         return forced_way
     is_known = {"scale", "window_size"} <= _KNOWN.keys() and head_width <= _WIDEST_HEAD
+    is_known = is_known and head_width % _HEAD_ALIGNMENT == 0
     is_known = is_known and dtype in (torch.float16, torch.bfloat16)
     if device.type == "cuda" and is_known and _has_flash(device.index or 0):
         return AttentionWay.VARLEN

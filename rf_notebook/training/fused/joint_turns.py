@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from rf_notebook.training.active_run import ActiveRun
     from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
-
-#: Runs that are worth evaluating together.
-_FEWEST = 2
 
 
 class JointTurns:
@@ -83,7 +80,7 @@ class JointTurns:
         )
         before = {run_id: run.parked.step for run_id, run in runs.items()}
         trained = time.perf_counter()
-        with OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext():
+        with self._own_dtype():
             FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
         joined = [run_id for run_id, member in members.items() if member.joint_forwards]
@@ -115,14 +112,16 @@ class JointTurns:
         Where a run's evaluation is more than forwards (GRPO's generates and asks for rewards), its
         own turn does it; what fails here, its own turn tells.
         """
-        joint = [run for run in runs if run.method.evaluates_by_forwards and run.is_to_be_evaluated]
-        if len(joint) < _FEWEST or model.broken is not None:
+        joint = [run for run in runs if run.is_to_be_evaluated and not run.method.generates]
+        if len(joint) < 2 or model.broken is not None:
             return
         started = time.perf_counter()
         members = [_member(run, Evaluation(run, self._resources.dtype), model) for run in joint]
-        FusedGroup(model, members).advance(dict.fromkeys(members, 0))
+        with self._own_dtype():
+            FusedGroup(model, members).advance(dict.fromkeys(members, 0))
+        seconds = (time.perf_counter() - started) / len(joint)
         for run in joint:
-            run.overhead_seconds += (time.perf_counter() - started) / len(joint)
+            run.overhead_seconds += seconds
 
     def close(self) -> None:
         """Let the joint models go."""
@@ -130,8 +129,13 @@ class JointTurns:
 
     def _model(self, base: Any) -> JointModel:
         if id(base) not in self.models:
-            self.models[id(base)] = JointModel(base, self._resources.log)
+            with self._own_dtype():
+                self.models[id(base)] = JointModel(base, self._resources.log)
         return self.models[id(base)]
+
+    def _own_dtype(self) -> AbstractContextManager[Any]:
+        """New tensors have the runs' dtype, whatever a cell that is at work sets."""
+        return OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext()
 
 
 def _member(run: ActiveRun, advancing: ParkedRun | Evaluation, model: JointModel) -> Member:

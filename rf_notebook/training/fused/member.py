@@ -307,7 +307,7 @@ class Member:
         input_ids = kwargs.get("input_ids")
         if input_ids is None or input_ids.dim() != 2 or not self._packs:
             return None
-        known: Sizes | None = self.run.trainer.sizes_of(input_ids)
+        known: Sizes | None = self.run.trainer.known_sizes(input_ids)
         if known is not None:
             return known
         return sizes_on_device(input_ids, kwargs.get("attention_mask"), kwargs.get("position_ids"))

@@ -81,8 +81,8 @@ class Method(Protocol):
     pads_right: bool
     """Whether batches are padded on the right only: then a causal model's real tokens see no
     padding, mask or not."""
-    evaluates_by_forwards: bool
-    """Whether an evaluation is forwards and what is computed from them, and nothing else."""
+    generates: bool
+    """Whether its training and its evaluation let the model write."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
@@ -213,7 +213,7 @@ class RunTrainer:
         sizes = inputs.sizes if isinstance(inputs, SizedBatch) else None
         self._sized = None if sizes is None else (inputs["input_ids"], sizes)
 
-    def sizes_of(self, input_ids: torch.Tensor) -> Sizes | None:
+    def known_sizes(self, input_ids: torch.Tensor) -> Sizes | None:
         """Where tokens lie; None of any that are not those of the batch in progress.
 
         Args:
@@ -252,6 +252,18 @@ class RunTrainer:
             return loss
         instead = me._tr_loss / (1 + me.state.global_step - me._globalstep_last_logged)  # noqa: SLF001 - trl's trainer keeps it so
         return torch.where(torch.isfinite(loss), loss, instead)
+
+    def evaluate_aside(self) -> None:
+        """Evaluate outside the training's course: nothing of it stays in its history."""
+        me: Any = self
+        logged = len(me.state.log_history)
+        loaders = len(me.accelerator._dataloaders)  # noqa: SLF001 - accelerate offers no way to forget a loader
+        try:
+            with torch.enable_grad():
+                me.evaluate()
+        finally:
+            del me.state.log_history[logged:]
+            del me.accelerator._dataloaders[loaders:]  # noqa: SLF001 - accelerate offers no way to forget a loader
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Trl's own, for a batch that carries its sizes."""

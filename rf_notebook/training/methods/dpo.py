@@ -136,7 +136,7 @@ class DPO:
 
     needs = "prompt, chosen and rejected"
     pads_right = True
-    evaluates_by_forwards = True
+    generates = False
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""

@@ -108,7 +108,7 @@ class GRPO:
 
     needs = "prompt"
     pads_right = False
-    evaluates_by_forwards = False
+    generates = True
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""

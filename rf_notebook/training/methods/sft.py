@@ -139,7 +139,7 @@ class SFT:
 
     needs = "prompt and completion, messages, or text"
     pads_right = True
-    evaluates_by_forwards = True
+    generates = False
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """See Method."""
