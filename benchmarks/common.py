@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, LlamaConfig, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from rf_notebook.automl.concrete import build_run_config
+from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
@@ -26,10 +28,13 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import tiny_tokenizer
+from rf_notebook.training import memory
+from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
 from rf_notebook.training.validation import Validation
 
+_PLAIN: dict[str, Any] = {"SFT": (SFTConfig, SFTTrainer), "DPO": (DPOConfig, DPOTrainer)}
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 #: Of a Llama of 1.1 billion weights, and of one with a few million.
@@ -110,6 +115,60 @@ def quiet(trainer: Any) -> Any:
         if type(callback).__name__ == "PrinterCallback":
             trainer.remove_callback(callback)
     return trainer
+
+
+def plain_step_seconds(
+    base: Any,
+    rows: Any,
+    arguments: dict[str, Any],
+    lora: dict[str, Any],
+    *,
+    warm_up: int,
+    method: str = "SFT",
+) -> float:
+    """Seconds of one step of one config in plain trl, the model kept loaded.
+
+    Args:
+        base: The resident model.
+        rows: What it trains on.
+        arguments: Of trl's config; ``max_steps`` among them.
+        lora: Of peft's config.
+        warm_up: Steps that are not timed.
+        method: SFT or DPO.
+    """
+    clock = Clock(warm_up)
+    config, trainer_class = _PLAIN[method]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_class(
+            model=tree_clone(base),
+            args=config(
+                output_dir=folder,
+                report_to="none",
+                disable_tqdm=True,
+                save_strategy="no",
+                **arguments,
+            ),
+            train_dataset=rows,
+            processing_class=tiny_tokenizer(),
+            peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
+            callbacks=[clock],
+        )
+        quiet(trainer).train()
+        del trainer
+    memory.collect()
+    return (clock.ended - clock.began) / clock.steps
+
+
+def run_config(
+    objects: Objects, arguments: dict[str, Any], lora: dict[str, Any], *, method: str = "SFT"
+) -> RunConfig:
+    """The same config as a run of an experiment."""
+    fields = RFModelConfig(
+        model_name="bench",
+        peft_config=RFLoraConfig(**lora),
+        training_args=TRAINING_CONFIGS[method](**arguments),
+    ).given()
+    return build_run_config(fields, method, objects, seed=0)
 
 
 def plain_eval_loss(

@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
 
-from benchmarks.common import ON_GPU, Clock, engine_over, llama, quiet, synchronize
+from benchmarks.common import (
+    ON_GPU,
+    engine_over,
+    llama,
+    plain_step_seconds,
+    run_config,
+    synchronize,
+)
 from benchmarks.report import Report
-from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
-from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.runner import KernelRunner
 
@@ -99,26 +100,7 @@ def plain_seconds(
     base: Any, rows: Any, shape: Shape, *, steps: int, warm_up: int, **more: Any
 ) -> float:
     """Seconds of one step of one config in plain TRL, the model kept loaded."""
-    clock = Clock(warm_up)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SFTTrainer(
-            model=tree_clone(base),
-            args=SFTConfig(
-                output_dir=folder,
-                report_to="none",
-                disable_tqdm=True,
-                save_strategy="no",
-                **arguments(shape, steps, **more),
-            ),
-            train_dataset=rows,
-            processing_class=tiny_tokenizer(),
-            peft_config=LoraConfig(task_type="CAUSAL_LM", **_LORA),
-            callbacks=[clock],
-        )
-        quiet(trainer).train()
-        del trainer
-    memory.collect()
-    return (clock.ended - clock.began) / clock.steps
+    return plain_step_seconds(base, rows, arguments(shape, steps, **more), _LORA, warm_up=warm_up)
 
 
 @contextmanager
@@ -135,16 +117,14 @@ def engine_of(
     """An engine with the configs of a shape, which differ in learning rate and seed."""
 
     def configs(objects: Objects) -> list[RunConfig]:
-        made = []
-        for i in range(shape.configs):
-            own = arguments(shape, steps, **more) | {"learning_rate": 1e-4 * (i + 1), "seed": i + 1}
-            fields = RFModelConfig(
-                model_name="bench",
-                peft_config=RFLoraConfig(**_LORA),
-                training_args=TRAINING_CONFIGS["SFT"](**own),
-            ).given()
-            made.append(build_run_config(fields, "SFT", objects, seed=0))
-        return made
+        return [
+            run_config(
+                objects,
+                arguments(shape, steps, **more) | {"learning_rate": 1e-4 * (i + 1), "seed": i + 1},
+                _LORA,
+            )
+            for i in range(shape.configs)
+        ]
 
     with tempfile.TemporaryDirectory() as folder:
         engine, runner = engine_over(

@@ -1,0 +1,147 @@
+"""How long does a whole experiment take: steps, evaluations, checkpoints and samples?
+
+Against the script that a user of trl would write, one warmed run of it, times the configs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+from benchmarks.common import ON_GPU, engine_over, quiet, synchronize
+from benchmarks.real_world import Knobs, arguments, base_of, lora, run_configs, searched, sft_rows
+from benchmarks.report import Report
+from rf_notebook.core.foreground import only_waiting
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.testing.tiny import tiny_tokenizer
+from rf_notebook.training import memory
+from rf_notebook.training.active_run import ActiveRun
+from rf_notebook.training.base_models import tree_clone
+from rf_notebook.training.fused.compiled import CompiledLayers
+from rf_notebook.training.fused.group import FusedGroup
+from rf_notebook.training.fused.joint_turns import JointTurns
+
+
+def measure(report: Report) -> None:
+    """A whole experiment with evaluations, checkpoints and samples, against a user's script."""
+    count, num_chunks = (2000, 8) if ON_GPU else (64, 4)
+    base, configs = base_of("1.1B"), searched(8)
+    rows, held_out = sft_rows(count), sft_rows(count // 10, seed=2)
+    for compiled in (False, True) if ON_GPU else (False,):
+        seen = _experiment(base, rows, held_out, configs, num_chunks, compiled=compiled)
+        name = "whole experiment, compiled" if compiled else "whole experiment"
+        for what, seconds in seen.items():
+            report.row(f"{name}: {what}", seconds, "s")
+    script = _script_seconds(base, rows, held_out, configs[1], num_chunks) * len(configs)
+    report.row("the same by a script, one warmed run times the configs", script, "s")
+    report.row(f"{name}: against the script", script / seen["to its end"], "x (must 4.5)")
+    first = script / seen["to the first comparison"]
+    report.row(f"{name}: first comparison, against the script's end", first, "x (must 16)")
+
+
+def _experiment(
+    base: Any,
+    rows: Any,
+    held_out: Any,
+    configs: Sequence[Knobs],
+    num_chunks: int,
+    *,
+    compiled: bool,
+) -> dict[str, float]:
+    """Seconds to the first comparison and to the end, and what they were spent on."""
+    spent: Counter[str] = Counter()
+
+    def timed(owner: Any, name: str, what: str) -> Callable[[], None]:
+        own = getattr(owner, name)
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            synchronize()
+            began = time.perf_counter()
+            try:
+                return own(*args, **kwargs)
+            finally:
+                synchronize()
+                spent[what] += time.perf_counter() - began
+
+        setattr(owner, name, measured)
+        return lambda: setattr(owner, name, own)
+
+    undo = [
+        timed(JointTurns, "_evaluate", "evaluation"),
+        timed(ActiveRun, "_evaluate", "evaluation"),
+        timed(ActiveRun, "_write_samples", "samples"),
+        timed(ActiveRun, "_checkpoint", "saving"),
+        timed(FusedGroup, "advance", "joint turns, joint evaluation included"),
+    ]
+    CompiledLayers.always_after = 0 if compiled else 10**9
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            engine, runner = engine_over(
+                Path(folder),
+                base,
+                rows,
+                lambda objects: run_configs(objects, configs, max_steps=-1, num_train_epochs=1),
+                num_chunks=num_chunks,
+                execution=Execution.FUSED,
+                held_out=held_out,
+                sample_prompts=("the fox", "a small dog", "blue", "then the river"),
+            )
+            began, first = time.perf_counter(), 0.0
+            with only_waiting():
+                while not isinstance(engine.turn(), Idle):
+                    records = engine.state.runs.values()
+                    if not first and all(one.progress.chunks for one in records):
+                        first = time.perf_counter() - began
+            whole = time.perf_counter() - began
+            failed = [one.failure.message for one in records if one.failure is not None]
+            if failed:
+                raise RuntimeError(failed[0])
+            (model,) = runner.joint_turns.models.values()
+            spent["the configs' own code"] = model.counts.own_seconds
+            runner.close()
+    finally:
+        CompiledLayers.always_after = None
+        for one in undo:
+            one()
+        memory.collect()
+    return {"to the first comparison": first, "to its end": whole, **spent}
+
+
+def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunks: int) -> float:
+    """Seconds of one config as a user writes it, the second time."""
+    steps = len(rows) // (knobs.batch * knobs.accumulation)
+    seconds = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            trainer = SFTTrainer(
+                model=tree_clone(base),
+                args=SFTConfig(
+                    output_dir=folder,
+                    report_to="none",
+                    disable_tqdm=True,
+                    eval_strategy="steps",
+                    eval_steps=max(1, steps // num_chunks),
+                    save_strategy="no",
+                    gradient_checkpointing=False,
+                    **arguments(knobs, max_steps=-1, num_train_epochs=1),
+                ),
+                train_dataset=rows,
+                eval_dataset=held_out,
+                processing_class=tiny_tokenizer(),
+                peft_config=LoraConfig(task_type="CAUSAL_LM", **lora(knobs)),
+            )
+            quiet(trainer).train()
+            synchronize()
+            seconds.append(time.perf_counter() - began)
+            del trainer
+        memory.collect()
+    return seconds[-1]
