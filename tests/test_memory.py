@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
+from peft import LoraConfig
 
 from rf_notebook import ConfigError, IllegalOperation
 from rf_notebook.testing.tiny import (
     prompt_rows,
     tiny_model,
 )
+from rf_notebook.training.memory_estimate import model_without_weights, trainable_bytes
 from tests.experiment_world import model
 from tests.methods_world import fit
 
@@ -82,3 +86,12 @@ def test_a_run_out_of_memory_is_retried_with_half_the_batch(new, monkeypatch):
     assert (again.parent, again.config["training_args"]["gradient_accumulation_steps"]) == (1, 2)
     with pytest.raises(IllegalOperation, match="did not run out of memory"):
         experiment.retry(again)
+
+
+def test_the_estimate_that_a_launching_cell_makes_warns_of_nothing(tmp_path):
+    config = on_a_path(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        described = model_without_weights({"model_name": config.model_name})
+        trained = trainable_bytes(described, LoraConfig(r=8, target_modules=["q_proj"]))
+    assert trained > 0

@@ -17,17 +17,11 @@ from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Closing, Paused
 from rf_notebook.engine.requests import CloseExperiment, PinRuns
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle, Turn
+from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import fake_config
-from tests.engine.world import World, configs
-
-
-def alone(tmp_path, config):
-    world = World(tmp_path / "alone", [config])
-    world.finish()
-    return world.losses(1)
+from tests.engine.world import World, alone, configs
 
 
 def test_runs_advance_side_by_side_chunk_by_chunk(tmp_path, monkeypatch):
@@ -74,47 +68,6 @@ def test_a_stopped_run_is_passed_over_until_resumed_and_then_goes_on_exactly(tmp
     world.resume(1)
     world.finish()
     assert world.losses(1) == alone(tmp_path, configs(2)[0])
-
-
-@pytest.mark.in_kernel
-@pytest.mark.parametrize("step", range(12))
-def test_a_run_that_is_stopped_during_another_one_s_turn_trains_no_further(tmp_path, step):
-    asked, trained_after = [], []
-
-    def user(run_id, done):
-        if (run_id, done) == (1, step) and not asked:
-            asked.append(world.stop(3))
-        if run_id == 3 and asked and asked[0].done():
-            trained_after.append(done)
-
-    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(3)], on_step=user)
-    world.finish()
-    assert asked[0].result() == 3
-    assert world.state.record(3).state is RunState.STOPPED
-    assert not trained_after
-
-
-@pytest.mark.in_kernel
-def test_a_lone_run_trains_as_its_group_did(tmp_path, execution):
-    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(2)])
-    while not any("runs train" in note.event.text for note in world.state.notes):
-        if isinstance(world.turn(), Idle) or execution is not Execution.AUTO:
-            break
-    world.stop(2)
-    world.finish()
-    notes = [note.event.text for note in world.state.notes if "runs train" in note.event.text]
-    is_joint = {
-        Execution.EXACT: False,
-        Execution.FUSED: True,
-        Execution.AUTO: any("in joint steps" in text for text in notes),
-    }[execution]
-    assert bool(notes) == (execution is Execution.AUTO)
-    assert ((1,) in world.runner.joint_turns) == is_joint
-    record = world.state.record(1)
-    assert (record.state, record.alone_because) == (RunState.COMPLETED, "")
-    if execution is not Execution.AUTO:  # whose last chunk may hold steps of the trial
-        assert (record.is_joint, record.fused_with) == (is_joint, ())
-    assert world.losses(1) == alone(tmp_path, record.config)
 
 
 def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):

@@ -108,3 +108,10 @@ def configs(count: int = 3) -> list[RunConfig]:
     return [
         fake_config(learning_rate=0.05 * (i + 1), batch_size=2 + i, seed=i) for i in range(count)
     ]
+
+
+def alone(folder: Path, config: RunConfig) -> list[tuple[int, float]]:
+    """The losses of a config that trains by itself."""
+    world = World(folder / "alone", [config])
+    world.finish()
+    return world.losses(1)
