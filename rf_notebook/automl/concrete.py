@@ -21,7 +21,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects, plain_name, source_text, without_state
 from rf_notebook.core.redaction import private
 from rf_notebook.core.run import RunConfig, objects_in
-from rf_notebook.core.values import Json, flatten
+from rf_notebook.core.values import Json, flatten, whole
 
 #: Fields of RFModelConfig that decide which base model is loaded.
 MODEL_FIELDS = ("model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs")
@@ -48,7 +48,7 @@ def build_run_config(
     """
     RFModelConfig(**fields)  # refuses what a List let through
     peft, training = fields["peft_config"], fields["training_args"]
-    arguments = encode(training.given(), objects)
+    arguments = _encoded(training, objects)
     arguments.setdefault("seed", seed)
     if data_seed is not None:
         arguments.setdefault("data_seed", data_seed)
@@ -68,7 +68,11 @@ def build_run_config(
 
 def _encoded_adapter(peft: AdapterConfig, objects: Objects) -> dict[str, Json]:
     kind = {} if isinstance(peft, RFLoraConfig) else {"peft_type": peft.peft_type}
-    return {**kind, **encode(peft.given(), objects)}
+    return {**kind, **_encoded(peft, objects)}
+
+
+def _encoded(config: ArgumentsConfig, objects: Objects) -> dict[str, Json]:
+    return {name: encode(value, objects, name) for name, value in config.given().items()}
 
 
 def apply_edits(
@@ -112,9 +116,13 @@ def apply_edits(
         raise ConfigError(
             f"a clone takes one config of training_args, not a {type(training).__name__}."
         )
-    seed = config.training["seed"]
+    data_seed = config.training.get("data_seed")
     edited = build_run_config(
-        fields, training.method, objects, seed=seed, data_seed=config.training.get("data_seed")
+        fields,
+        training.method,
+        objects,
+        seed=whole(config.training["seed"]),
+        data_seed=None if data_seed is None else whole(data_seed),
     )
     return edited, _changed(config, edited)
 

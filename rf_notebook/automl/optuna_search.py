@@ -335,7 +335,7 @@ class RFOptuna(Search):
             made.append(self.fields_of(Chosen(trial.params)))
         return iter(made)
 
-    def as_given(self, objects: Objects) -> Json:
+    def as_given(self, objects: Objects) -> dict[str, Json]:
         """See Search."""
         more: dict[str, Json] = {
             "n_initial": self.n_initial,

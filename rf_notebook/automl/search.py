@@ -71,7 +71,7 @@ class Search(ABC):
             )
         return configs
 
-    def as_given(self, objects: Objects) -> Json:
+    def as_given(self, objects: Objects) -> dict[str, Json]:
         """The search before it is expanded, as JSON.
 
         ``{"$list": [...]}`` and ``{"$range": ...}`` are its choices.

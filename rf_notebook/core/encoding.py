@@ -14,7 +14,7 @@ from typing import Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.redaction import is_secret_key, redact
-from rf_notebook.core.values import Json
+from rf_notebook.core.values import Json, sequence, text
 
 _TAGS = ("$object", "$secret", "$tuple", "$set", "$dict")
 
@@ -59,15 +59,16 @@ def decode(value: Json, objects: Objects) -> Any:
         return [decode(item, objects) for item in value]
     if isinstance(value, Mapping):
         if "$object" in value:
-            return objects.get(value["$object"])
+            return objects.get(text(value["$object"]))
         if "$secret" in value:
-            return objects.get_secret(value["$secret"])
+            return objects.get_secret(text(value["$secret"]))
         if "$tuple" in value:
-            return tuple(decode(item, objects) for item in value["$tuple"])
+            return tuple(decode(item, objects) for item in sequence(value["$tuple"]))
         if "$dict" in value:
-            return {decode(name, objects): decode(item, objects) for name, item in value["$dict"]}
+            pairs = map(sequence, sequence(value["$dict"]))
+            return {decode(name, objects): decode(item, objects) for name, item in pairs}
         if "$set" in value:
-            return {decode(item, objects) for item in value["$set"]}
+            return {decode(item, objects) for item in sequence(value["$set"])}
         return {name: decode(item, objects) for name, item in value.items()}
     return value
 

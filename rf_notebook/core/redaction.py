@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import overload
 
 from rf_notebook.core.values import Json
 
@@ -51,6 +52,10 @@ def private(text: str) -> str:
     return redact(text)
 
 
+@overload
+def private_json(value: Mapping[str, Json]) -> dict[str, Json]: ...
+@overload
+def private_json(value: Json) -> Json: ...
 def private_json(value: Json) -> Json:
     """The same for every text in a JSON value, keys included."""
     if isinstance(value, str):
@@ -62,6 +67,10 @@ def private_json(value: Json) -> Json:
     return value
 
 
+@overload
+def at_home(value: Mapping[str, Json]) -> dict[str, Json]: ...
+@overload
+def at_home(value: Json) -> Json: ...
 def at_home(value: Json) -> Json:
     """The inverse for this machine: texts that begin with ``~/`` begin with its home folder."""
     if isinstance(value, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import overload
 
 from rf_notebook.core.values import Json, digest
 
@@ -54,11 +55,16 @@ def secrets_in(config: Json) -> Iterator[str]:
             yield from secrets_in(item)
 
 
+@overload
+def with_objects(config: Mapping[str, Json], name_of: Callable[[str], str]) -> dict[str, Json]: ...
+@overload
+def with_objects(config: Json, name_of: Callable[[str], str]) -> Json: ...
 def with_objects(config: Json, name_of: Callable[[str], str]) -> Json:
     """A config's JSON with other names of its functions and other objects."""
     if isinstance(config, Mapping):
-        if isinstance(config.get("$object"), str):
-            return {"$object": name_of(config["$object"])}
+        name = config.get("$object")
+        if isinstance(name, str):
+            return {"$object": name_of(name)}
         return {key: with_objects(item, name_of) for key, item in config.items()}
     return [with_objects(item, name_of) for item in config] if isinstance(config, list) else config
 

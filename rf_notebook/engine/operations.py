@@ -30,6 +30,7 @@ from rf_notebook.core.operations import (
 )
 from rf_notebook.core.run import RunConfig, RunState, StoredFolder
 from rf_notebook.core.runner import ConfigRules, SnapshotRequest
+from rf_notebook.core.values import text
 from rf_notebook.engine.journal import Journal, new_functions
 from rf_notebook.store import layout
 from rf_notebook.store.adapters import adopt_adapter
@@ -170,7 +171,7 @@ class Operations:
         if path is None:
             return None
         return self._journal.when_room(
-            lambda: adopt_adapter(self._folder, Path(path), self._place(run_id))
+            lambda: adopt_adapter(self._folder, Path(text(path)), self._place(run_id))
         )
 
     def _place(self, run_id: int) -> str:

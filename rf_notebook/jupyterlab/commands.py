@@ -8,20 +8,29 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.operations import BY_VERB
-from rf_notebook.core.receipt import Receipt
-from rf_notebook.core.values import Json
 
 if TYPE_CHECKING:
+    from rf_notebook.core.receipt import Receipt
+    from rf_notebook.core.values import Json
     from rf_notebook.jupyterlab.protocol import Command
     from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
 
+
+class Later(Enum):
+    """The answer comes by itself."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 #: The answer at once, or a receipt: then the answer comes when the operation was obeyed or refused.
-Answer = Json | Receipt[Any]
+Answer: TypeAlias = "Json | Receipt[Any] | Later"
 _MOST_RUNS = 1000
 
 
@@ -54,10 +63,6 @@ def obey(
     if command.name not in _COMMANDS:
         raise ConfigError(f"the kernel's rf_notebook knows no command {command.name!r:.60}.")
     return _COMMANDS[command.name](one, command.arguments)
-
-
-#: The answer comes by itself.
-LATER: Answer = object()
 
 
 def _retry(one: LabExperiment, arguments: Mapping[str, Json]) -> Answer:

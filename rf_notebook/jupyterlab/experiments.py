@@ -138,6 +138,9 @@ def _run(
         f"{SHORT_NAMES.get(knob_name(key), knob_name(key))} {config_value(value)}"
         for key, value in row.knobs.items()
     ]
+    can = [verb for verb in VERBS if why_not(verb, [row.run_id], state, status) is None]
+    if record.failure is not None and record.failure.retry and status.open:
+        can.append("retry")
     made = present(
         id=row.run_id,
         state=str(row.state),
@@ -149,10 +152,8 @@ def _run(
         parent=row.parent_id,
         warm=row.is_warm,
         error=None if row.error is None else shortened(row.error, _SENTENCE),
-        can=[verb for verb in VERBS if why_not(verb, [row.run_id], state, status) is None],
+        can=can,
     )
-    if record.failure is not None and record.failure.retry and status.open:
-        made["can"].append("retry")
     if metric:
         y_N = series.curve(row.run_id, CurveSettings(metric=metric, max_points=_SPARK_POINTS))[1]
         made["spark"] = [float(f"{y:.3g}") for y in y_N]

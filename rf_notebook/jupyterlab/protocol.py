@@ -120,7 +120,7 @@ def mismatch_sentence(data: Mapping[str, Any], version: str) -> str:
     )
 
 
-def changes(before: Json, after: Json) -> dict[str, Json]:
+def changes(before: Mapping[str, Json], after: Mapping[str, Json]) -> dict[str, Json]:
     """The merge patch that makes one state of another; empty when they are equal."""
     patch: dict[str, Json] = {key: None for key in before if key not in after}
     for key, value in after.items():
@@ -133,7 +133,7 @@ def changes(before: Json, after: Json) -> dict[str, Json]:
     return patch
 
 
-def merged(before: Json, patch: Mapping[str, Json]) -> dict[str, Json]:
+def merged(before: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
     """The state after a merge patch; the twin of what the page does."""
     result = dict(before)
     for key, value in patch.items():

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rf_notebook.core.values import whole
+
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
 
@@ -150,16 +152,16 @@ def halved_batch(training: Mapping[str, Json]) -> dict[str, Json]:
     Args:
         training: The arguments as given; transformers' defaults hold for the rest.
     """
-    examples = training.get("per_device_train_batch_size", _DEFAULT_BATCH)
+    examples = whole(training.get("per_device_train_batch_size", _DEFAULT_BATCH))
     if examples < 2 or examples % 2:
         return {}
     edits: dict[str, Json] = {
         "training_args.per_device_train_batch_size": examples // 2,
-        "training_args.gradient_accumulation_steps": training.get("gradient_accumulation_steps", 1)
-        * 2,
+        "training_args.gradient_accumulation_steps": 2
+        * whole(training.get("gradient_accumulation_steps", 1)),
     }
-    if training.get("steps_per_generation"):
-        edits["training_args.steps_per_generation"] = training["steps_per_generation"] * 2
+    if steps := training.get("steps_per_generation"):
+        edits["training_args.steps_per_generation"] = whole(steps) * 2
     return edits
 
 

@@ -105,7 +105,7 @@ def compare_with_record(
     ]
 
 
-def without_object_digests(config: Json) -> Json:
+def without_object_digests(config: Mapping[str, Json]) -> dict[str, Json]:
     """A config in which functions stand by their plain names.
 
     A lambda's digest changes with Python's version.

@@ -197,11 +197,12 @@ def _json(path: Path, data: bytes) -> Json:
             f"{_shown(path)} holds more than {_MOST_VALUES} values; it is not an exported experiment."
         )
     try:
-        return json.loads(data.decode("utf-8"))
+        parsed: Json = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{_shown(path)} is not JSON that can be read: {str(error)[:100]}."
         ) from None
+    return parsed
 
 
 def _shown(path: Path) -> str:

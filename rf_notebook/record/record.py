@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import at_home
 from rf_notebook.core.run import RunConfig, RunState
-from rf_notebook.core.values import Json, digest
+from rf_notebook.core.values import Json, digest, mapping, sequence
 
 FORMAT = "rf_notebook experiment"
 #: Raise it when an older reader would misread a record.
@@ -42,7 +42,7 @@ Text = Annotated[str, Field(max_length=100_000)]
 Source = Annotated[
     str,
     Field(max_length=100_000),
-    BeforeValidator(lambda given: joined(given) if isinstance(given, list) else given),
+    BeforeValidator(lambda given: _joined(given) if isinstance(given, list) else given),
     PlainSerializer(lambda text: text.splitlines(keepends=True), return_type=list[str]),
 ]
 #: A figure; "nan", "inf" and "-inf" are written as text, for JSON has no such numbers.
@@ -64,11 +64,23 @@ class Config(_Part):
 
     def as_run_config(self) -> RunConfig:
         """The same, as the engine takes it."""
-        return RunConfig(**{name: getattr(self, name) for name in type(self).model_fields})
+        return RunConfig(
+            method=self.method,
+            model=self.model,
+            peft=self.peft,
+            training=self.training,
+            extras=self.extras,
+        )
 
     def here(self) -> RunConfig:
         """The same for this machine, whose home folder is another one."""
-        return RunConfig(**{name: at_home(getattr(self, name)) for name in type(self).model_fields})
+        return RunConfig(
+            method=self.method,
+            model=at_home(self.model),
+            peft=None if self.peft is None else at_home(self.peft),
+            training=at_home(self.training),
+            extras=at_home(self.extras),
+        )
 
 
 class Model(_Part):
@@ -191,8 +203,8 @@ class Record(_Part):
         return record_digest(self.as_json())
 
 
-def joined(lines: Sequence[Json]) -> Json:
-    """A text from its lines; what is not a list of texts, as it is."""
+def _joined(lines: Sequence[Any]) -> Any:
+    """A text from its lines; what is not a list of texts, as it is, for pydantic to refuse."""
     return "".join(lines) if all(isinstance(line, str) for line in lines) else lines
 
 
@@ -226,7 +238,7 @@ def record_digest(written: Mapping[str, Json]) -> str:
 
 def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
     """A short digest of each part of a record, by what the part is called."""
-    spec = written["spec"]
+    spec = mapping(written["spec"])
     shared = ("configs", "data", "functions", "cells", "versions", "environment", "models")
     parts: dict[str, Json] = {
         "the search's settings": {
@@ -237,21 +249,31 @@ def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
         "the recorded versions": spec["versions"],
         "the recorded environment": spec["environment"],
         "the curves": written["curves"],
-        **{f"the config of run {i}": config for i, config in enumerate(spec["configs"], start=1)},
-        **{f"the source of {name:.150}": source for name, source in spec["functions"].items()},
-        **{f"recorded cell {i}": cell for i, cell in enumerate(spec["cells"], start=1)},
+        **{
+            f"the config of run {i}": config
+            for i, config in enumerate(sequence(spec["configs"]), start=1)
+        },
+        **{
+            f"the source of {name:.150}": source
+            for name, source in mapping(spec["functions"]).items()
+        },
+        **{f"recorded cell {i}": cell for i, cell in enumerate(sequence(spec["cells"]), start=1)},
         **{
             f"operation {i}": operation
-            for i, operation in enumerate(written["operations"], start=1)
+            for i, operation in enumerate(sequence(written["operations"]), start=1)
         },
         **{
             f"the results of run {i}": result
-            for i, result in enumerate(written["results"], start=1)
+            for i, result in enumerate(sequence(written["results"]), start=1)
         },
     }
     return {name: digest(part)[:16] for name, part in parts.items()}
 
 
+@overload
+def portable(value: Mapping[str, Json]) -> dict[str, Json]: ...
+@overload
+def portable(value: Json) -> Json: ...
 def portable(value: Json) -> Json:
     """JSON that is the same after a browser has read and written it.
 
@@ -264,7 +286,7 @@ def portable(value: Json) -> Json:
     if isinstance(value, list | tuple):
         return [portable(item) for item in value]
     if isinstance(value, Mapping):
-        return {portable(str(name)): portable(item) for name, item in value.items()}
+        return {str(portable(str(name))): portable(item) for name, item in value.items()}
     return value
 
 

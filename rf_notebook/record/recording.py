@@ -62,7 +62,7 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
         "versions": dict(started.versions),
         "environment": {} if launch is None else dict(launch.environment),
     }
-    written: dict[str, Json] = portable(
+    written = portable(
         private_json(
             {
                 "format": FORMAT,
@@ -104,7 +104,7 @@ def chunks_of(run: RunRecord, known: Known | None = None) -> list[dict[str, Json
 
 def _chunk(saved: StoredFolder, logged: Sequence[MetricPoint]) -> dict[str, Json]:
     last = newest(logged)
-    chunk: dict[str, Json] = portable(
+    return portable(
         {
             "steps": saved.steps,
             "samples": saved.samples,
@@ -115,7 +115,6 @@ def _chunk(saved: StoredFolder, logged: Sequence[MetricPoint]) -> dict[str, Json
             "last": {name: last[name] for name in _chosen(last)},
         }
     )
-    return chunk
 
 
 def newest(points: Iterable[MetricPoint]) -> dict[str, float]:

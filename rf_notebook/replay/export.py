@@ -17,11 +17,12 @@ import nbformat
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.record.files import NOTEBOOK, RECORD, record_text
-from rf_notebook.record.record import RECORD_MIME, joined
+from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.store.plain_files import write_whole
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
+    from rf_notebook.record.record import Record
 
 _PAGE = "report.html"
 _REQUIREMENTS = "requirements.txt"
@@ -35,7 +36,7 @@ class Export:
 
     name: str
     """Of the experiment."""
-    record: Mapping[str, Json]
+    record: Record
     shown: Mapping[str, Any]
     """The bundle that shows it without a kernel."""
     metadata: Json
@@ -82,10 +83,10 @@ def notebook_of(made: Export, file_name: str) -> str:
         made: What is in it.
         file_name: Its own, for the cell that replays it.
     """
-    spec = made.record["spec"]
-    cells = [nbformat.v4.new_code_cell(script_metadata(spec["versions"]))]
+    spec = made.record.spec
+    cells = [nbformat.v4.new_code_cell(script_metadata(spec.versions))]
     cells.append(nbformat.v4.new_markdown_cell(_introduction(made)))
-    code = [nbformat.v4.new_code_cell(joined(lines)) for lines in spec["cells"]]
+    code = [nbformat.v4.new_code_cell(cell) for cell in spec.cells]
     if not code:
         code = [
             nbformat.v4.new_code_cell(
@@ -93,7 +94,9 @@ def notebook_of(made: Export, file_name: str) -> str:
             )
         ]
     code[-1]["outputs"] = [
-        nbformat.v4.new_output("display_data", data={**made.shown, RECORD_MIME: made.record})
+        nbformat.v4.new_output(
+            "display_data", data={**made.shown, RECORD_MIME: made.record.as_json()}
+        )
     ]
     cells += code
     cells.append(nbformat.v4.new_markdown_cell(_operations(made)))
@@ -137,12 +140,11 @@ def script_metadata(versions: Mapping[str, str]) -> str:
 
 
 def _parts(made: Export) -> dict[str, str]:
-    versions = made.record["spec"]["versions"]
     return {
         NOTEBOOK: notebook_of(made, NOTEBOOK),
-        RECORD: record_text(made.record),
+        RECORD: record_text(made.record.as_json()),
         _PAGE: made.page(),
-        _REQUIREMENTS: "\n".join(requirements(versions)) + "\n",
+        _REQUIREMENTS: "\n".join(requirements(made.record.spec.versions)) + "\n",
     }
 
 
@@ -161,11 +163,11 @@ _REPLAY = (
 
 
 def _introduction(made: Export) -> str:
-    spec = made.record["spec"]
+    spec = made.record.spec
     versions = "\n".join(
-        f"- {_plain(package)} {_plain(version)}" for package, version in spec["versions"].items()
+        f"- {_plain(package)} {_plain(version)}" for package, version in spec.versions.items()
     )
-    device = _plain(str(spec["environment"].get("device", "unknown")))
+    device = _plain(str(spec.environment.get("device", "unknown")))
     return (
         f"# Experiment {_plain(made.name)}\n\nThe cells below made it; its curves are under the last of them. Running them "
         f"trains it again, without what was done to it meanwhile. It was made on {device} with\n\n{versions}"
@@ -185,17 +187,17 @@ def _operations(made: Export) -> str:
     return f"## What was done while it trained\n\n{body}{best}"
 
 
-def operation_lines(record: Mapping[str, Json]) -> list[str]:
+def operation_lines(record: Record) -> list[str]:
     """What was done to an experiment, a line an operation."""
     lines = []
-    child = len(record["spec"]["configs"])
-    for one in record["operations"]:
-        line = f"{one['what']} run {one['run']} at its step {one['steps']}"
-        if one["what"] == "clone":
+    child = len(record.spec.configs)
+    for one in record.operations:
+        line = f"{one.what} run {one.run} at its step {one.steps}"
+        if one.what == "clone":
             child += 1
-            edits = ", ".join(f"{key}={value}" for key, value in one["edits"].items())
-            line += f" as run {child}{' with ' + edits if edits else ''}{', warm' if one['warm_start'] else ''}"
-        lines.append(f"{line}, by {one['origin']}: {one['reason']}" if one["reason"] else line)
+            edits = ", ".join(f"{key}={value}" for key, value in one.edits.items())
+            line += f" as run {child}{' with ' + edits if edits else ''}{', warm' if one.warm_start else ''}"
+        lines.append(f"{line}, by {one.origin}: {one.reason}" if one.reason else line)
     return lines
 
 

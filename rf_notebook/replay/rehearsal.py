@@ -5,12 +5,13 @@ Its notebook's cells run, and where they launch it, the replay begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.fingerprint import Fingerprint
 from rf_notebook.core.objects import has_state
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, canonical_json, flatten
@@ -144,7 +145,11 @@ class Rehearsal:
             for key, was, value in _value_changes(then, now):
                 yield f"run {number}: {key} was {was} and is {value}"
         for part in ("train", "eval"):
-            yield from _data_changes(part, spec.data.get(part), started.data.get(part))
+            yield from _data_changes(
+                part,
+                Fingerprint.read(spec.data.get(part)),
+                Fingerprint.read(started.data.get(part)),
+            )
 
 
 def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]:
@@ -162,7 +167,9 @@ def _function_changes(recorded: dict[str, str], launch: Launch) -> Iterator[str]
             yield f"function {plain} was changed ({lines[:300]})"
 
 
-def _value_changes(then: dict[str, Json], now: dict[str, Json]) -> Iterator[tuple[str, str, str]]:
+def _value_changes(
+    then: Mapping[str, Json], now: Mapping[str, Json]
+) -> Iterator[tuple[str, str, str]]:
     before = flatten(without_object_digests(portable(then)))
     after = flatten(without_object_digests(portable(now)))
     for key in dict.fromkeys([*before, *after]):
@@ -171,23 +178,23 @@ def _value_changes(then: dict[str, Json], now: dict[str, Json]) -> Iterator[tupl
             yield key, was[:60], value[:60]
 
 
-def _data_changes(part: str, then: Json, now: Json) -> Iterator[str]:
+def _data_changes(part: str, then: Fingerprint | None, now: Fingerprint | None) -> Iterator[str]:
     argument = f"{part}_dataset"
-    if (then is None) != (now is None):
-        yield f"{argument} was {'not given' if then is None else 'given'} and is {'not given' if now is None else 'given'}"
+    if then is None or now is None:
+        if then is not now:
+            was, is_now = ("not given" if one is None else "given" for one in (then, now))
+            yield f"{argument} was {was} and is {is_now}"
+    elif then.sha256 == now.sha256:
         return
-    if then is None or then.get("sha256") == now.get("sha256"):
-        return
-    if then.get("rows") != now.get("rows"):
-        yield f"{argument} had {then.get('rows')} rows and has {now.get('rows')}"
-        return
-    if then.get("columns") != now.get("columns"):
-        yield f"{argument} had the columns {then.get('columns')} and has {now.get('columns')}"
-        return
-    yield f"{argument} was changed{_where(then.get('blocks'), now.get('blocks'), int(now.get('rows') or 0))}"
+    elif then.rows != now.rows:
+        yield f"{argument} had {then.rows} rows and has {now.rows}"
+    elif then.columns != now.columns:
+        yield f"{argument} had the columns {list(then.columns)} and has {list(now.columns)}"
+    else:
+        yield f"{argument} was changed{_where(then.blocks, now.blocks, now.rows or 0)}"
 
 
-def _where(then: Sequence[str] | None, now: Sequence[str] | None, rows: int) -> str:
+def _where(then: Sequence[str], now: Sequence[str], rows: int) -> str:
     """Which rows are other ones, as far as the digests of blocks of rows tell."""
     if not then or not now or len(then) != len(now):
         return ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation, UnknownRun
 from rf_notebook.core.redaction import private, private_json
+from rf_notebook.record.record import parse_record
 from rf_notebook.record.recording import record_of
 from rf_notebook.replay.export import Export, operation_lines, script_metadata, write_export
 from rf_notebook.results.best import best_run
@@ -41,30 +42,28 @@ def export_to(session: Session, path: Path) -> Path:
         IllegalOperation: when nothing is recorded yet.
         ConfigError: when the path is there already.
     """
-    written = record_now(session)
+    record = parse_record(record_now(session))
     state, name = session.state, session.name
     series = ExperimentSeries()
     series.update(state)
-    cells = ["".join(lines) for lines in written["spec"]["cells"]]
+    cells, best = record.spec.cells, _best(session)
     metadata: dict[str, Json] = {
         "version": 1,
         "experiment": name,
-        "identity": written["identity"],
+        "identity": record.identity,
         "spec": spec_digest(state),
         "launch": source_digest(cells[-1]) if cells else "",
-        "ran": [
-            source_digest(cell) for cell in (script_metadata(written["spec"]["versions"]), *cells)
-        ],
-        "best": _best(session),
+        "ran": [source_digest(cell) for cell in (script_metadata(record.spec.versions), *cells)],
+        "best": best,
     }
     shown = private_json(static_bundle(name, state, series, None))
     made = Export(
         name=name,
-        record=written,
+        record=record,
         shown=shown,
         metadata=metadata,
-        best=metadata["best"],
-        page=lambda: private(report_page(name, written, operation_lines(written), state, series)),
+        best=best,
+        page=lambda: private(report_page(name, record, operation_lines(record), state, series)),
     )
     return write_export(path, made)
 

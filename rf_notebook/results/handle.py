@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.run import Progress, RunState, WarmStartReport
 from rf_notebook.results.metrics import diverged_at, latest_metrics, shown_metrics
@@ -35,7 +35,7 @@ class Run:
         return f"run {self._id}"
 
     @property
-    def config(self) -> dict[str, Json]:
+    def config(self) -> dict[str, Any]:
         """The whole config, nested as in RFModelConfig; a copy."""
         return self._record.config.as_json()
 

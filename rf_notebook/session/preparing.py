@@ -11,6 +11,7 @@ from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.metrics import check_metric
+from rf_notebook.core.values import text
 from rf_notebook.session.launch import Launch
 from rf_notebook.session.versions import versions
 from rf_notebook.store.adapters import check_adapter
@@ -113,7 +114,7 @@ def check_starts(new: Iterable[RunConfig]) -> None:
     """
     for path in dict.fromkeys(config.extras.get("warm_start_from") for config in new):
         if path is not None:
-            check_adapter(Path(path))
+            check_adapter(Path(text(path)))
 
 
 def _check_objective(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.fingerprint import Fingerprint
 from rf_notebook.core.objects import (
     Objects,
     has_canonical_state,
@@ -162,10 +163,11 @@ def _with_text_keys(config: Json) -> Json:
     All keys of dicts are texts, and secrets of one argument are one.
     """
     if isinstance(config, Mapping):
-        if isinstance(config.get("$dict"), list):
-            return {str(key): _with_text_keys(item) for key, item in config["$dict"]}
-        if isinstance(config.get("$secret"), str):
-            return {"$secret": config["$secret"].partition("#")[0]}
+        items, secret = config.get("$dict"), config.get("$secret")
+        if isinstance(items, list):
+            return {str(key): _with_text_keys(item) for key, item in items}
+        if isinstance(secret, str):
+            return {"$secret": secret.partition("#")[0]}
         return {key: _with_text_keys(item) for key, item in config.items()}
     return [_with_text_keys(item) for item in config] if isinstance(config, list) else config
 
@@ -192,26 +194,9 @@ def _shared_differences(recorded: ExperimentStarted, given: ExperimentStarted) -
         if before != now:
             yield f"{name} was {before!r} and is {now!r}"
     for part, argument in (("train", "train_dataset"), ("eval", "eval_dataset")):
-        before, now = recorded.data.get(part), given.data.get(part)
-        if _without_blocks(before) != _without_blocks(now):
-            yield f"{argument} was {_data_words(before)} and is {_data_words(now)}"
-
-
-def _without_blocks(fingerprint: Json) -> Json:
-    """They only say where data differs."""
-    return (
-        None
-        if fingerprint is None
-        else {name: value for name, value in fingerprint.items() if name != "blocks"}
-    )
-
-
-def _data_words(fingerprint: Json) -> str:
-    if fingerprint is None:
-        return "not given"
-    if "rows" not in fingerprint:
-        return "a stream"
-    return f"{fingerprint['rows']} rows (sha256 {fingerprint['sha256'][:8]})"
+        before, now = (Fingerprint.read(one.data.get(part)) for one in (recorded, given))
+        if before != now:
+            yield f"{argument} was {before or 'not given'} and is {now or 'not given'}"
 
 
 def _config_differences(

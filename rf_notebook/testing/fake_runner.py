@@ -29,6 +29,7 @@ from rf_notebook.core.runner import (
     TurnOutcome,
     WriteTexts,
 )
+from rf_notebook.core.values import number, whole
 from rf_notebook.planning.chunks import Plan, steps_per_pass
 from rf_notebook.store import folders, layout
 
@@ -142,13 +143,13 @@ class FakeRunner:
 
     def fusibility(self, config: RunConfig) -> Fusibility:
         """See ConfigRules: runs of one model train together, but for those whose seed is odd."""
-        if int(config.training.get("seed", 0)) % 2:
+        if whole(config.training.get("seed", 0)) % 2:
             return Fusibility(None, "its seed is odd")
         return Fusibility(str(config.model["model_name"]))
 
     def validate(self, config: RunConfig) -> list[str]:
         """See ConfigRules."""
-        if config.training.get("learning_rate", 0) < 0:
+        if number(config.training.get("learning_rate", 0)) < 0:
             raise ConfigError("learning_rate must be at least 0.")
         return []
 
@@ -289,8 +290,8 @@ class FakeRunner:
 
     def _build(self, request: ChunkRequest) -> _Held:
         training = request.config.training
-        batch_size = training.get("per_device_train_batch_size", 8)
-        epochs = int(training.get("num_train_epochs", 3))
+        batch_size = whole(training.get("per_device_train_batch_size", 8))
+        epochs = whole(training.get("num_train_epochs", 3))
         plan = Plan(
             rows=self._examples,
             examples=self._examples,
@@ -310,7 +311,7 @@ class FakeRunner:
     def _step(self, run_id: int, held: _Held) -> None:
         training = held.config.training
         target = random.Random(f"{training['seed']} {held.step}").gauss(1.0, 0.5)
-        held.weight += training.get("learning_rate", 0.1) * (target - held.weight)
+        held.weight += number(training.get("learning_rate", 0.1)) * (target - held.weight)
         held.step += 1
         self.steps_trained += 1
         point = MetricPoint(
@@ -381,4 +382,4 @@ class FakeRunner:
 
 def _diverged_at(held: _Held) -> int | None:
     at = held.config.training.get("diverges_at")
-    return at if at is not None and held.step >= at else None
+    return whole(at) if at is not None and held.step >= whole(at) else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
 from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.core.run import Failure, WarmStartReport
+from rf_notebook.core.values import number
 from rf_notebook.store import folders, layout
 from rf_notebook.store.folders import refusal_of_disk
 from rf_notebook.training import memory, run_files
@@ -109,7 +110,7 @@ def _attempt(
     """
     run_id, config, method = request.run_id, request.config, method_named(request.config.method)
     seed, precomputes = (
-        int(config.training["seed"]),
+        int(number(config.training["seed"])),
         config.training.get("precompute_ref_log_probs"),
     )
     stream = OwnStream(seed)

@@ -13,7 +13,7 @@ import torch
 import transformers
 from peft import get_peft_model
 
-from rf_notebook.core.values import Json, digest
+from rf_notebook.core.values import Json, digest, mapping
 from rf_notebook.planning.memory_plan import (
     Load,
     MemoryEstimate,
@@ -121,7 +121,8 @@ def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
 
     None otherwise.
     """
-    name, kwargs = model_config.get("model_name"), dict(model_config.get("model_kwargs") or {})
+    name = model_config.get("model_name")
+    kwargs = dict(mapping(model_config.get("model_kwargs") or {}))
     if not isinstance(name, str) or kwargs.get("quantization_config") is not None:
         return None
     try:

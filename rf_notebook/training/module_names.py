@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.values import mapping
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
@@ -47,7 +48,7 @@ def check_module_names(peft: Mapping[str, Json], model: Any) -> None:
             ):
                 raise _unknown(argument, name, modules)
     for argument in _PATTERNS:
-        for pattern in peft.get(argument) or ():
+        for pattern in mapping(peft.get(argument) or {}):
             if not any(re.match(rf"(.*\.)?({pattern})$", one) for one in modules):
                 raise _unknown(argument, pattern, modules)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rf_notebook.core.values import text, whole
+
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
 
@@ -27,12 +29,13 @@ def settings_now() -> dict[str, Json]:
 
 def use_settings(settings: Mapping[str, Json]) -> None:
     """Give this process the settings that ``settings_now`` told in another one."""
-    torch.set_num_threads(settings["threads"])
-    torch.set_default_dtype(getattr(torch, settings["dtype"]))
+    torch.set_num_threads(whole(settings["threads"]))
+    torch.set_default_dtype(getattr(torch, text(settings["dtype"])))
     torch.use_deterministic_algorithms(
-        settings["deterministic_algorithms"], warn_only=settings["deterministic_warn_only"]
+        bool(settings["deterministic_algorithms"]),
+        warn_only=bool(settings["deterministic_warn_only"]),
     )
-    torch.set_float32_matmul_precision(settings["float32_matmul_precision"])
-    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
-    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    torch.backends.cudnn.allow_tf32 = settings["cudnn_allow_tf32"]
+    torch.set_float32_matmul_precision(text(settings["float32_matmul_precision"]))
+    torch.backends.cudnn.deterministic = bool(settings["cudnn_deterministic"])
+    torch.backends.cudnn.benchmark = bool(settings["cudnn_benchmark"])
+    torch.backends.cudnn.allow_tf32 = bool(settings["cudnn_allow_tf32"])

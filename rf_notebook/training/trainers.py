@@ -15,6 +15,7 @@ from peft import PeftConfig, get_peft_config, get_peft_model
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError, RFNotebookError
 from rf_notebook.core.redaction import redact
+from rf_notebook.core.values import mapping
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.store import layout
 from rf_notebook.training import memory
@@ -425,7 +426,7 @@ def text_column_of(config: RunConfig) -> str:
 
 
 def _needs_bitsandbytes(config: RunConfig) -> bool:
-    quantised = (config.model.get("model_kwargs") or {}).get("quantization_config")
+    quantised = mapping(config.model.get("model_kwargs") or {}).get("quantization_config")
     optimizer = str(config.training.get("optim", ""))
     return (
         "bitsandbytes" in str(quantised).lower()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.values import Json, flatten
+from rf_notebook.core.values import flatten
 from rf_notebook.views.document import Node, element, to_html
 from rf_notebook.views.runs_table import runs_view
 from rf_notebook.views.saved import curves_svg, runs_html_table
@@ -18,6 +18,7 @@ from rf_notebook.views.words import config_value, shortened
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
+    from rf_notebook.record.record import Record, Spec
 
 _MOST_METRICS = 6
 _POINTS = 400
@@ -34,7 +35,7 @@ h3 { margin-top: 2rem; }
 
 def report_page(
     name: str,
-    record: Mapping[str, Json],
+    record: Record,
     operations: Sequence[str],
     state: ExperimentState,
     series: ExperimentSeries,
@@ -51,10 +52,10 @@ def report_page(
     usual = series.usual_metric
     view = runs_view(state, series, usual)
     metrics = list(dict.fromkeys([*([usual] if usual else []), *series.metrics]))[:_MOST_METRICS]
-    spec = record["spec"]
+    spec = record.spec
     body: list[Node] = [
         element("h3", f"Experiment {shortened(name, 200)}"),
-        element("p", f"Identity {record['identity']}; digest of this record {record['digest']}."),
+        element("p", f"Identity {record.identity}; digest of this record {record.digest}."),
         runs_html_table(view),
     ]
     for metric in metrics:
@@ -73,7 +74,7 @@ def report_page(
         element("h3", "Configs"),
         _configs(spec),
         element("h3", "Code"),
-        *(element("pre", "".join(lines)) for lines in spec["cells"]),
+        *(element("pre", cell) for cell in spec.cells),
     ]
     title = html.escape(f"Experiment {shortened(name, 200)}")
     return (
@@ -90,32 +91,34 @@ def _list(lines: Sequence[str]) -> Node:
     )
 
 
-def _lineage(record: Mapping[str, Json]) -> list[str]:
-    clones = [one for one in record["operations"] if one["what"] == "clone"]
+def _lineage(record: Record) -> list[str]:
+    clones = [one for one in record.operations if one.what == "clone"]
     lines = []
-    for result in record["results"]:
-        if result["parent"] is None:
+    for result in record.results:
+        if result.parent is None:
             continue
         made = clones.pop(0) if clones else None
-        warm = ", warm" if made is not None and made["warm_start"] else ""
-        edits = {} if made is None else made["edits"]
+        warm = ", warm" if made is not None and made.warm_start else ""
+        edits = {} if made is None else made.edits
         words = (
             ", ".join(f"{key} = {config_value(value)}" for key, value in edits.items())
             or "no edits"
         )
-        lines.append(f"run {result['run']} from run {result['parent']}{warm}: {words}")
+        lines.append(f"run {result.run} from run {result.parent}{warm}: {words}")
     return lines
 
 
-def _facts(spec: Mapping[str, Json]) -> list[tuple[str, str]]:
-    settings = {name: spec[name] for name in ("num_chunks", "seed", "data_seed", "execution")}
-    rows = {**settings, "data": _without_blocks(spec["data"]), "versions": spec["versions"]}
-    rows["environment"] = spec["environment"]
-    rows |= {f"base model {i}": model["facts"] for i, model in enumerate(spec["models"], start=1)}
+def _facts(spec: Spec) -> list[tuple[str, str]]:
+    settings = {
+        name: getattr(spec, name) for name in ("num_chunks", "seed", "data_seed", "execution")
+    }
+    rows = {**settings, "data": _without_blocks(spec.data), "versions": spec.versions}
+    rows["environment"] = spec.environment
+    rows |= {f"base model {i}": model.facts for i, model in enumerate(spec.models, start=1)}
     return [(name, config_value(value)) for name, value in flatten(rows).items()]
 
 
-def _without_blocks(data: Mapping[str, Json]) -> Json:
+def _without_blocks(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         part: None
         if of_it is None
@@ -124,15 +127,10 @@ def _without_blocks(data: Mapping[str, Json]) -> Json:
     }
 
 
-def _configs(spec: Mapping[str, Json]) -> Node:
+def _configs(spec: Spec) -> Node:
     flat = []
-    for config in spec["configs"]:
-        parts = {"peft_config": config["peft"], "training_args": config["training"]}
-        flat.append(
-            flatten(
-                {"trainer_type": config["method"], **config["model"], **config["extras"], **parts}
-            )
-        )
+    for config in spec.configs:
+        flat.append(flatten(config.as_run_config().as_json()))
     names = list(dict.fromkeys(name for config in flat for name in config))
     heads = element(
         "tr", element("th", ""), *(element("th", f"run {i}") for i in range(1, len(flat) + 1))
