@@ -29,6 +29,7 @@ from rf_notebook.training.undisturbed import Disturbed, OwnStream, undisturbed, 
 
 if TYPE_CHECKING:
     from rf_notebook.core.runner import ChunkRequest
+    from rf_notebook.training.methods.trainer_like import TrainerLike
     from rf_notebook.training.resources import Resources
     from rf_notebook.training.warm_start import Start
 
@@ -190,7 +191,7 @@ def _generate_at_evaluations(run: ActiveRun, resources: Resources) -> None:
     if compute is None or generates is None:
         return
 
-    def evaluated(trainer: Any) -> None:
+    def evaluated(trainer: TrainerLike) -> None:
         step = trainer.state.global_step
         metrics = generated_metrics(
             trainer.model,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
 from rf_notebook.training.device import gpu_of_runs, run_device
 
+if TYPE_CHECKING:
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
-def own_bytes(trainer: Any) -> int:
+
+def own_bytes(trainer: TrainerLike) -> int:
     """Bytes of the tensors that a parked run alone holds: trainable weights and optimizer state."""
     tensors = {id(p): p for p in trainer.model.parameters() if p.requires_grad}
     optimizer = getattr(trainer, "optimizer", None)

@@ -30,6 +30,7 @@ from rf_notebook.training.undisturbed import isolated_from_streams
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Bytes of optimizer state for each byte of trainable weights, by the beginning of an optimizer's
 #: name; Adam's otherwise.
@@ -85,7 +86,7 @@ class MemoryNeeds:
         return _need(config, arguments, shape_of(model), self._trained[trained_key])
 
 
-def need_of_trainer(config: RunConfig, trainer: Any, base: Any) -> Need:
+def need_of_trainer(config: RunConfig, trainer: TrainerLike, base: Any) -> Need:
     """What a run needs whose trainer and base model are there."""
     trained = bytes_of(p for p in trainer.model.parameters() if p.requires_grad)
     return _need(config, trainer.args, shape_of(base), trained)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 from rf_notebook.planning.residency import Resident, to_move_out
 from rf_notebook.training import memory
 from rf_notebook.training.device import run_device
+
+if TYPE_CHECKING:
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 
 def tensors_of(module: Any) -> Iterator[Tensor]:
@@ -47,7 +50,7 @@ def storage_of(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def trainer_tensors(trainer: Any) -> Iterator[Tensor]:
+def trainer_tensors(trainer: TrainerLike) -> Iterator[Tensor]:
     """All that a parked trainer holds.
 
     Its model, its reference, models that give rewards, its optimizer's state.

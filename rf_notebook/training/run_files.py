@@ -9,7 +9,7 @@ counters.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft import get_peft_model_state_dict
@@ -19,12 +19,15 @@ from rf_notebook.training.process_state import RandomState
 
 if TYPE_CHECKING:
     from rf_notebook.training.methods.base import Method
+    from rf_notebook.training.methods.trainer_like import TrainerLike
     from rf_notebook.training.parked import Gate
 
 _FILE = "parked.pt"
 
 
-def save_run(trainer: Any, gate: Gate, method: Method, streams: RandomState, folder: Path) -> None:
+def save_run(
+    trainer: TrainerLike, gate: Gate, method: Method, streams: RandomState, folder: Path
+) -> None:
     """Write a parked or finished trainer, and its random streams, into a folder.
 
     The run's process state is installed.
@@ -55,7 +58,7 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         RandomState.from_plain(extra["random"]),
     )
 
-    def restore(trainer: Any) -> None:
+    def restore(trainer: TrainerLike) -> None:
         trainer._tr_loss = torch.tensor(extra["loss_since_log"], device=trainer.args.device)  # noqa: SLF001 - transformers' Trainer keeps it so
         trainer._total_loss_scalar = extra["loss_total"]  # noqa: SLF001 - transformers' Trainer keeps it so
         trainer._globalstep_last_logged = extra["last_logged_step"]  # noqa: SLF001 - transformers' Trainer keeps it so
@@ -68,7 +71,7 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
     gate.on_ready = restore
 
 
-def _save_weights(trainer: Any, folder: Path) -> None:
+def _save_weights(trainer: TrainerLike, folder: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     configs = getattr(model, "peft_config", None)
     if configs is None:

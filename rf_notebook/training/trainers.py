@@ -46,6 +46,7 @@ from rf_notebook.training.warm_start import REFERENCE_ADAPTER, Start, warm_start
 if TYPE_CHECKING:
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.run import RunConfig, WarmStartReport
+    from rf_notebook.training.methods.trainer_like import TrainerLike
     from rf_notebook.training.parked import Gate
 
 #: Printers that trl and transformers add to every trainer.
@@ -343,7 +344,7 @@ class Trainers:
             )
         return arguments
 
-    def plan(self, method: Method, trainer: Any) -> Plan:
+    def plan(self, method: Method, trainer: TrainerLike) -> Plan:
         """The course of a trainer that knows its data."""
         arguments, total = trainer.args, int(trainer.state.max_steps)
         batch, accumulation = (

@@ -18,6 +18,7 @@ from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Arguments of LoraConfig with which an adapter is more than two matrices next to a layer, and how
 #: to say so.
@@ -83,7 +84,7 @@ def _first(reasons: Mapping[str, str], given: Mapping[str, Json]) -> str | None:
     return next((why for name, why in reasons.items() if given.get(name)), None)
 
 
-def hindrance(trainer: Any) -> str | None:
+def hindrance(trainer: TrainerLike) -> str | None:
     """Why a trainer that is built cannot take part in joint steps; None when it can."""
     model = trainer.model
     causal: Any = model.get_base_model()

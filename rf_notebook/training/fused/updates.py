@@ -8,7 +8,7 @@ that walk over all tensors are others for as long as the weights lie in a block.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,11 @@ from torch.optim.adamw import adamw
 
 from rf_notebook.training.fused.patches import patch
 
+if TYPE_CHECKING:
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
-def updates_of(trainer: Any) -> Updates | None:
+
+def updates_of(trainer: TrainerLike) -> Updates | None:
     """For trainers whose updates are AdamW's, the same for all weights; None for all others."""
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
     if type(optimizer) is not torch.optim.AdamW or trainer.accelerator.scaler is not None:
@@ -36,7 +39,7 @@ class Updates:
     """Of one trainer."""
 
     def __init__(
-        self, trainer: Any, optimizer: torch.optim.AdamW, settings: dict[str, Any]
+        self, trainer: TrainerLike, optimizer: torch.optim.AdamW, settings: dict[str, Any]
     ) -> None:
         self._trainer = trainer
         self._optimizer = optimizer

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
     from rf_notebook.core.values import Json
     from rf_notebook.training.datasets import PreparedDatasets
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Where the libraries' own trainers lie.
 _TRAINERS = tuple(str(Path(package.__file__).parent) for package in (transformers, trl))
@@ -114,16 +115,16 @@ class Method(Protocol):
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments by which the trainer changes its tokenizer."""
 
-    def completions(self, trainer: Any) -> tuple[Generation, ...]:
+    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
         """What the model wrote most recently as part of its training, with its rewards."""
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:
+    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
         """What the trainer accumulates beyond its checkpoint.
 
         Tensors, plain numbers, lists and dicts.
         """
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
+    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
         """The inverse, before the first step."""
 
 
@@ -377,7 +378,7 @@ def preparation_settings(arguments: Any, names: tuple[str, ...], tokenizer: Any)
     }
 
 
-def counters(trainer: Any) -> dict[str, Any]:
+def counters(trainer: TrainerLike) -> dict[str, Any]:
     """What every trainer of trl counts between two logs, and over the whole run."""
     trainer.settle()
     return {
@@ -386,7 +387,7 @@ def counters(trainer: Any) -> dict[str, Any]:
     }
 
 
-def restore_counters(trainer: Any, state: dict[str, Any]) -> None:
+def restore_counters(trainer: TrainerLike, state: dict[str, Any]) -> None:
     """The inverse of ``counters``."""
     trainer._total_train_tokens = state["total_train_tokens"]  # noqa: SLF001 - trl's trainer keeps it so
     trainer._metrics["train"] = defaultdict(  # noqa: SLF001 - trl's trainer keeps it so
@@ -394,7 +395,7 @@ def restore_counters(trainer: Any, state: dict[str, Any]) -> None:
     )
 
 
-def reference_weights(trainer: Any) -> dict[str, Any]:
+def reference_weights(trainer: TrainerLike) -> dict[str, Any]:
     """The weights of a reference that follows the policy (``sync_ref_model``).
 
     Of a fixed one nothing is saved.
@@ -404,7 +405,7 @@ def reference_weights(trainer: Any) -> dict[str, Any]:
     return {name: tensor.detach().cpu() for name, tensor in trainer.ref_model.state_dict().items()}
 
 
-def restore_reference_weights(trainer: Any, weights: dict[str, Any]) -> None:
+def restore_reference_weights(trainer: TrainerLike, weights: dict[str, Any]) -> None:
     """The inverse of ``reference_weights``."""
     if weights:
         trainer.ref_model.load_state_dict(weights)

@@ -24,6 +24,7 @@ from rf_notebook.training.methods.base import (
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Arguments that decide what ``DPOTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = ("max_length", "pad_token", "truncation_mode")
@@ -179,15 +180,15 @@ class DPO:
         """See Method."""
         return {"method": "DPO", "pad_token": given.get("pad_token")}
 
-    def completions(self, trainer: Any) -> tuple[Generation, ...]:
+    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
         """See Method."""
         return ()
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:
+    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
         """See Method."""
         return counters(trainer) | {"reference": reference_weights(trainer)}
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
+    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
         """See Method."""
         restore_counters(trainer, state)
         restore_reference_weights(trainer, state["reference"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import GRPOConfig, GRPOTrainer
@@ -24,6 +24,9 @@ from rf_notebook.training.methods.base import (
     spelled_as_now,
 )
 from rf_notebook.training.methods.rewards import check_rewards, unscored, watched
+
+if TYPE_CHECKING:
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Counters of the adaptive entropy bonus (trl 1.16).
 _ENTROPY = ("entropy_coef", "_last_world_entropy")
@@ -187,7 +190,7 @@ class GRPO:
         """See Method."""
         return {"method": "GRPO"}
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:
+    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
         """See Method."""
         window = trainer._entropy_window_stats  # noqa: SLF001 - trl's trainer keeps it so
         return counters(trainer) | {
@@ -198,7 +201,7 @@ class GRPO:
             "reference": reference_weights(trainer),
         }
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
+    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
         """See Method."""
         restore_counters(trainer, state)
         device = trainer.accelerator.device
@@ -211,7 +214,7 @@ class GRPO:
         restore_reference_weights(trainer, state["reference"])
         trainer.skip_passes()
 
-    def completions(self, trainer: Any) -> tuple[Generation, ...]:
+    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
         """See Method."""
         logs = trainer._logs  # noqa: SLF001 - trl's trainer keeps it so
         rewards = {name: list(values) for name, values in logs["rewards"].items()}

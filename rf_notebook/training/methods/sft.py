@@ -23,6 +23,7 @@ from rf_notebook.training.methods.base import (
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
     from rf_notebook.training.datasets import PreparedDatasets
+    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Arguments that decide what ``SFTTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = (
@@ -196,14 +197,14 @@ class SFT:
         """See Method."""
         return {name: given.get(name) for name in ("eos_token", "pad_token", "chat_template_path")}
 
-    def completions(self, trainer: Any) -> tuple[Generation, ...]:
+    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
         """See Method."""
         return ()
 
-    def extra_state(self, trainer: Any) -> dict[str, Any]:
+    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
         """See Method."""
         return counters(trainer)
 
-    def restore_extra_state(self, trainer: Any, state: dict[str, Any]) -> None:
+    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
         """See Method."""
         restore_counters(trainer, state)
