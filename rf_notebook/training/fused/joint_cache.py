@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from rf_notebook.training.fused.layout import padded_left
+from rf_notebook.training.fused.passes import masks_of
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Forward
@@ -76,10 +77,9 @@ class LeftPadded:
         self._length = length
         self.tokens: Sequence[int] = [request.rows * length for request in requests]
 
-    def kept(self, path: str, request: Forward) -> Tensor | None:
+    def kept(self, path: str, requests: Sequence[Forward]) -> Tensor | None:
         """See Tokens."""
-        kept = request.kept.get(path)
-        return None if kept is None else padded_left(kept, self._length, 0).flatten(0, 1)
+        return masks_of(path, requests, lambda mask: padded_left(mask, self._length, 0))
 
 
 def _padded_left(states: Tensor, length: int) -> Tensor:

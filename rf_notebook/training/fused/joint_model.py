@@ -459,24 +459,14 @@ def _dropout(
         requests: All of them.
         own: The block's: row of the block and place among the requests.
     """
-    masks = [laid.kept(path, requests[place]) for _, place in own]
-    like = next((mask for mask in masks if mask is not None), None)
-    if like is None:
+    kept = laid.kept(path, [requests[place] for _, place in own])
+    if kept is None:
         return None, 1.0
-    shares = [
-        1.0 if mask is None else block.share(path, row)
-        for mask, (row, _) in zip(masks, own, strict=True)
-    ]
-    whole = torch.cat(
-        [
-            like.new_ones(laid.tokens[place], like.shape[1]) if mask is None else mask
-            for mask, (_, place) in zip(masks, own, strict=True)
-        ]
-    )
+    shares = [block.share(path, row) if path in requests[place].kept else 1.0 for row, place in own]
     if len(set(shares)) == 1:
-        return whole, shares[0]
-    raised = numbers(shares, torch.float32, like.device)
+        return kept, shares[0]
+    raised = numbers(shares, torch.float32, kept.device)
     counts = [laid.tokens[place] for _, place in own]
-    return whole, torch.cat(
+    return kept, torch.cat(
         [one.expand(n) for one, n in zip(raised.split(1), counts, strict=True)]
     ).unsqueeze(1)

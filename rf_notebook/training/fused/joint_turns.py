@@ -142,6 +142,7 @@ def _member(run: ActiveRun, advancing: ParkedRun | Evaluation, model: JointModel
     return Member(
         advancing,
         pads_right=run.method.pads_right,
+        generates=run.method.generates,
         order=model.order,
         packs=model.packs,
         goes_alone=lambda: model.broken is not None,

@@ -8,7 +8,8 @@ backward, which stops at that result, and what walks over all modules or weights
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -44,6 +45,7 @@ class Member:
         run: ParkedRun | Evaluation,
         *,
         pads_right: bool,
+        generates: bool,
         order: Callable[[], Sequence[str]],
         packs: bool,
         goes_alone: Callable[[], bool],
@@ -53,11 +55,12 @@ class Member:
         Args:
             run: Its trainer is built; or its evaluation.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
+            generates: Whether its steps let the model write.
             order: Gives the layers in the order in which a forward uses them.
             packs: Whether joint batches are packed where it is known how their tokens lie.
             goes_alone: Whether the joint model is out of use.
         """
-        self._goes_alone, self._packs = goes_alone, packs
+        self._goes_alone, self._packs, self._generates = goes_alone, packs, generates
         self.run = run
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
         # run's own mask the joint step takes the kernels that the run takes alone, and rounds as
@@ -83,6 +86,9 @@ class Member:
         self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
         self._undo: list[Callable[[], None]] = []
         self._undo_updates: list[Callable[[], None]] = []
+        self._disable_adapter = trainer.model.disable_adapter
+        self._is_disabled = False
+        """Whether the trainer asks for what the base says, below the adapter."""
         self._given: Tensor | None = None
         """Hidden states that the backbone is to hand on as if they were its own."""
         self.graphs: list[Any] = []
@@ -102,10 +108,16 @@ class Member:
         self._undo.append(self._leave)
         self._undo += [
             patch(trainer.model, "train", self._train_mode(trainer.model.train)),
+            patch(trainer.model, "disable_adapter", self._disabled),
+            patch(trainer.accelerator, "unwrap_model", self._unwrapped()),
             patch(self._causal, "forward", self._causal_forward(self._causal.forward)),
             patch(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
             patch(trainer.accelerator, "backward", self._backward(trainer.accelerator.backward)),
         ]
+        if not self._generates:
+            # trl switches it off for a reference and on again, module by module. What is computed
+            # again in the backward, the joint model decides.
+            self._undo.append(patch(trainer.model, "is_gradient_checkpointing", False))
 
     def update_in(
         self,
@@ -171,11 +183,11 @@ class Member:
         @functools.wraps(own)
         def forward(*args: Any, **kwargs: Any) -> Any:
             if not (kwargs.get("fused_lm_head") and self._head is not None):
-                return own(*args, **kwargs)
+                return self._by_itself(own, args, kwargs)
             asked = {name: value for name, value in kwargs.items() if name != "fused_lm_head"}
             request = self._request(args, asked, kwargs.get("labels"))
             if request is None:
-                return own(*args, **kwargs)
+                return self._by_itself(own, args, kwargs)
             request.is_compact = request.sizes is not None and kwargs["fused_lm_head"] == COMPACT
             self._wait_for(request)
             if request.is_left_alone:
@@ -193,7 +205,7 @@ class Member:
                 return BaseModelOutputWithPast(last_hidden_state=self._given)
             request = self._request(args, kwargs, None)
             if request is None:
-                return own(*args, **kwargs)
+                return self._by_itself(own, args, kwargs)
             self._wait_for(request)
             if request.is_left_alone:
                 return self._alone(request, own, args, kwargs)
@@ -238,7 +250,35 @@ class Member:
     ) -> Any:
         if request.before is not None:
             self.run.set_streams(request.before)
-        return own(*args, **kwargs)
+        return self._by_itself(own, args, kwargs)
+
+    def _by_itself(self, own: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        with self._disable_adapter() if self._is_disabled else nullcontext():
+            return own(*args, **kwargs)
+
+    @contextmanager
+    def _disabled(self) -> Iterator[None]:
+        """As peft's ``disable_adapter``, which visits all modules four times.
+
+        Joint forwards only need to know; the run's own enter peft's.
+        """
+        before, self._is_disabled = self._is_disabled, True
+        try:
+            yield
+        finally:
+            self._is_disabled = before
+
+    def _unwrapped(self) -> Callable[..., Any]:
+        """The accelerator's ``unwrap_model``, which visits all modules, known for the run's model."""
+        accelerator, model = self.run.trainer.accelerator, self.run.trainer.model
+        own = accelerator.unwrap_model
+        is_plain = own(model) is model
+
+        @functools.wraps(own)
+        def unwrap_model(given: Any, *args: Any, **kwargs: Any) -> Any:
+            return model if is_plain and given is model else own(given, *args, **kwargs)
+
+        return unwrap_model
 
     def _own_embeddings(self, input_ids: Tensor) -> Tensor:
         embeddings = cast("Any", self.backbone).get_input_embeddings()
@@ -272,7 +312,7 @@ class Member:
         is_known = (
             not args and not unknown and caches == (cache is not None) and input_ids is not None
         )
-        is_disabled = self._layer.disable_adapters
+        is_disabled = self._is_disabled or self._layer.disable_adapters
         if not is_known or (
             not is_disabled and self._layer.active_adapters != [self._adapter_name]
         ):
@@ -328,14 +368,15 @@ class Member:
     def _draw_dropout(self, input_ids: Tensor) -> dict[str, Tensor]:
         """The masks that this run would draw alone, from its own stream, in the same order."""
         kept = {}
+        ones: dict[tuple[int, torch.dtype], Tensor] = {}
         for path in self._order() if self._dropouts else ():
             share = self._dropouts.get(path)
             if share is not None:
                 down = self.adapter.weights[path].down
-                ones = torch.ones(
-                    *input_ids.shape, down.shape[1], dtype=down.dtype, device=down.device
-                )
-                kept[path] = _kept(ones, share)
+                like = down.shape[1], down.dtype
+                if like not in ones:
+                    ones[like] = down.new_ones(*input_ids.shape, down.shape[1])
+                kept[path] = _kept(ones[like], share)
         return kept
 
     # ---- the group's side

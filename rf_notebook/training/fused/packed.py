@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rf_notebook.training.fused.attention import AttentionWay, attention_arguments
-from rf_notebook.training.fused.passes import Output
+from rf_notebook.training.fused.passes import Output, masks_of
 from rf_notebook.training.fused.transfer import on_device
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class PackedPass:
         self.tokens: Sequence[int] = []
         self._spans: list[slice] = []
         """Of each request's own tokens in the joint batch."""
+        self._indices: dict[int, Tensor] = {}
+        """What ``_among`` found, by the first request of a block."""
         self._offsets = np.cumsum(
             [0, *(request.rows * request.length for request in requests)], dtype=np.int64
         )
@@ -113,16 +115,18 @@ class PackedPass:
         ids = torch.cat([request.input_ids.flatten() for request in requests])
         return given | {"input_ids": ids.index_select(0, self._source).unsqueeze(0)}
 
-    def kept(self, path: str, request: Forward) -> Tensor | None:
+    def kept(self, path: str, requests: Sequence[Forward]) -> Tensor | None:
         """See JointPass."""
-        kept = request.kept.get(path)
-        if kept is None:
-            return None
-        number = self._requests.index(request)
-        span = self._spans[number]
-        index = self._source[span.start : span.start + self.tokens[number]]
-        own = index - int(self._offsets[number])
-        return kept.flatten(0, 1).index_select(0, own.clamp_(min=0))
+        masks = masks_of(path, requests, lambda mask: mask)
+        return None if masks is None else masks.index_select(0, self._among(requests))
+
+    def _among(self, requests: Sequence[Forward]) -> Tensor:
+        """[their tokens]: where the tokens of successive requests are among their batches."""
+        first, last = self._requests.index(requests[0]), self._requests.index(requests[-1])
+        if first not in self._indices:
+            start, stop = self._spans[first].start, self._spans[last].start + self.tokens[last]
+            self._indices[first] = self._source[start:stop] - int(self._offsets[first])
+        return self._indices[first]
 
     def outputs(self, hidden: Tensor) -> Iterator[Output]:
         """See JointPass."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rf_notebook.training.fused.layout import mask_of, padded, rows_of
-from rf_notebook.training.fused.passes import Output
+from rf_notebook.training.fused.passes import Output, masks_of
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Forward
@@ -43,10 +43,9 @@ class PaddedPass:
             return given | {"inputs_embeds": torch.cat([padded(one, length, 0) for one in of_runs])}
         return given | {"input_ids": torch.cat([padded(r.input_ids, length, 0) for r in requests])}
 
-    def kept(self, path: str, request: Forward) -> Tensor | None:
+    def kept(self, path: str, requests: Sequence[Forward]) -> Tensor | None:
         """See JointPass."""
-        kept = request.kept.get(path)
-        return None if kept is None else padded(kept, self._length, 0).flatten(0, 1)
+        return masks_of(path, requests, lambda mask: padded(mask, self._length, 0))
 
     def outputs(self, hidden: Tensor) -> Iterator[Output]:
         """Log-probabilities for those that gave labels, from one head for all with equal heads.

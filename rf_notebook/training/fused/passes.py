@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -35,8 +35,34 @@ class Tokens(Protocol):
     tokens: Sequence[int]
     """Of each request in the joint batch."""
 
-    def kept(self, path: str, request: Forward) -> Tensor | None:
-        """Which inputs of a layer a request's dropout keeps, [its tokens, in]; None for all."""
+    def kept(self, path: str, requests: Sequence[Forward]) -> Tensor | None:
+        """Which inputs of a layer the dropouts of successive requests keep, [their tokens, in].
+
+        None where none of them has dropout there.
+        """
+
+
+def masks_of(
+    path: str, requests: Sequence[Forward], in_rows: Callable[[Tensor], Tensor]
+) -> Tensor | None:
+    """What the dropouts of requests keep of a layer's inputs, one batch after another.
+
+    None where none of them has dropout there.
+
+    Args:
+        path: The layer's.
+        requests: In their order.
+        in_rows: Pads a mask [b, l, in] to the rows of the joint batch.
+    """
+    given = [request.kept.get(path) for request in requests]
+    like = next((mask for mask in given if mask is not None), None)
+    if like is None:
+        return None
+    masks = [
+        like.new_ones(request.rows, request.length, like.shape[-1]) if mask is None else mask
+        for mask, request in zip(given, requests, strict=True)
+    ]
+    return torch.cat([in_rows(mask).flatten(0, 1) for mask in masks])
 
 
 class JointPass(Tokens, Protocol):

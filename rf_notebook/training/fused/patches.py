@@ -1,4 +1,4 @@
-"""How do functions of one object become others for a while?"""
+"""How do functions and attributes of one object become others for a while?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def patch(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
-    """Let a method of one object, not of its class, be another function.
+def patch(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    """Let a method or attribute of one object, not of its class, be another one.
 
     Returns what undoes this.
     """
@@ -19,5 +19,5 @@ def patch(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], N
         else:
             setattr(owner, name, was)
 
-    setattr(owner, name, function)
+    setattr(owner, name, value)
     return undo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,22 @@ _REFERENCE = (
 )
 
 
+def _knowing(function: FunctionType, **names: Any) -> FunctionType:
+    """The same function with other globals of these names."""
+    return FunctionType(
+        function.__code__,
+        {**function.__globals__, **names},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+
+
+#: trl's loss, for a model that is known to have an adapter: trl looks through all modules, and
+#: reads a package's metadata, to find that out twice in every micro-step.
+_loss_with_adapter = _knowing(DPOTrainer._compute_loss, is_peft_model=lambda _model: True)  # noqa: SLF001 - trl's trainer keeps it so
+
+
 class RunDPOTrainer(RunTrainer, DPOTrainer):
     """DPOTrainer without side effects.
 
@@ -72,6 +89,16 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
         arguments.precompute_ref_log_probs = self.precompute_ref_logps = precompute
         if precompute:
             self._add_reference_columns()
+
+    def joint_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """What trl computes for a training step; runs in joint steps have an adapter."""
+        return _loss_with_adapter(self, model, inputs, return_outputs)
 
     def _add_reference_columns(self) -> None:
         args = self.args
