@@ -24,6 +24,7 @@ from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
+from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.group import FusedGroup
@@ -76,10 +77,11 @@ def _experiment(
 
     undo = [
         timed(JointTurns, "_evaluate", "evaluation"),
-        timed(ActiveRun, "_evaluate", "evaluation"),
-        timed(ActiveRun, "_write_samples", "samples"),
+        timed(JointTurns, "_write_samples", "samples"),
+        timed(AtBoundary, "evaluate", "evaluation"),
+        timed(AtBoundary, "write_samples", "samples"),
         timed(ActiveRun, "_checkpoint", "saving"),
-        timed(FusedGroup, "advance", "joint turns, joint evaluation included"),
+        timed(FusedGroup, "advance", "joint turns, joint evaluation and samples included"),
     ]
     CompiledLayers.always_after = 0 if compiled else 10**9
     try:

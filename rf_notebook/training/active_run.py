@@ -6,7 +6,7 @@ Train to a boundary, be evaluated and saved there, and answer prompts meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +28,15 @@ from rf_notebook.core.run import (
 from rf_notebook.core.runner import ChunkRequest, ChunkResult, TurnOutcome
 from rf_notebook.store import folders, layout
 from rf_notebook.training import memory, run_files
+from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.failures import failure_of
-from rf_notebook.training.generation import sample_texts, texts_of
-from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
+from rf_notebook.training.parked import ParkedRun, ParkedStatus
 from rf_notebook.training.process_state import RandomState
 from rf_notebook.training.run_tokenizer import RunTokenizer, save_tokenizer
 from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.undisturbed import Disturbed
 
 if TYPE_CHECKING:
-    from rf_notebook.core.values import Json
     from rf_notebook.planning.chunks import Plan
     from rf_notebook.training.memory_estimate import Need
     from rf_notebook.training.methods import Method
@@ -95,12 +94,9 @@ class ActiveRun:
         self.result: ChunkResult | None = None
         """What the last turn gave, until it is known to be committed."""
         self._resources = resources
-        self._evaluates = evaluates
+        self.at_boundary = AtBoundary(self, resources, evaluates=evaluates)
         self._generations: tuple[Generation, ...] = ()
-        """To the sample prompts, at the boundary just reached."""
-        self._evaluation_failure: Failure | None = None
-        """Why the evaluation at the boundary just reached failed."""
-        self._writes_no_samples = False
+        """What its model wrote, at the boundary just reached."""
         self._used_bytes = 0
         """The most that a turn took on the device beyond what lay there before."""
         self._was_beside_a_cell = False
@@ -240,9 +236,9 @@ class ActiveRun:
         self._generations = self.method.completions(
             self.trainer
         )  # before an evaluation adds its own
-        failure = self._evaluate()
+        failure = self.at_boundary.evaluate()
         if failure is None:
-            self._write_samples()
+            self._generations += self.at_boundary.write_samples()
         self.overhead_seconds += time.perf_counter() - started
         if failure is not None:
             return self.failed(request.fence, failure, request.progress)
@@ -284,6 +280,7 @@ class ActiveRun:
         self.reached, self.is_joint, self.fused_with = None, False, ()
         self.points, self.report, self.train_seconds, self.overhead_seconds = [], None, 0.0, 0.0
         self._generations, self.notes, self.loaded = (), (), ()
+        self.at_boundary.leave()
         return result
 
     def _checkpoint(self, progress: Progress, fence: int, attempt: int) -> StoredFolder:
@@ -308,83 +305,6 @@ class ActiveRun:
                 samples=progress.samples,
                 observer=resources.observer,
             )
-
-    # ---- at a boundary
-
-    @property
-    def is_to_be_evaluated(self) -> bool:
-        """Whether the run stands at a boundary without an evaluation of this step."""
-        is_done = self.points and self.points[-1].step == self.parked.step
-        return self._evaluates and not (is_done and "eval_loss" in self.points[-1].metrics)
-
-    def _evaluate(self) -> Failure | None:
-        """Evaluate the parked run outside its own course.
-
-        Its state, logs and streams are as if nothing had happened.
-        """
-        failure, self._evaluation_failure = self._evaluation_failure, None
-        if failure is not None or not self.is_to_be_evaluated:
-            return failure
-        with self.inside():
-            self.evaluate_here()
-        failure, self._evaluation_failure = self._evaluation_failure, None
-        return failure
-
-    def evaluate_here(self) -> None:
-        """Evaluate the parked run under the process state that is installed.
-
-        A failure is told by the result of the turn.
-        """
-        try:
-            self.trainer.evaluate_aside()
-        except StopTraining:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
-            self._evaluation_failure = failure_of(error, self.config, need=self.need)
-
-    def _write_samples(self) -> None:
-        """Let the parked run answer the sample prompts, outside its own course.
-
-        What fails here fails nothing.
-        """
-        resources = self._resources
-        if not resources.sample_prompts or self._writes_no_samples:
-            return
-        try:
-            with self.inside():
-                exchanges = resources.trainers.exchanges(self.config)
-                prompts, texts = self._answers(resources.sample_prompts, exchanges, {})
-                self._generations += tuple(
-                    Generation(prompt=prompt, text=text)
-                    for prompt, text in zip(prompts, texts, strict=True)
-                )
-        except StopTraining:
-            raise
-        except BaseException as error:  # noqa: BLE001 - answers are to look at; training does not need them
-            self._writes_no_samples = True
-            self.notes += (
-                f"run {self.run_id} writes no samples: {failure_of(error, self.config).message}",
-            )
-
-    def texts(self, prompts: Sequence[str], settings: Mapping[str, Json]) -> list[str]:
-        """What the run's model writes now, outside its own course.
-
-        Args:
-            prompts: What a user asks.
-            settings: Arguments of ``generate``, and ``seed``.
-        """
-        self._resources.bring_in(self._resources.trainers.modules_of(self.config), [self.run_id])
-        with self.inside():
-            return self._answers(prompts, (), settings)[1]
-
-    def _answers(
-        self, asked: int | Sequence[str], exchanges: Any, settings: Mapping[str, Json]
-    ) -> tuple[list[str], list[str]]:
-        trainer, resources = self.trainer, self._resources
-        tokenizer, chat = trainer.processing_class, resources.trainers.is_chat(self.config)
-        prompts = sample_texts(asked, exchanges, tokenizer, is_chat=chat)
-        is_over = resources.abandoned.is_set
-        return prompts, texts_of(trainer.model, tokenizer, prompts, settings, is_over, is_chat=chat)
 
     def _tell_of_other_cells(self) -> None:
         """A run that draws shares the process's streams with whatever cell is at work."""

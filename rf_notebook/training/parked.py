@@ -21,7 +21,12 @@ from greenlet import getcurrent, greenlet
 from transformers import TrainerCallback
 
 from rf_notebook.core.foreground import is_cell_at_work
-from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
+from rf_notebook.training.process_state import (
+    ProcessState,
+    RandomState,
+    function_modes,
+    outside_torch_contexts,
+)
 from rf_notebook.training.undisturbed import OwnDtype, OwnStream, without_streams
 
 if TYPE_CHECKING:
@@ -140,6 +145,8 @@ class ParkedRun:
         self._interrupted = interrupted
         self._abandoned = abandoned
         self._until = 0
+        self._modes = 0
+        """Function modes of torch that were entered when the run last went on."""
         self._ending = False
         self._surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._own_streams: RandomState | None = None
@@ -239,6 +246,7 @@ class ParkedRun:
         self.state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
+        self._modes = function_modes()
         self._greenlet.switch()
 
     @contextmanager
@@ -312,7 +320,7 @@ class ParkedRun:
         self.status = ParkedStatus.WAITING
         assert self.state is not None
         self.state = self.state.moved_on(self.streams())
-        with outside_torch_contexts():
+        with outside_torch_contexts(self._modes):
             self._greenlet.parent.switch()
         self.request = None
         if self._ending:

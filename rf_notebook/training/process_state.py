@@ -323,15 +323,25 @@ class ProcessState:
             single.install(held)
 
 
+def function_modes() -> int:
+    """How many ``TorchFunctionMode``s this thread has entered."""
+    return torch._C._len_torch_function_stack()  # noqa: SLF001 - torch says it nowhere else
+
+
 @contextmanager
-def outside_torch_contexts() -> Iterator[None]:
-    """As if no ``no_grad`` and no ``autocast`` were entered.
+def outside_torch_contexts(modes: int) -> Iterator[None]:
+    """As if no ``no_grad``, no ``autocast`` and no further function mode were entered.
 
-    While another run trains inside this run's contexts.
+    While another run trains inside this run's contexts. All are state of the thread, which all runs
+    share. Source: torch 2.13, ``torch.amp.autocast_mode.autocast``, ``torch.overrides``.
 
-    Both are state of the thread, which all runs share. Source: torch 2.13,
-    ``torch.amp.autocast_mode.autocast``.
+    Args:
+        modes: How many function modes there were before the run entered its own.
     """
+    own_modes = [
+        torch.overrides._pop_mode()  # noqa: SLF001 - no public way to leave a mode for a while
+        for _ in range(function_modes() - modes)
+    ]
     gradients = torch.is_grad_enabled()
     kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     autocasts = [
@@ -350,6 +360,8 @@ def outside_torch_contexts() -> Iterator[None]:
             torch.set_autocast_enabled(kind, enabled)
             torch.set_autocast_dtype(kind, dtype)
         torch.clear_autocast_cache()
+        for mode in reversed(own_modes):
+            torch.overrides._push_mode(mode)  # noqa: SLF001 - no public way to leave a mode for a while
 
 
 @contextmanager

@@ -335,7 +335,7 @@ class KernelRunner:
     def _texts(self, errand: WriteTexts) -> list[str]:
         run = self.runs.get(errand.run_id)
         if run is not None and run.parked.status is ParkedStatus.PARKED:
-            return run.texts(errand.prompts, errand.settings)
+            return run.at_boundary.texts(errand.prompts, errand.settings)
         if errand.checkpoint is None:
             raise ConfigError(f"run {errand.run_id} has no model yet; wait for its first chunk.")
         trained = self._trained(errand.config, errand.checkpoint)

@@ -27,7 +27,12 @@ _TARGETS: list[Any] = [
 
 
 def config(
-    method: str, objects: Objects, *, adapter: dict[str, Any], training: dict[str, Any]
+    method: str,
+    objects: Objects,
+    *,
+    adapter: dict[str, Any],
+    training: dict[str, Any],
+    **more: Any,
 ) -> RunConfig:
     """The config of a run, as a user would type it."""
     common: dict[str, Any] = {
@@ -51,6 +56,7 @@ def config(
         ),
         training_args=TRAINING_CONFIGS[method](**(common | training)),
         reward_funcs=[checksum] if method == "GRPO" else None,
+        **more,
     ).given()
     return build_run_config(fields, method, objects, seed=0)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
+from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.eligibility import hindrance
-from rf_notebook.training.fused.evaluation import Evaluation
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
@@ -97,14 +97,13 @@ class JointTurns:
             if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:
                 run.reached = boundaries[run_id]
             self.hindrance(run)  # it may have come to one
-        self._evaluate(
-            model,
-            [
-                run
-                for run in runs.values()
-                if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
-            ],
-        )
+        there = [
+            run
+            for run in runs.values()
+            if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
+        ]
+        self._evaluate(model, there)
+        self._write_samples(model, there)
 
     def _evaluate(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
         """Evaluate those that stand at a boundary together.
@@ -112,15 +111,38 @@ class JointTurns:
         Where a run's evaluation is more than forwards (GRPO's generates and asks for rewards), its
         own turn does it; what fails here, its own turn tells.
         """
-        joint = [run for run in runs if run.is_to_be_evaluated and not run.method.generates]
-        if len(joint) < 2 or model.broken is not None:
+        asked = [run for run in runs if not run.method.generates]
+        self._aside(
+            model,
+            {
+                run: run.at_boundary.evaluate_here
+                for run in asked
+                if run.at_boundary.is_to_be_evaluated
+            },
+        )
+
+    def _write_samples(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
+        """Let those that stand at a boundary answer the sample prompts together."""
+        self._aside(
+            model,
+            {
+                run: run.at_boundary.write_samples_here
+                for run in runs
+                if run.at_boundary.is_to_write_samples
+            },
+        )
+
+    def _aside(self, model: JointModel, work: Mapping[ActiveRun, Callable[[], None]]) -> None:
+        """Let several runs do something outside their course, their forwards together."""
+        if len(work) < 2 or model.broken is not None:
             return
         started = time.perf_counter()
-        members = [_member(run, Evaluation(run, self._resources.dtype), model) for run in joint]
+        dtype = self._resources.dtype
+        members = [_member(run, Aside(run, what, dtype), model) for run, what in work.items()]
         with self._own_dtype():
             FusedGroup(model, members).advance(dict.fromkeys(members, 0))
-        seconds = (time.perf_counter() - started) / len(joint)
-        for run in joint:
+        seconds = (time.perf_counter() - started) / len(work)
+        for run in work:
             run.overhead_seconds += seconds
 
     def close(self) -> None:
@@ -138,7 +160,7 @@ class JointTurns:
         return OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext()
 
 
-def _member(run: ActiveRun, advancing: ParkedRun | Evaluation, model: JointModel) -> Member:
+def _member(run: ActiveRun, advancing: ParkedRun | Aside, model: JointModel) -> Member:
     return Member(
         advancing,
         pads_right=run.method.pads_right,

@@ -25,7 +25,7 @@ from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
 from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
-    from rf_notebook.training.fused.evaluation import Evaluation
+    from rf_notebook.training.fused.aside import Aside
     from rf_notebook.training.parked import ParkedRun
 
 #: Arguments of a forward that a joint one knows; the others have to be None or False.
@@ -42,7 +42,7 @@ class Member:
 
     def __init__(
         self,
-        run: ParkedRun | Evaluation,
+        run: ParkedRun | Aside,
         *,
         pads_right: bool,
         generates: bool,
@@ -53,7 +53,7 @@ class Member:
         """Nothing is changed before ``attach``.
 
         Args:
-            run: Its trainer is built; or its evaluation.
+            run: Its trainer is built; or what it does aside.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             generates: Whether its steps let the model write.
             order: Gives the layers in the order in which a forward uses them.

@@ -1,19 +1,24 @@
-"""How are several runs evaluated at once?
+"""How are several runs evaluated at once, and how do they write samples at once?
 
-Each run's own ``evaluate()`` goes on in a greenlet, outside the run's course, and its forwards wait
-for joint ones like those of a training step.
+Each run's own ``evaluate()`` or ``generate()`` continues in a greenlet, outside the run's course,
+and its forwards wait for joint ones like those of a training step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
 from rf_notebook.training.parked import ParkedStatus, StopTraining
-from rf_notebook.training.process_state import ProcessState, RandomState, outside_torch_contexts
+from rf_notebook.training.process_state import (
+    ProcessState,
+    RandomState,
+    function_modes,
+    outside_torch_contexts,
+)
 from rf_notebook.training.undisturbed import OwnDtype, OwnStream
 
 if TYPE_CHECKING:
@@ -22,14 +27,15 @@ if TYPE_CHECKING:
     from rf_notebook.training.active_run import ActiveRun
 
 
-class Evaluation:
-    """One parked run's evaluation, which a group sees as it sees a run that trains."""
+class Aside:
+    """What one parked run does aside, which a group sees as it sees a run that trains."""
 
-    def __init__(self, run: ActiveRun, dtype: torch.dtype) -> None:
+    def __init__(self, run: ActiveRun, work: Callable[[], None], dtype: torch.dtype) -> None:
         """Nothing happens before ``go_on``.
 
         Args:
             run: It stands at a boundary.
+            work: What it does.
             dtype: Of new tensors.
         """
         parked = run.parked
@@ -39,7 +45,8 @@ class Evaluation:
         self.request: Any = None
         """See ParkedRun."""
         self.is_quiet = parked.is_quiet
-        self._run = run
+        self._work = work
+        self._modes = 0
         self._dtype = dtype
         self._state: ProcessState = parked.state
         self._own_stream = OwnStream()
@@ -47,16 +54,17 @@ class Evaluation:
         self._greenlet = greenlet(self._main)
 
     def begin_jointly(self, until: int) -> None:
-        """See ParkedRun; an evaluation ends by itself."""
+        """See ParkedRun; what is done aside ends by itself."""
 
     def go_on(self) -> None:
-        """Evaluate until the run waits for others or is done."""
+        """Continue until the run waits for others or is done."""
         if not self.is_quiet:
             self._state.random.install()
         self._state.install_beside_streams()
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
         with self._surroundings():
+            self._modes = function_modes()
             self._greenlet.switch()
         if not self.is_quiet:
             self._state = self._state.moved_on(RandomState.capture())
@@ -65,7 +73,7 @@ class Evaluation:
         """See ParkedRun."""
         self.request = request
         self.status = ParkedStatus.WAITING
-        with outside_torch_contexts():
+        with outside_torch_contexts(self._modes):
             self._greenlet.parent.switch()
         self.request = None
 
@@ -79,13 +87,13 @@ class Evaluation:
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
-        """They are the thread's, so they are entered around each piece of the evaluation."""
+        """They are the thread's, so they are entered around each piece of the work."""
         with self._own_stream if self.is_quiet else nullcontext(), OwnDtype(self._dtype):
             yield
 
     def _main(self) -> None:
         try:
-            self._run.evaluate_here()
+            self._work()
         except StopTraining:
             pass  # the process is about to end, as the run's own turn finds out
         finally:

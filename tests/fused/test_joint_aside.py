@@ -1,18 +1,21 @@
-"""What an evaluation of several runs at once gives is what trl's own evaluation gives."""
+"""What runs do together at a boundary is what each does alone: evaluations, samples, texts to judge."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rf_notebook.core.events import SamplesWritten
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training.active_run import ActiveRun
-from rf_notebook.training.fused.evaluation import Evaluation
+from rf_notebook.training.at_boundary import AtBoundary
+from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.joint_model import JointModel
 from tests.exactness import harness
 from tests.fused.world import config, figures
@@ -21,7 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("layout")]
 METHODS = ["SFT", "SFT", "DPO", "GRPO"]
 
 
-def trained(folder: Path, execution: Execution, **more: Any) -> Any:
+def trained(
+    folder: Path, execution: Execution, of_config: dict[str, Any] | None = None, **more: Any
+) -> Any:
     objects = Objects()
     configs = [
         config(
@@ -29,6 +34,7 @@ def trained(folder: Path, execution: Execution, **more: Any) -> Any:
             objects,
             adapter={"r": 4 + 4 * seed, "lora_dropout": 0.1},
             training={"seed": seed, "num_train_epochs": 2, "per_device_eval_batch_size": 4},
+            **(of_config or {}),
         )
         for seed, method in enumerate(METHODS)
     ]
@@ -50,22 +56,22 @@ def evaluations(engine: Any, run_id: int) -> list[tuple[int, dict[str, float]]]:
 
 def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     joint_of: list[int] = []
-    own = Evaluation.__init__
+    own = Aside.__init__
 
-    def begun(self: Evaluation, run: ActiveRun, dtype: Any) -> None:
+    def begun(self: Aside, run: ActiveRun, *more: Any) -> None:
         joint_of.append(run.run_id)
-        own(self, run, dtype)
+        own(self, run, *more)
 
     together: list[int] = []
     one_pass = JointModel.pass_together
 
     def passed(self: JointModel, requests: Any, *more: Any) -> Any:
-        if isinstance(requests[0].member.run, Evaluation):
+        if isinstance(requests[0].member.run, Aside):
             together.append(len(requests))
         return one_pass(self, requests, *more)
 
     alone = trained(tmp_path / "alone", Execution.EXACT)
-    monkeypatch.setattr(Evaluation, "__init__", begun)
+    monkeypatch.setattr(Aside, "__init__", begun)
     monkeypatch.setattr(JointModel, "pass_together", passed)
     joint = trained(tmp_path / "joint", Execution.FUSED)
     assert sorted(set(joint_of)) == [1, 2, 3], "GRPO's evaluation generates and is its own"
@@ -83,15 +89,15 @@ def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_one_that_fails_fails_its_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = ActiveRun.evaluate_here
+    own = AtBoundary.evaluate_here
     joint = trained(tmp_path / "undisturbed", Execution.FUSED)
 
-    def evaluate(self: ActiveRun) -> None:
-        if self.run_id == 2:
-            self.trainer.prediction_step = lambda *_, **__: 1 / 0
+    def evaluate(self: AtBoundary) -> None:
+        if self._run.run_id == 2:
+            self._run.trainer.prediction_step = lambda *_, **__: 1 / 0
         own(self)
 
-    monkeypatch.setattr(ActiveRun, "evaluate_here", evaluate)
+    monkeypatch.setattr(AtBoundary, "evaluate_here", evaluate)
     engine = trained(tmp_path / "failing", Execution.FUSED)
     failed = engine.state.record(2)
     assert failed.state is RunState.FAILED
@@ -103,3 +109,62 @@ def test_one_that_fails_fails_its_run_alone(
             figures(joint, run_id), figures(engine, run_id), strict=True
         ):
             assert (step, found) == (at, pytest.approx(expected, rel=2e-5, abs=2e-6))
+
+
+def test_samples_are_those_that_each_run_writes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    own = JointModel._continue  # noqa: SLF001 - to see what is joint
+
+    def continued(self: JointModel, requests: Any, *more: Any) -> Any:
+        if isinstance(requests[0].member.run, Aside):
+            together.append(len(requests))
+        return own(self, requests, *more)
+
+    prompts = ["the fox", "a small dog jumps", "blue"]
+    writing = partial(harness.WatchedRunner, sample_prompts=prompts)
+    alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)
+    monkeypatch.setattr(JointModel, "_continue", continued)
+    joint = trained(tmp_path / "joint", Execution.FUSED, runner=writing)
+    assert max(together) == 4, "samples of GRPO runs are written with the others"
+    for run_id in alone.state.runs:
+        before, now = (
+            [
+                (event.steps, [one.text for one in event.generations if one.prompt in prompts])
+                for event in harness.events_of(engine)
+                if isinstance(event, SamplesWritten) and event.run_id == run_id
+            ]
+            for engine in (alone, joint)
+        )
+        assert len(now) == 4
+        assert all(len(texts) == 3 for _, texts in now)
+        assert now == before
+
+
+def test_texts_that_are_drawn_to_be_judged_are_those_that_each_run_draws_alone(
+    tmp_path: Path,
+) -> None:
+    def letters(given: tuple[list[str], list[str]]) -> dict[str, float]:
+        texts, _ = given
+        return {
+            "letters": float(sum(map(len, texts))),
+            "order": float(sum(place * ord(c) for t in texts for place, c in enumerate(t))),
+        }
+
+    judged = {
+        "compute_metrics": letters,
+        "generation_config": {"max_new_tokens": 6, "temperature": 1.3},
+    }
+    alone = trained(tmp_path / "alone", Execution.EXACT, judged)
+    joint = trained(tmp_path / "joint", Execution.FUSED, judged)
+    for run_id in (1, 2, 3):
+        before, now = (
+            [metrics for _, metrics in figures(engine, run_id) if "order" in metrics]
+            for engine in (alone, joint)
+        )
+        assert len(now) == 4
+        assert [(m["letters"], m["order"]) for m in now] == [
+            (m["letters"], m["order"]) for m in before
+        ]
+        assert len({m["order"] for m in now}) > 1, "something is drawn, and not the same each time"

@@ -1,0 +1,124 @@
+"""What does a run do at a boundary, outside its own course?
+
+It is evaluated and answers prompts. Its state, logs and streams are as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.core.run import Failure, Generation
+from rf_notebook.training.failures import failure_of
+from rf_notebook.training.generation import sample_texts, texts_of
+from rf_notebook.training.parked import StopTraining
+
+if TYPE_CHECKING:
+    from rf_notebook.core.values import Json
+    from rf_notebook.training.active_run import ActiveRun
+    from rf_notebook.training.resources import Resources
+
+
+class AtBoundary:
+    """Of one run.
+
+    What ends in ``_here`` is done under the process state that is installed.
+    """
+
+    def __init__(self, run: ActiveRun, resources: Resources, *, evaluates: bool) -> None:
+        """Nothing is done yet.
+
+        Args:
+            run: It stands at a boundary when something is asked.
+            resources: What it shares with others.
+            evaluates: Whether there is evaluation data.
+        """
+        self._run = run
+        self._resources = resources
+        self._evaluates = evaluates
+        self._failure: Failure | None = None
+        """Why the evaluation failed."""
+        self._samples: tuple[Generation, ...] | None = None
+        """None before they are written."""
+        self._writes_no_samples = False
+
+    def leave(self) -> None:
+        """What was done here is committed."""
+        self._samples = None
+
+    @property
+    def is_to_be_evaluated(self) -> bool:
+        """Whether there is no evaluation of this step."""
+        points, step = self._run.points, self._run.parked.step
+        is_done = points and points[-1].step == step
+        return self._evaluates and not (is_done and "eval_loss" in points[-1].metrics)
+
+    @property
+    def is_to_write_samples(self) -> bool:
+        """Whether there are no samples yet, and nothing speaks against them."""
+        is_asked = bool(self._resources.sample_prompts) and not self._writes_no_samples
+        return is_asked and self._samples is None and self._failure is None
+
+    def evaluate(self) -> Failure | None:
+        """Evaluate the run where that is not done. Returns why it failed."""
+        if self._failure is None and self.is_to_be_evaluated:
+            with self._run.inside():
+                self.evaluate_here()
+        failure, self._failure = self._failure, None
+        return failure
+
+    def evaluate_here(self) -> None:
+        """Evaluate the run; a failure is told by the result of its turn."""
+        run = self._run
+        try:
+            run.trainer.evaluate_aside()
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a failing metric is this run's failure, sys.exit() too
+            self._failure = failure_of(error, run.config, need=run.need)
+
+    def write_samples(self) -> tuple[Generation, ...]:
+        """Let the run answer the sample prompts where that is not done. Returns the answers."""
+        if self.is_to_write_samples:
+            with self._run.inside():
+                self.write_samples_here()
+        return self._samples or ()
+
+    def write_samples_here(self) -> None:
+        """Let the run answer the sample prompts. What fails here fails nothing."""
+        run, resources = self._run, self._resources
+        try:
+            exchanges = resources.trainers.exchanges(run.config)
+            prompts, texts = self._answers(resources.sample_prompts, exchanges, {})
+            self._samples = tuple(
+                Generation(prompt=prompt, text=text)
+                for prompt, text in zip(prompts, texts, strict=True)
+            )
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - answers are to look at; training does not need them
+            self._writes_no_samples = True
+            run.notes += (
+                f"run {run.run_id} writes no samples: {failure_of(error, run.config).message}",
+            )
+
+    def texts(self, prompts: Sequence[str], settings: Mapping[str, Json]) -> list[str]:
+        """What the run's model writes now.
+
+        Args:
+            prompts: What a user asks.
+            settings: Arguments of ``generate``, and ``seed``.
+        """
+        run, resources = self._run, self._resources
+        resources.bring_in(resources.trainers.modules_of(run.config), [run.run_id])
+        with run.inside():
+            return self._answers(prompts, (), settings)[1]
+
+    def _answers(
+        self, asked: int | Sequence[str], exchanges: Any, settings: Mapping[str, Json]
+    ) -> tuple[list[str], list[str]]:
+        run, resources = self._run, self._resources
+        tokenizer, chat = run.trainer.processing_class, resources.trainers.is_chat(run.config)
+        prompts = sample_texts(asked, exchanges, tokenizer, is_chat=chat)
+        is_over, model = resources.abandoned.is_set, run.trainer.model
+        return prompts, texts_of(model, tokenizer, prompts, settings, is_over, is_chat=chat)
