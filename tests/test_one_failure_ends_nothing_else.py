@@ -60,7 +60,8 @@ PLACES = [
     "rf_notebook.training.run_files:save_run",
     "rf_notebook.training.run_files:save_file",
     "rf_notebook.training.run_files:get_peft_model_state_dict",
-    "rf_notebook.store.folders:write_folder",
+    "rf_notebook.store.folders:begin_folder",
+    "rf_notebook.store.folders:FilledFolder.finish",
     "rf_notebook.store.folders:_manifest_of",
     "rf_notebook.store.folders:_flush",
     "rf_notebook.store.folders:_weights_digest",
@@ -72,8 +73,8 @@ PLACES = [
     "rf_notebook.training.memory:reset_peak",
     "rf_notebook.training.building:need_of_trainer",
     "rf_notebook.training.resources:model_facts",
-    "rf_notebook.training.active_run:sample_texts",
-    "rf_notebook.training.active_run:texts_of",
+    "rf_notebook.training.at_boundary:sample_texts",
+    "rf_notebook.training.at_boundary:texts_of",
     "rf_notebook.training.residency:Residency.use",
     "rf_notebook.training.residency:Residency.keep",
     "rf_notebook.training.parked:ParkedRun.end",
@@ -101,6 +102,13 @@ JOINT_PLACES = [
     "rf_notebook.training.validation:fusibility_of",
     "rf_notebook.training.fused.joint_turns:hindrance",
     "rf_notebook.training.runner:KernelRunner._train_together",
+    "rf_notebook.training.fused.joint_turns:Aside.__init__",
+    "rf_notebook.training.fused.joint_turns:JointTurns._save",
+    "rf_notebook.training.at_boundary:texts_of",
+    "rf_notebook.training.active_run:ActiveRun.save_ahead",
+    "rf_notebook.training.run_files:save_run",
+    "rf_notebook.store.folders:FilledFolder.finish",
+    "rf_notebook.store.folders:_manifest_of",
     "rf_notebook.training.fused.joint_model:JointModel.__init__",
     "rf_notebook.training.fused.joint_model:JointModel.forward",
     "rf_notebook.training.fused.member:Member.attach",
@@ -317,6 +325,7 @@ def test_while_the_disk_takes_no_record_the_turn_waits(new, monkeypatch, error):
     assert all(run.state == "completed" for run in experiment.runs)
 
 
+@pytest.mark.parametrize("execution", ["exact", "fused"])
 @pytest.mark.parametrize(
     ("place", "error"),
     [
@@ -336,7 +345,9 @@ def test_while_the_disk_takes_no_record_the_turn_waits(new, monkeypatch, error):
         ("rf_notebook.store.folders:_manifest_of", OSError(errno.EIO, "Input/output error")),
     ],
 )
-def test_while_the_disk_takes_no_checkpoint_the_turn_waits(new, monkeypatch, place, error):
+def test_while_the_disk_takes_no_checkpoint_the_turn_waits(
+    new, monkeypatch, place, error, execution
+):
     from rf_notebook.engine import thread
     from rf_notebook.store import folders
 
@@ -347,7 +358,7 @@ def test_while_the_disk_takes_no_checkpoint_the_turn_waits(new, monkeypatch, pla
             folders, "bytes", lambda size: raising(OSError(errno.ENOSPC, "full"))(), raising=False
         )
     experiment = new()
-    begin(experiment)
+    begin(experiment, execution=execution)
     called = raise_once(monkeypatch, place, error)
     assert_only_one_may_have_failed(experiment)
     assert called

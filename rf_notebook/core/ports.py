@@ -31,7 +31,7 @@ class CommitObserver(Protocol):
     """Told of each commit point; does nothing outside the crash tests."""
 
     def __call__(self, point: CommitPoint) -> None:
-        """Called by the thread that commits."""
+        """Called by the thread that commits, or by one that it waits for."""
 
 
 def unobserved(point: CommitPoint) -> None:

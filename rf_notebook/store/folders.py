@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
@@ -52,42 +53,97 @@ def write_folder(
             behind.
         FileExistsError: when something is there already: what another has written is never replaced.
     """
-    target = root / relative
-    temporary = target.with_name(_TEMPORARY + target.name)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        fill(temporary)
+    return begin_folder(
+        root, relative, fill, steps=steps, samples=samples, observer=observer
+    ).finish()
+
+
+def begin_folder(
+    root: Path,
+    relative: str,
+    fill: Callable[[Path], None],
+    *,
+    steps: int,
+    samples: int,
+    observer: CommitObserver = unobserved,
+) -> FilledFolder:
+    """The first half of ``write_folder``: the files are written, under a temporary name.
+
+    Args and errors are those of ``write_folder``.
+    """
+    filled = FilledFolder(root, relative, steps, samples, observer)
+    with filled.refused_by_disk():
+        filled.target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(filled.temporary, ignore_errors=True)
+        filled.temporary.mkdir()
+        fill(filled.temporary)
         observer(CommitPoint.CHECKPOINT_WRITTEN)
-        manifest = _manifest_of(temporary)
-        text = json.dumps(manifest, sort_keys=True, indent=1)
-        (temporary / _MANIFEST).write_text(text)
-        for file in _files(temporary):
-            _flush(file)
-        _flush(temporary)
-        observer(CommitPoint.CHECKPOINT_SYNCED)
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), relative)
-        temporary.rename(target)
-        _flush(target.parent)
-        observer(CommitPoint.CHECKPOINT_RENAMED)
-    except BaseException as error:
-        why = _refused_by_disk(error, temporary)
-        shutil.rmtree(temporary, ignore_errors=True)
-        if why is not None:
-            raise StorageFull(
-                f"no room to write {relative}: {why}. Free some disk space; training continues by itself."
-            ) from error
-        raise
-    return StoredFolder(
-        path=relative,
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-        steps=steps,
-        samples=samples,
-        bytes=sum(size for size, _ in manifest.values()),
-        weights=_weights_digest(manifest),
-    )
+    return filled
+
+
+@dataclass(frozen=True, slots=True)
+class FilledFolder:
+    """A folder whose files are written and which is not at its place yet."""
+
+    root: Path
+    relative: str
+    steps: int
+    samples: int
+    observer: CommitObserver
+
+    @property
+    def target(self) -> Path:
+        """Its place."""
+        return self.root / self.relative
+
+    @property
+    def temporary(self) -> Path:
+        """Where it is until then."""
+        return self.target.with_name(_TEMPORARY + self.target.name)
+
+    def finish(self) -> StoredFolder:
+        """Hash the files, flush them, and move the folder to its place; in any thread.
+
+        Raises:
+            StorageFull: as ``write_folder``.
+            FileExistsError: as ``write_folder``.
+        """
+        target, temporary = self.target, self.temporary
+        with self.refused_by_disk():
+            manifest = _manifest_of(temporary)
+            text = json.dumps(manifest, sort_keys=True, indent=1)
+            (temporary / _MANIFEST).write_text(text)
+            for file in _files(temporary):
+                _flush(file)
+            _flush(temporary)
+            self.observer(CommitPoint.CHECKPOINT_SYNCED)
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.relative)
+            temporary.rename(target)
+            _flush(target.parent)
+            self.observer(CommitPoint.CHECKPOINT_RENAMED)
+        return StoredFolder(
+            path=self.relative,
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
+            steps=self.steps,
+            samples=self.samples,
+            bytes=sum(size for size, _ in manifest.values()),
+            weights=_weights_digest(manifest),
+        )
+
+    @contextlib.contextmanager
+    def refused_by_disk(self) -> Iterator[None]:
+        """Leave nothing behind when something fails; say when it was the disk."""
+        try:
+            yield
+        except BaseException as error:
+            why = _refused_by_disk(error, self.temporary)
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            if why is not None:
+                raise StorageFull(
+                    f"no room to write {self.relative}: {why}. Free some disk space; training continues by itself."
+                ) from error
+            raise
 
 
 def verify_folder(root: Path, folder: StoredFolder) -> Path:

@@ -6,7 +6,7 @@ Train to a boundary, be evaluated and saved there, and answer prompts meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,8 @@ from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.undisturbed import Disturbed
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from rf_notebook.planning.chunks import Plan
     from rf_notebook.training.memory_estimate import Need
     from rf_notebook.training.methods import Method
@@ -101,6 +103,8 @@ class ActiveRun:
         """The most that a turn took on the device beyond what lay there before."""
         self._was_beside_a_cell = False
         """Whether it was told that a cell was at work during its steps, which draw random numbers."""
+        self._saving: tuple[int, Future[StoredFolder]] | None = None
+        """A checkpoint that is being written, and of which step."""
         self._uncommitted: TurnOutcome | None = None
         """Set while a finished turn waits for room on the disk."""
 
@@ -283,7 +287,35 @@ class ActiveRun:
         self.at_boundary.leave()
         return result
 
+    def save_ahead(
+        self, request: ChunkRequest, submit: Callable[[Callable[[], StoredFolder]], Any]
+    ) -> None:
+        """Write the checkpoint of the boundary that was reached, before its turn is finished.
+
+        What fails here, the turn tells.
+
+        Args:
+            request: Of the turn.
+            submit: Takes the half that any thread can do, and gives its future.
+        """
+        started = time.perf_counter()
+        progress = self.progress()
+        try:
+            filled = self._begin_checkpoint(progress, request.fence, request.attempt)
+            self._saving = progress.steps, submit(filled.finish)
+        except Exception:  # noqa: BLE001 - the turn tries it again
+            return
+        self.overhead_seconds += time.perf_counter() - started
+
     def _checkpoint(self, progress: Progress, fence: int, attempt: int) -> StoredFolder:
+        saving, self._saving = self._saving, None
+        if saving is not None and saving[0] == progress.steps:
+            return saving[1].result()
+        return self._begin_checkpoint(progress, fence, attempt).finish()
+
+    def _begin_checkpoint(
+        self, progress: Progress, fence: int, attempt: int
+    ) -> folders.FilledFolder:
         resources, trainer = self._resources, self.trainer
         base = base_of(resources.models, resources.objects, self.config)
         used = RunTokenizer(trainer.processing_class, resources.trainers.is_chat(self.config))
@@ -297,7 +329,7 @@ class ActiveRun:
             save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
 
         with self.inside():
-            return folders.write_folder(
+            return folders.begin_folder(
                 resources.folder,
                 layout.checkpoint(self.run_id, progress.steps, fence, attempt),
                 fill,

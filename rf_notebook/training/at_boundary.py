@@ -54,6 +54,11 @@ class AtBoundary:
         return self._evaluates and not (is_done and "eval_loss" in points[-1].metrics)
 
     @property
+    def is_evaluated(self) -> bool:
+        """Whether what comes next is to save the run."""
+        return self._failure is None and not self.is_to_be_evaluated
+
+    @property
     def is_to_write_samples(self) -> bool:
         """Whether there are no samples yet, and nothing speaks against them."""
         is_asked = bool(self._resources.sample_prompts) and not self._writes_no_samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from rf_notebook.training.active_run import ActiveRun
     from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
+
+#: Threads that hash and flush checkpoints.
+_MOST_WRITERS = 8
 
 
 class JointTurns:
@@ -104,6 +108,7 @@ class JointTurns:
         ]
         self._evaluate(model, there)
         self._write_samples(model, there)
+        self._save([(r, runs[r.run_id]) for r in requests if runs[r.run_id] in there])
 
     def _evaluate(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
         """Evaluate those that stand at a boundary together.
@@ -131,6 +136,18 @@ class JointTurns:
                 if run.at_boundary.is_to_write_samples
             },
         )
+
+    def _save(self, runs: Sequence[tuple[ChunkRequest, ActiveRun]]) -> None:
+        """Write the checkpoints of those that stand at a boundary.
+
+        While one is hashed and flushed, the next is written.
+        """
+        evaluated = [(request, run) for request, run in runs if run.at_boundary.is_evaluated]
+        if len(evaluated) < 2:
+            return
+        with ThreadPoolExecutor(min(len(evaluated), _MOST_WRITERS)) as pool:
+            for request, run in evaluated:
+                run.save_ahead(request, pool.submit)
 
     def _aside(self, model: JointModel, work: Mapping[ActiveRun, Callable[[], None]]) -> None:
         """Let several runs do something outside their course, their forwards together."""
