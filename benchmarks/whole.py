@@ -80,6 +80,7 @@ def _experiment(
         timed(JointTurns, "_write_samples", "samples"),
         timed(AtBoundary, "evaluate", "evaluation"),
         timed(AtBoundary, "write_samples", "samples"),
+        timed(JointTurns, "_save", "saving"),
         timed(ActiveRun, "_checkpoint", "saving"),
         timed(FusedGroup, "advance", "joint turns, joint evaluation and samples included"),
     ]
