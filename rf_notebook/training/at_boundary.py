@@ -6,7 +6,8 @@ It is evaluated and answers prompts. Its state, logs and streams are as if nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.core.run import Failure, Generation
 from rf_notebook.training.failures import failure_of
@@ -14,9 +15,29 @@ from rf_notebook.training.generation import sample_texts, texts_of
 from rf_notebook.training.parked import StopTraining
 
 if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint, RunConfig
     from rf_notebook.core.values import Json
-    from rf_notebook.training.active_run import ActiveRun
+    from rf_notebook.training.memory_estimate import Need
+    from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
+
+
+class StandingRun(Protocol):
+    """What is needed of a run: see ``ActiveRun``."""
+
+    run_id: int
+    config: RunConfig
+    parked: ParkedRun
+    points: list[MetricPoint]
+    notes: tuple[str, ...]
+    need: Need | None
+
+    @property
+    def trainer(self) -> Any:
+        """Trl's."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Under the parked run's process state."""
 
 
 class AtBoundary:
@@ -25,7 +46,7 @@ class AtBoundary:
     What ends in ``_here`` is done under the process state that is installed.
     """
 
-    def __init__(self, run: ActiveRun, resources: Resources, *, evaluates: bool) -> None:
+    def __init__(self, run: StandingRun, resources: Resources, *, evaluates: bool) -> None:
         """Nothing is done yet.
 
         Args:

@@ -337,11 +337,8 @@ class Trainers:
             )
         arguments = method.arguments(given)
         if arguments.n_gpu > 1:
-            arguments._n_gpu = (  # noqa: SLF001 - transformers counts every visible GPU
-                # several visible GPUs make Trainer wrap the model in nn.DataParallel, which trl
-                # refuses
-                1
-            )
+            # Several visible GPUs make Trainer wrap the model in DataParallel, which trl refuses.
+            arguments._n_gpu = 1  # noqa: SLF001 - transformers counts every visible GPU
         return arguments
 
     def plan(self, method: Method, trainer: TrainerLike) -> Plan:

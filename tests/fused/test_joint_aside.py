@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from greenlet import getcurrent
 
 from rf_notebook.core.events import SamplesWritten
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import preference_rows
-from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.joint_model import JointModel
@@ -56,11 +56,12 @@ def evaluations(engine: Any, run_id: int) -> list[tuple[int, dict[str, float]]]:
 
 def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     joint_of: list[int] = []
-    own = Aside.__init__
+    own = AtBoundary.evaluate_here
 
-    def begun(self: Aside, run: ActiveRun, *more: Any) -> None:
-        joint_of.append(run.run_id)
-        own(self, run, *more)
+    def evaluated(self: AtBoundary) -> None:
+        if getcurrent().parent is not None:  # it waits for others in a greenlet of its own
+            joint_of.append(self._run.run_id)
+        own(self)
 
     together: list[int] = []
     one_pass = JointModel.pass_together
@@ -71,7 +72,7 @@ def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.Monkey
         return one_pass(self, requests, *more)
 
     alone = trained(tmp_path / "alone", Execution.EXACT)
-    monkeypatch.setattr(Aside, "__init__", begun)
+    monkeypatch.setattr(AtBoundary, "evaluate_here", evaluated)
     monkeypatch.setattr(JointModel, "pass_together", passed)
     joint = trained(tmp_path / "joint", Execution.FUSED)
     assert sorted(set(joint_of)) == [1, 2, 3], "GRPO's evaluation generates and is its own"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
-from rf_notebook.training.parked import ParkedStatus, StopTraining
+from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import (
     ProcessState,
     RandomState,
@@ -24,21 +24,18 @@ from rf_notebook.training.undisturbed import OwnDtype, OwnStream
 if TYPE_CHECKING:
     import torch
 
-    from rf_notebook.training.active_run import ActiveRun
-
 
 class Aside:
     """What one parked run does aside, which a group sees as it sees a run that trains."""
 
-    def __init__(self, run: ActiveRun, work: Callable[[], None], dtype: torch.dtype) -> None:
+    def __init__(self, parked: ParkedRun, work: Callable[[], None], dtype: torch.dtype) -> None:
         """Nothing happens before ``go_on``.
 
         Args:
-            run: It stands at a boundary.
+            parked: The run, which stands at a boundary.
             work: What it does.
             dtype: Of new tensors.
         """
-        parked = run.parked
         assert parked.state is not None
         self.trainer = parked.trainer
         self.status = ParkedStatus.PARKED

@@ -155,7 +155,9 @@ class JointTurns:
             return
         started = time.perf_counter()
         dtype = self._resources.dtype
-        members = [_member(run, Aside(run, what, dtype), model) for run, what in work.items()]
+        members = [
+            _member(run, Aside(run.parked, what, dtype), model) for run, what in work.items()
+        ]
         with self._own_dtype():
             FusedGroup(model, members).advance(dict.fromkeys(members, 0))
         seconds = (time.perf_counter() - started) / len(work)
