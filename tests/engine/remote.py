@@ -78,6 +78,8 @@ class RemoteFleet(ProcessFleet):
             self.on_step(int(words[1]), int(words[2]))
             if self.engine is None or self.engine.mailbox.first() is None:
                 self._allow()
+            else:
+                self.wake()  # as whoever asks from another thread does
         return False
 
     def _allow(self) -> None:
