@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import Progress
@@ -112,6 +113,7 @@ class Plan:
         return min(self.chunks_done(step - 1) + 1, self.total_chunks)
 
 
+@lru_cache(maxsize=1024)
 def steps_per_pass(
     rows: int, batch_size: int, accumulation: int, *, drop_last: bool = False
 ) -> int:

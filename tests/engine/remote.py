@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +12,7 @@ from rf_notebook.engine.loop import Engine
 from rf_notebook.runners.messages import Bring
 from rf_notebook.runners.process import ProcessFleet
 from rf_notebook.runners.recipe import pickled
-from rf_notebook.testing.fake_runner import FakeRunner
-
-_STEP = "step"
-
-
-@dataclass(frozen=True)
-class FakeRecipe:
-    """See Recipe: before each step the runner tells of it, and waits until it may go on."""
-
-    folder: str
-    options: dict[str, Any]
-
-    @contextmanager
-    def cooked(self, objects: Objects, listener: Any, log: logging.Logger) -> Any:
-        steps = [0]
-
-        def on_step(run_id: int, step: int) -> None:
-            steps[0] += 1
-            log.info(f"{_STEP} {run_id} {step}")
-            while f"allowed {steps[0]}" not in objects:
-                time.sleep(0.0001)
-
-        yield FakeRunner(Path(self.folder), listener=listener, on_step=on_step, **self.options), {}
+from tests.engine.recipe import STEP, FakeRecipe
 
 
 class RemoteFleet(ProcessFleet):
@@ -73,7 +48,7 @@ class RemoteFleet(ProcessFleet):
 
     def _hear(self, record: logging.LogRecord) -> bool:
         words = record.getMessage().removeprefix("cpu: ").split()
-        if words[0] == _STEP:
+        if words[0] == STEP:
             self._is_waiting = True
             self.on_step(int(words[1]), int(words[2]))
             if self.engine is None or self.engine.mailbox.first() is None:
