@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import whole
+from benchmarks import search, whole
 from benchmarks.common import DEVICE, ON_GPU, engine_over, plain_step_seconds, synchronize
 from benchmarks.real_world import (
     LONGEST,
@@ -32,6 +32,7 @@ from benchmarks.real_world import (
     arguments,
     base_of,
     dpo_rows,
+    in_4_bits,
     lora,
     run_configs,
     searched,
@@ -168,9 +169,12 @@ def compare(
     base: Any,
     rows: Any,
     configs: Sequence[Knobs],
-    musts: tuple[float, float],
+    musts: tuple[float, float | None],
 ) -> None:
-    """One row of the table: joint steps, eager and compiled, against B1 and B0."""
+    """One row of the table: joint steps, eager and compiled, against B1 and B0.
+
+    Against B0 only where something is asked of it.
+    """
     tokens = _tokens(rows, configs) if "input_ids" in rows.column_names else None
     eager = joint(base, rows, configs)
     _tell(report, f"{name}: joint", eager, tokens)
@@ -181,11 +185,14 @@ def compare(
         ways.append(("joint, compiled", compiled))
     tuned = plain_of_all(base, rows, configs, gradient_checkpointing=False)
     report.row(f"{name}: B1", tuned * 1000, "ms a step of all")
-    default = plain_of_all(base, rows, configs)
-    report.row(f"{name}: B0", default * 1000, "ms a step of all")
     for way, found in ways:
         report.row(f"{name}: {way} against B1", tuned / found.seconds, f"x (must {musts[0]:g})")
-        report.row(f"{name}: {way} against B0", default / found.seconds, f"x (must {musts[1]:g})")
+    if musts[1] is not None:
+        default = plain_of_all(base, rows, configs)
+        report.row(f"{name}: B0", default * 1000, "ms a step of all")
+        for way, found in ways:
+            ratio = default / found.seconds
+            report.row(f"{name}: {way} against B0", ratio, f"x (must {musts[1]:g})")
     if ON_GPU and os.environ.get("RF_BENCH_B2"):
         best = plain_of_all(base, rows, configs, gradient_checkpointing=False, torch_compile=True)
         report.row(f"{name}: B2", best * 1000, "ms a step of all")
@@ -210,11 +217,20 @@ def _eight(report: Report) -> None:
 
 def _dpo(report: Report) -> None:
     configs = searched(8, method="DPO", batch=2)
-    compare(report, "DPO, 1.1B x 8", base_of("1.1B"), dpo_rows(), configs, (4, 4))
+    compare(report, "DPO, 1.1B x 8", base_of("1.1B"), dpo_rows(), configs, (4, None))
 
 
 def _lone(report: Report) -> None:
-    compare(report, "a lone run", base_of("1.1B"), sft_rows(), [Knobs(batch=1)], (1.4, 1.4))
+    rows = sft_rows(lengths=[512 if ON_GPU else 64] * 200)
+    compare(
+        report, "a lone run", base_of("1.1B"), rows, [Knobs(batch=1, accumulation=1)], (1.4, None)
+    )
+
+
+def _quantised(report: Report) -> None:
+    base = in_4_bits(base_of("8B"))
+    memory.collect()
+    compare(report, "8B in 4 bits x 4", base, sft_rows(), searched(4), (2, None))
 
 
 def _knobs(report: Report) -> None:
@@ -258,26 +274,33 @@ _CASES: dict[str, Callable[[Report], None]] = {
     "dpo": _dpo,
     "knobs": _knobs,
     "lone": _lone,
+    "4-bit": _quantised,
     "bases": _bases,
     "whole": whole.measure,
+    "search": search.measure,
 }
 
 
-def measure(report: Report) -> None:
-    """All cases, or those that RF_BENCH_ONLY names."""
+def measure(_report: Report) -> None:
+    """All cases, or those that RF_BENCH_ONLY names; a file each."""
     only = tuple(os.environ.get("RF_BENCH_ONLY", "").split(","))
     for name, case in _CASES.items():
         if name.startswith(only):
+            report = Report(f"real-{name}")
             case(report)
+            report.conditions = _CONDITIONS
+            report.finish()
             memory.collect()
-    report.conditions = {
-        "rows": f"tokens log-normal, median {MEDIAN}, sigma {SIGMA}, {SHORTEST} to {LONGEST}; "
-        f"the last {1 - PROMPT:.0%} labelled",
-        "adapter": "all linear layers, ranks 8, 16, 32, 64",
-        "steps timed": STEPS - WARM_UP,
-        "batch": "4, accumulated over 2",
-        "B0": "plain trl, its defaults (gradient checkpointing); one config of each batch size and "
-        "dropout, with the smallest rank, timed twice; the faster, times the configs",
-        "B1": "B0 without gradient checkpointing",
-        "device": DEVICE,
-    }
+
+
+_CONDITIONS = {
+    "rows": f"tokens log-normal, median {MEDIAN}, sigma {SIGMA}, {SHORTEST} to {LONGEST}; "
+    f"the last {1 - PROMPT:.0%} labelled",
+    "adapter": "all linear layers, ranks 8, 16, 32, 64",
+    "steps timed": STEPS - WARM_UP,
+    "batch": "4, accumulated over 2",
+    "B0": "plain trl, its defaults (gradient checkpointing); one config of each batch size and "
+    "dropout, with the smallest rank, timed twice; the faster, times the configs",
+    "B1": "B0 without gradient checkpointing",
+    "device": DEVICE,
+}

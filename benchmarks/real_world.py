@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
 import torch
-from transformers import LlamaConfig, Qwen3Config
+from transformers import BitsAndBytesConfig, LlamaConfig, Qwen3Config
 
-from benchmarks.common import LARGE, ON_GPU, SMALL, model_of, run_config
+from benchmarks.common import DEVICE, LARGE, ON_GPU, SMALL, model_of, run_config
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.testing.tiny import _WORDS
@@ -46,6 +47,22 @@ def searched(count: int, **same: Any) -> list[Knobs]:
         )
         for i in range(count)
     ]
+
+
+def in_4_bits(model: Any) -> Any:
+    """The same model as bitsandbytes holds it for QLoRA: nf4, computing in bfloat16."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return type(model).from_pretrained(
+            folder,
+            device_map=DEVICE,
+            attn_implementation="sdpa",
+            quantization_config=BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_compute_dtype=torch.bfloat16 if ON_GPU else torch.float32,
+            ),
+        )
 
 
 def base_of(name: str) -> Any:
@@ -89,10 +106,18 @@ def lengths_of(count: int, seed: int = 1) -> list[int]:
     return [max(SHORTEST, min(LONGEST, int(one))) for one in drawn]
 
 
-def sft_rows(count: int = 2000, seed: int = 1) -> datasets.Dataset:
-    """Prompts with completions, tokenized; the completion alone is labelled."""
+def sft_rows(
+    count: int = 2000, seed: int = 1, *, lengths: Sequence[int] | None = None
+) -> datasets.Dataset:
+    """Prompts with completions, tokenized; the completion alone is labelled.
+
+    Args:
+        count: How many, where no lengths are given.
+        seed: Of lengths and tokens.
+        lengths: Tokens of each row.
+    """
     rng = random.Random(seed)
-    rows = [rng.choices(range(3, 500), k=length) for length in lengths_of(count, seed)]
+    rows = [rng.choices(range(3, 500), k=length) for length in lengths or lengths_of(count, seed)]
     labels = [[-100] * int(len(row) * PROMPT) + row[int(len(row) * PROMPT) :] for row in rows]
     return datasets.Dataset.from_dict({"input_ids": rows, "labels": labels})
 

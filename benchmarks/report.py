@@ -32,7 +32,9 @@ class Report:
         print(f"  {what:<72} {shown:>10} {unit}", flush=True)
 
     def finish(self) -> None:
-        """Write the file."""
+        """Write the file, if there is anything in it."""
+        if not self.rows:
+            return
         cuda = torch.cuda.is_available()
         body = {
             "benchmark": self.name,
