@@ -59,8 +59,6 @@ def _start(path: Path) -> None:
         process = subprocess.Popen(
             [
                 sys.executable,
-                "-W",
-                "ignore",
                 "-m",
                 "tests.warm.server",
                 str(path),

@@ -22,6 +22,7 @@ import select
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def _prepared(request: dict[str, Any], streams: list[int]) -> Callable[[], Any]:
     while arguments and arguments[0] in ("-W", "-u"):
         option = arguments.pop(0)
         if option == "-W":
-            importlib.import_module("warnings").simplefilter(arguments.pop(0))
+            warnings.simplefilter(arguments.pop(0))
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [
         *(path for path in paths if path),
@@ -185,7 +186,10 @@ def _prepared(request: dict[str, Any], streams: list[int]) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
+    shown = warnings.showwarning
+    warnings.showwarning = lambda *_args, **_kwargs: None  # of imports; a child's own are shown
     preload()
+    warnings.showwarning = shown
     program = serve(sys.argv[1], int(sys.argv[2]))
     if program is not None:
         program()
