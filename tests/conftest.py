@@ -75,7 +75,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark unit tests."""
     for item in items:
-        if _is_unit(item.path) and "slow" not in item.keywords:
+        if _is_unit(item.path) and not {"slow", "starts_processes"} & {*item.keywords}:
             item.add_marker(pytest.mark.unit)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A run's whole course, fixed when its trainer has been built."""
 
@@ -37,7 +37,7 @@ class Plan:
     repeats: int = 1
     """How often each row is part of a micro-batch: GRPO's generations times its iterations."""
 
-    @property
+    @cached_property
     def steps_per_pass(self) -> int:
         """Optimizer steps of one pass over the data."""
         return steps_per_pass(
@@ -56,10 +56,15 @@ class Plan:
         """Passes done, with a fraction."""
         return self.samples(step) / self.examples
 
-    @property
+    @cached_property
+    def total_samples(self) -> int:
+        """Examples seen when all is done, each as often as it is trained on."""
+        return self.samples(self.total_steps)
+
+    @cached_property
     def total_chunks(self) -> int:
         """Chunks of the whole course; the last one may be short."""
-        return max(1, math.ceil(self.samples(self.total_steps) * self.num_chunks / self.examples))
+        return max(1, math.ceil(self.total_samples * self.num_chunks / self.examples))
 
     def chunk_end(self, chunk: int) -> int:
         """The step at which chunk number ``chunk`` (from 1) ends.
@@ -96,7 +101,7 @@ class Plan:
             epoch=self.epoch(step),
             chunks=self.chunks_done(step),
             total_steps=self.total_steps,
-            total_samples=self.samples(self.total_steps),
+            total_samples=self.total_samples,
             total_chunks=self.total_chunks,
             diverged_at=diverged_at,
         )
@@ -113,7 +118,6 @@ class Plan:
         return min(self.chunks_done(step - 1) + 1, self.total_chunks)
 
 
-@lru_cache(maxsize=1024)
 def steps_per_pass(
     rows: int, batch_size: int, accumulation: int, *, drop_last: bool = False
 ) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ways = in_worker
     elif metafunc.definition.get_closest_marker("in_kernel") is None:
         ways += in_worker
-    names = [f"{execution}{'-process' if in_process else ''}" for execution, in_process in ways]
-    metafunc.parametrize("_way", ways, ids=names, indirect=True)
+    metafunc.parametrize("_way", [_param(*way) for way in ways], indirect=True)
+
+
+def _param(execution: Execution, in_process: bool) -> Any:
+    """A way, by its name; one that starts a process for each test is not part of `make unit`."""
+    name = f"{execution}{'-process' if in_process else ''}"
+    return pytest.param(
+        (execution, in_process), id=name, marks=[pytest.mark.starts_processes] * in_process
+    )
 
 
 @pytest.fixture(autouse=True)
