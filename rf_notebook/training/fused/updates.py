@@ -8,21 +8,30 @@ that walk over all tensors are others for as long as the weights lie in a block.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from rf_notebook.training.fused.patches import patch
+from rf_notebook.training.fused.patches import knowing, patch
 
 if TYPE_CHECKING:
     from rf_notebook.training.methods.trainer_like import TrainerLike
 
 
+#: accelerate's, for an optimizer that is known not to be LOMO's: it looks for that package on the
+#: disk twice a step.
+_step = knowing(AcceleratedOptimizer.step, is_lomo_available=lambda: False)
+
+
 def updates_of(trainer: TrainerLike) -> Updates | None:
     """For trainers whose updates are AdamW's, the same for all weights; None for all others."""
-    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    if not isinstance(trainer.optimizer, AcceleratedOptimizer):
+        return None
+    optimizer = trainer.optimizer.optimizer
     if type(optimizer) is not torch.optim.AdamW or trainer.accelerator.scaler is not None:
         return None
     groups = [group for group in optimizer.param_groups if group["params"]]
@@ -114,10 +123,15 @@ class Updates:
             changed()
 
         # What torch's schedulers look at to find that the optimizer steps before they do.
-        update._wrapped_by_lr_sched = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's schedulers look at it
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's schedulers look at it
+        looked_at: tuple[Any, ...] = (_step, update)
+        for one in looked_at:
+            one._wrapped_by_lr_sched = True  # noqa: SLF001 - torch's schedulers look at it
+        steppers: tuple[Any, ...] = (trainer.optimizer, optimizer)
+        for stepping in steppers:
+            stepping._opt_called = True  # noqa: SLF001 - torch's schedulers look at it
 
         undos = [
+            patch(trainer.optimizer, "step", MethodType(_step, trainer.optimizer)),
             patch(trainer, "_clip_grad_norm", clip),
             patch(trainer, "_get_grad_norm", norm_of),
             patch(optimizer, "step", update),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 from trl import DPOConfig, DPOTrainer
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.training.fused.patches import knowing
 from rf_notebook.training.methods.base import (
     Pass,
     RunTrainer,
@@ -42,20 +42,9 @@ _REFERENCE = (
 )
 
 
-def _knowing(function: FunctionType, **names: Any) -> FunctionType:
-    """The same function with other globals of these names."""
-    return FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-
-
 #: trl's loss, for a model that is known to have an adapter: trl looks through all modules, and
 #: reads a package's metadata, to find that out twice in every micro-step.
-_loss_with_adapter = _knowing(DPOTrainer._compute_loss, is_peft_model=lambda _model: True)  # noqa: SLF001 - trl's trainer keeps it so
+_loss_with_adapter = knowing(DPOTrainer._compute_loss, is_peft_model=lambda _model: True)  # noqa: SLF001 - trl's trainer keeps it so
 
 
 class RunDPOTrainer(RunTrainer, DPOTrainer):
