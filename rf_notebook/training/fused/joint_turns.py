@@ -198,4 +198,4 @@ def _why_alone(run: ActiveRun, model: JointModel) -> str:
             "packing puts several rows into one, and the base model's rows cannot be packed "
             f"jointly: {model.why_padded}"
         )
-    return "its forwards are none that joint steps know"
+    return "it calls its model in a way that joint steps do not know"
