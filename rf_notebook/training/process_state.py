@@ -13,7 +13,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -330,7 +330,7 @@ def function_modes() -> int:
 
 @contextmanager
 def outside_torch_contexts(modes: int) -> Iterator[None]:
-    """As if no ``no_grad``, no ``autocast`` and no further function mode were entered.
+    """As if no ``no_grad``, ``inference_mode``, ``autocast`` or further function mode were entered.
 
     While another run trains inside this run's contexts. All are state of the thread, which all runs
     share. Source: torch 2.13, ``torch.amp.autocast_mode.autocast``, ``torch.overrides``.
@@ -342,18 +342,20 @@ def outside_torch_contexts(modes: int) -> Iterator[None]:
         torch.overrides._pop_mode()  # noqa: SLF001 - no public way to leave a mode for a while
         for _ in range(function_modes() - modes)
     ]
+    inference = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
     gradients = torch.is_grad_enabled()
     kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     autocasts = [
         (kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds
     ]
-    torch.set_grad_enabled(True)
     for kind, _, _ in autocasts:
         torch.set_autocast_enabled(kind, False)
     # it would keep casts of weights for as long as any run is inside an autocast
     torch.clear_autocast_cache()
     try:
-        yield
+        with inference:
+            torch.set_grad_enabled(True)
+            yield
     finally:
         torch.set_grad_enabled(gradients)
         for kind, enabled, dtype in autocasts:
