@@ -177,6 +177,8 @@ class AdapterBlock:
         """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
         self._scales: dict[tuple[torch.dtype, tuple[float, ...]], Tensor] = {}
         self._forms: dict[torch.dtype, _Form] = {}
+        self.version = 0
+        """Another one whenever a member's weights are other ones."""
         self._house(self.weights, _weight)
         for adapter, row in zip(self._adapters, self.gradients, strict=True):
             for parameter, view in self._views(adapter, row):
@@ -205,6 +207,7 @@ class AdapterBlock:
 
     def changed(self) -> None:
         """A member's weights are other ones."""
+        self.version += 1
         for form in self._forms.values():
             form.is_stale = True
 

@@ -58,6 +58,7 @@ class FusedGroup:
                     member.run.request.error = error
                     member.run.go_on()
         finally:
+            self._model.let_go_of_tokens()
             try:
                 self._unstack(is_mid_step=False)
             finally:

@@ -87,6 +87,8 @@ class JointModel:
         self._layers: dict[str, StackedLinear] = {}
         self._order: list[str] = []
         self._generation = JointCache()
+        self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
+        """Of the last joint forward of single tokens, and for whom it was: the next is for the same."""
         self._recomputing: list[Any] = []
         """The modules that can compute their activations again in the backward; found when it is
         first needed."""
@@ -201,6 +203,8 @@ class JointModel:
         Returns the graph to go backward through, if there is one.
         """
         first = requests[0]
+        if first.needs_grad:
+            self.let_go_of_tokens()
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         laid: JointPass
         if first.sizes is None:
@@ -234,7 +238,7 @@ class JointModel:
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
         length = max(request.length for request in ordered)
-        self._set_parts(self._graph(ordered, LeftPadded(ordered, length), stacked, kept).parts)
+        self._set_parts(self._parts_of_tokens(ordered, length, stacked, kept))
         self._attend_in(self._own_attention)
         self._let_recompute(False)
         self._compiled.choose(None)
@@ -254,6 +258,27 @@ class JointModel:
         self.counts.generated += 1
         self.counts.generated_for += len(ordered)
         return []
+
+    def _parts_of_tokens(
+        self, requests: Sequence[Forward], length: int, stacked: Stacked, kept: Kept
+    ) -> Mapping[str, Sequence[Part]]:
+        """What the blocks add; for runs that generate the same from token to token."""
+        key = (
+            length,
+            tuple((id(r.member), r.rows, r.uses_adapter, r.autocast) for r in requests),
+            tuple((id(block), block.version) for block in stacked.blocks),
+        )
+        if self._token_parts is not None and self._token_parts[0] == key:
+            return self._token_parts[1]
+        parts = self._graph(requests, LeftPadded(requests, length), stacked, kept).parts
+        is_plain = not any(request.kept for request in requests)
+        self._token_parts = (key, parts) if is_plain and length == 1 else None
+        return parts
+
+    def let_go_of_tokens(self) -> None:
+        """Free what runs that generated had in common."""
+        self._generation.let_go()
+        self._token_parts = None
 
     def _forward_and_backward(
         self, requests: Sequence[Forward], stacked: Stacked, kept: Kept
@@ -377,7 +402,7 @@ class JointModel:
         self.counts.too_large += 1
         self._ran_out_with = str(error)
         error.__traceback__ = None
-        self._generation.let_go()
+        self.let_go_of_tokens()
         memory.collect()
 
     def _let_recompute(self, on: bool) -> None:
