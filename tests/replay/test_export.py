@@ -141,20 +141,19 @@ def test_nbconvert_shows_the_curves(experiment, tmp_path):
 
 
 def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
+    from rf_notebook.record.record import parse_record
     from rf_notebook.views.report import report_page
     from rf_notebook.views.series import ExperimentSeries
 
     made, _ = experiment
     evil = "<script>alert(1)</script>"
-    written = made.record()
-    written["spec"]["cells"] = [[evil]]
-    written["spec"]["versions"][evil] = evil
-    written["operations"] = [
-        {"what": evil, "run": 1, "steps": 1, "samples": 1, "origin": evil, "edits": {evil: evil}}
-    ]
+    record = parse_record(made.record())
+    record.spec.cells[:] = [evil]
+    record.spec.versions[evil] = evil
+    record.spec.configs[0].training[evil] = evil
     series = ExperimentSeries()
     series.update(made.session.state)
-    page = report_page(evil, written, [evil, evil], made.session.state, series)
+    page = report_page(evil, record, [evil, evil], made.session.state, series)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
 
