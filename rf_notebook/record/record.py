@@ -13,7 +13,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, overload
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import at_home
@@ -37,11 +47,23 @@ RunId = Annotated[int, Field(ge=1, le=_MOST_RUNS)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 ShortDigest = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Text = Annotated[str, Field(max_length=100_000)]
+_LONGEST = 100_000
+
+
+def _limited(text: str, info: ValidationInfo) -> str:
+    """Texts of others have a limit; of its own, this process knows where they come from."""
+    if len(text) > _LONGEST and not info.context:
+        raise PydanticCustomError(
+            "string_too_long", f"String should have at most {_LONGEST} characters"
+        )
+    return text
+
+
+Text = Annotated[str, AfterValidator(_limited), Field(json_schema_extra={"maxLength": _LONGEST})]
 #: Code: written line by line, so that notebooks which hold it are compared line by line.
 Source = Annotated[
     str,
-    Field(max_length=100_000),
+    AfterValidator(_limited),
     BeforeValidator(lambda given: _joined(given) if isinstance(given, list) else given),
     PlainSerializer(lambda text: text.splitlines(keepends=True), return_type=list[str]),
 ]
@@ -208,8 +230,12 @@ def _joined(lines: Sequence[Any]) -> Any:
     return "".join(lines) if all(isinstance(line, str) for line in lines) else lines
 
 
-def parse_record(given: Json) -> Record:
+def parse_record(given: Json, *, is_own: bool = False) -> Record:
     """A record from JSON that comes from anywhere.
+
+    Args:
+        given: The JSON.
+        is_own: It was made by this process just now, so texts may have any length.
 
     Raises:
         ConfigError: when it is none, in one sentence.
@@ -222,7 +248,7 @@ def parse_record(given: Json) -> Record:
             f"the record is of version {version!r:.20}, and this rf_notebook reads version {VERSION}; update rf_notebook."
         )
     try:
-        return Record.model_validate(portable(given))
+        return Record.model_validate(portable(given), context={"is_own": True} if is_own else None)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))[:100]

@@ -42,7 +42,7 @@ def export_to(session: Session, path: Path) -> Path:
         IllegalOperation: when nothing is recorded yet.
         ConfigError: when the path is there already.
     """
-    record = parse_record(record_now(session))
+    record = parse_record(record_now(session), is_own=True)
     state, name = session.state, session.name
     series = ExperimentSeries()
     series.update(state)

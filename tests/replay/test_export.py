@@ -158,6 +158,23 @@ def test_names_and_texts_stay_text_on_the_page(experiment, tmp_path):
     assert page.count("&lt;script&gt;") >= 5
 
 
+def test_a_cell_of_any_length_is_exported_and_one_of_others_refused(
+    experiment, tmp_path, monkeypatch
+):
+    from rf_notebook.core.errors import ConfigError
+    from rf_notebook.record.record import parse_record
+    from rf_notebook.replay import sharing
+
+    made, _ = experiment
+    written = made.record()
+    written["spec"]["cells"] = [["#" * 100_001]]
+    monkeypatch.setattr(sharing, "record_now", lambda _session: written)
+    page = made.export_notebook(tmp_path / "long.html")
+    assert "#" * 100_001 in page.read_text()
+    with pytest.raises(ConfigError, match="should have at most 100000 characters"):
+        parse_record(written)
+
+
 def test_nothing_hides_in_a_plan(experiment, tmp_path):
     made, _ = experiment
     written = made.record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,9 +43,15 @@ _REFERENCE = (
 )
 
 
+_own_loss = getattr(DPOTrainer, "_compute_loss", None)
 #: trl's loss, for a model that is known to have an adapter: trl looks through all modules, and
-#: reads a package's metadata, to find that out twice in every micro-step.
-_loss_with_adapter = knowing(DPOTrainer._compute_loss, is_peft_model=lambda _model: True)  # noqa: SLF001 - trl's trainer keeps it so
+#: reads a package's metadata, to find that out twice in every micro-step. None for a trl that has no
+#: such function.
+_loss_with_adapter = (
+    knowing(_own_loss, is_peft_model=lambda _model: True)
+    if isinstance(_own_loss, FunctionType)
+    else None
+)
 
 
 class RunDPOTrainer(RunTrainer, DPOTrainer):
@@ -87,6 +94,8 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """What trl computes for a training step; runs in joint steps have an adapter."""
+        if _loss_with_adapter is None:
+            return DPOTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         return _loss_with_adapter(self, model, inputs, return_outputs)
 
     def _add_reference_columns(self) -> None:
