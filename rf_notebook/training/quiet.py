@@ -46,6 +46,13 @@ class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._log.log(record.levelno, "%s: %s", record.name, record.getMessage())
 
+    def instead(self, record: logging.LogRecord) -> bool:
+        """A filter of the handler of last resort: what reaches it comes from any library."""
+        if _of_other_threads(record):
+            return True
+        self.emit(record)
+        return False
+
 
 @contextmanager
 def library_messages_to(log: logging.Logger) -> Iterator[None]:
@@ -58,8 +65,13 @@ def library_messages_to(log: logging.Logger) -> Iterator[None]:
     silenced = [handler for logger in loggers for handler in logger.handlers]
     for handler in silenced:
         handler.addFilter(_of_other_threads)
-    for logger in loggers[1:]:
+    # Where a library has no handler, a further one would keep the others' records from the last resort.
+    heard = [logger for logger in loggers[1:] if logger.hasHandlers()]
+    for logger in heard:
         logger.addHandler(forward)
+    last = logging.lastResort
+    if last is not None:
+        last.addFilter(forward.instead)
     show = warnings.showwarning
 
     def show_or_log(
@@ -76,7 +88,9 @@ def library_messages_to(log: logging.Logger) -> Iterator[None]:
     finally:
         if warnings.showwarning is show_or_log:
             warnings.showwarning = show
-        for logger in loggers[1:]:
+        if last is not None:
+            last.removeFilter(forward.instead)
+        for logger in heard:
             logger.removeHandler(forward)
         for handler in silenced:
             handler.removeFilter(_of_other_threads)
