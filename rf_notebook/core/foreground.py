@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _lock = threading.Lock()
+_turn = threading.Lock()
+"""Held by what no code of the user's may run beside, and for a moment by a cell that begins."""
 _counts = {"cells": 0, "waiting": 0}
 _watched: set[int] = set()
 """Ids of the shells whose cells are counted."""
@@ -50,11 +52,27 @@ def only_waiting() -> Iterator[None]:
     try:
         yield
     finally:
-        _count("waiting", -1)
+        with _turn:
+            _count("waiting", -1)
+
+
+@contextmanager
+def undisturbed() -> Iterator[bool]:
+    """Let no cell begin, for a second at most: one that is sent meanwhile starts afterwards.
+
+    Gives whether none is at work; where one is, nothing is held up.
+    """
+    with _turn:
+        is_quiet = not is_cell_at_work()
+        if is_quiet:
+            yield True
+    if not is_quiet:
+        yield False
 
 
 def _cell_began(*_info: object) -> None:
-    _count("cells", 1)
+    with _turn:
+        _count("cells", 1)
 
 
 def _cell_ended(*_result: object) -> None:

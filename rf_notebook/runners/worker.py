@@ -17,6 +17,7 @@ import cloudpickle
 
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.fleet import Answer, Message, TurnFailed
+from rf_notebook.core.foreground import only_waiting
 from rf_notebook.core.objects import Objects
 from rf_notebook.runners.in_kernel import DEVICE, KernelFleet
 from rf_notebook.runners.messages import (
@@ -68,7 +69,11 @@ class Worker:
         # The engine's threads of the kernel are named so: the libraries' messages of this one go to
         # the log as well.
         threading.current_thread().name = "rf-worker"
-        with recipe.cooked(self._objects, self._heard, log) as (runner, environment):
+        # No code of the user's is at work here.
+        with (
+            only_waiting(),
+            recipe.cooked(self._objects, self._heard, log) as (runner, environment),
+        ):
             self._fleet = KernelFleet(runner)
             self._send(Ready(environment=environment))
             threading.Thread(target=self._listen, name="rf-listener", daemon=True).start()

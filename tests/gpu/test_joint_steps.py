@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from rf_notebook.core import foreground
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
@@ -15,6 +17,7 @@ from rf_notebook.training.fused import attention, joint_model, linear
 from rf_notebook.training.fused.attention import AttentionWay
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.linear import Way
+from rf_notebook.training.fused.recorded import RecordedPasses
 from tests.fused.test_equals_alone import losses, trained
 from tests.fused.world import config, joint_forwards
 
@@ -145,6 +148,17 @@ def test_nothing_waits_for_the_device_inside_a_joint_pass(
 
     watched("pass_together")
     watched("_backward")
+    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: False)
+    find = RecordedPasses.find
+
+    def found(*args: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("default")  # recording waits, once
+        try:
+            return find(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("error")
+
+    monkeypatch.setattr(RecordedPasses, "find", found)
     objects = Objects()
     training = {"bf16": True, "packing": packs, "max_length": 64, "use_cpu": False}
     adapters = [{"r": r, "target_modules": "all-linear", "lora_dropout": 0.1} for r in (8, 16)]
@@ -156,3 +170,58 @@ def test_nothing_waits_for_the_device_inside_a_joint_pass(
     assert {"pass_together", "_backward"} == set(passes)
     forwards, answered = joint_forwards(engine)
     assert answered > forwards > 0
+    (model,) = engine.fleet.runner.joint_turns.models.values()  # type: ignore[attr-defined]
+    assert forwards > model.counts.replayed > 0
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_replayed_passes_are_as_near_as_another_batch_shape(
+    number: int, dropout: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another thread uses the GPU, as another cell may at any time."""
+    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: False)
+    objects, is_over = Objects(), threading.Event()
+    failed = list[BaseException]()
+
+    def other_cell() -> None:
+        try:
+            while not is_over.is_set():
+                (
+                    torch.randn(512, 512, device="cuda") @ torch.randn(512, 512, device="cuda")
+                ).sum().item()
+                torch.cuda.synchronize()
+        except BaseException as error:
+            failed.append(error)
+
+    configs = [
+        config(
+            "SFT",
+            objects,
+            adapter={"r": 8, "target_modules": "all-linear", "lora_dropout": dropout},
+            training={"use_cpu": False, "bf16": True, "num_train_epochs": 4, "seed": seed},
+        )
+        for seed in range(number)
+    ]
+    other = threading.Thread(target=other_cell)
+    other.start()
+    try:
+        replayed, replayed_results = trained(
+            tmp_path / "replayed", configs, objects, Execution.FUSED
+        )
+    finally:
+        is_over.set()
+        other.join()
+    monkeypatch.setattr(RecordedPasses, "is_possible", False)
+    _, usual_results = trained(tmp_path / "usual", configs, objects, Execution.FUSED)
+    _, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    assert not failed
+    (model,) = replayed.fleet.runner.joint_turns.models.values()
+    assert model.counts.replayed > model.counts.forwards / 2
+    for run_id, own in alone_results.items():
+        apart, usually = (
+            half_of_weights_apart(results[run_id]["weights"], own["weights"])
+            for results in (replayed_results, usual_results)
+        )
+        print(number, dropout, run_id, apart, usually)
+        assert apart <= 2 * usually + 1e-7

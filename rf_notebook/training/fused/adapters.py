@@ -10,7 +10,7 @@ gradient of zero, and stays zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -229,6 +229,31 @@ class AdapterBlock:
             if new is not None
         ]
         torch._foreach_add_([own for own, _ in pairs], [new for _, new in pairs])
+
+    @property
+    def paths(self) -> list[str]:
+        """The layers, in the order of the places in a row."""
+        return list(self._adapters[0].weights)
+
+    @property
+    def layout(self) -> Hashable:
+        """Equal for blocks whose weights lie alike."""
+        return (len(self._adapters), tuple(self._places), tuple(self.paths))
+
+    @property
+    def widths(self) -> list[tuple[int, int, int]]:
+        """Of each layer: inputs, rank, outputs."""
+        pairs = zip(self._places[::2], self._places[1::2], strict=True)
+        return [(down.shape[1], *up.shape) for down, up in pairs]
+
+    def stacked(self, flat: Tensor) -> list[Tensor]:
+        """What of [k, p] belongs to each layer: A [k, r, in] and transposed B [k, r, out] in turn."""
+        return list(_stacked(flat, self._places))
+
+    def only_scale(self, dtype: torch.dtype) -> Tensor | None:
+        """The scale of all layers, [k]; None where they differ in it."""
+        scales = {id(one): one for one in (self.scale(path, dtype) for path in self.paths)}
+        return next(iter(scales.values())) if len(scales) == 1 else None
 
     def scale(self, path: str, dtype: torch.dtype) -> Tensor:
         """What each member's update of a layer is multiplied by, [k]; one tensor for equal ones."""

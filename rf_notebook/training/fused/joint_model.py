@@ -28,6 +28,7 @@ from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
 from rf_notebook.training.fused.packed import PackedPass
 from rf_notebook.training.fused.padded import PaddedPass
 from rf_notebook.training.fused.passes import Graph, JointPass, Tokens
+from rf_notebook.training.fused.recorded import Plan, RecordedPasses
 from rf_notebook.training.fused.request import Forward
 from rf_notebook.training.fused.transfer import numbers, on_device
 
@@ -57,6 +58,8 @@ class Counts:
     """Requests that were answered by those."""
     own_seconds: float = 0.0
     """Spent in the members' own code: data, losses, optimizers, trl's and transformers' Python."""
+    replayed: int = 0
+    """Joint forwards whose kernels had been recorded."""
     too_large: int = 0
     """Joint passes that ran out of memory and were done again in other ways."""
 
@@ -100,6 +103,7 @@ class JointModel:
         self._ran_out_with = ""
         """What torch said when it last ran out of memory."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
+        self._recorded = RecordedPasses(self.backbone, self._set_parts, log)
         self.counts = Counts()
 
     def route(self, paths: Sequence[str]) -> None:
@@ -206,20 +210,27 @@ class JointModel:
         if first.needs_grad:
             self.let_go_of_tokens()
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
-        laid: JointPass
-        if first.sizes is None:
-            laid = PaddedPass(ordered)
-        else:
-            laid = PackedPass(ordered, self._attention_way(first))
-        graph = self._graph(ordered, laid, stacked, kept)
-        is_packed = first.sizes is not None
+        is_packed, way = first.sizes is not None, self._attention_way(first)
         self._attend_in(PACKED if is_packed else self._own_attention)
-        self._set_parts(graph.parts)
         self._let_recompute(kept is Kept.LAYER_INPUTS)
-        shape = _program(laid, graph) if kept is Kept.ACTIVATIONS else None
-        self._compiled.choose(shape, is_dynamic=is_packed)
+        plan = self._plan(ordered, stacked, kept, way)
+        if plan is not None:
+            self._compiled.choose(plan.program, is_dynamic=True)
+            plan = plan._replace(is_compiled=self._compiled.is_on)
+        laid: JointPass
+        made = self._replayed(plan, ordered, stacked) if plan is not None else None
+        if made is not None:
+            laid, graph, hidden = made
+        else:
+            laid = PackedPass(ordered, way) if is_packed else PaddedPass(ordered)
+            graph = self._graph(ordered, laid, stacked, kept)
+            self._set_parts(graph.parts)
+            if plan is None:
+                shape = _program(laid, graph) if kept is Kept.ACTIVATIONS else None
+                self._compiled.choose(shape, is_dynamic=is_packed)
+            with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
+                hidden = self.backbone(**laid.arguments(self.backbone)).last_hidden_state
         with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
-            hidden = self.backbone(**laid.arguments(self.backbone)).last_hidden_state
             outputs = list(laid.outputs(hidden))
         # when the pass is done again, all have what is theirs
         if not any(request.leaves for request in ordered):
@@ -228,7 +239,36 @@ class JointModel:
         self.counts.forwards += 1
         self.counts.requests += len(ordered)
         graph.outputs = [one for one in outputs if one.joint.requires_grad]
+        if not graph.outputs:
+            graph.let_go()
         return [graph] if graph.outputs else []
+
+    def _plan(
+        self, ordered: Sequence[Forward], stacked: Stacked, kept: Kept, way: AttentionWay
+    ) -> Plan | None:
+        """How a pass would be recorded: one of all members of the only block, with a backward."""
+        first = ordered[0]
+        if first.sizes is None or kept is not Kept.ACTIVATIONS or not first.needs_grad:
+            return None
+        is_all = [request.member for request in ordered] == list(stacked.place)
+        if not is_all or len(stacked.blocks) != 1:
+            return None
+        return self._recorded.plan(ordered, stacked.blocks[0], way)
+
+    def _replayed(
+        self, plan: Plan, ordered: Sequence[Forward], stacked: Stacked
+    ) -> tuple[PackedPass, Graph, Tensor] | None:
+        """The pass, its graph and the hidden states; None while it is not recorded."""
+        (block,) = stacked.blocks
+        laid = PackedPass(ordered, plan.attention, plan.room)
+        recorded = self._recorded.find(plan, laid, block)
+        if recorded is None:
+            return None
+        self._set_parts({})
+        running = self._recorded.begin(recorded, laid, block)
+        self.counts.replayed += 1
+        graph = Graph(list(ordered), Kept.ACTIVATIONS, running=running)
+        return laid, graph, running.hidden
 
     def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts.
@@ -402,6 +442,7 @@ class JointModel:
         self.counts.too_large += 1
         self._ran_out_with = str(error)
         error.__traceback__ = None
+        self._recorded.ran_out()
         self.let_go_of_tokens()
         memory.collect()
 

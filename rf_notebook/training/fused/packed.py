@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,41 @@ if TYPE_CHECKING:
 _ALIGNMENT, _WHOLE_ALIGNMENT = 8, 256
 #: What the longest sequence is rounded up to, so that few programs are compiled.
 _LENGTH_ALIGNMENT = 128
+#: Room for sequences and for the tokens of the longest that costs nothing.
+_FEWEST_SEQUENCES, _SHORTEST_ROOM = 8, 256
+
+
+class Room(NamedTuple):
+    """What a batch is filled up to, so that few sizes occur."""
+
+    tokens: int
+    sequences: int
+    longest: int
+    """Tokens of the longest sequence."""
+
+    @classmethod
+    def of(cls, requests: Sequence[Forward]) -> Room:
+        """For requests whose sizes are known.
+
+        There are four numbers of tokens from one power of two to the next.
+        """
+        sizes = [request.sizes for request in requests if request.sizes is not None]
+        own = sum(one.tokens for one in sizes)
+        total = sum(-(-one.tokens // _ALIGNMENT) * _ALIGNMENT for one in sizes)
+        step = max(_WHOLE_ALIGNMENT // 2, _power_of_two(total) // 8)
+        tokens = -(-total // step) * step
+        sequences = sum(len(one.lengths) for one in sizes) + len(sizes)  # each may be filled up
+        longest = max(*(one.longest for one in sizes), tokens - own)
+        return cls(
+            tokens,
+            max(_FEWEST_SEQUENCES, _power_of_two(sequences)),
+            max(_SHORTEST_ROOM, _power_of_two(longest)),
+        )
+
+
+def _power_of_two(least: int) -> int:
+    """The smallest one that is not below."""
+    return 1 << max(0, least - 1).bit_length()
 
 
 @dataclass(slots=True)
@@ -50,14 +85,17 @@ class PackedPass:
 
     shape: Hashable = "packed rows"
 
-    def __init__(self, requests: Sequence[Forward], way: AttentionWay) -> None:
+    def __init__(
+        self, requests: Sequence[Forward], way: AttentionWay, room: Room | None = None
+    ) -> None:
         """Lay requests out; nothing waits for the device.
 
         Args:
             requests: Their sizes are known.
             way: How their tokens attend.
+            room: What they are filled up to.
         """
-        self._requests = list(requests)
+        self.requests = list(requests)
         self._device = requests[0].input_ids.device
         self._way = way
         self.tokens: Sequence[int] = []
@@ -69,10 +107,16 @@ class PackedPass:
             [0, *(request.rows * request.length for request in requests)], dtype=np.int64
         )
         """Where each request's batch begins among all batches, padding included."""
-        source, positions, lengths = self._laid_out()
+        source, positions, lengths = self._laid_out(room)
+        longest = int(lengths.max())
+        if room is not None:
+            lengths = np.append(lengths, np.zeros(room.sequences - len(lengths), dtype=np.int64))
+            longest = room.longest
+        elif way is AttentionWay.VARLEN:
+            longest = -(-longest // _LENGTH_ALIGNMENT) * _LENGTH_ALIGNMENT
         ends = np.append(0, np.cumsum(lengths))
         heads = self._by_head()
-        arrays = [source, positions, ends, *self._rows(lengths)]
+        arrays = [source, positions, ends, *self._rows(lengths, longest)]
         for _, numbers in heads:
             arrays += self._labels(numbers)
         made = iter(on_device(arrays, self._device))
@@ -80,15 +124,12 @@ class PackedPass:
         to_rows, from_rows = (
             (None, None) if way is AttentionWay.VARLEN else (next(made), next(made))
         )
-        longest = int(lengths.max())
-        if way is AttentionWay.VARLEN:
-            longest = -(-longest // _LENGTH_ALIGNMENT) * _LENGTH_ALIGNMENT
         self._attention = attention_arguments(ends_T.int(), longest, to_rows, from_rows)
         self._heads = [
             _Labelled(
                 head,
-                [self._requests[number] for number in numbers],
-                [len(self._requests[number].labelled()) for number in numbers],
+                [self.requests[number] for number in numbers],
+                [len(self.requests[number].labelled()) for number in numbers],
                 next(made),
                 next(made),
                 next(made),
@@ -104,7 +145,7 @@ class PackedPass:
             "use_cache": False,
             **self._attention,
         }
-        requests = self._requests
+        requests = self.requests
         if any(request.embeddings is not None for request in requests):
             embed = backbone.get_input_embeddings()
             of_runs = [
@@ -122,7 +163,7 @@ class PackedPass:
 
     def _among(self, requests: Sequence[Forward]) -> Tensor:
         """[their tokens]: where the tokens of successive requests are among their batches."""
-        first, last = self._requests.index(requests[0]), self._requests.index(requests[-1])
+        first, last = self.requests.index(requests[0]), self.requests.index(requests[-1])
         if first not in self._indices:
             start, stop = self._spans[first].start, self._spans[last].start + self.tokens[last]
             self._indices[first] = self._source[start:stop] - int(self._offsets[first])
@@ -133,7 +174,7 @@ class PackedPass:
         flat = hidden[0]
         plain = [
             (request, span)
-            for request, span in zip(self._requests, self._spans, strict=True)
+            for request, span in zip(self.requests, self._spans, strict=True)
             if request.labels is None or request.head is None
         ]
         if plain:
@@ -143,7 +184,7 @@ class PackedPass:
         labels = torch.cat(
             [
                 request.input_ids.flatten() if request.labels is None else request.labels.flatten()
-                for request in self._requests
+                for request in self.requests
             ]
         )
         for one in self._heads:
@@ -172,7 +213,7 @@ class PackedPass:
 
     # ---- where everything lies
 
-    def _laid_out(self) -> tuple[IntArray, IntArray, IntArray]:
+    def _laid_out(self, room: Room | None) -> tuple[IntArray, IntArray, IntArray]:
         """For each token of the joint batch its place among all batches and its position.
 
         And the length of each sequence. What fills requests up is a sequence of its own.
@@ -180,16 +221,17 @@ class PackedPass:
         on_gpu = self._device.type == "cuda"
         source, positions, lengths, tokens = [], [], [], list[int]()
         done = 0
-        for number, request in enumerate(self._requests):
+        for number, request in enumerate(self.requests):
             sizes = request.sizes
             assert sizes is not None
             source.append(sizes.flat + self._offsets[number])
             positions.append(sizes.positions)
             lengths.append(sizes.lengths)
-            filler = 0
-            if on_gpu:
-                is_last = number == len(self._requests) - 1
-                stop = done + sizes.tokens
+            filler, stop = 0, done + sizes.tokens
+            is_last = number == len(self.requests) - 1
+            if is_last and room is not None:
+                filler = room.tokens - stop
+            elif on_gpu:
                 filler = -stop % (_WHOLE_ALIGNMENT if is_last else _ALIGNMENT)
             if filler:
                 source.append(np.full(filler, self._offsets[number]))
@@ -201,23 +243,23 @@ class PackedPass:
         self.tokens = tokens
         return np.concatenate(source), np.concatenate(positions), np.concatenate(lengths)
 
-    def _rows(self, lengths: IntArray) -> list[IntArray]:
+    def _rows(self, lengths: IntArray, longest: int) -> list[IntArray]:
         """For attention in rows: the token at each place, and the place of each token."""
         if self._way is AttentionWay.VARLEN:
             return []
-        longest, number = int(lengths.max()), np.arange(len(lengths))
+        number = np.arange(len(lengths))
         ends = lengths.cumsum()
         within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
         places = np.repeat(number * longest, lengths) + within
         # What pads is the sequence's own, so that NaN stays its own.
-        rows = np.repeat(ends - lengths, longest)
+        rows = np.repeat(np.minimum(ends - lengths, ends[-1] - 1), longest)
         rows[places] = np.arange(len(places))
         return [rows, places]
 
     def _by_head(self) -> list[tuple[Head, list[int]]]:
         """Requests that gave labels, by what their heads compute."""
         heads: dict[Hashable, tuple[Head, list[int]]] = {}
-        for number, request in enumerate(self._requests):
+        for number, request in enumerate(self.requests):
             if request.labels is not None and request.head is not None:
                 heads.setdefault(request.head.key, (request.head, []))[1].append(number)
         return list(heads.values())
@@ -225,7 +267,7 @@ class PackedPass:
     def _labels(self, numbers: Sequence[int]) -> list[IntArray]:
         before, targets, places = [], [], []
         for number in numbers:
-            request = self._requests[number]
+            request = self.requests[number]
             sizes, labelled = request.sizes, request.labelled()
             assert sizes is not None
             before.append(sizes.before_labels(labelled) + self._spans[number].start)
@@ -248,7 +290,7 @@ class PackedPass:
     def _as_asked(self, request: Forward, name: str, own: Tensor) -> Tensor:
         rows, length = request.rows, request.length
         if name == "last_hidden_state":
-            number = self._requests.index(request)
+            number = self.requests.index(request)
             places = self._source[self._spans[number]] - int(self._offsets[number])
             whole = own.new_zeros(rows * length, own.shape[-1]).index_copy(0, places, own)
             return whole.view(rows, length, -1)

@@ -81,6 +81,19 @@ class JointPass(Tokens, Protocol):
         """Hand every run what is its own, as a leaf where a gradient may come back."""
 
 
+class Running(Protocol):
+    """The backbone's part of a joint pass that was replayed and has its backward still to come."""
+
+    hidden: Tensor
+    """[1, T, v], a leaf."""
+
+    def backward(self, gradient: Tensor) -> None:
+        """From the gradient of ``hidden`` into the members'."""
+
+    def let_go(self) -> None:
+        """Others may be replayed."""
+
+
 @dataclass(slots=True, eq=False)
 class Graph:
     """A joint forward whose backward is still to come."""
@@ -93,6 +106,8 @@ class Graph:
     """The weights that the backward ends at, by block."""
     outputs: list[Output] = field(default_factory=list)
     """Empty when they were let go."""
+    running: Running | None = None
+    """The backbone's part, where that is a recording."""
 
     @property
     def tokens(self) -> int:
@@ -102,6 +117,8 @@ class Graph:
     def let_go(self) -> None:
         """Free what the backward would have needed."""
         self.outputs.clear()
+        if self.running is not None:
+            self.running.let_go()
 
     def backward(self) -> None:
         """Go on from the leaves where the runs' own backwards ended, into the members' gradients."""
@@ -117,9 +134,12 @@ class Graph:
                     (mine if mine.dim() == 1 else mine[:, : gradient.shape[1]]).copy_(gradient)
             tensors.append(joint)
             gradients.append(whole)
-        if tensors:
+        if tensors and self.running is not None:
+            (found,) = torch.autograd.grad(tensors, [self.running.hidden], gradients)
+            self.running.backward(found)
+        elif tensors:
             leaves = [leaf for _, of_block in self.leaves for leaf in of_block]
-            found = iter(torch.autograd.grad(tensors, leaves, gradients, allow_unused=True))
+            ends = iter(torch.autograd.grad(tensors, leaves, gradients, allow_unused=True))
             for block, of_block in self.leaves:
-                block.add_gradients([next(found) for _ in of_block])
+                block.add_gradients([next(ends) for _ in of_block])
         self.let_go()

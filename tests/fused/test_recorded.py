@@ -1,0 +1,145 @@
+"""Small joint passes whose kernels were recorded give what the same passes give as usual.
+
+A CPU has nothing to record. Here the work is done again at each replay, on the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.core import foreground
+from rf_notebook.core.objects import Objects
+from rf_notebook.core.run import RunConfig
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.training.fused import linear
+from rf_notebook.training.fused.linear import Way
+from rf_notebook.training.fused.recorded import RecordedPasses
+from tests.fused.test_equals_alone import losses, micro_steps, trained, weights_apart
+from tests.fused.world import config
+
+pytestmark = pytest.mark.slow
+
+
+class Again:
+    """Instead of a recording: the work itself."""
+
+    def __init__(self, work: Callable[[], Any], _pool: Any, _stream: Any) -> None:
+        self._work, self.result = work, work()
+
+    def replay(self) -> None:
+        self.result = self._work()
+
+
+@pytest.fixture(autouse=True)
+def _records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordedPasses, "is_possible", True)
+    monkeypatch.setattr(RecordedPasses, "recorder", Again)
+    monkeypatch.setattr(linear, "forced_way", Way.GROUPED)
+    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: False)
+
+
+def group(objects: Objects, kinds: list[tuple[str, int, float]], **more: Any) -> list[RunConfig]:
+    return [
+        config(
+            method,
+            objects,
+            adapter={"r": rank, "lora_dropout": drops, "target_modules": "all-linear"},
+            training={"seed": seed, "num_train_epochs": 3, **more},
+        )
+        for seed, (method, rank, drops) in enumerate(kinds)
+    ]
+
+
+def counts_of(engine: Any) -> Any:
+    (model,) = engine.fleet.runner.joint_turns.models.values()
+    return model.counts
+
+
+KINDS = {
+    "a lone run": [("SFT", 8, 0.0)],
+    "a lone run with dropout": [("SFT", 4, 0.1)],
+    "a lone DPO run": [("DPO", 8, 0.0)],
+    "three ranks": [("SFT", 8, 0.0), ("SFT", 16, 0.0), ("SFT", 4, 0.0)],
+    "with dropout": [("SFT", 8, 0.1), ("SFT", 4, 0.1)],
+    "with a reference": [("SFT", 8, 0.0), ("DPO", 8, 0.0)],
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_weights_and_losses_are_those_of_the_runs_alone(name: str, tmp_path: Path) -> None:
+    objects = Objects()
+    configs = group(objects, KINDS[name], gradient_accumulation_steps=2)
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    counts = counts_of(joint)
+    assert counts.replayed > max(micro_steps(joint)) / 2, "most passes were replayed"
+    for run_id in alone.state.runs:
+        before, now = losses(alone, run_id), losses(joint, run_id)
+        assert now == pytest.approx(before, rel=1e-6)
+        apart = weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+        assert apart <= 5e-6
+
+
+def test_nothing_is_recorded_while_a_cell_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: True)
+    objects = Objects()
+    joint, _ = trained(tmp_path, group(objects, KINDS["a lone run"]), objects, Execution.FUSED)
+    assert counts_of(joint).forwards > counts_of(joint).replayed == 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_what_cannot_be_recorded_trains_as_usual(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(Again):
+        made = 0
+
+        def __init__(self, *given: Any) -> None:
+            Fails.made += 1
+            if Fails.made == number:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            super().__init__(*given)
+
+    objects = Objects()
+    sizes = {"per_device_train_batch_size": 6} if number > 2 else {}
+    configs = group(objects, KINDS["three ranks"], **sizes)
+    usual, usual_results = trained(tmp_path / "usual", configs, objects, Execution.EXACT)
+    monkeypatch.setattr(RecordedPasses, "recorder", Fails)
+    joint, results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    assert Fails.made == number, "it is not tried again"
+    for run_id in usual.state.runs:
+        assert losses(joint, run_id) == pytest.approx(losses(usual, run_id), rel=1e-6)
+        apart = weights_apart(results[run_id]["weights"], usual_results[run_id]["weights"])
+        assert apart <= 5e-6
+
+
+def test_recordings_give_way_to_a_pass_that_runs_out_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replays = list[bool]()
+
+    class RunsOut(Again):
+        def replay(self) -> None:
+            replays.append(True)
+            if len(replays) == 7:
+                raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+            super().replay()
+
+    objects = Objects()
+    configs = group(objects, KINDS["three ranks"])
+    usual, usual_results = trained(tmp_path / "usual", configs, objects, Execution.EXACT)
+    monkeypatch.setattr(RecordedPasses, "recorder", RunsOut)
+    joint, results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    assert len(replays) == 7
+    assert counts_of(joint).too_large == 1
+    for run_id in usual.state.runs:
+        assert losses(joint, run_id) == pytest.approx(losses(usual, run_id), rel=1e-6)
+        apart = weights_apart(results[run_id]["weights"], usual_results[run_id]["weights"])
+        assert apart <= 5e-6
