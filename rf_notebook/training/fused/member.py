@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
+from rf_notebook.training.fused.dropout import Layer, drawn
 from rf_notebook.training.fused.head import COMPACT, head_of
 from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
@@ -365,19 +366,15 @@ class Member:
             return None
         return cache if (mask is None or mask.dim() == 2) and positions is not None else None
 
-    def _draw_dropout(self, input_ids: Tensor) -> dict[str, Tensor]:
+    def _draw_dropout(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """The masks that this run would draw alone, from its own stream, in the same order."""
-        kept = {}
-        ones: dict[tuple[int, torch.dtype], Tensor] = {}
-        for path in self._order() if self._dropouts else ():
-            share = self._dropouts.get(path)
-            if share is not None:
-                down = self.adapter.weights[path].down
-                like = down.shape[1], down.dtype
-                if like not in ones:
-                    ones[like] = down.new_ones(*input_ids.shape, down.shape[1])
-                kept[path] = _kept(ones[like], share)
-        return kept
+        layers = [
+            Layer(path, down.shape[1], down.dtype, self._dropouts[path])
+            for path in (self._order() if self._dropouts else ())
+            if path in self._dropouts
+            for down in (self.adapter.weights[path].down,)
+        ]
+        return drawn(input_ids.shape, layers, input_ids.device)
 
     # ---- the group's side
 
@@ -392,13 +389,3 @@ class Member:
         finally:
             self._given = None
         return scored
-
-
-def _kept(ones: Tensor, share: float) -> Tensor:
-    """What dropout keeps, drawn as ``nn.functional.dropout`` draws it.
-
-    Source: torch 2.13, ``Dropout.cpp``: on a GPU it is ``native_dropout``, which has the mask.
-    """
-    if ones.is_cuda:
-        return torch.native_dropout(ones, share, True)[1]
-    return nn.functional.dropout(ones, share) != 0

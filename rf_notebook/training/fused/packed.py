@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rf_notebook.training.fused.attention import AttentionWay, attention_arguments
+from rf_notebook.training.fused.dropout import Counted, masks_at
 from rf_notebook.training.fused.passes import Output, masks_of
 from rf_notebook.training.fused.transfer import on_device
 
@@ -101,8 +102,8 @@ class PackedPass:
         self.tokens: Sequence[int] = []
         self._spans: list[slice] = []
         """Of each request's own tokens in the joint batch."""
-        self._indices: dict[int, Tensor] = {}
-        """What ``_among`` found, by the first request of a block."""
+        self._masks: dict[int, dict[str, Tensor]] = {}
+        """What dropouts keep by layer, by the first request of a block."""
         self._offsets = np.cumsum(
             [0, *(request.rows * request.length for request in requests)], dtype=np.int64
         )
@@ -158,16 +159,30 @@ class PackedPass:
 
     def kept(self, path: str, requests: Sequence[Forward]) -> Tensor | None:
         """See JointPass."""
-        masks = masks_of(path, requests, lambda mask: mask)
-        return None if masks is None else masks.index_select(0, self._among(requests))
+        first = self.requests.index(requests[0])
+        if first not in self._masks:
+            self._masks[first] = self._all_kept(first, requests)
+        return self._masks[first].get(path)
 
-    def _among(self, requests: Sequence[Forward]) -> Tensor:
-        """[their tokens]: where the tokens of successive requests are among their batches."""
-        first, last = self.requests.index(requests[0]), self.requests.index(requests[-1])
-        if first not in self._indices:
-            start, stop = self._spans[first].start, self._spans[last].start + self.tokens[last]
-            self._indices[first] = self._source[start:stop] - int(self._offsets[first])
-        return self._indices[first]
+    def _all_kept(self, first: int, requests: Sequence[Forward]) -> dict[str, Tensor]:
+        """By layer, of successive requests."""
+        last = first + len(requests) - 1
+        start, stop = self._spans[first].start, self._spans[last].start + self.tokens[last]
+        paths = list(dict.fromkeys(path for request in requests for path in request.kept))
+        runs = [request.kept if isinstance(request.kept, Counted) else None for request in requests]
+        if any(request.kept and run is None for run, request in zip(runs, requests, strict=True)):
+            here = self._source[start:stop] - int(self._offsets[first])
+            masks = {path: masks_of(path, requests, lambda mask: mask) for path in paths}
+            return {
+                path: one.index_select(0, here) for path, one in masks.items() if one is not None
+            }
+        if not paths:
+            return {}
+        counts = [self.tokens[number] for number in range(first, last + 1)]
+        number = np.repeat(np.arange(len(requests)), counts)
+        offsets = self._offsets[first : last + 1].repeat(counts)
+        owners, before = on_device([number, offsets], self._device)
+        return masks_at(runs, paths, self._source[start:stop] - before, owners)
 
     def outputs(self, hidden: Tensor) -> Iterator[Output]:
         """See JointPass."""
