@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Every thread of ours has a name that begins so.
+THREAD_PREFIX = "rf-"
 _lock = threading.Lock()
 _turn = threading.Lock()
 """Held by what no code of the user's may run beside, and for a moment by a cell that begins."""
@@ -60,14 +62,24 @@ def only_waiting() -> Iterator[None]:
 def undisturbed() -> Iterator[bool]:
     """Let no cell begin, for a second at most: one that is sent meanwhile starts afterwards.
 
-    Gives whether none is at work; where one is, nothing is held up.
+    Gives whether none is at work, nor a thread that one has started; where one is, nothing is held
+    up.
     """
     with _turn:
-        is_quiet = not is_cell_at_work()
+        is_quiet = not is_cell_at_work() and not _has_thread_at_work()
         if is_quiet:
             yield True
     if not is_quiet:
         yield False
+
+
+def _has_thread_at_work() -> bool:
+    """Whether there are threads that the process would wait for at its end, and not ours."""
+    known = (threading.main_thread(), threading.current_thread())
+    return any(
+        not (thread.daemon or thread in known or thread.name.startswith(THREAD_PREFIX))
+        for thread in threading.enumerate()
+    )
 
 
 def _cell_began(*_info: object) -> None:

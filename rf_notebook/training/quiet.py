@@ -17,8 +17,8 @@ from typing import Any
 import datasets
 from transformers.utils import logging as transformers_logging
 
-#: Every thread of ours has a name that begins so.
-THREAD_PREFIX = "rf-"
+from rf_notebook.core.foreground import THREAD_PREFIX
+
 _LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub", "optuna")
 
 

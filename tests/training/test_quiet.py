@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from rf_notebook.training.quiet import THREAD_PREFIX, library_messages_to
+from rf_notebook.core.foreground import THREAD_PREFIX
+from rf_notebook.training.quiet import library_messages_to
 
 
 @pytest.mark.parametrize("library", ["peft", "a_library_that_nobody_listed"])

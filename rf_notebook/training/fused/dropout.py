@@ -37,11 +37,10 @@ extern "C" __global__ void masks(
     const u64* threads, const u64* drawn, const float* shares,
     int tokens, int width, int members, int wide)
 {
-    u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    int quads = width / 4;
-    if (at >= (u64)tokens * quads) return;
-    int token = at / quads, layer = blockIdx.y, owner = owners[token];
-    u64 number = ((u64)places[token] * quads + at % quads) * 4;
+    int token = blockIdx.x, layer = blockIdx.z, owner = owners[token], quads = width / 4;
+    int quad = blockIdx.y * blockDim.x + threadIdx.x;
+    if (quad >= quads) return;
+    u64 number = ((u64)places[token] * quads + quad) * 4;
     u64 of_thread = number / wide, all = threads[owner];
     u64 round = of_thread / all * (wide / 4) + number % wide / 4 + drawn[layer * members + owner] / 4;
     u64 thread = of_thread % all, seed = seeds[owner];
@@ -57,7 +56,7 @@ extern "C" __global__ void masks(
     const float unit = 2.3283064e-10f, half = unit / 2.0f;
     u32 kept_x = x * unit + half < share, kept_y = y * unit + half < share;
     u32 kept_z = z * unit + half < share, kept_w = w * unit + half < share;
-    kept[(u64)layer * tokens * quads + at] = kept_x | kept_y << 8 | kept_z << 16 | kept_w << 24;
+    kept[((u64)layer * tokens + token) * quads + quad] = kept_x | kept_y << 8 | kept_z << 16 | kept_w << 24;
 }
 """
 
@@ -114,6 +113,9 @@ class Counted(Mapping[str, Tensor]):
         mask = masks_at([self], [path], every, torch.zeros_like(every))[path]
         return mask.view(*self.shape, -1)
 
+    def __contains__(self, path: object) -> bool:
+        return path in self.draws
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.draws)
 
@@ -168,9 +170,8 @@ def masks_at(
         numbers = [np.asarray(seeds, dtype=np.uint64).view(np.int64), threads, before]
         on = on_device([np.asarray(one, dtype=np.int64) for one in numbers], places.device)
         masks = torch.empty(len(own), len(places), width, dtype=torch.bool, device=places.device)
-        quads = len(places) * width // _QUAD
         _kernel(places.device.index or 0)(
-            grid=(-(-quads // _THREADS), len(own), 1),
+            grid=(len(places), -(-width // (_QUAD * _THREADS)), len(own)),
             block=(_THREADS, 1, 1),
             args=[
                 *(masks, places, owners, *on),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +39,10 @@ class Replay:
     """Work on the device that was recorded once."""
 
     def __init__(self, work: Callable[[], Any], pool: Any, stream: Any) -> None:
-        """Record it; other threads may use the device meanwhile.
+        """Record it.
+
+        A thread that waits for the whole device meanwhile, or draws random numbers on it, fails, and
+        so does the recording: see ``undisturbed``.
 
         Args:
             work: Allocates nothing that was not allocated before, launches the same each time.
@@ -47,10 +50,21 @@ class Replay:
             stream: On which the work was done before.
         """
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-        ):
-            self.result = work()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        own = generator.graphsafe_get_state()
+        # Nothing is drawn. A recording that fails would leave the generator unusable.
+        generator.graphsafe_set_state(generator.clone_state())
+        try:
+            with torch.cuda.graph(
+                self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                self.result = work()
+        except BaseException:
+            with suppress(Exception):  # torch's allocator would go on as if it were recording
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)  # noqa: SLF001 - it has no other name
+            raise
+        finally:
+            generator.graphsafe_set_state(own)
 
     def replay(self) -> None:
         """Do it again; ``result`` is where it was."""
