@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rf_notebook.training.fused import dropout
-from rf_notebook.training.fused.dropout import Counted, Layer, drawn, masks_at
+from rf_notebook.training.fused.dropout import Counted, Dropouts, Layer, masks_at
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU; nothing of it can happen on a CPU"
@@ -24,13 +24,13 @@ def test_counted_masks_are_those_of_torch(
     torch.manual_seed(2**63 + 11)
     torch.rand(5, device=device)
     begin = torch.cuda.get_rng_state()
-    counted = drawn(shape, layers, device)
+    counted = Dropouts(layers, device).draw(shape)
     after = torch.rand(3, device=device)
     assert isinstance(counted, Counted)
     torch.cuda.set_rng_state(begin)
     with monkeypatch.context() as patched:
         patched.setattr(dropout, "_wide", lambda *_: None)
-        plain = drawn(shape, layers, device)
+        plain = Dropouts(layers, device).draw(shape)
     assert torch.equal(after, torch.rand(3, device=device)), "the stream ends where it would"
     assert counted.keys() == plain.keys()
     for name, mask in plain.items():
@@ -41,7 +41,8 @@ def test_masks_of_several_runs_at_once() -> None:
     device = torch.device("cuda", 0)
     torch.manual_seed(3)
     some = [Layer(name, width, torch.float32, share) for name, width, share in LAYERS]
-    first, third = drawn((3, 50), some, device), drawn((2, 9), some[1:], device)
+    first = Dropouts(some, device).draw((3, 50))
+    third = Dropouts(some[1:], device).draw((2, 9))
     assert isinstance(first, Counted)
     assert isinstance(third, Counted)
     places = torch.tensor([140, 3, 0, 1, 2, 17, 0], device=device)

@@ -176,6 +176,7 @@ class AdapterBlock:
         self.moments: dict[str, Tensor] = {}
         """[k, p] each: AdamW's exp_avg and exp_avg_sq."""
         self._scales: dict[tuple[torch.dtype, tuple[float, ...]], Tensor] = {}
+        self._shares: dict[float, float] = {}
         self._forms: dict[torch.dtype, _Form] = {}
         self.version = 0
         """Another one whenever a member's weights are other ones."""
@@ -265,10 +266,12 @@ class AdapterBlock:
 
     def share(self, path: str, row: int) -> float:
         """The factor by which a member's dropout scales the inputs it keeps, as torch rounds it."""
-        is_rounded = self.weights.device.type == "cpu"  # a GPU's kernel multiplies in float32
-        dtype = self.weights.dtype if is_rounded else torch.float32
-        share = 1.0 / (1.0 - self._adapters[row].weights[path].dropout)
-        return float(torch.tensor(share, dtype=dtype))
+        dropped = self._adapters[row].weights[path].dropout
+        if dropped not in self._shares:
+            is_rounded = self.weights.device.type == "cpu"  # a GPU's kernel multiplies in float32
+            dtype = self.weights.dtype if is_rounded else torch.float32
+            self._shares[dropped] = float(torch.tensor(1.0 / (1.0 - dropped), dtype=dtype))
+        return self._shares[dropped]
 
     def input_dtype(self, path: str, autocast: Autocast) -> torch.dtype | None:
         """The type in which the inputs of a layer meet dropout.

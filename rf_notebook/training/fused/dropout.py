@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,8 +74,7 @@ class Layer:
     """The share that is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Draw:
+class _Draw(NamedTuple):
     """One mask."""
 
     width: int
@@ -83,25 +82,30 @@ class _Draw:
     """That is kept."""
     wide: int
     """Numbers that a thread draws in turn."""
-    before: int
-    """Of the stream, as torch counts it, when it was drawn."""
+    after: int
+    """What was drawn before it of the same batch, as torch counts it."""
 
 
 class Counted(Mapping[str, Tensor]):
     """By layer: which inputs a run's dropout keeps, [b, l, in]; computed when asked for."""
 
     def __init__(
-        self, seed: int, shape: Sequence[int], draws: Mapping[str, _Draw], device: torch.device
+        self,
+        begin: tuple[int, int],
+        shape: Sequence[int],
+        draws: Mapping[str, _Draw],
+        device: torch.device,
     ) -> None:
         """Nothing is computed.
 
         Args:
-            seed: Of the run's stream.
+            begin: The seed of the run's stream, and what it had drawn before.
             shape: [b, l].
             draws: By layer.
             device: Where the model is.
         """
-        self.seed, self.shape, self.draws, self.device = seed, tuple(shape), draws, device
+        (self.seed, self.begin), self.shape = begin, tuple(shape)
+        self.draws, self.device = draws, device
 
     @property
     def places(self) -> int:
@@ -123,26 +127,50 @@ class Counted(Mapping[str, Tensor]):
         return len(self.draws)
 
 
-def drawn(
-    shape: Sequence[int], layers: Sequence[Layer], device: torch.device
-) -> Mapping[str, Tensor]:
-    """The masks [b, l, in] that a run draws now, in the order of the layers, from its own stream.
+class Dropouts:
+    """Of one run."""
 
-    Args:
-        shape: [b, l].
-        layers: In the order of a forward.
-        device: Where the model is.
-    """
-    wides = [_wide(device, layer.dtype) for layer in layers]
-    if all(wide and layer.width % wide == 0 for wide, layer in zip(wides, layers, strict=True)):
-        return _counted(shape, layers, [wide or 0 for wide in wides], device)
-    kept, ones = {}, dict[tuple[int, torch.dtype], Tensor]()
-    for layer in layers:
-        like = layer.width, layer.dtype
-        if like not in ones:
-            ones[like] = torch.ones(*shape, layer.width, dtype=layer.dtype, device=device)
-        kept[layer.path] = _kept(ones[like], layer.dropped)
-    return kept
+    def __init__(self, layers: Sequence[Layer], device: torch.device) -> None:
+        """Nothing is drawn.
+
+        Args:
+            layers: In the order of a forward.
+            device: Where the model is.
+        """
+        self._layers, self._device = layers, device
+        self._plans: dict[int, tuple[dict[str, _Draw], int]] = {}
+        """By the tokens of a batch: what is drawn, and how far that moves the stream."""
+
+    def draw(self, shape: Sequence[int]) -> Mapping[str, Tensor]:
+        """The masks [b, l, in] that the run draws now, from its own stream.
+
+        Args:
+            shape: [b, l].
+        """
+        wides = [_wide(self._device, dtype) for dtype in {layer.dtype for layer in self._layers}]
+        most = max((wide or 0 for wide in wides), default=0)
+        if all(wides) and all(layer.width % most == 0 for layer in self._layers):
+            return self._counted(shape)
+        return self._drawn(shape)
+
+    def _drawn(self, shape: Sequence[int]) -> dict[str, Tensor]:
+        kept, ones = {}, dict[tuple[int, torch.dtype], Tensor]()
+        for layer in self._layers:
+            like = layer.width, layer.dtype
+            if like not in ones:
+                ones[like] = torch.ones(*shape, layer.width, dtype=layer.dtype, device=self._device)
+            kept[layer.path] = _kept(ones[like], layer.dropped)
+        return kept
+
+    def _counted(self, shape: Sequence[int]) -> Counted:
+        places = math.prod(shape)
+        if places not in self._plans:
+            self._plans[places] = _plan(self._layers, places, self._device)
+        draws, moves = self._plans[places]
+        generator = _generator(self._device)
+        at = generator.get_offset()
+        generator.set_offset(at + moves)
+        return Counted((generator.initial_seed(), at), shape, draws, self._device)
 
 
 def masks_at(
@@ -165,7 +193,11 @@ def masks_at(
         draws = [[run.draws.get(path) if run else None for run in runs] for path in own]
         seeds = [run.seed if run else 0 for run in runs]
         threads = [_threads(run.places * width, places.device)[0] if run else 1 for run in runs]
-        before = [draw.before if draw else 0 for of_layer in draws for draw in of_layer]
+        before = [
+            draw.after + run.begin if run and draw else 0
+            for of_layer in draws
+            for run, draw in zip(runs, of_layer, strict=True)
+        ]
         shares = [draw.share if draw else 2.0 for of_layer in draws for draw in of_layer]
         numbers = [np.asarray(seeds, dtype=np.uint64).view(np.int64), threads, before]
         on = on_device([np.asarray(one, dtype=np.int64) for one in numbers], places.device)
@@ -183,16 +215,16 @@ def masks_at(
     return found
 
 
-def _counted(
-    shape: Sequence[int], layers: Sequence[Layer], wides: Sequence[int], device: torch.device
-) -> Counted:
-    generator = _generator(device)
-    draws, at, places = {}, generator.get_offset(), math.prod(shape)
-    for layer, wide in zip(layers, wides, strict=True):
-        draws[layer.path] = _Draw(layer.width, 1.0 - layer.dropped, wide, at)
-        at += _threads(places * layer.width, device)[1]
-    generator.set_offset(at)
-    return Counted(generator.initial_seed(), shape, draws, device)
+def _plan(
+    layers: Sequence[Layer], places: int, device: torch.device, wide: int | None = None
+) -> tuple[dict[str, _Draw], int]:
+    draws, after = {}, 0
+    for layer in layers:
+        of_thread = _wide(device, layer.dtype) if wide is None else wide
+        assert of_thread is not None
+        draws[layer.path] = _Draw(layer.width, 1.0 - layer.dropped, of_thread, after)
+        after += _threads(places * layer.width, device)[1]
+    return draws, after
 
 
 def _kept(ones: Tensor, share: float) -> Tensor:
@@ -258,11 +290,8 @@ def _is_equal(shape: Sequence[int], dtype: torch.dtype, wide: int, device: torch
     ]
     begin = generator.get_offset()
     ones = torch.ones(*shape, _TRIED_WIDTH, dtype=dtype, device=device)
-    expected = [_kept(ones, layer.dropped) for layer in layers]
-    end = generator.get_offset()
-    generator.set_offset(begin)
-    counted = _counted(shape, layers, [wide, wide], device)
-    is_equal = end == generator.get_offset()
-    return is_equal and all(
-        torch.equal(counted[layer.path], mask) for layer, mask in zip(layers, expected, strict=True)
-    )
+    expected = {layer.path: _kept(ones, layer.dropped) for layer in layers}
+    draws, moves = _plan(layers, math.prod(shape), device, wide)
+    counted = Counted((generator.initial_seed(), begin), shape, draws, device)
+    is_equal = generator.get_offset() == begin + moves
+    return is_equal and all(torch.equal(counted[path], mask) for path, mask in expected.items())

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
-from rf_notebook.training.fused.dropout import Layer, drawn
+from rf_notebook.training.fused.dropout import Dropouts, Layer
 from rf_notebook.training.fused.head import COMPACT, head_of
 from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.fused.request import Autocast, Backward, Forward
@@ -82,6 +82,8 @@ class Member:
         self._dropouts = {
             path: one.dropout for path, one in self.adapter.weights.items() if one.dropout > 0
         }
+        self._drawing: tuple[Sequence[str], Dropouts] | None = None
+        """For which order of layers, and what draws in it."""
         self._layer = next(iter(self.adapter.weights.values())).layer
         self._head = head_of(self._causal)
         self._changes_embeddings = trainer.args.neftune_noise_alpha is not None
@@ -368,13 +370,17 @@ class Member:
 
     def _draw_dropout(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """The masks that this run would draw alone, from its own stream, in the same order."""
-        layers = [
-            Layer(path, down.shape[1], down.dtype, self._dropouts[path])
-            for path in (self._order() if self._dropouts else ())
-            if path in self._dropouts
-            for down in (self.adapter.weights[path].down,)
-        ]
-        return drawn(input_ids.shape, layers, input_ids.device)
+        order = self._order()
+        if self._drawing is None or self._drawing[0] is not order:
+            downs = {
+                path: self.adapter.weights[path].down for path in order if path in self._dropouts
+            }
+            layers = [
+                Layer(path, down.shape[1], down.dtype, self._dropouts[path])
+                for path, down in downs.items()
+            ]
+            self._drawing = order, Dropouts(layers, input_ids.device)
+        return self._drawing[1].draw(input_ids.shape)
 
     # ---- the group's side
 
