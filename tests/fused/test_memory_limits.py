@@ -94,6 +94,39 @@ def test_graphs_that_wait_take_room():
     assert limits.is_too_large(part, Kept.ACTIVATIONS, in_use=10_000)
 
 
+def test_what_is_expected_not_to_fit_is_not_tried():
+    free = [40_000]
+    token_bytes = {Kept.ACTIVATIONS: 4.0, Kept.LAYER_INPUTS: 0.5}
+    limits = MemoryLimits("cuda", can_recompute=True, free=lambda: free[0], token_bytes=token_bytes)
+    requests = [Request(2, 256) for _ in range(20)]
+    assert limits.next_pass(requests) == (requests, Kept.LAYER_INPUTS)
+    free[0] = 80_000
+    assert limits.next_pass(requests) == (requests, Kept.ACTIVATIONS)
+
+
+def test_what_passes_took_counts_more_than_the_estimate():
+    limits = MemoryLimits(
+        "cuda", can_recompute=False, free=lambda: 40_000, token_bytes={Kept.ACTIVATIONS: 40.0}
+    )
+    requests = [Request(2, 256) for _ in range(8)]
+    assert limits.next_pass(requests) == (requests[:1], Kept.ACTIVATIONS)
+    limits.took(requests[:1], Kept.ACTIVATIONS, 6 * 512)
+    assert limits.next_pass(requests) == (requests, Kept.ACTIVATIONS)
+    limits.took(requests, Kept.ACTIVATIONS, 12 * 8 * 512)
+    limits.took(requests, Kept.ACTIVATIONS, 6 * 8 * 512)
+    assert limits.next_pass(requests) == (requests[:4], Kept.ACTIVATIONS)
+
+
+def test_an_estimate_lets_no_run_go_alone():
+    """It may be wrong; only a try tells."""
+    limits = MemoryLimits(
+        "cuda", can_recompute=False, free=lambda: 100, token_bytes={Kept.ACTIVATIONS: 40.0}
+    )
+    part, kept = limits.next_pass([Request(2, 256)])
+    assert limits.has_to_wait(part, kept)
+    assert not limits.is_too_large(part, kept)
+
+
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 60)), min_size=1, max_size=8),
     tokens=st.integers(0, 2000),

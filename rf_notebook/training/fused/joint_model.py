@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,7 +25,7 @@ from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.joint_cache import JointCache, LeftPadded
 from rf_notebook.training.fused.layout import mask_with_past, padded_left, positions_of, rows_of
 from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, way_of
-from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits
+from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits, token_bytes_of
 from rf_notebook.training.fused.packed import PackedPass
 from rf_notebook.training.fused.padded import PaddedPass
 from rf_notebook.training.fused.passes import Graph, JointPass, Tokens
@@ -98,8 +99,13 @@ class JointModel:
         can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
         device = next(self._tree.parameters()).device
         self._limits = MemoryLimits(
-            "cuda" if device.type == "cuda" else "cpu", can_recompute=can_recompute
+            "cuda" if device.type == "cuda" else "cpu",
+            can_recompute=can_recompute,
+            free=self._free_bytes,
+            token_bytes=token_bytes_of(self._tree),
         )
+        self._recomputes = False
+        """Whether that was told."""
         self._ran_out_with = ""
         """What torch said when it last ran out of memory."""
         self._compiled = CompiledLayers(self._tree, self.backbone, log)
@@ -153,6 +159,8 @@ class JointModel:
         while left:
             in_use = sum(graph.tokens for graph in (*waiting, *graphs))
             part, kept = self._limits.next_pass(left)
+            if in_use and self._limits.has_to_wait(part, kept):
+                break
             if self._limits.is_too_large(part, kept, in_use):
                 if in_use:
                     break
@@ -425,14 +433,29 @@ class JointModel:
 
         None when it has to be tried again, with less at once or with nothing compiled.
         """
+        before = memory.allocated_bytes()
         try:
-            return one_pass(part, stacked, kept)
+            made = one_pass(part, stacked, kept)
         except torch.OutOfMemoryError as error:
             self._ran_out(error, part, kept, in_use)
         except Exception as error:  # what torch's compiler raises has no class in common
             if not self._compiled.give_up(error):
                 raise
+        else:
+            used = memory.allocated_bytes() - before
+            if made and made[0].running is None and used > 0:
+                self._limits.took(part, kept, used)
+            if kept is Kept.LAYER_INPUTS and not self._recomputes:
+                self._recomputes = True
+                self._log.info("joint passes compute activations again: they do not fit otherwise")
+            return made
         return None
+
+    def _free_bytes(self) -> float:
+        device = next(self._tree.parameters()).device
+        if device.type != "cuda":
+            return math.inf
+        return memory.free_bytes(device) - self._recorded.held_bytes
 
     def _ran_out(
         self, error: torch.OutOfMemoryError, part: Sequence[Forward], kept: Kept, in_use: int

@@ -1,18 +1,22 @@
 """How much of what several runs ask for fits into one joint pass?
 
-Nothing is estimated: limits are what ran out of memory before. What does not fit together is done
-in parts, one after the other, or with activations that are computed again in the backward,
+What a pass will need is estimated, from the model's shape before the first one and from what passes
+took afterwards; what ran out of memory nevertheless is not tried again. What does not fit together
+is done in parts, one after the other, or with activations that are computed again in the backward,
 whichever takes less time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rf_notebook.planning.memory_plan import Load, estimate
 from rf_notebook.training.fused.layout import parts_below, passes_of, tokens_of
+from rf_notebook.training.memory_estimate import shape_of
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.request import Forward
@@ -24,6 +28,11 @@ _PASS_COST = {"cuda": 5500, "cpu": 160}
 #: What computing activations again adds to the time of a pass
 #: (benchmarks/results/fused-grid-cuda.json: 72,000 tokens a second without, 54,000 with).
 _RECOMPUTING = 1 / 3
+#: The share of the free memory that the activations of a pass may take. The rest is for what its
+#: backward makes, and for the gaps that blocks of ever other sizes leave.
+_SHARE = 0.75
+#: Tokens of a row by which is estimated what one takes.
+_LENGTH = 1024
 
 
 class Kept(Enum):
@@ -42,15 +51,27 @@ class Kept(Enum):
 class MemoryLimits:
     """Of the joint passes of one model."""
 
-    def __init__(self, device_type: str, *, can_recompute: bool) -> None:
-        """No limit is known.
+    def __init__(
+        self,
+        device_type: str,
+        *,
+        can_recompute: bool,
+        free: Callable[[], float] = lambda: math.inf,
+        token_bytes: Mapping[Kept, float] | None = None,
+    ) -> None:
+        """Nothing has been tried.
 
         Args:
             device_type: The model's device type.
             can_recompute: Whether its layers can compute their activations again.
+            free: Bytes that can be allocated now.
+            token_bytes: What a token will take, for each way in which that can be said.
         """
         self._pass_cost = _PASS_COST[device_type]
         self._can_recompute = can_recompute
+        self._free = free
+        self._token_bytes = dict(token_bytes or {})
+        self._is_measured: set[Kept] = set()
         self._too_many: dict[Kept, float] = dict.fromkeys(Kept, math.inf)
         """Tokens, with padding, that did not fit."""
 
@@ -71,9 +92,14 @@ class MemoryLimits:
             fewer = self._parts(together, Kept.LAYER_INPUTS)
             saved = (len(parts) - len(fewer)) * self._pass_cost
             lost = sum(map(tokens_of, together)) * _RECOMPUTING
-            if saved > lost or any(self.is_too_large(part, Kept.ACTIVATIONS) for part in parts):
+            most = self._most(Kept.ACTIVATIONS)
+            if saved > lost or any(tokens_of(part) >= most for part in parts):
                 return fewer[0], Kept.LAYER_INPUTS
         return parts[0], Kept.ACTIVATIONS
+
+    def has_to_wait(self, part: Sequence[Forward], kept: Kept) -> bool:
+        """Whether this is expected not to fit while other graphs keep their memory."""
+        return tokens_of(part) >= self._most(kept)
 
     def is_too_large(self, part: Sequence[Forward], kept: Kept, in_use: int = 0) -> bool:
         """Whether this is known not to fit next to graphs of this many tokens."""
@@ -83,7 +109,40 @@ class MemoryLimits:
         """This ran out of memory."""
         self._too_many[kept] = min(self._too_many[kept], in_use + tokens_of(part))
 
+    def took(self, part: Sequence[Forward], kept: Kept, used: int) -> None:
+        """A pass kept so many bytes; the most that one kept a token counts from now on."""
+        token_bytes = used / tokens_of(part)
+        if kept in self._is_measured:
+            token_bytes = max(token_bytes, self._token_bytes[kept])
+        self._token_bytes[kept] = token_bytes
+        self._is_measured.add(kept)
+
+    def _most(self, kept: Kept) -> float:
+        """Tokens that no pass may reach, as far as is known now."""
+        token_bytes = self._token_bytes.get(kept, 0.0)
+        if token_bytes <= 0:
+            return self._too_many[kept]
+        return min(self._too_many[kept], _SHARE * self._free() / token_bytes)
+
     def _parts(self, together: Sequence[list[Forward]], kept: Kept) -> list[list[Forward]]:
-        return [
-            part for one in together for part in parts_below(one, self._too_many[kept], tokens_of)
-        ]
+        most = self._most(kept)
+        return [part for one in together for part in parts_below(one, most, tokens_of)]
+
+
+def token_bytes_of(tree: Any) -> dict[Kept, float]:
+    """What a token's activations take by a model's shape; nothing for one of unknown shape."""
+    shape = shape_of(tree)
+    load = Load(
+        method="SFT",
+        has_adapter=True,
+        trainable_bytes=0,
+        optimizer_bytes=0,
+        examples=1,
+        accumulation=1,
+        length=_LENGTH,
+        is_checkpointed=False,
+        compute_bytes=shape.element_bytes,
+    )
+    again = replace(load, is_checkpointed=True)
+    ways = {Kept.ACTIVATIONS: load, Kept.LAYER_INPUTS: again}
+    return {kept: estimate(shape, way).activations / _LENGTH for kept, way in ways.items()}

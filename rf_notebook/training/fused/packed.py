@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: On a GPU: tokens to which a request's are filled up, which its products want, and all of them,
 #: so that the allocator sees few sizes.
 _ALIGNMENT, _WHOLE_ALIGNMENT = 8, 256
+#: Sizes of large batches from zero to the next power of two: further ones would leave the
+#: allocator ever more gaps.
+_FEWEST_SIZES = 32
 #: What the longest sequence is rounded up to, so that few programs are compiled.
 _LENGTH_ALIGNMENT = 128
 #: Room for sequences and for the tokens of the longest that costs nothing.
@@ -246,8 +249,10 @@ class PackedPass:
             is_last = number == len(self.requests) - 1
             if is_last and room is not None:
                 filler = room.tokens - stop
+            elif on_gpu and is_last:
+                filler = -stop % max(_WHOLE_ALIGNMENT, _power_of_two(stop) // _FEWEST_SIZES)
             elif on_gpu:
-                filler = -stop % (_WHOLE_ALIGNMENT if is_last else _ALIGNMENT)
+                filler = -stop % _ALIGNMENT
             if filler:
                 source.append(np.full(filler, self._offsets[number]))
                 positions.append(np.arange(filler))

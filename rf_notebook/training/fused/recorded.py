@@ -256,6 +256,8 @@ class RecordedPasses:
         self._shared: dict[Hashable, Tensor] = {}
         self.in_use = False
         """Whether a backward is still to come; all have their memory in common."""
+        self.held_bytes = 0
+        """Of the device, that nothing else can use."""
 
     def plan(
         self, requests: Sequence[Forward], block: AdapterBlock, attention: AttentionWay
@@ -302,7 +304,8 @@ class RecordedPasses:
             if not is_quiet:
                 return None
             try:
-                made = self._recorded[plan] = Recorded(self, plan, laid, block)
+                with self._counted():
+                    made = self._recorded[plan] = Recorded(self, plan, laid, block)
             except Exception as error:  # noqa: BLE001 - whatever torch raises, passes are done without
                 self._log.warning("joint passes are not recorded: %r", error)
                 self.is_possible = False
@@ -327,7 +330,7 @@ class RecordedPasses:
         self._recorded.clear()
         self._rows.clear()
         self._shared.clear()
-        self.in_use = False
+        self.in_use, self.held_bytes = False, 0
 
     # ---- what recordings share
 
@@ -358,6 +361,19 @@ class RecordedPasses:
             device = next(self.backbone.parameters()).device
             self._shared[key] = torch.zeros(most, shape[1], dtype=dtype, device=device)
         return self._shared[key][: shape[0]]
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Add what a recording keeps for itself."""
+        if self.stream is None:
+            yield
+            return
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        yield
+        torch.cuda.empty_cache()
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() - before
+        self.held_bytes += max(0, kept)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
