@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from rf_notebook.core.events import Noted
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import RunConfig, RunState
@@ -21,9 +22,9 @@ from rf_notebook.training.fused.adapters import AdapterBlock
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.layout import tokens_of
 from rf_notebook.training.fused.member import Member
-from rf_notebook.training.fused.memory_limits import _PASS_COST, Kept
+from rf_notebook.training.fused.memory_limits import _PASS_COST, Kept, token_bytes_of
 from rf_notebook.training.fused.passes import Graph
-from tests.exactness.harness import WatchedRunner, turn_all
+from tests.exactness.harness import WatchedRunner, events_of, turn_all
 from tests.fused.world import config, engine_over, figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("layout")]
@@ -213,9 +214,37 @@ def test_parts_are_done_one_after_another(
         "limits are learned, not tried again"
     )
     assert bool(seen["LAYER_INPUTS"]) == is_recomputed
+    assert told_of_recomputing(engine) == is_recomputed
     for run_id, expected in undisturbed.items():
         record = engine.state.record(run_id)
         assert record.state is RunState.COMPLETED, record.failure
+        assert_as_before(figures(engine, run_id), expected)
+
+
+def told_of_recomputing(engine: Any) -> int:
+    """How many notes of it the user sees."""
+    notes = [event.text for event in events_of(engine) if isinstance(event, Noted)]
+    return sum("are computed again in the backward pass" in text for text in notes)
+
+
+def test_what_is_expected_not_to_fit_is_computed_again_and_never_tried(
+    tmp_path: Path, undisturbed: dict[int, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the model's shape: nothing was measured yet."""
+
+    def free(model: JointModel) -> float:
+        needed = token_bytes_of(model.backbone)
+        return 60 * needed[Kept.ACTIVATIONS]
+
+    monkeypatch.setattr(JointModel, "_free_bytes", free)
+    objects = Objects()
+    engine = engine_over(tmp_path, configs(objects), objects, Execution.FUSED)
+    turn_all(engine)
+    (model,) = engine.fleet.runner.joint_turns.models.values()  # type: ignore[attr-defined]
+    assert model.counts.too_large == 0
+    assert told_of_recomputing(engine) == 1
+    for run_id, expected in undisturbed.items():
+        assert engine.state.record(run_id).state is RunState.COMPLETED
         assert_as_before(figures(engine, run_id), expected)
 
 

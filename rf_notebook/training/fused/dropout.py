@@ -138,8 +138,6 @@ class Dropouts:
             device: Where the model is.
         """
         self._layers, self._device = layers, device
-        self._plans: dict[int, tuple[dict[str, _Draw], int]] = {}
-        """By the tokens of a batch: what is drawn, and how far that moves the stream."""
 
     def draw(self, shape: Sequence[int]) -> Mapping[str, Tensor]:
         """The masks [b, l, in] that the run draws now, from its own stream.
@@ -163,10 +161,7 @@ class Dropouts:
         return kept
 
     def _counted(self, shape: Sequence[int]) -> Counted:
-        places = math.prod(shape)
-        if places not in self._plans:
-            self._plans[places] = _plan(self._layers, places, self._device)
-        draws, moves = self._plans[places]
+        draws, moves = _plan(self._layers, math.prod(shape), self._device)
         generator = _generator(self._device)
         at = generator.get_offset()
         generator.set_offset(at + moves)
@@ -218,12 +213,12 @@ def masks_at(
 def _plan(
     layers: Sequence[Layer], places: int, device: torch.device, wide: int | None = None
 ) -> tuple[dict[str, _Draw], int]:
+    moves = {width: _threads(places * width, device)[1] for width in {one.width for one in layers}}
+    wides = {dtype: wide or _wide(device, dtype) or 0 for dtype in {one.dtype for one in layers}}
     draws, after = {}, 0
     for layer in layers:
-        of_thread = _wide(device, layer.dtype) if wide is None else wide
-        assert of_thread is not None
-        draws[layer.path] = _Draw(layer.width, 1.0 - layer.dropped, of_thread, after)
-        after += _threads(places * layer.width, device)[1]
+        draws[layer.path] = _Draw(layer.width, 1.0 - layer.dropped, wides[layer.dtype], after)
+        after += moves[layer.width]
     return draws, after
 
 
@@ -251,13 +246,16 @@ def _kernel(device: int) -> Any:
         return torch.cuda._compile_kernel(_SOURCE, "masks")  # noqa: SLF001 - torch has no other name for it yet
 
 
+@cache
+def _most_threads(device: torch.device) -> int:
+    properties = torch.cuda.get_device_properties(device)
+    blocks = properties.max_threads_per_multi_processor // _THREADS
+    return int(_THREADS * properties.multi_processor_count * blocks)
+
+
 def _threads(numbers: int, device: torch.device) -> tuple[int, int]:
     """With how many threads torch draws so many numbers, and by how much that moves the stream."""
-    properties = torch.cuda.get_device_properties(device)
-    most = properties.multi_processor_count * (
-        properties.max_threads_per_multi_processor // _THREADS
-    )
-    threads = _THREADS * min(most, -(-numbers // _THREADS))
+    threads = min(_most_threads(device), _THREADS * -(-numbers // _THREADS))
     return threads, ((numbers - 1) // (threads * _QUAD) + 1) * _QUAD
 
 

@@ -23,7 +23,13 @@ from rf_notebook.training.fused.attention import (
 )
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.joint_cache import JointCache, LeftPadded
-from rf_notebook.training.fused.layout import mask_with_past, padded_left, positions_of, rows_of
+from rf_notebook.training.fused.layout import (
+    mask_with_past,
+    padded_left,
+    positions_of,
+    rows_of,
+    tokens_of,
+)
 from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, way_of
 from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits, token_bytes_of
 from rf_notebook.training.fused.packed import PackedPass
@@ -104,6 +110,8 @@ class JointModel:
             free=self._free_bytes,
             token_bytes=token_bytes_of(self._tree),
         )
+        self.notes: list[str] = []
+        """What the user is to be told; whoever tells it takes it out."""
         self._recomputes = False
         """Whether that was told."""
         self._ran_out_with = ""
@@ -447,7 +455,10 @@ class JointModel:
                 self._limits.took(part, kept, used)
             if kept is Kept.LAYER_INPUTS and not self._recomputes:
                 self._recomputes = True
-                self._log.info("joint passes compute activations again: they do not fit otherwise")
+                self.notes.append(
+                    f"joint steps of {tokens_of(part):,} tokens do not fit with all their "
+                    "activations: those of the layers are computed again in the backward pass"
+                )
             return made
         return None
 

@@ -88,6 +88,9 @@ class JointTurns:
             FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
         joined = [run_id for run_id, member in members.items() if member.joint_forwards]
+        for run_id in joined[:1]:
+            runs[run_id].notes += tuple(model.notes)
+            model.notes.clear()
         for run_id, run in runs.items():
             run.overhead_seconds += (trained - started) / len(runs)
             run.train_seconds += (ended - trained) / len(runs)

@@ -7,6 +7,7 @@ import torch
 from rf_notebook.training.device import run_device
 from rf_notebook.training.fused.attention import attention_way
 from rf_notebook.training.fused.linear import way_of
+from rf_notebook.training.fused.recorded import RecordedPasses
 
 #: Of usual models: elements of a head, and the widths of a layer with an adapter.
 _HEAD_WIDTH, _WIDTHS = 128, (2048, 16, 2048)
@@ -20,4 +21,5 @@ def ways_here() -> str:
     attention = attention_way(device, dtype, head_width=_HEAD_WIDTH)
     products = way_of((8, 16), dtype, _WIDTHS, device)
     name = str(dtype).removeprefix("torch.")
-    return f"in {name}: attention by {attention}, adapters by {products}"
+    graphs = "; small passes replay CUDA graphs" if RecordedPasses.is_possible else ""
+    return f"in {name}: attention by {attention}, adapters by {products}{graphs}"
