@@ -12,6 +12,8 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 PYTEST := $(BIN)/python -m pytest
 # As many workers as there are cores; files whose tests share something expensive stay in one worker (tests/conftest.py).
 PARALLEL := -n auto
+# Where there is memory with room for it, the unit tests' many small folders are there.
+IN_MEMORY := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000000 {print "TMPDIR=/dev/shm"}')
 
 .PHONY: lab demo check unit test oldest newest extension bench clean
 
@@ -31,7 +33,7 @@ check: $(VENV)/.test $(VENV)/.node
 
 # What needs neither torch nor mlflow, which cannot be imported here: under a minute.
 unit: $(VENV)/.test
-	$(PYTEST) -q $(PARALLEL) -p tests.without_torch -m unit
+	$(IN_MEMORY) $(PYTEST) -q $(PARALLEL) -o tmp_path_retention_policy=failed -p tests.without_torch -m unit
 
 # Everything; with ARGS those tests and nothing before them.
 ifdef ARGS

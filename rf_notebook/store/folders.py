@@ -113,8 +113,8 @@ class FilledFolder:
             manifest = _manifest_of(temporary)
             text = json.dumps(manifest, sort_keys=True, indent=1)
             (temporary / _MANIFEST).write_text(text)
-            for file in _files(temporary):
-                _flush(file)
+            for name in (*manifest, _MANIFEST):
+                _flush(temporary / name)
             _flush(temporary)
             self.observer(CommitPoint.CHECKPOINT_SYNCED)
             if os.path.lexists(target):
@@ -290,7 +290,12 @@ def _refused_by_disk(error: BaseException, folder: Path) -> str | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if Path(parent, name).is_file()
+    )
 
 
 def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:

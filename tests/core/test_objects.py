@@ -146,6 +146,7 @@ def test_the_same_cell_makes_the_same_names_in_another_kernel(family):
     assert names() == names()
 
 
+@pytest.mark.starts_processes
 def test_names_are_equal_in_another_process_whatever_its_hash_seed():
     code = (
         "from tests.core.test_objects import *;o=Objects();"

@@ -48,6 +48,7 @@ def test_the_bound_itself_and_what_is_newer_will_do(monkeypatch, version):
     assert list(too_old("trl")) == []
 
 
+@pytest.mark.starts_processes
 def test_importing_beside_something_too_old_is_one_sentence(tmp_path):
     (tmp_path / "transformers-5.0.0.dist-info").mkdir()
     (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text(
