@@ -76,6 +76,8 @@ class ChunkResult:
     warm_start_report: WarmStartReport | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    setup_seconds: float = 0.0
+    """Of those of training: spent on what is done once and serves later turns, too."""
     own_bytes: int = 0
     generations: tuple[Generation, ...] = ()
     """To the sample prompts, when the turn ended at a boundary."""

@@ -265,7 +265,8 @@ class Turns:
         except WorkerLost:
             return None
         self._take(over.results)
-        return over.seconds if over.results else None
+        set_up = sum(result.setup_seconds for result in over.results)
+        return over.seconds - set_up if over.results else None
 
     def _attempt(self, records: Sequence[RunRecord], steps: int | None, is_joint: bool) -> TurnOver:
         number = self._next_number()

@@ -79,6 +79,8 @@ class ActiveRun:
         self.report: WarmStartReport | None = None
         self.train_seconds = 0.0
         self.overhead_seconds = 0.0
+        self.setup_seconds = 0.0
+        """Of the turn, spent on what serves later turns, too."""
         self.notes: tuple[str, ...] = ()
         self.loaded: tuple[LoadedModel, ...] = ()
         """Base models of which the next result tells."""
@@ -197,8 +199,13 @@ class ActiveRun:
             fence=request.fence,
             outcome=TurnOutcome.INTERRUPTED,
             progress=self.progress(),
+            setup_seconds=self._take_setup(),
             hindrance=self.hindrance or "",
         )
+
+    def _take_setup(self) -> float:
+        seconds, self.setup_seconds = self.setup_seconds, 0.0
+        return seconds
 
     def failed(self, fence: int, failure: Failure, committed: Progress) -> ChunkResult:
         """The result of a run that failed.
@@ -273,6 +280,7 @@ class ActiveRun:
             warm_start_report=self.report,
             train_seconds=self.train_seconds,
             overhead_seconds=self.overhead_seconds,
+            setup_seconds=self._take_setup(),
             own_bytes=memory.own_bytes(self.trainer),
             generations=self._generations,
             notes=self.notes,

@@ -1,11 +1,13 @@
 """Who shares a turn, and what becomes of those that nobody shares one with."""
 
+from dataclasses import replace
+
 import pytest
 
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.testing.fake_runner import fake_config
+from rf_notebook.testing.fake_runner import FakeRunner, fake_config
 from tests.engine.world import World, alone
 
 
@@ -48,3 +50,24 @@ def test_a_lone_run_trains_as_its_group_did(tmp_path, execution):
     if execution is not Execution.AUTO:  # whose last chunk may hold steps of the trial
         assert (record.is_joint, record.fused_with) == (is_joint, ())
     assert world.losses(1) == alone(tmp_path, record.config)
+
+
+@pytest.mark.in_kernel
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_trial_does_not_count_what_is_done_once(tmp_path, monkeypatch, is_told):
+    monkeypatch.setattr(World, "execution", Execution.AUTO)
+    now, train = [0.0], FakeRunner.train
+
+    def trained(runner, requests):
+        results = train(runner, requests)
+        is_joint = requests[0].is_joint
+        now[0] += 5.0 if is_joint else 1.0
+        set_up = 4.5 if is_joint and is_told else 0.0
+        return (replace(results[0], setup_seconds=set_up), *results[1:])
+
+    monkeypatch.setattr(FakeRunner, "train", trained)
+    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(2)])
+    world.restart(clock=lambda: now[0])
+    world.finish()
+    (note,) = (one.event.text for one in world.state.notes if "runs train" in one.event.text)
+    assert ("in joint steps" in note) == is_told

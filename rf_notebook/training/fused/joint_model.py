@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -65,6 +66,8 @@ class Counts:
     """Requests that were answered by those."""
     own_seconds: float = 0.0
     """Spent in the members' own code: data, losses, optimizers, trl's and transformers' Python."""
+    setup_seconds: float = 0.0
+    """Spent on recording passes."""
     replayed: int = 0
     """Joint forwards whose kernels had been recorded."""
     too_large: int = 0
@@ -95,6 +98,7 @@ class JointModel:
         if self.why_padded:
             log.info("joint batches are padded: %s", self.why_padded)
         self._layers: dict[str, StackedLinear] = {}
+        self._has_parts = False
         self._order: list[str] = []
         self._generation = JointCache()
         self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
@@ -143,8 +147,8 @@ class JointModel:
         self.broken = f"a joint step failed: {type(error).__name__}: {error}"[:300]
 
     def expect(self, forwards: int) -> None:
-        """The most joint forwards that may follow, which decides whether compiling pays."""
-        self._compiled.forwards_left = forwards
+        """The most joint forwards that may follow: whether compiling and recording pay."""
+        self._compiled.forwards_left = self._recorded.forwards_left = forwards
 
     def forward(
         self, requests: Sequence[Forward], stacked: Stacked, waiting: Sequence[Graph] = ()
@@ -277,7 +281,9 @@ class JointModel:
         """The pass, its graph and the hidden states; None while it is not recorded."""
         (block,) = stacked.blocks
         laid = PackedPass(ordered, plan.attention, plan.room)
+        began = time.perf_counter()
         recorded = self._recorded.find(plan, laid, block)
+        self.counts.setup_seconds += time.perf_counter() - began
         if recorded is None:
             return None
         self._set_parts({})
@@ -406,6 +412,9 @@ class JointModel:
         return graph
 
     def _set_parts(self, parts: Mapping[str, Sequence[Part]]) -> None:
+        if not parts and not self._has_parts:
+            return
+        self._has_parts = bool(parts)
         for path, layer in self._layers.items():
             layer.parts = tuple(parts.get(path, ()))
 

@@ -83,12 +83,13 @@ class JointTurns:
             )
         )
         before = {run_id: run.parked.step for run_id, run in runs.items()}
-        trained = time.perf_counter()
+        trained, set_up = time.perf_counter(), model.counts.setup_seconds
         with self._own_dtype():
             FusedGroup(model, list(members.values())).advance(until)
         ended = time.perf_counter()
         joined = [run_id for run_id, member in members.items() if member.joint_forwards]
         for run_id in joined[:1]:
+            runs[run_id].setup_seconds += model.counts.setup_seconds - set_up
             runs[run_id].notes += tuple(model.notes)
             model.notes.clear()
         for run_id, run in runs.items():

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 #: Tokens above which computing takes longer than launching, and above which the masks of dropout
 #: would take too much memory.
 _MOST_TOKENS, _MOST_WITH_DROPOUT = 8192, 2048
-#: How often a size is seen before it is recorded, which takes as long as several passes.
-_OFTEN = 2
+#: Recording takes as long as several passes: where not so many may follow, a size is recorded when
+#: it is seen a second time, else at once.
+_MANY = 100
 #: Sizes that are recorded at most.
 _MOST_RECORDED = 32
 
@@ -256,6 +257,8 @@ class RecordedPasses:
         self._shared: dict[Hashable, Tensor] = {}
         self.in_use = False
         """Whether a backward is still to come; all have their memory in common."""
+        self.forwards_left = 0
+        """Joint forwards that are still to come at most."""
         self.held_bytes = 0
         """Of the device, that nothing else can use."""
 
@@ -298,7 +301,8 @@ class RecordedPasses:
         if plan in self._recorded:
             return self._recorded[plan]
         self._seen[plan] += 1
-        if self._seen[plan] < _OFTEN or len(self._recorded) >= _MOST_RECORDED:
+        is_due = self.forwards_left >= _MANY or self._seen[plan] > 1
+        if not is_due or len(self._recorded) >= _MOST_RECORDED:
             return None
         with undisturbed() as is_quiet:
             if not is_quiet:
