@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rf_notebook.training.fused import linear
-from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, Way, way_of
+from rf_notebook.training.fused.linear import Kept, Part, Spread, StackedLinear, Way, way_of
 
 CPU = torch.device("cpu")
 ON_GPU = torch.cuda.is_available()
@@ -148,3 +148,16 @@ def test_the_way_is_chosen_by_what_the_device_can_do(monkeypatch: pytest.MonkeyP
     assert way_of([4, 4], torch.bfloat16, widths, CPU) is Way.EQUAL
     monkeypatch.setattr(linear, "forced_way", Way.BLOCKS)
     assert chosen(CPU) is Way.BLOCKS
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dropout_rounds_once_in_both_directions(dtype: torch.dtype) -> None:
+    """As torch's own does; autograd's formula for the kernel would round what is raised first."""
+    torch.manual_seed(5)
+    x = torch.randn(40, 32, dtype=dtype, requires_grad=True)
+    gradient, kept = torch.randn(40, 32, dtype=dtype), torch.rand(40, 32) > 0.1
+    y: torch.Tensor = Kept.apply(x, kept, 1 / 0.95)  # type: ignore[no-untyped-call]
+    y.backward(gradient)
+    for given, found in ((x.detach(), y), (gradient, x.grad)):
+        assert found is not None
+        assert torch.equal(found, (given.float() * kept * (1 / 0.95)).to(dtype))

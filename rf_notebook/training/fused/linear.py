@@ -185,14 +185,32 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
     return torch.addcmul(y, update, part.factor).to(y.dtype)
 
 
+class Kept(torch.autograd.Function):
+    """x * kept * made_up, in one kernel forward and one backward: what a backward of dropout is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, made_up: float) -> Tensor:
+        """``x`` and ``kept`` are [t, in]."""
+        ctx.save_for_backward(kept)
+        ctx.made_up = made_up
+        done: Tensor = torch.ops.aten.native_dropout_backward(x, kept, made_up)
+        return done
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The same of the gradient."""
+        (kept,) = ctx.saved_tensors
+        given = torch.ops.aten.native_dropout_backward(gradients[0], kept, ctx.made_up)
+        return given, None, None
+
+
 def _dropped(part: Part, x: Tensor) -> Tensor:
     """With what dropout leaves out, and the rest raised."""
     if part.kept is None:
         return x
     if isinstance(part.made_up, float) and x.is_cuda and part.down.dtype == x.dtype:
         # A GPU multiplies in float32, so the type that peft raises inputs in makes no difference.
-        # What a backward of dropout computes, in one kernel: x * kept * made_up.
-        kept_x: Tensor = torch.ops.aten.native_dropout_backward(x, part.kept, part.made_up)
+        kept_x: Tensor = Kept.apply(x, part.kept, part.made_up)  # type: ignore[no-untyped-call]
         return kept_x
     typed = x if part.dropped_in is None else x.to(part.dropped_in)
     return (typed.float() * part.kept * part.made_up).to(typed.dtype)
