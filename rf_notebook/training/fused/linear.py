@@ -210,7 +210,7 @@ def _dropped(part: Part, x: Tensor) -> Tensor:
         return x
     if isinstance(part.made_up, float) and x.is_cuda and part.down.dtype == x.dtype:
         # A GPU multiplies in float32, so the type that peft raises inputs in makes no difference.
-        kept_x: Tensor = Kept.apply(x, part.kept, part.made_up)  # type: ignore[no-untyped-call]
+        kept_x: Tensor = Kept.apply(x, part.kept, part.made_up)
         return kept_x
     typed = x if part.dropped_in is None else x.to(part.dropped_in)
     return (typed.float() * part.kept * part.made_up).to(typed.dtype)
