@@ -15,8 +15,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
@@ -27,12 +27,13 @@ from rf_notebook.store import layout
 
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
+Fill = Callable[[Path], Iterable[Callable[[], None]] | None]
 
 
 def write_folder(
     root: Path,
     relative: str,
-    fill: Callable[[Path], None],
+    fill: Fill,
     *,
     steps: int,
     samples: int,
@@ -43,7 +44,7 @@ def write_folder(
     Args:
         root: The experiment's folder.
         relative: Where below it, with forward slashes; nothing may be there yet.
-        fill: Writes the files into the folder it is given.
+        fill: Writes files into the folder it is given, and may give what writes the rest.
         steps: The run's steps, for the record.
         samples: The run's samples, for the record.
         observer: For the crash tests.
@@ -61,35 +62,36 @@ def write_folder(
 def begin_folder(
     root: Path,
     relative: str,
-    fill: Callable[[Path], None],
+    fill: Fill,
     *,
     steps: int,
     samples: int,
     observer: CommitObserver = unobserved,
-) -> FilledFolder:
-    """The first half of ``write_folder``: the files are written, under a temporary name.
+) -> BegunFolder:
+    """The first half of ``write_folder``: files are written, under a temporary name.
 
     Args and errors are those of ``write_folder``.
     """
-    filled = FilledFolder(root, relative, steps, samples, observer)
-    with filled.refused_by_disk():
-        filled.target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(filled.temporary, ignore_errors=True)
-        filled.temporary.mkdir()
-        fill(filled.temporary)
-        observer(CommitPoint.CHECKPOINT_WRITTEN)
-    return filled
+    begun = BegunFolder(root, relative, steps, samples, observer)
+    with begun.refused_by_disk():
+        begun.target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(begun.temporary, ignore_errors=True)
+        begun.temporary.mkdir()
+        begun.rest.extend(fill(begun.temporary) or ())
+    return begun
 
 
 @dataclass(frozen=True, slots=True)
-class FilledFolder:
-    """A folder whose files are written and which is not at its place yet."""
+class BegunFolder:
+    """A folder that is not at its place yet."""
 
     root: Path
     relative: str
     steps: int
     samples: int
     observer: CommitObserver
+    rest: list[Callable[[], None]] = field(default_factory=list)
+    """What writes the files that are not there yet."""
 
     @property
     def target(self) -> Path:
@@ -102,7 +104,9 @@ class FilledFolder:
         return self.target.with_name(_TEMPORARY + self.target.name)
 
     def finish(self) -> StoredFolder:
-        """Hash the files, flush them, and move the folder to its place; in any thread.
+        """Write the rest, hash the files, flush them, and move the folder to its place.
+
+        In any thread that may write the rest.
 
         Raises:
             StorageFull: as ``write_folder``.
@@ -110,6 +114,9 @@ class FilledFolder:
         """
         target, temporary = self.target, self.temporary
         with self.refused_by_disk():
+            for write in self.rest:
+                write()
+            self.observer(CommitPoint.CHECKPOINT_WRITTEN)
             manifest = _manifest_of(temporary)
             text = json.dumps(manifest, sort_keys=True, indent=1)
             (temporary / _MANIFEST).write_text(text)

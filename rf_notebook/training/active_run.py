@@ -296,8 +296,10 @@ class ActiveRun:
         return result
 
     def save_ahead(
-        self, request: ChunkRequest, submit: Callable[[Callable[[], StoredFolder]], Any]
-    ) -> None:
+        self,
+        request: ChunkRequest,
+        submit: Callable[[Callable[[], StoredFolder]], Future[StoredFolder]],
+    ) -> Future[StoredFolder] | None:
         """Write the checkpoint of the boundary that was reached, before its turn is finished.
 
         What fails here, the turn tells.
@@ -305,15 +307,19 @@ class ActiveRun:
         Args:
             request: Of the turn.
             submit: Takes the half that any thread can do, and gives its future.
+
+        Returns:
+            That future; None when the first half failed.
         """
         started = time.perf_counter()
         progress = self.progress()
         try:
-            filled = self._begin_checkpoint(progress, request.fence, request.attempt)
-            self._saving = progress.steps, submit(filled.finish)
+            begun = self._begin_checkpoint(progress, request.fence, request.attempt, copies=True)
+            self._saving = progress.steps, submit(begun.finish)
         except Exception:  # noqa: BLE001 - the turn tries it again
-            return
+            return None
         self.overhead_seconds += time.perf_counter() - started
+        return self._saving[1]
 
     def _checkpoint(self, progress: Progress, fence: int, attempt: int) -> StoredFolder:
         saving, self._saving = self._saving, None
@@ -322,19 +328,22 @@ class ActiveRun:
         return self._begin_checkpoint(progress, fence, attempt).finish()
 
     def _begin_checkpoint(
-        self, progress: Progress, fence: int, attempt: int
-    ) -> folders.FilledFolder:
+        self, progress: Progress, fence: int, attempt: int, *, copies: bool = False
+    ) -> folders.BegunFolder:
         resources, trainer = self._resources, self.trainer
         base = base_of(resources.models, resources.objects, self.config)
         used = RunTokenizer(trainer.processing_class, resources.trainers.is_chat(self.config))
 
-        def fill(folder: Path) -> None:
+        def fill(folder: Path) -> list[Callable[[], None]]:
             parked = self.parked
             streams = (
                 parked.state.random if parked.is_quiet and parked.state else RandomState.capture()
             )
-            run_files.save_run(trainer, parked.gate, self.method, streams, folder)
+            rest = run_files.save_run(
+                trainer, parked.gate, self.method, streams, folder, copies=copies
+            )
             save_tokenizer(used, trainer.accelerator.unwrap_model(trainer.model), base, folder)
+            return rest
 
         with self.inside():
             return folders.begin_folder(

@@ -8,12 +8,16 @@ counters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import recursively_apply
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from rf_notebook.training.process_state import RandomState
 
@@ -26,14 +30,38 @@ _FILE = "parked.pt"
 
 
 def save_run(
-    trainer: TrainerLike, gate: Gate, method: Method, streams: RandomState, folder: Path
-) -> None:
+    trainer: TrainerLike,
+    gate: Gate,
+    method: Method,
+    streams: RandomState,
+    folder: Path,
+    *,
+    copies: bool = False,
+) -> list[Callable[[], None]]:
     """Write a parked or finished trainer, and its random streams, into a folder.
 
     The run's process state is installed.
+
+    Args:
+        trainer: The run's.
+        gate: In which it stands.
+        method: Of its config.
+        streams: The run's.
+        folder: Exists.
+        copies: Whether the large tensors are copied to the host, so that the run may go on before
+            they are written.
+
+    Returns:
+        What writes the large files: before the run goes on unless they were copied, and then in any
+        thread.
     """
-    _save_weights(trainer, folder)
-    trainer._save_optimizer_and_scheduler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
+    later = [_save_weights(trainer, folder, copies=copies)]
+    # What transformers 5.23 does in ``Trainer._save_optimizer_and_scheduler`` on one device.
+    state = trainer.optimizer.state_dict()
+    if copies:
+        state = recursively_apply(_copied, state)
+    later.append(partial(torch.save, state, folder / OPTIMIZER_NAME))
+    torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
     trainer._save_scaler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
     trainer.store_flos()
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
@@ -47,6 +75,7 @@ def save_run(
         "method": method.extra_state(trainer),
     }
     torch.save(extra, folder / _FILE)
+    return later
 
 
 def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
@@ -71,20 +100,29 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
     gate.on_ready = restore
 
 
-def _save_weights(trainer: TrainerLike, folder: Path) -> None:
+def _save_weights(trainer: TrainerLike, folder: Path, *, copies: bool) -> Callable[[], None]:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     configs = getattr(model, "peft_config", None)
     if configs is None:
         trainer.save_model(str(folder), _internal_call=True)
-        return
+        return _nothing
     # What save_pretrained writes, without its model card and its look-ups on the hub.
     name = model.active_adapter
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    save_file(_apart(weights), folder / "adapter_model.safetensors", {"format": "pt"})
+    apart = {key: _copied(value) for key, value in weights.items()} if copies else _apart(weights)
     config = configs[name]
     inference_mode, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = inference_mode
+    return partial(save_file, apart, folder / "adapter_model.safetensors", {"format": "pt"})
+
+
+def _nothing() -> None:
+    """All is written."""
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.foreground import is_cell_at_work
+from rf_notebook.core.foreground import THREAD_PREFIX, is_cell_at_work
 from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
 
-#: Threads that hash and flush checkpoints.
-_MOST_WRITERS = 8
+#: Threads that write checkpoints, and copies on the host at a time.
+_MOST_WRITERS = 4
 
 
 class JointTurns:
@@ -144,14 +145,20 @@ class JointTurns:
     def _save(self, runs: Sequence[tuple[ChunkRequest, ActiveRun]]) -> None:
         """Write the checkpoints of those that stand at a boundary.
 
-        While one is hashed and flushed, the next is written.
+        Each is copied to the host, and while it is written, hashed and flushed the next is copied.
         """
         evaluated = [(request, run) for request, run in runs if run.at_boundary.is_evaluated]
         if len(evaluated) < 2:
             return
-        with ThreadPoolExecutor(min(len(evaluated), _MOST_WRITERS)) as pool:
+        copies = BoundedSemaphore(_MOST_WRITERS)
+        with ThreadPoolExecutor(_MOST_WRITERS, f"{THREAD_PREFIX}writer") as pool:
             for request, run in evaluated:
-                run.save_ahead(request, pool.submit)
+                copies.acquire()
+                writing = run.save_ahead(request, pool.submit)
+                if writing is None:
+                    copies.release()
+                else:
+                    writing.add_done_callback(lambda _: copies.release())
 
     def _aside(self, model: JointModel, work: Mapping[ActiveRun, Callable[[], None]]) -> None:
         """Let several runs do something outside their course, their forwards together."""

@@ -24,6 +24,8 @@ class TrainerLike(Protocol):
     """The same, as accelerate prepared it."""
     optimizer: Any
     """None before training begins; accelerate's wrapper then."""
+    lr_scheduler: Any
+    """The same."""
     processing_class: Any
     """The tokenizer or processor."""
     train_dataset: Any
@@ -96,7 +98,5 @@ class TrainerLike(Protocol):
 
     def store_flos(self) -> None:
         """Add the operations since the last call to the state."""
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None: ...
 
     def _save_scaler(self, output_dir: str) -> None: ...
