@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rf_notebook.training.fused import linear
-from rf_notebook.training.fused.linear import Kept, Part, Spread, StackedLinear, Way, way_of
+from rf_notebook.training.fused.linear import DropInputs, Part, Spread, StackedLinear, Way, way_of
 
 CPU = torch.device("cpu")
 ON_GPU = torch.cuda.is_available()
@@ -156,7 +156,7 @@ def test_dropout_rounds_once_in_both_directions(dtype: torch.dtype) -> None:
     torch.manual_seed(5)
     x = torch.randn(40, 32, dtype=dtype, requires_grad=True)
     gradient, kept = torch.randn(40, 32, dtype=dtype), torch.rand(40, 32) > 0.1
-    y: torch.Tensor = Kept.apply(x, kept, 1 / 0.95)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = DropInputs.apply(x, kept, 1 / 0.95)  # type: ignore[no-untyped-call]
     y.backward(gradient)
     for given, found in ((x.detach(), y), (gradient, x.grad)):
         assert found is not None

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rf_notebook.training.fused.transfer import numbers as on_device_numbers
-from rf_notebook.training.fused.transfer import on_device
+from rf_notebook.training.fused.transfer import numbers, on_device
 
 #: Numbers that are drawn at once, and threads of a block of torch's kernel.
 _QUAD, _THREADS = 4, 256
@@ -194,15 +193,15 @@ def masks_at(
             for run, draw in zip(runs, of_layer, strict=True)
         ]
         shares = [draw.share if draw else 2.0 for of_layer in draws for draw in of_layer]
-        numbers = [np.asarray(seeds, dtype=np.uint64).view(np.int64), threads, before]
-        on = on_device([np.asarray(one, dtype=np.int64) for one in numbers], places.device)
+        whole = [np.asarray(seeds, dtype=np.uint64).view(np.int64), threads, before]
+        on = on_device([np.asarray(one, dtype=np.int64) for one in whole], places.device)
         masks = torch.empty(len(own), len(places), width, dtype=torch.bool, device=places.device)
         _kernel(places.device.index or 0)(
             grid=(len(places), -(-width // (_QUAD * _THREADS)), len(own)),
             block=(_THREADS, 1, 1),
             args=[
                 *(masks, places, owners, *on),
-                on_device_numbers(shares, torch.float32, places.device),
+                numbers(shares, torch.float32, places.device),
                 *(len(places), width, len(runs), wide),
             ],
         )

@@ -185,7 +185,7 @@ def _updated(part: Part, x: Tensor, y: Tensor) -> Tensor:
     return torch.addcmul(y, update, part.factor).to(y.dtype)
 
 
-class Kept(torch.autograd.Function):
+class DropInputs(torch.autograd.Function):
     """x * kept * made_up, in one kernel forward and one backward: what a backward of dropout is."""
 
     @staticmethod
@@ -210,7 +210,7 @@ def _dropped(part: Part, x: Tensor) -> Tensor:
         return x
     if isinstance(part.made_up, float) and x.is_cuda and part.down.dtype == x.dtype:
         # A GPU multiplies in float32, so the type that peft raises inputs in makes no difference.
-        kept_x: Tensor = Kept.apply(x, part.kept, part.made_up)
+        kept_x: Tensor = DropInputs.apply(x, part.kept, part.made_up)
         return kept_x
     typed = x if part.dropped_in is None else x.to(part.dropped_in)
     return (typed.float() * part.kept * part.made_up).to(typed.dtype)
