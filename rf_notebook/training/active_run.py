@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from rf_notebook.planning.chunks import Plan
+    from rf_notebook.training.fused.joint_model import JointModel
+    from rf_notebook.training.fused.member import Member
     from rf_notebook.training.memory_estimate import Need
     from rf_notebook.training.methods import Method
     from rf_notebook.training.resources import Resources
@@ -95,6 +97,8 @@ class ActiveRun:
         self.hindrance: str | None = None
         """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None
         before it was asked."""
+        self.member: tuple[JointModel, Member] | None = None
+        """Of groups over which joint model, once it trained in joint steps."""
         self.result: ChunkResult | None = None
         """What the last turn gave, until it is known to be committed."""
         self._resources = resources
@@ -240,6 +244,7 @@ class ActiveRun:
 
     def end(self) -> None:
         """Unwind the trainer and let it go."""
+        self.member = None
         self.parked.end()
 
     def _finish_turn(self, request: ChunkRequest, outcome: TurnOutcome) -> ChunkResult:

@@ -8,10 +8,11 @@ counters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import recursively_apply
@@ -59,7 +60,7 @@ def save_run(
     # What transformers 5.23 does in ``Trainer._save_optimizer_and_scheduler`` on one device.
     state = trainer.optimizer.state_dict()
     if copies:
-        state = recursively_apply(_copied, state)
+        state = _on_host(state)
     later.append(partial(torch.save, state, folder / OPTIMIZER_NAME))
     torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
     trainer._save_scaler(str(folder))  # noqa: SLF001 - transformers' Trainer keeps it so
@@ -109,7 +110,7 @@ def _save_weights(trainer: TrainerLike, folder: Path, *, copies: bool) -> Callab
     # What save_pretrained writes, without its model card and its look-ups on the hub.
     name = model.active_adapter
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    apart = {key: _copied(value) for key, value in weights.items()} if copies else _apart(weights)
+    apart = _on_host(weights) if copies else _apart(weights)
     config = configs[name]
     inference_mode, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
@@ -121,8 +122,33 @@ def _nothing() -> None:
     """All is written."""
 
 
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+def _on_host(of_tensors: Any) -> Any:
+    """Nested containers with copies of their tensors in the host's memory.
+
+    Tensors that fill one storage between them, as an adapter's do after joint steps, are copied at
+    once.
+    """
+    filled: Counter[int] = Counter()
+    copies: dict[int, torch.Tensor] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        filled[tensor.untyped_storage().data_ptr()] += tensor.nbytes
+        return tensor
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        if filled[place] != storage.nbytes() or not tensor.is_contiguous():
+            return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+        if place not in copies:
+            whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage)
+            copies[place] = whole.to("cpu", copy=True)
+        return copies[place].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    # Nothing is drawn and no type is left open, so what guards a run's own code is not needed.
+    with torch.no_grad(), torch._C.DisableTorchFunction():  # noqa: SLF001 - it has no other name
+        recursively_apply(count, of_tensors)
+        return recursively_apply(copied, of_tensors)
 
 
 def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

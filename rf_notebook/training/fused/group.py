@@ -19,17 +19,42 @@ from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
 
 if TYPE_CHECKING:
+    from rf_notebook.training.fused.aside import Aside
     from rf_notebook.training.fused.member import Member
+    from rf_notebook.training.parked import ParkedRun
 
 
 class FusedGroup:
-    """Runs over one base model, for one turn."""
+    """Runs over one base model, for one turn.
+
+    Their adapters lie side by side from its first joint step until it is left, also while the runs
+    are evaluated.
+    """
 
     def __init__(self, model: JointModel, members: Sequence[Member]) -> None:
-        """Nothing is changed before ``advance``."""
+        """Nothing is changed before it is entered."""
         self._model = model
         self._members = list(members)
         self._stacked = Stacked([], {})
+
+    def __enter__(self) -> FusedGroup:
+        """Let the members' forwards be joint ones."""
+        try:
+            paths = (path for member in self._members for path in member.adapter.weights)
+            self._model.route(list(dict.fromkeys(paths)))
+            for member in self._members:
+                member.attach()
+        except BaseException as error:  # noqa: BLE001 - of the group, not of a run
+            self._model.break_down(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give every member what is its own."""
+        try:
+            self._unstack(is_mid_step=False)
+        finally:
+            for member in self._members:
+                member.detach()
 
     def advance(self, until: Mapping[Member, int]) -> None:
         """Train each member until its step.
@@ -41,17 +66,30 @@ class FusedGroup:
 
         The caller holds PROCESS.
         """
+        self._go_on({member: member.run for member in self._members}, until)
+
+    def do_aside(self, work: Mapping[Member, Aside]) -> None:
+        """Let members that stand still do something outside their course, their forwards together.
+
+        The caller holds PROCESS.
+        """
+        self._go_on(work, dict.fromkeys(work, 0))
+
+    def _go_on(
+        self, doing: Mapping[Member, ParkedRun | Aside], until: Mapping[Member, int]
+    ) -> None:
+        if self._model.broken is not None:
+            return
         notebook = ProcessState.of_notebook()
-        paths = dict.fromkeys(path for member in self._members for path in member.adapter.weights)
+        own = {member: member.run for member in doing}
         try:
-            self._model.route(list(paths))
-            for member in self._members:
-                member.attach()
-                member.run.begin_jointly(until[member])
-            self._train()
+            for member, run in doing.items():
+                member.run = run
+                run.begin_jointly(until[member])
+            self._train(list(doing), is_aside=doing != own)
         except BaseException as error:  # noqa: BLE001 - of the group, not of a run: room for the adapters side by side, say
             self._model.break_down(error)
-            for member in self._members:
+            for member in doing:
                 if (
                     member.run.status is ParkedStatus.WAITING
                 ):  # inside a step, from which only an error leads out
@@ -59,20 +97,17 @@ class FusedGroup:
                     member.run.go_on()
         finally:
             self._model.let_go_of_tokens()
-            try:
-                self._unstack(is_mid_step=False)
-            finally:
-                for member in self._members:
-                    member.detach()
-                if not all(member.run.is_quiet for member in self._members):
-                    notebook.random.install()
-                notebook.install_beside_streams()
+            if not all(member.run.is_quiet for member in doing):
+                notebook.random.install()
+            notebook.install_beside_streams()
+            for member, run in own.items():
+                member.run = run
 
-    def _train(self) -> None:
-        ready = live = self._members
+    def _train(self, members: Sequence[Member], *, is_aside: bool) -> None:
+        ready = live = list(members)
         graphs: list[Graph] = []
         while live:
-            if not graphs and len(live) != len(self._stacked.place):
+            if not graphs and self._is_to_be_stacked(live, is_aside=is_aside):
                 self._stack(live)
             began = time.perf_counter()
             for member in ready:
@@ -139,6 +174,16 @@ class FusedGroup:
             member.graphs.clear()
 
     # ---- where the weights lie
+
+    def _is_to_be_stacked(self, live: Sequence[Member], *, is_aside: bool) -> bool:
+        """Whether the adapters lie otherwise than these members need it.
+
+        Those that learn are a whole block; without gradients a part of one serves as well.
+        """
+        placed = self._stacked.place
+        return any(member not in placed for member in live) or (
+            not is_aside and len(live) != len(placed)
+        )
 
     def _stack(self, members: Sequence[Member]) -> None:
         """Lay the adapters of these members side by side, those of equal shape in one block."""

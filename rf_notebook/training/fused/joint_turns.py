@@ -21,7 +21,6 @@ from rf_notebook.training.undisturbed import OwnDtype
 if TYPE_CHECKING:
     from rf_notebook.core.runner import ChunkRequest
     from rf_notebook.training.active_run import ActiveRun
-    from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
 
 #: Threads that write checkpoints, and copies on the host at a time.
@@ -70,7 +69,7 @@ class JointTurns:
         )
         model = self._model(next(iter(modules.values())))  # the base comes first, and they have one
         boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
-        members = {run_id: _member(run, run.parked, model) for run_id, run in runs.items()}
+        members = {run_id: _member(run, model) for run_id, run in runs.items()}
         until = {
             members[r.run_id]: min(
                 boundaries[r.run_id], boundaries[r.run_id] if r.park_at is None else r.park_at
@@ -85,59 +84,61 @@ class JointTurns:
         )
         before = {run_id: run.parked.step for run_id, run in runs.items()}
         trained, set_up = time.perf_counter(), model.counts.setup_seconds
-        with self._own_dtype():
-            FusedGroup(model, list(members.values())).advance(until)
-        ended = time.perf_counter()
-        joined = [run_id for run_id, member in members.items() if member.joint_forwards]
-        for run_id in joined[:1]:
-            runs[run_id].setup_seconds += model.counts.setup_seconds - set_up
-            runs[run_id].notes += tuple(model.notes)
-            model.notes.clear()
-        for run_id, run in runs.items():
-            run.overhead_seconds += (trained - started) / len(runs)
-            run.train_seconds += (ended - trained) / len(runs)
-            if run_id in joined:
-                run.is_joint = True
-                run.fused_with = tuple(
-                    sorted({*run.fused_with, *(other for other in joined if other != run_id)})
-                )
-            elif run.parked.step > before[run_id]:
-                run.hindrance = _why_alone(run, model)
-            if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run_id]:
-                run.reached = boundaries[run_id]
-            self.hindrance(run)  # it may have come to one
-        there = [
-            run
-            for run in runs.values()
-            if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
-        ]
-        self._evaluate(model, there)
-        self._write_samples(model, there)
+        with self._own_dtype(), FusedGroup(model, list(members.values())) as group:
+            group.advance(until)
+            ended = time.perf_counter()
+            joined = [run_id for run_id, member in members.items() if member.joint_forwards]
+            for run_id in joined[:1]:
+                runs[run_id].setup_seconds += model.counts.setup_seconds - set_up
+                runs[run_id].notes += tuple(model.notes)
+                model.notes.clear()
+            for run_id, run in runs.items():
+                run.overhead_seconds += (trained - started) / len(runs)
+                run.train_seconds += (ended - trained) / len(runs)
+                if run_id in joined:
+                    run.is_joint = True
+                    run.fused_with = tuple(
+                        sorted({*run.fused_with, *(other for other in joined if other != run_id)})
+                    )
+                elif run.parked.step > before[run_id]:
+                    run.hindrance = _why_alone(run, model)
+                if (
+                    run.parked.status is ParkedStatus.PARKED
+                    and run.parked.step >= boundaries[run_id]
+                ):
+                    run.reached = boundaries[run_id]
+                self.hindrance(run)  # it may have come to one
+            there = {
+                run: members[run_id]
+                for run_id, run in runs.items()
+                if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
+            }
+            self._evaluate(group, there)
+            self._write_samples(group, there)
         self._save([(r, runs[r.run_id]) for r in requests if runs[r.run_id] in there])
 
-    def _evaluate(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
+    def _evaluate(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
         """Evaluate those that stand at a boundary together.
 
         Where a run's evaluation is more than forwards (GRPO's generates and asks for rewards), its
         own turn does it; what fails here, its own turn tells.
         """
-        asked = [run for run in runs if not run.method.generates]
         self._aside(
-            model,
+            group,
             {
-                run: run.at_boundary.evaluate_here
-                for run in asked
-                if run.at_boundary.is_to_be_evaluated
+                run: (member, run.at_boundary.evaluate_here)
+                for run, member in there.items()
+                if run.at_boundary.is_to_be_evaluated and not run.method.generates
             },
         )
 
-    def _write_samples(self, model: JointModel, runs: Sequence[ActiveRun]) -> None:
+    def _write_samples(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
         """Let those that stand at a boundary answer the sample prompts together."""
         self._aside(
-            model,
+            group,
             {
-                run: run.at_boundary.write_samples_here
-                for run in runs
+                run: (member, run.at_boundary.write_samples_here)
+                for run, member in there.items()
                 if run.at_boundary.is_to_write_samples
             },
         )
@@ -160,17 +161,17 @@ class JointTurns:
                 else:
                     writing.add_done_callback(lambda _: copies.release())
 
-    def _aside(self, model: JointModel, work: Mapping[ActiveRun, Callable[[], None]]) -> None:
+    def _aside(
+        self, group: FusedGroup, work: Mapping[ActiveRun, tuple[Member, Callable[[], None]]]
+    ) -> None:
         """Let several runs do something outside their course, their forwards together."""
-        if len(work) < 2 or model.broken is not None:
+        if len(work) < 2:
             return
         started = time.perf_counter()
         dtype = self._resources.dtype
-        members = [
-            _member(run, Aside(run.parked, what, dtype), model) for run, what in work.items()
-        ]
-        with self._own_dtype():
-            FusedGroup(model, members).advance(dict.fromkeys(members, 0))
+        group.do_aside(
+            {member: Aside(run.parked, what, dtype) for run, (member, what) in work.items()}
+        )
         seconds = (time.perf_counter() - started) / len(work)
         for run in work:
             run.overhead_seconds += seconds
@@ -190,15 +191,19 @@ class JointTurns:
         return OwnDtype(self._resources.dtype) if is_cell_at_work() else nullcontext()
 
 
-def _member(run: ActiveRun, advancing: ParkedRun | Aside, model: JointModel) -> Member:
-    return Member(
-        advancing,
-        pads_right=run.method.pads_right,
-        generates=run.method.generates,
-        order=model.order,
-        packs=model.packs,
-        goes_alone=lambda: model.broken is not None,
-    )
+def _member(run: ActiveRun, model: JointModel) -> Member:
+    """The run as a member of groups over this model; the same from turn to turn."""
+    if run.member is None or run.member[0] is not model:
+        member = Member(
+            run.parked,
+            pads_right=run.method.pads_right,
+            generates=run.method.generates,
+            order=model.order,
+            packs=model.packs,
+            goes_alone=lambda: model.broken is not None,
+        )
+        run.member = model, member
+    return run.member[1]
 
 
 def _why_alone(run: ActiveRun, model: JointModel) -> str:

@@ -43,7 +43,7 @@ class Member:
 
     def __init__(
         self,
-        run: ParkedRun | Aside,
+        run: ParkedRun,
         *,
         pads_right: bool,
         generates: bool,
@@ -54,7 +54,7 @@ class Member:
         """Nothing is changed before ``attach``.
 
         Args:
-            run: Its trainer is built; or what it does aside.
+            run: Its trainer is built.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             generates: Whether its steps let the model write.
             order: Gives the layers in the order in which a forward uses them.
@@ -62,7 +62,8 @@ class Member:
             goes_alone: Whether the joint model is out of use.
         """
         self._goes_alone, self._packs, self._generates = goes_alone, packs, generates
-        self.run = run
+        self.run: ParkedRun | Aside = run
+        """What advances: the run, or what it does aside."""
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
         # run's own mask the joint step takes the kernels that the run takes alone, and rounds as
         # they do.
@@ -97,13 +98,14 @@ class Member:
         self.graphs: list[Any] = []
         """Joint forwards whose backward waits for this run."""
         self.joint_forwards = 0
-        """Of this run, that were answered by joint ones."""
+        """Of this run, that were answered by joint ones since it was attached."""
 
     # ---- taking part
 
     def attach(self) -> None:
         """From now on the trainer's forwards and backwards are joint."""
         trainer = self.run.trainer
+        self.joint_forwards = 0
         trainer.is_joint, trainer.filters_losses = True, trainer.args.logging_nan_inf_filter
         trainer.args.logging_nan_inf_filter = (
             False  # training_step does it without waiting for the device
