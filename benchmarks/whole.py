@@ -26,7 +26,6 @@ from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.base_models import tree_clone
-from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_turns import JointTurns
 
@@ -36,11 +35,10 @@ def measure(report: Report) -> None:
     count, num_chunks = (2000, 8) if ON_GPU else (64, 4)
     base, configs = base_of("1.1B"), searched(8)
     rows, held_out = sft_rows(count), sft_rows(count // 10, seed=2)
-    for compiled in (False, True) if ON_GPU else (False,):
-        seen = _experiment(base, rows, held_out, configs, num_chunks, compiled=compiled)
-        name = "whole experiment, compiled" if compiled else "whole experiment"
-        for what, seconds in seen.items():
-            report.row(f"{name}: {what}", seconds, "s")
+    seen = _experiment(base, rows, held_out, configs, num_chunks)
+    name = "whole experiment"
+    for what, seconds in seen.items():
+        report.row(f"{name}: {what}", seconds, "s")
     script = _script_seconds(base, rows, held_out, configs[1], num_chunks) * len(configs)
     report.row("the same by a script, one warmed run times the configs", script, "s")
     report.row(f"{name}: against the script", script / seen["to its end"], "x (must 4.5)")
@@ -54,8 +52,6 @@ def _experiment(
     held_out: Any,
     configs: Sequence[Knobs],
     num_chunks: int,
-    *,
-    compiled: bool,
 ) -> dict[str, float]:
     """Seconds to the first comparison and to the end, and what they were spent on."""
     spent: Counter[str] = Counter()
@@ -82,9 +78,8 @@ def _experiment(
         timed(AtBoundary, "write_samples", "samples"),
         timed(JointTurns, "_save", "saving"),
         timed(ActiveRun, "_checkpoint", "saving"),
-        timed(FusedGroup, "advance", "joint turns, joint evaluation and samples included"),
+        timed(FusedGroup, "advance", "joint steps"),
     ]
-    CompiledLayers.always_after = 0 if compiled else 10**9
     try:
         with tempfile.TemporaryDirectory() as folder:
             engine, runner = engine_over(
@@ -108,10 +103,12 @@ def _experiment(
             if failed:
                 raise RuntimeError(failed[0])
             (model,) = runner.joint_turns.models.values()
-            spent["the configs' own code"] = model.counts.own_seconds
+            spent["the configs' own code, of steps, evaluation and samples"] = (
+                model.counts.own_seconds
+            )
+            spent["recording"] = model.counts.setup_seconds
             runner.close()
     finally:
-        CompiledLayers.always_after = None
         for one in undo:
             one()
         memory.collect()
@@ -119,10 +116,11 @@ def _experiment(
 
 
 def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunks: int) -> float:
-    """Seconds of one config as a user writes it, the second time."""
-    steps = len(rows) // (knobs.batch * knobs.accumulation)
-    seconds = []
-    for _ in range(2):
+    """Seconds of one config as a user writes it, after a few steps that warm the device up."""
+    few = 4 * knobs.batch * knobs.accumulation
+    seconds = 0.0
+    for data in (rows.select(range(few)), rows):
+        steps = len(data) // (knobs.batch * knobs.accumulation)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             trainer = SFTTrainer(
@@ -137,14 +135,14 @@ def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunk
                     gradient_checkpointing=False,
                     **arguments(knobs, max_steps=-1, num_train_epochs=1),
                 ),
-                train_dataset=rows,
+                train_dataset=data,
                 eval_dataset=held_out,
                 processing_class=tiny_tokenizer(),
                 peft_config=LoraConfig(task_type="CAUSAL_LM", **lora(knobs)),
             )
             quiet(trainer).train()
             synchronize()
-            seconds.append(time.perf_counter() - began)
+            seconds = time.perf_counter() - began
             del trainer
         memory.collect()
-    return seconds[-1]
+    return seconds

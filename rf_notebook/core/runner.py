@@ -55,6 +55,8 @@ class ChunkRequest:
     boundary."""
     is_joint: bool = False
     """Whether it trains in joint steps where it can: with the turn's others, or by itself."""
+    is_judged: bool = False
+    """Whether a policy may end the run at its next boundary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

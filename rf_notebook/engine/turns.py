@@ -299,6 +299,7 @@ class Turns:
         self, record: RunRecord, steps: int | None, attempt: int, is_joint: bool
     ) -> ChunkRequest:
         """The next turn of a run; of at most ``steps`` steps."""
+        state = self._journal.state
         limits = [
             None if steps is None else self._journal.progress_of(record).steps + steps,
             None if self._script is None else self._script.next_steps(record.run_id),
@@ -313,6 +314,7 @@ class Turns:
             attempt=attempt,
             park_at=min((limit for limit in limits if limit is not None), default=None),
             is_joint=is_joint,
+            is_judged=state.policy is not None and record.run_id not in state.pinned,
         )
 
     def _joined(self, group: Sequence[RunRecord]) -> None:

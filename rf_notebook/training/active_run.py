@@ -120,11 +120,6 @@ class ActiveRun:
         return self.parked.trainer
 
     @property
-    def steps_left(self) -> int:
-        """Optimizer steps to the run's end."""
-        return 0 if self.plan is None else self.plan.total_steps - self.parked.step
-
-    @property
     def room(self) -> int:
         """Bytes of device memory that the next turn needs beyond what the run keeps."""
         if self.need is None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from rf_notebook.core.events import PolicyChanged, RunPinned
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
@@ -71,3 +72,18 @@ def test_a_trial_does_not_count_what_is_done_once(tmp_path, monkeypatch, is_told
     world.finish()
     (note,) = (one.event.text for one in world.state.notes if "runs train" in one.event.text)
     assert ("in joint steps" in note) == is_told
+
+
+@pytest.mark.in_kernel
+def test_the_runner_is_told_which_runs_a_policy_may_end(tmp_path, monkeypatch):
+    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(3)])
+    world.engine.commit([PolicyChanged(name="Halving"), RunPinned(run_id=2, pinned=True)])
+    judged, train = {}, FakeRunner.train
+
+    def trained(runner, requests):
+        judged.update({request.run_id: request.is_judged for request in requests})
+        return train(runner, requests)
+
+    monkeypatch.setattr(FakeRunner, "train", trained)
+    world.finish()
+    assert judged == {1: True, 2: False, 3: True}

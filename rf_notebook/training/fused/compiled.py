@@ -8,20 +8,18 @@ each shape. Compiling holds the group up for some twenty seconds, so it has to b
 from __future__ import annotations
 
 import logging
+import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import nn
 
-#: Seconds that compiling takes (16 to 40 measured on an H200 for a Llama of 1.1 billion weights).
-_COST = 30.0
-#: The share of a step that compiling saves at least (0.24 to 0.34 measured there).
-_SAVED = 0.2
-#: How many times its cost compiling has to save.
-_WORTH = 2.0
+#: Seconds that compiling takes, and the share of a step that it saves: 20 to 34 s and 0.27 to 0.43
+#: for supervised fine-tuning, 0.11 for DPO (benchmarks/results/real-*-cuda.json, an H100).
+_COST, _SAVED = 25.0, 0.25
 #: Joint forwards of a shape that are timed first.
 _TIMED = 8
 #: Shapes that are compiled at most; torch itself gives up beyond eight.
@@ -40,7 +38,8 @@ class CompiledLayers:
         self._log = log
         self._seen: Counter[Hashable] = Counter()
         self._shapes: set[Hashable] = set()
-        self._seconds = 0.0
+        self._seconds: deque[float] = deque(maxlen=_TIMED)
+        """Between the newest joint forwards."""
         self._last: float | None = None
         self._is_dynamic = False
         """What the layers were last compiled for."""
@@ -79,7 +78,7 @@ class CompiledLayers:
     def _is_due(self, shape: Hashable) -> bool:
         now = time.perf_counter()
         if self._last is not None:
-            self._seconds += now - self._last
+            self._seconds.append(now - self._last)
         self._last = now
         self._seen[shape] += 1
         if shape in self._shapes:
@@ -98,4 +97,5 @@ class CompiledLayers:
         if seen < _TIMED:
             return False
         to_come = self.forwards_left * seen / total
-        return to_come * (self._seconds / total) * _SAVED > _WORTH * _COST
+        # The median: an evaluation, a checkpoint and a first kernel lie between two forwards, too.
+        return to_come * statistics.median(self._seconds) * _SAVED > _COST

@@ -76,12 +76,7 @@ class JointTurns:
             )
             for r in requests
         }
-        model.expect(
-            max(
-                run.steps_left * run.trainer.args.gradient_accumulation_steps
-                for run in runs.values()
-            )
-        )
+        model.expect(max(_forwards_left(runs[r.run_id], is_judged=r.is_judged) for r in requests))
         before = {run_id: run.parked.step for run_id, run in runs.items()}
         trained, set_up = time.perf_counter(), model.counts.setup_seconds
         with self._own_dtype(), FusedGroup(model, list(members.values())) as group:
@@ -204,6 +199,12 @@ def _member(run: ActiveRun, model: JointModel) -> Member:
         )
         run.member = model, member
     return run.member[1]
+
+
+def _forwards_left(run: ActiveRun, *, is_judged: bool) -> int:
+    """The most forwards of a run that are sure to come unless the user intervenes."""
+    end = run.next_boundary if is_judged else run.known_plan.total_steps
+    return (end - run.parked.step) * int(run.trainer.args.gradient_accumulation_steps)
 
 
 def _why_alone(run: ActiveRun, model: JointModel) -> str:

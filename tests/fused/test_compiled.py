@@ -1,0 +1,63 @@
+"""When compiling is worth it."""
+
+import logging
+
+import pytest
+from torch import nn
+
+from rf_notebook.training.fused import compiled
+from rf_notebook.training.fused.compiled import CompiledLayers
+
+
+class Layer(nn.Linear):
+    """A decoder layer, as far as compiling goes."""
+
+
+class Tree(nn.Module):
+    _no_split_modules = ("Layer",)
+
+
+@pytest.fixture
+def layers(monkeypatch):
+    backbone = nn.Sequential(Layer(2, 2), Layer(2, 2))
+    made = CompiledLayers(Tree(), backbone, logging.getLogger("test"))
+    monkeypatch.setattr(made, "_is_possible", True)
+    made.now = 0.0
+    monkeypatch.setattr(compiled.time, "perf_counter", lambda: made.now)
+    return made
+
+
+def forwards(layers, seconds, shape="packed"):
+    for gap in seconds:
+        layers.now += gap
+        layers.choose(shape, is_dynamic=True)
+
+
+def test_many_slow_forwards_to_come_are_compiled_once_some_were_timed(layers):
+    layers.forwards_left = 1000
+    forwards(layers, [0.5] * 7)
+    assert not layers.is_on
+    forwards(layers, [0.5])
+    assert layers.is_on
+
+
+def test_few_forwards_to_come_are_not(layers):
+    layers.forwards_left = 100
+    forwards(layers, [0.5] * 50)
+    assert not layers.is_on
+
+
+def test_an_evaluation_or_a_checkpoint_in_between_does_not_count(layers):
+    layers.forwards_left = 500
+    forwards(layers, [0.1] * 30 + [40.0] + [0.1] * 30)
+    assert not layers.is_on
+
+
+def test_each_shape_counts_by_its_share(layers):
+    layers.forwards_left = 600
+    for _ in range(20):
+        forwards(layers, [0.2], "seldom")
+        forwards(layers, [0.2] * 9, "often")
+    assert layers.is_on
+    forwards(layers, [0.2], "seldom")
+    assert not layers.is_on
