@@ -107,7 +107,7 @@ JOINT_PLACES = [
     "rf_notebook.training.at_boundary:texts_of",
     "rf_notebook.training.active_run:ActiveRun.save_ahead",
     "rf_notebook.training.run_files:save_run",
-    "rf_notebook.training.run_files:_copied",
+    "rf_notebook.training.run_files:_on_host",
     "rf_notebook.training.run_files:save_file",
     "rf_notebook.store.folders:BegunFolder.finish",
     "rf_notebook.store.folders:_manifest_of",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rf_notebook.core.runner import ChunkRequest, ChunkResult, Errand, LiveListener
+from rf_notebook.core.runner import ChunkRequest, ChunkResult, Errand, LiveListener, SavedListener
 from rf_notebook.core.values import Json
 
 
@@ -85,6 +85,8 @@ class Fleet(Protocol):
 
     listener: LiveListener | None
     """Hears of steps, inside ``next``."""
+    on_saved: SavedListener | None
+    """Hears of checkpoints that were written behind turns, inside ``next``."""
 
     def devices(self) -> Sequence[DeviceFacts]:
         """Those that there are, the first one first."""

@@ -5,7 +5,7 @@ A ChunkRunner, in whatever process: what it is asked and what it answers are val
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -41,9 +41,9 @@ class ChunkRequest:
     run_id: int
     config: RunConfig
     progress: Progress
-    """What is committed."""
+    """What is committed, or will be as soon as its checkpoint is written."""
     continue_from: StoredFolder | None
-    """The checkpoint of ``progress``, for a runner that does not hold the run."""
+    """The newest checkpoint that is committed, for a runner that does not hold the run."""
     warm_start: StoredFolder | None
     """The adapter from which a run that has not trained starts."""
     fence: int
@@ -57,6 +57,8 @@ class ChunkRequest:
     """Whether it trains in joint steps where it can: with the turn's others, or by itself."""
     is_judged: bool = False
     """Whether a policy may end the run at its next boundary."""
+    saves_behind: bool = False
+    """Whether the checkpoint of a boundary may be written while others train, or the run itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,9 @@ class ChunkResult:
     """Of an interrupted run, where it stands now; nothing of it is committed yet."""
     points: tuple[MetricPoint, ...] = ()
     checkpoint: StoredFolder | None = None
+    is_being_saved: bool = False
+    """Whether the checkpoint is being written: a Saved tells of it, and then all this is to be
+    committed."""
     failure: Failure | None = None
     """Why it failed, or what is damaged."""
     warm_start_report: WarmStartReport | None = None
@@ -95,6 +100,21 @@ class ChunkResult:
     """Base models that were loaded for it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint that was written behind a turn, or could not be."""
+
+    run_id: int
+    steps: int
+    """Of the result that it belongs to."""
+    checkpoint: StoredFolder | None
+    error: BaseException | None = None
+    """Why it was not written.
+
+    The result is void then: the runner adds what it said to the run's next one.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Fusibility:
     """Whether a run can train in joint steps with others."""
@@ -109,13 +129,16 @@ class Fusibility:
 class SaveRun:
     """Checkpoint a run that was interrupted inside a chunk.
 
-    The answer is a ChunkResult, or None when it is not held.
+    The answer is a ChunkResult, or None when it is not held. It is that of a turn where one further
+    on waits to be taken.
     """
 
     run_id: int
     fence: int
     attempt: int
     """As in ChunkRequest."""
+    steps: int
+    """At which the run stands, as far as it was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +223,9 @@ class LiveListener(Protocol):
         """``point`` is None for a step that logged nothing."""
 
 
+SavedListener = Callable[[Saved], None]
+
+
 class ChunkRunner(Protocol):
     """Trains runs on one device.
 
@@ -207,6 +233,9 @@ class ChunkRunner(Protocol):
     """
 
     listener: LiveListener | None
+    on_saved: SavedListener | None
+    """Hears of checkpoints that were written behind turns, in any thread and in any order, before
+    or after the result that they belong to."""
 
     def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
         """Advance each run to its next chunk boundary, its end or its failure.

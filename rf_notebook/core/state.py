@@ -271,7 +271,12 @@ class ExperimentState:
             fused_with=event.fused_with,
             alone_because=event.alone_because,
         )
-        self.live.pop(event.run_id, None)
+        live = self.live.get(event.run_id)
+        if live is not None and live.progress.steps > event.progress.steps:
+            # It trained on while this was saved.
+            live.points = [one for one in live.points if one.step > event.progress.steps]
+        else:
+            self.live.pop(event.run_id, None)
 
     def _update(self, run_id: int, **changes: object) -> None:
         self.runs[run_id] = replace(self.record(run_id), **changes)  # type: ignore[arg-type]

@@ -58,6 +58,8 @@ class Journal:
         self.inside: dict[int, Progress] = {}
         """Runs that stand inside a chunk, and where: one that was interrupted, and in a replay
         those that wait."""
+        self.saving: dict[int, Progress] = {}
+        """Runs that reached a boundary whose checkpoint is being written."""
         self._store = store
         self._wait_for_room = wait_for_room
 
@@ -67,6 +69,17 @@ class Journal:
         for one in recorded:
             self.state.apply(one)
         self.publisher.committed(recorded)
+
+    def commit_at_once(self, events: Sequence[Event]) -> bool:
+        """As ``commit``, where nothing can be waited for; False when that did not succeed."""
+        try:
+            recorded = self._store.append(events, self.fence)
+        except (LeaseLost, StoreError):
+            return False
+        for one in recorded:
+            self.state.apply(one)
+        self.publisher.committed(recorded)
+        return True
 
     def when_room(self, do: Callable[[], ValueT]) -> ValueT:
         """Do something that writes.
@@ -100,7 +113,11 @@ class Journal:
         """Where a run stands, what is not committed included."""
         if record.state not in READY:
             return record.progress
-        return self.inside.get(record.run_id, record.progress)
+        return self.inside.get(record.run_id) or self.boundary_of(record)
+
+    def boundary_of(self, record: RunRecord) -> Progress:
+        """Where a run stood when its newest turn ended, whether it is committed or being saved."""
+        return self.saving.get(record.run_id, record.progress)
 
     def on_live(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
         """See LiveListener: what is seen of a chunk before it is committed.

@@ -12,6 +12,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -171,12 +172,17 @@ class Engine:
             LeaseLost: when another kernel took over; nothing may be written any more.
             Closing: when the engine was to end while it waited for room.
         """
+        self._settle()
         while (letter := self.mailbox.take()) is not None:
             self._answer(letter)
         self._end_script()
         self._follow_script()
         self._follow_policy()
-        waiting = [record for record in self.state.ready() if not self._waits_for_script(record)]
+        waiting = [
+            replace(record, progress=self._journal.boundary_of(record))
+            for record in self.state.ready()
+            if not self._waits_for_script(record)
+        ]
         chosen = next_turn(
             Candidate(
                 run_id=record.run_id,
@@ -192,6 +198,24 @@ class Engine:
         if isinstance(chosen, Turn):
             self._turns.give(chosen.run_id, waiting)
         return chosen
+
+    def settle(self) -> None:
+        """Commit what was trained and is still being written; called between two turns."""
+        self._turns.settle(waits=True)
+
+    def _settle(self) -> None:
+        """Commit what was written behind turns.
+
+        All of it where something else than the next turn comes now.
+        """
+        is_interrupted = (
+            self.mailbox.first() is not None
+            or self.paused
+            or self._is_closed
+            or self._autopilot is not None
+            or self._script is not None
+        )
+        self._turns.settle(waits=is_interrupted)
 
     def interrupt(self) -> None:
         """End the turn that is under way at its next step, for the engine is to end; any thread."""
@@ -246,7 +270,8 @@ class Engine:
         match request:
             case StopRun() | ResumeRun():
                 is_training = opened is not None and request.run_id in opened.run_ids
-                return is_training or request.run_id in self._journal.inside
+                is_unsaved = {*self._journal.inside, *self._journal.saving}
+                return is_training or request.run_id in is_unsaved
             case CloneRun():
                 return request.warm_start
             case SetPaused():

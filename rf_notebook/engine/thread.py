@@ -108,6 +108,8 @@ class EngineThread:
         with self._surroundings():
             try:
                 self._turns()
+                if not self._abandoned:
+                    self.engine.settle()
             except Closing:
                 pass
             except LeaseLost as error:

@@ -9,9 +9,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Message, TurnFailed, TurnOver
-from rf_notebook.core.runner import ChunkResult, ChunkRunner, Errand, LiveListener, TurnOutcome
+from rf_notebook.core.runner import (
+    ChunkResult,
+    ChunkRunner,
+    Errand,
+    LiveListener,
+    Saved,
+    SavedListener,
+    TurnOutcome,
+)
+
+if TYPE_CHECKING:
+    from rf_notebook.core.run import MetricPoint, Progress
 
 DEVICE = "kernel"
 
@@ -29,6 +41,11 @@ class KernelFleet:
             clock: Seconds.
         """
         self.runner = runner
+        self.listener: LiveListener | None = runner.listener
+        """See Fleet."""
+        self.on_saved: SavedListener | None = None
+        """See Fleet."""
+        runner.listener, runner.on_saved = self._heard, self._was_saved
         self._clock = clock
         self._lock = threading.Lock()
         self._work: deque[DeviceTurn | tuple[int, Errand]] = deque()
@@ -39,19 +56,12 @@ class KernelFleet:
         self._is_open = False
         """Whether that turn is under way."""
         self._arrived = threading.Condition()
+        self._saved: deque[Saved] = deque()
+        """Not told yet."""
         self._is_woken = False
         self._results: tuple[ChunkResult, ...] = ()
         """Of the open turn so far, like the next; empty before it has trained."""
         self._seconds = 0.0
-
-    @property
-    def listener(self) -> LiveListener | None:
-        """See Fleet."""
-        return self.runner.listener
-
-    @listener.setter
-    def listener(self, listener: LiveListener | None) -> None:
-        self.runner.listener = listener
 
     def devices(self) -> Sequence[DeviceFacts]:
         """See Fleet."""
@@ -79,8 +89,10 @@ class KernelFleet:
     def next(self, timeout: float | None) -> tuple[str, Message] | None:
         """See Fleet."""
         with self._arrived:
-            if not self._work and not self._is_woken:
+            if not self._work and not self._is_woken and not self._saved:
                 self._arrived.wait(timeout)
+        self._tell_saved()
+        with self._arrived:
             if not self._work:
                 self._is_woken = False
                 return None
@@ -105,6 +117,24 @@ class KernelFleet:
     def close(self) -> None:
         """See Fleet."""
         self.runner.close()
+
+    def _heard(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
+        """A step was trained, inside ``next``."""
+        if self.listener is not None:
+            self.listener(run_id, progress, point)
+        self._tell_saved()
+
+    def _was_saved(self, saved: Saved) -> None:
+        """Called in any thread."""
+        with self._arrived:
+            self._saved.append(saved)
+            self._arrived.notify_all()
+
+    def _tell_saved(self) -> None:
+        while self._saved:
+            saved = self._saved.popleft()
+            if self.on_saved is not None:
+                self.on_saved(saved)
 
     def _add(self, work: DeviceTurn | tuple[int, Errand]) -> None:
         with self._arrived:

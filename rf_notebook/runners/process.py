@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Lost, Message
 from rf_notebook.core.run import RunConfig, objects_in, secrets_in
-from rf_notebook.core.runner import Errand, LiveListener, ReadModel
+from rf_notebook.core.runner import Errand, LiveListener, ReadModel, Saved, SavedListener
 from rf_notebook.runners.messages import (
     Ask,
     Begin,
@@ -72,6 +72,7 @@ class ProcessFleet:
         if sys.platform == "win32":
             raise ConfigError("devices= needs Linux or macOS; leave it out to train in the kernel.")
         self.listener: LiveListener | None = None
+        self.on_saved: SavedListener | None = None
         self._device = device
         self._objects = objects
         self._log = log
@@ -140,6 +141,10 @@ class ProcessFleet:
                 case Live():
                     if self.listener is not None:
                         self.listener(said.run_id, said.progress, said.point)
+                case Saved():
+                    if self.on_saved is not None:
+                        self.on_saved(said)
+                    return None
                 case LogLine():
                     self._log.log(said.level, "%s: %s", self._device, said.text)
                 case Ready():

@@ -10,8 +10,9 @@ import logging
 import os
 import pickle
 import threading
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cloudpickle
 
@@ -32,8 +33,11 @@ from rf_notebook.runners.messages import (
     Ready,
 )
 
+ErrorT = TypeVar("ErrorT", bound=BaseException | None)
+
 if TYPE_CHECKING:
     from rf_notebook.core.run import MetricPoint, Progress
+    from rf_notebook.core.runner import Saved
     from rf_notebook.runners.recipe import Recipe
 
 
@@ -75,12 +79,13 @@ class Worker:
             recipe.cooked(self._objects, self._heard, log) as (runner, environment),
         ):
             self._fleet = KernelFleet(runner)
+            runner.on_saved = self._was_saved  # told at once, not at the next step
             self._send(Ready(environment=environment))
             threading.Thread(target=self._listen, name="rf-listener", daemon=True).start()
             while not self._is_closing:
                 found = self._fleet.next(None)
                 if found is not None:
-                    self._send(_portable(found[1]))
+                    self._send(_readable(found[1]))
             self._fleet.close()
         self._pipe.close()
 
@@ -108,6 +113,9 @@ class Worker:
     def _heard(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
         self._send(Live(run_id=run_id, progress=progress, point=point))
 
+    def _was_saved(self, saved: Saved) -> None:
+        self._send(replace(saved, error=_portable(saved.error)))
+
     def _send(self, message: Any) -> None:
         with self._sending:
             self._pipe.send(message)
@@ -124,16 +132,21 @@ class _ToKernel(logging.Handler):
         self._tell(LogLine(level=record.levelno, text=record.getMessage()))
 
 
-def _portable(message: Message) -> Message:
-    """A message whose error can be read in a process that does not have its class."""
-    error = message.error if isinstance(message, Answer | TurnFailed) else None
+def _readable(message: Message) -> Message:
+    """A message whose error is one of a class that the kernel has."""
+    if isinstance(message, TurnFailed):
+        return replace(message, error=_portable(message.error))
+    if isinstance(message, Answer) and message.error is not None:
+        return replace(message, error=_portable(message.error))
+    return message
+
+
+def _portable(error: ErrorT) -> ErrorT | RuntimeError:
+    """The error, or its words where another process may not have its class."""
     if error is None or isinstance(error, RFNotebookError):
-        return message
+        return error
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - a class of the user's may do anything
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    if isinstance(message, Answer):
-        return Answer(errand=message.errand, error=error)
-    assert isinstance(message, TurnFailed)
-    return TurnFailed(turn=message.turn, error=error)
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

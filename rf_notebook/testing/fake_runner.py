@@ -24,6 +24,8 @@ from rf_notebook.core.runner import (
     Fusibility,
     LiveListener,
     ReleaseRun,
+    Saved,
+    SavedListener,
     SaveRun,
     SnapshotRequest,
     TurnOutcome,
@@ -58,6 +60,21 @@ def fake_config(
     return RunConfig(method="SFT", model={"model_name": "fake"}, peft={"r": 8}, training=training)
 
 
+class _Behind:
+    """A checkpoint that somebody writes, once."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._write: Callable[[], None] | None = write
+
+    def finish(self) -> None:
+        """Write it, unless it is written."""
+        with self._lock:
+            if self._write is not None:
+                self._write()
+                self._write = None
+
+
 @dataclass(slots=True)
 class _Held:
     plan: Plan
@@ -73,6 +90,8 @@ class _Held:
     has_failed: bool = False
     result: ChunkResult | None = None
     """Of the last turn, until it is committed."""
+    behind: _Behind | None = None
+    """The newest checkpoint that is written behind a turn."""
 
 
 class FakeRunner:
@@ -91,6 +110,7 @@ class FakeRunner:
         observer: CommitObserver = unobserved,
         on_step: Callable[[int, int], None] = lambda _run_id, _step: None,
         evaluates: bool = False,
+        writer: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         """Nothing is held yet.
 
@@ -103,6 +123,8 @@ class FakeRunner:
             on_step: Called before each step with the run and its steps done; where a test plays the
                 user.
             evaluates: Whether runs log an eval_loss at each boundary.
+            writer: Calls what writes a checkpoint behind a turn, now or later; without one all are
+                written at once.
         """
         self.folder = folder
         self._examples = examples
@@ -111,6 +133,8 @@ class FakeRunner:
         self._observer = observer
         self.on_step = on_step
         self._evaluates = evaluates
+        self._writer = writer
+        self.on_saved: SavedListener | None = None
         self._held: dict[int, _Held] = {}
         self._interrupted = threading.Event()
         self.steps_trained = 0
@@ -130,6 +154,8 @@ class FakeRunner:
                 held = self._held.get(errand.run_id)
                 if held is None:
                     return None
+                if held.result is not None and held.result.progress.steps > errand.steps:
+                    return held.result
                 return self._commit(
                     errand.run_id, held, errand.fence, errand.attempt, TurnOutcome.INTERRUPTED
                 )
@@ -155,7 +181,9 @@ class FakeRunner:
 
     def release(self, run_id: int) -> None:
         """Free the memory of a run."""
-        self._held.pop(run_id, None)
+        held = self._held.pop(run_id, None)
+        if held is not None:
+            self._take_back(held)
 
     def rearm(self) -> None:
         """See ChunkRunner."""
@@ -196,6 +224,7 @@ class FakeRunner:
         if held.waiting is None and trains:
             self._step_alone(request, held)
         if held.has_failed:
+            self._take_back(held)
             result = ChunkResult(
                 run_id=run_id,
                 fence=fence,
@@ -215,7 +244,10 @@ class FakeRunner:
             )
         is_end = held.step == held.plan.total_steps
         outcome = held.waiting or (TurnOutcome.COMPLETED if is_end else TurnOutcome.BOUNDARY)
-        held.result = self._commit(run_id, held, fence, request.attempt, outcome)
+        if outcome is TurnOutcome.BOUNDARY and request.saves_behind and self._writer is not None:
+            held.result = self._commit_behind(run_id, held, request, self._writer)
+        else:
+            held.result = self._commit(run_id, held, fence, request.attempt, outcome)
         return held.result
 
     def _step_alone(self, request: ChunkRequest, held: _Held) -> None:
@@ -331,8 +363,56 @@ class FakeRunner:
     def _commit(
         self, run_id: int, held: _Held, fence: int, attempt: int, outcome: TurnOutcome
     ) -> ChunkResult:
+        self._take_back(held)
         held.waiting = outcome if outcome is not TurnOutcome.INTERRUPTED else None
-        progress = self._progress(held)
+        folder = self._write(
+            layout.checkpoint(run_id, held.step, fence, attempt),
+            held.weight,
+            held.step,
+            self._progress(held).samples,
+        )
+        held.waiting = None
+        return self._result(run_id, held, fence, outcome, folder)
+
+    def _commit_behind(
+        self,
+        run_id: int,
+        held: _Held,
+        request: ChunkRequest,
+        writer: Callable[[Callable[[], None]], None],
+    ) -> ChunkResult:
+        self._take_back(held)
+        weight, steps, samples = held.weight, held.step, self._progress(held).samples
+        target = layout.checkpoint(run_id, steps, request.fence, request.attempt)
+        result = self._result(run_id, held, request.fence, TurnOutcome.BOUNDARY, None)
+
+        def write() -> None:
+            saved = Saved(run_id=run_id, steps=steps, checkpoint=None)
+            try:
+                saved = replace(saved, checkpoint=self._write(target, weight, steps, samples))
+            except Exception as error:  # noqa: BLE001 - it is told
+                saved = replace(saved, error=error)
+                held.points[:0] = result.points
+            if self.on_saved is not None:
+                self.on_saved(saved)
+
+        held.behind = _Behind(write)
+        writer(held.behind.finish)
+        return result
+
+    def _take_back(self, held: _Held) -> None:
+        if held.behind is not None:
+            held.behind.finish()
+            held.behind = None
+
+    def _result(
+        self,
+        run_id: int,
+        held: _Held,
+        fence: int,
+        outcome: TurnOutcome,
+        folder: StoredFolder | None,
+    ) -> ChunkResult:
         if (
             self._evaluates
             and outcome is not TurnOutcome.INTERRUPTED
@@ -342,20 +422,14 @@ class FakeRunner:
             held.points.append(
                 replace(last, metrics={**last.metrics, "eval_loss": 1.1 * last.metrics["loss"]})
             )
-        folder = self._write(
-            layout.checkpoint(run_id, held.step, fence, attempt),
-            held.weight,
-            held.step,
-            progress.samples,
-        )
-        held.waiting = None
         result = ChunkResult(
             run_id=run_id,
             fence=fence,
             outcome=outcome,
-            progress=progress,
+            progress=self._progress(held),
             points=tuple(held.points),
             checkpoint=folder,
+            is_being_saved=folder is None,
             train_seconds=_STEP_SECONDS * len(held.points),
             is_joint=held.is_joint,
             fused_with=held.fused_with,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from rf_notebook.core.run import (
     StoredFolder,
     WarmStartReport,
 )
-from rf_notebook.core.runner import ChunkRequest, ChunkResult, TurnOutcome
+from rf_notebook.core.runner import ChunkRequest, ChunkResult, Saved, SaveRun, TurnOutcome
 from rf_notebook.store import folders, layout
 from rf_notebook.training import memory, run_files
 from rf_notebook.training.at_boundary import AtBoundary
@@ -111,6 +112,8 @@ class ActiveRun:
         """Whether it was told that a cell was at work during its steps, which draw random numbers."""
         self._saving: tuple[int, Future[StoredFolder]] | None = None
         """A checkpoint that is being written, and of which step."""
+        self._behind: tuple[ChunkResult, Future[StoredFolder]] | None = None
+        """The newest result that was given before its checkpoint was written."""
         self._uncommitted: TurnOutcome | None = None
         """Set while a finished turn waits for room on the disk."""
 
@@ -159,7 +162,7 @@ class ActiveRun:
             StorageFull: when the checkpoint did not fit.
         """
         if self._uncommitted is not None:
-            return self._commit(request.fence, request.attempt, self._uncommitted)
+            return self._commit(request, self._uncommitted)
         boundary = self.reached or self.next_boundary
         started = time.perf_counter()
         self._resources.bring_in(
@@ -214,6 +217,7 @@ class ActiveRun:
             failure: Why.
             committed: The progress, where the run's own is not known.
         """
+        self._take_back()
         return ChunkResult(
             run_id=self.run_id,
             fence=fence,
@@ -228,9 +232,11 @@ class ActiveRun:
             overhead_seconds=self.overhead_seconds,
         )
 
-    def save(self, fence: int, attempt: int) -> ChunkResult:
+    def save(self, errand: SaveRun) -> ChunkResult:
         """Checkpoint the run where it stands, inside a chunk."""
-        return self._commit(fence, attempt, TurnOutcome.INTERRUPTED)
+        if self.result is not None and self.result.progress.steps > errand.steps:
+            return self.result
+        return self._commit(errand, TurnOutcome.INTERRUPTED)
 
     def failure(self) -> Failure:
         """Why the trainer raised."""
@@ -240,6 +246,7 @@ class ActiveRun:
     def end(self) -> None:
         """Unwind the trainer and let it go."""
         self.member = None
+        self._take_back()
         self.parked.end()
 
     def _finish_turn(self, request: ChunkRequest, outcome: TurnOutcome) -> ChunkResult:
@@ -253,30 +260,41 @@ class ActiveRun:
         self.overhead_seconds += time.perf_counter() - started
         if failure is not None:
             return self.failed(request.fence, failure, request.progress)
-        return self._commit(request.fence, request.attempt, outcome)
+        return self._commit(request, outcome)
 
-    def _commit(self, fence: int, attempt: int, outcome: TurnOutcome) -> ChunkResult:
+    def _commit(self, request: ChunkRequest | SaveRun, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
+        self._take_back()
         progress = self.progress()
         self._uncommitted = outcome if outcome is not TurnOutcome.INTERRUPTED else None
+        checkpoint: StoredFolder | None = None
+        writing: Future[StoredFolder] | None = None
         try:
-            checkpoint = self._checkpoint(progress, fence, attempt)
+            if (
+                outcome is TurnOutcome.BOUNDARY
+                and isinstance(request, ChunkRequest)
+                and request.saves_behind
+            ):
+                writing = self._writing(request, progress)
+            if writing is None:
+                checkpoint = self._checkpoint(progress, request.fence, request.attempt)
         except StorageFull:
             raise
         except BaseException as error:  # noqa: BLE001 - weights that cannot be written as they are, say
             failure = failure_of(error, self.config)
             told = replace(failure, message=f"the run could not be saved: {failure.message}")
-            return self.failed(fence, told, progress)
+            return self.failed(request.fence, told, progress)
         self._uncommitted = None
         self._tell_of_other_cells()
         self.overhead_seconds += time.perf_counter() - started
         result = ChunkResult(
             run_id=self.run_id,
-            fence=fence,
+            fence=request.fence,
             outcome=outcome,
             progress=progress,
             points=tuple(self.points),
             checkpoint=checkpoint,
+            is_being_saved=writing is not None,
             warm_start_report=self.report,
             train_seconds=self.train_seconds,
             overhead_seconds=self.overhead_seconds,
@@ -293,33 +311,60 @@ class ActiveRun:
         self.points, self.report, self.train_seconds, self.overhead_seconds = [], None, 0.0, 0.0
         self._generations, self.notes, self.loaded = (), (), ()
         self.at_boundary.leave()
+        if writing is not None:
+            self._behind = result, writing
+            writing.add_done_callback(partial(self._tell, progress.steps))
         return result
 
-    def save_ahead(
-        self,
-        request: ChunkRequest,
-        submit: Callable[[Callable[[], StoredFolder]], Future[StoredFolder]],
-    ) -> Future[StoredFolder] | None:
-        """Write the checkpoint of the boundary that was reached, before its turn is finished.
+    def save_ahead(self, request: ChunkRequest) -> None:
+        """Have the checkpoint of the boundary that was reached written by a thread.
 
         What fails here, the turn tells.
 
         Args:
             request: Of the turn.
-            submit: Takes the half that any thread can do, and gives its future.
-
-        Returns:
-            That future; None when the first half failed.
         """
         started = time.perf_counter()
-        progress = self.progress()
-        try:
+        progress, writers = self.progress(), self._resources.writers
+        size = memory.own_bytes(self.trainer)
+        writers.wait_for_room(size)
+        with suppress(Exception):  # the turn tries it again
             begun = self._begin_checkpoint(progress, request.fence, request.attempt, copies=True)
-            self._saving = progress.steps, submit(begun.finish)
-        except Exception:  # noqa: BLE001 - the turn tries it again
-            return None
+            self._saving = progress.steps, writers.submit(begun.finish, size)
         self.overhead_seconds += time.perf_counter() - started
-        return self._saving[1]
+
+    def _writing(self, request: ChunkRequest, progress: Progress) -> Future[StoredFolder] | None:
+        """The checkpoint of a boundary, in the hands of a thread; None when that did not work."""
+        if self._saving is None or self._saving[0] != progress.steps:
+            self.save_ahead(request)
+        saving, self._saving = self._saving, None
+        return None if saving is None else saving[1]
+
+    def _tell(self, steps: int, writing: Future[StoredFolder]) -> None:
+        """A checkpoint is written behind a turn, or is not; called by the thread that did it."""
+        error = writing.exception()
+        checkpoint = None if error is not None else writing.result()
+        if checkpoint is not None:
+            self._resources.written[self.run_id] = checkpoint
+        tell = self._resources.on_saved
+        if tell is not None:
+            tell(Saved(run_id=self.run_id, steps=steps, checkpoint=checkpoint, error=error))
+
+    def _take_back(self) -> None:
+        """Wait until the newest result is saved; what it said is the run's again when it is not."""
+        behind, self._behind = self._behind, None
+        if behind is None or behind[1].exception() is None:
+            return
+        lost = behind[0]
+        self.points[:0] = lost.points
+        self.report = self.report or lost.warm_start_report
+        self.train_seconds += lost.train_seconds
+        self.overhead_seconds += lost.overhead_seconds
+        self.notes = lost.notes + self.notes
+        self.loaded = lost.loaded + self.loaded
+        self.is_joint |= lost.is_joint
+        self.fused_with = tuple(sorted({*lost.fused_with, *self.fused_with}))
+        self._generations = self._generations or lost.generations
 
     def _checkpoint(self, progress: Progress, fence: int, attempt: int) -> StoredFolder:
         saving, self._saving = self._saving, None

@@ -48,9 +48,10 @@ def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:
     began = time.perf_counter()
     run_id, config = request.run_id, request.config
     resume_from: Path | None = None
-    if request.continue_from is not None:
-        resume_from = folders.verify_folder(resources.folder, request.continue_from)
-        _remove_later_checkpoints_of_trainer(resources.folder, run_id, request.continue_from.steps)
+    continue_from = resources.newest(run_id, request.continue_from)
+    if continue_from is not None:
+        resume_from = folders.verify_folder(resources.folder, continue_from)
+        _remove_later_checkpoints_of_trainer(resources.folder, run_id, continue_from.steps)
     try:
         modules = resources.loaded(config)
         start = (

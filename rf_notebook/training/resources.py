@@ -24,11 +24,12 @@ from rf_notebook.training.facts import model_facts
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.warm_start import Start, load_start
+from rf_notebook.training.writers import Writers
 
 if TYPE_CHECKING:
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.ports import CommitObserver
-    from rf_notebook.core.runner import LiveListener
+    from rf_notebook.core.runner import LiveListener, SavedListener
     from rf_notebook.training.trainers import Trainers
 
 
@@ -77,6 +78,11 @@ class Resources:
         self.fail_on_nan = fail_on_nan
         self.sample_prompts = sample_prompts
         self.listener = listener
+        self.on_saved: SavedListener | None = None
+        """See ChunkRunner."""
+        self.writers = Writers()
+        self.written: dict[int, StoredFolder] = {}
+        """The newest checkpoint of each run that was written behind a turn."""
         self.observer = observer
         self.log = log
         self.dtype = torch.get_default_dtype()
@@ -137,6 +143,18 @@ class Resources:
         base = base_of(self.models, self.objects, config)
         return (LoadedModel(chosen_by=config.model, facts=model_facts(base.model, base.tokenizer)),)
 
+    def newest(self, run_id: int, committed: StoredFolder | None) -> StoredFolder | None:
+        """The checkpoint from which a run continues.
+
+        Args:
+            run_id: The run.
+            committed: The newest that is committed; one may have been written since.
+        """
+        written = self.written.get(run_id)
+        if written is None or (committed is not None and committed.steps >= written.steps):
+            return committed
+        return written
+
     def start_from(self, config: RunConfig, folder: StoredFolder) -> Start:
         """The adapter that a run starts from.
 
@@ -148,6 +166,7 @@ class Resources:
 
     def close(self) -> None:
         """Free the models."""
+        self.writers.close()
         for module in self.models.modules():
             self._residency.forget(_model_key(module))
         self.models.on_use = lambda _model: None  # whoever keeps the models does not keep the rest

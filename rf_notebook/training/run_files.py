@@ -139,16 +139,29 @@ def _on_host(of_tensors: Any) -> Any:
         storage = tensor.untyped_storage()
         place = storage.data_ptr()
         if filled[place] != storage.nbytes() or not tensor.is_contiguous():
-            return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+            return _host_copy(tensor)
         if place not in copies:
             whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage)
-            copies[place] = whole.to("cpu", copy=True)
+            copies[place] = _host_copy(whole)
         return copies[place].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     # Nothing is drawn and no type is left open, so what guards a run's own code is not needed.
     with torch.no_grad(), torch._C.DisableTorchFunction():  # noqa: SLF001 - it has no other name
         recursively_apply(count, of_tensors)
-        return recursively_apply(copied, of_tensors)
+        made = recursively_apply(copied, of_tensors)
+        if torch.cuda.is_initialized():
+            torch.cuda.current_stream().synchronize()
+        return made
+
+
+def _host_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the host's memory, there once the device's stream is done.
+
+    Of a GPU's tensor in pinned memory, which torch keeps for the next one: it is copied at the
+    speed of the bus, and no page has to be found for it.
+    """
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return host.copy_(tensor, non_blocking=tensor.is_cuda)
 
 
 def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ from rf_notebook.core.runner import (
     LiveListener,
     ReadModel,
     ReleaseRun,
+    SavedListener,
     SaveRun,
     SnapshotRequest,
     TurnOutcome,
@@ -103,6 +104,15 @@ class KernelRunner:
     def listener(self, listener: LiveListener | None) -> None:
         self._resources.listener = listener
 
+    @property
+    def on_saved(self) -> SavedListener | None:
+        """See ChunkRunner."""
+        return self._resources.on_saved
+
+    @on_saved.setter
+    def on_saved(self, listener: SavedListener | None) -> None:
+        self._resources.on_saved = listener
+
     def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
         """See ChunkRunner."""
         memory.reset_peak()
@@ -117,7 +127,7 @@ class KernelRunner:
             match errand:
                 case SaveRun():
                     run = self.runs.get(errand.run_id)
-                    return None if run is None else run.save(errand.fence, errand.attempt)
+                    return None if run is None else run.save(errand)
                 case SnapshotRequest():
                     return self._snapshot(errand)
                 case WriteTexts():

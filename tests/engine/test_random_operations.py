@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_notebook.core.errors import RFNotebookError
+from rf_notebook.core.errors import RFNotebookError, StorageFull
+from rf_notebook.core.ports import CommitPoint
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.fake_runner import fake_config
@@ -38,7 +42,7 @@ EXPECTED = expected_losses()
 
 
 @pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     script=st.lists(
         st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)),
@@ -47,15 +51,50 @@ EXPECTED = expected_losses()
     ),
     seed=st.integers(0, 2**16),
 )
-def test_untouched_runs_are_as_without_the_others_operations(script, seed):
+@pytest.mark.parametrize("disk", ["at once", "behind", "behind, often full"])
+def test_untouched_runs_are_as_without_the_others_operations(script, seed, disk):
     folder = Path(tempfile.mkdtemp())
     try:
-        play(folder, sorted(script), random.Random(seed))
+        options = {} if disk == "at once" else {"writer": late(random.Random(seed))}
+        if "full" in disk:
+            options["observer"] = often_full(random.Random(seed))
+        play(folder, sorted(script), random.Random(seed), **options)
     finally:
+        while WRITING:
+            WRITING.pop().join()
         shutil.rmtree(folder)
 
 
-def play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -> None:
+WRITING: list[threading.Timer] = []
+
+
+def late(rng: random.Random) -> Callable[[Callable[[], None]], None]:
+    """Writes a checkpoint now, or in a thread a little later."""
+
+    def writer(write: Callable[[], None]) -> None:
+        seconds = rng.choice([0.0, 0.0005, 0.002, 0.01])
+        if seconds:
+            WRITING.append(threading.Timer(seconds, write))
+            WRITING[-1].start()
+        else:
+            write()
+
+    return writer
+
+
+def often_full(rng: random.Random) -> Callable[[CommitPoint], None]:
+    """A disk that has no room for every fourth checkpoint."""
+
+    def observer(point: CommitPoint) -> None:
+        if point is CommitPoint.CHECKPOINT_WRITTEN and rng.random() < 0.25:
+            raise StorageFull("no room")
+
+    return observer
+
+
+def play(
+    folder: Path, script: list[tuple[int, str, int]], rng: random.Random, **runner: Any
+) -> None:
     clock = [0]
     restart = [False]
     pending = list(script)
@@ -78,7 +117,7 @@ def play(folder: Path, script: list[tuple[int, str, int]], rng: random.Random) -
         clock[0] += 1
 
     answers: list = []
-    world = World(folder, CONFIGS, on_step=user)
+    world = World(folder, CONFIGS, on_step=user, **runner)
     while not isinstance(world.turn(), Idle):
         if restart[0]:
             restart[0] = False

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.foreground import THREAD_PREFIX, is_cell_at_work
+from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from rf_notebook.core.runner import ChunkRequest
     from rf_notebook.training.active_run import ActiveRun
     from rf_notebook.training.resources import Resources
-
-#: Threads that write checkpoints, and copies on the host at a time.
-_MOST_WRITERS = 4
 
 
 class JointTurns:
@@ -139,22 +134,14 @@ class JointTurns:
         )
 
     def _save(self, runs: Sequence[tuple[ChunkRequest, ActiveRun]]) -> None:
-        """Write the checkpoints of those that stand at a boundary.
+        """Have the checkpoints of those that stand at a boundary written.
 
         Each is copied to the host, and while it is written, hashed and flushed the next is copied.
         """
         evaluated = [(request, run) for request, run in runs if run.at_boundary.is_evaluated]
-        if len(evaluated) < 2:
-            return
-        copies = BoundedSemaphore(_MOST_WRITERS)
-        with ThreadPoolExecutor(_MOST_WRITERS, f"{THREAD_PREFIX}writer") as pool:
+        if len(evaluated) > 1:
             for request, run in evaluated:
-                copies.acquire()
-                writing = run.save_ahead(request, pool.submit)
-                if writing is None:
-                    copies.release()
-                else:
-                    writing.add_done_callback(lambda _: copies.release())
+                run.save_ahead(request)
 
     def _aside(
         self, group: FusedGroup, work: Mapping[ActiveRun, tuple[Member, Callable[[], None]]]

@@ -1,0 +1,203 @@
+"""A checkpoint of a boundary is written while others train, and committed when it is written."""
+
+import threading
+
+import pytest
+
+from rf_notebook.core.errors import StorageFull
+from rf_notebook.core.events import ChunkTrained, PolicyChanged
+from rf_notebook.core.ports import CommitPoint
+from rf_notebook.core.run import RunState
+from rf_notebook.planning.scheduler import Idle
+from rf_notebook.testing.fake_runner import fake_config
+from tests.engine.world import World, alone, configs
+
+pytestmark = pytest.mark.in_kernel
+
+
+class Desk:
+    """Where checkpoints lie until a test has them written."""
+
+    def __init__(self) -> None:
+        self.writes = []
+
+    def __call__(self, write):
+        self.writes.append(write)
+
+    def clear(self):
+        for write in [self.writes.pop(0) for _ in list(self.writes)]:
+            write()
+
+
+def finished(world, desk):
+    """Turn until nothing is left to do; what lies on the desk is written by somebody else."""
+    stop = threading.Event()
+
+    def tidy():
+        while not stop.wait(0.001):
+            desk.clear()
+
+    thread = threading.Thread(target=tidy)
+    thread.start()
+    try:
+        world.finish()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def chunks(world, run_id):
+    trained = [one.event for one in world.store.read() if isinstance(one.event, ChunkTrained)]
+    return [event.progress.chunks for event in trained if event.run_id == run_id]
+
+
+def test_others_train_meanwhile_and_it_is_committed_at_the_next_step(tmp_path, execution):
+    desk, seen = Desk(), []
+
+    def on_step(run_id, step):
+        seen.append((run_id, step, world.state.record(1).progress.chunks))
+        if len(desk.writes) == 1 and len(seen) % 3 == 0:
+            desk.clear()
+
+    given = [fake_config(seed=1), fake_config(seed=3)]
+    world = World(tmp_path, given, on_step=on_step, writer=desk)
+    world.turn()
+    assert world.state.record(1).progress.chunks == 0
+    assert world.state.record(1).checkpoints == ()
+    world.turn()
+    during = [chunks for run_id, _, chunks in seen if run_id == 2]
+    assert during[0] == 0
+    assert during[-1] == 1
+    assert len(world.state.record(1).checkpoints) == 1
+
+
+def test_what_is_recorded_is_what_is_recorded_without(tmp_path, execution):
+    desk = Desk()
+    world, plain = World(tmp_path / "a", configs(), writer=desk), World(tmp_path / "b", configs())
+    finished(world, desk)
+    plain.finish()
+    for run_id in (1, 2, 3):
+        assert world.losses(run_id) == plain.losses(run_id)
+        assert chunks(world, run_id) == chunks(plain, run_id)
+        record = world.state.record(run_id)
+        assert record.state is RunState.COMPLETED
+        steps = [saved.folder.steps for saved in record.checkpoints]
+        assert steps == [saved.folder.steps for saved in plain.state.record(run_id).checkpoints]
+
+
+def test_an_operation_finds_all_committed(tmp_path):
+    desk = Desk()
+    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], writer=desk)
+    world.turn()
+    answer = world.stop(1)
+    threading.Timer(0.05, desk.clear).start()
+    world.turn()
+    assert answer.done()
+    record = world.state.record(1)
+    assert (record.state, record.progress.chunks) == (RunState.STOPPED, 1)
+    assert len(record.checkpoints) == 1
+
+
+def test_live_points_of_the_chunk_in_progress_survive_the_commit_of_the_one_before(tmp_path):
+    desk = Desk()
+
+    def on_step(run_id, step):
+        if step == 18:
+            before = [point.step for point in world.state.live[1].points]
+            desk.clear()
+            seen.append(before)
+        if step == 20:
+            seen.append([point.step for point in world.state.live[1].points])
+            seen.append([point.step for point in world.state.record(1).all_points()])
+
+    seen = []
+    world = World(tmp_path, [fake_config(seed=1, batch_size=1)], on_step=on_step, writer=desk)
+    world.turn(2)
+    assert seen == [list(range(1, 19)), [17, 18, 19, 20], list(range(1, 17))]
+
+
+def test_a_kill_loses_what_was_not_written_and_training_gives_it_again(tmp_path, execution):
+    desk = Desk()
+    world = World(tmp_path, [fake_config(seed=2 * i) for i in range(2)], writer=desk)
+    world.turn()
+    world.restart()
+    assert {record.progress.chunks for record in world.state.runs.values()} == {0}
+    desk.writes.clear()
+    finished(world, desk)
+    for run_id in (1, 2):
+        config = world.state.record(run_id).config
+        assert world.losses(run_id) == alone(tmp_path / str(run_id), config)
+
+
+@pytest.mark.parametrize("how_often", [1, 3])
+def test_what_could_not_be_written_is_saved_with_what_was_trained_since(tmp_path, how_often):
+    failures = [StorageFull("no room")] * how_often
+
+    def full(point):
+        if point is CommitPoint.CHECKPOINT_WRITTEN and failures:
+            raise failures.pop()
+
+    desk = Desk()
+    given = [fake_config(seed=1), fake_config(seed=3)]
+    world = World(tmp_path, given, writer=desk, observer=full)
+    finished(world, desk)
+    assert not failures
+    for run_id in (1, 2):
+        record = world.state.record(run_id)
+        assert record.state is RunState.COMPLETED
+        steps = [point.step for point in record.all_points()]
+        assert steps == list(range(1, record.progress.total_steps + 1))
+        assert world.losses(run_id) == alone(tmp_path / str(run_id), record.config)
+
+
+def test_a_full_disk_ends_the_turn_and_is_told(tmp_path):
+    told, desk, steps = [], Desk(), []
+
+    def full(point):
+        if point is CommitPoint.CHECKPOINT_WRITTEN and len(told) < 3:
+            raise StorageFull("no room. Free some disk space.")
+
+    def wait_for_room():
+        told.append((world.engine.held_up, steps[-1]))
+        return True
+
+    def on_step(run_id, step):
+        steps.append((run_id, step))
+        if (run_id, step) == (2, 2):
+            desk.clear()
+
+    given = [fake_config(seed=1, batch_size=1), fake_config(seed=3, batch_size=1)]
+    world = World(tmp_path, given, writer=desk, observer=full, on_step=on_step)
+    world.restart(wait_for_room=wait_for_room)
+    world.turn(3)
+    assert told[0] == ("no room. Free some disk space.", (2, 3))
+    assert world.engine.held_up is None
+    assert world.state.record(1).progress.chunks == 1
+
+
+def test_where_a_policy_decides_nothing_is_written_behind(tmp_path):
+    desk = Desk()
+    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], writer=desk)
+    world.engine.commit([PolicyChanged(name="Halving")])
+    world.turn(2)
+    assert not desk.writes
+    assert {record.progress.chunks for record in world.state.runs.values()} == {1}
+
+
+def test_a_run_that_fails_keeps_what_was_being_saved(tmp_path, execution):
+    desk = Desk()
+    world = World(tmp_path, [fake_config(seed=2, fails_at=10)], writer=desk)
+    finished(world, desk)
+    record = world.state.record(1)
+    assert record.state is RunState.FAILED
+    assert [point.step for point in record.all_points()] == list(range(1, 11))
+
+
+def test_the_end_waits_for_what_is_being_written(tmp_path):
+    desk = Desk()
+    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], writer=desk)
+    world.turn()
+    threading.Timer(0.05, desk.clear).start()
+    world.engine.settle()
+    assert world.state.record(1).progress.chunks == 1
+    assert not isinstance(world.turn(), Idle)
