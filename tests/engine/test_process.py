@@ -26,7 +26,7 @@ from rf_notebook.runners.process import ProcessFleet
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import FakeRunner, fake_config
-from tests.engine.test_random_operations import KINDS, play
+from tests.engine.test_random_operations import KINDS, late, often_full, play
 from tests.engine.test_script import operations, recorded_world, replayed
 from tests.engine.world import World, configs
 
@@ -39,11 +39,12 @@ def alone(tmp_path, config):
     return world.losses(1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_operations_at_random_steps(tmp_path, seed):
     rng = random.Random(seed)
     script = sorted((rng.randint(0, 200), rng.choice(KINDS), rng.randint(1, 7)) for _ in range(8))
-    play(tmp_path, script, rng)
+    disk = {"writer": late(rng), "observer": often_full(rng)} if seed % 2 else {}
+    play(tmp_path, script, rng, **disk)
 
 
 @pytest.mark.parametrize("seed", range(2))
