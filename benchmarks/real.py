@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import search, whole
+from benchmarks import old_table, search, whole
 from benchmarks.common import DEVICE, ON_GPU, engine_over, plain_step_seconds, synchronize
 from benchmarks.real_world import (
     LONGEST,
@@ -278,6 +278,7 @@ _CASES: dict[str, Callable[[Report], None]] = {
     "bases": _bases,
     "whole": whole.measure,
     "search": search.measure,
+    "old-table": old_table.measure,
 }
 
 

@@ -117,6 +117,17 @@ def test_what_passes_took_counts_more_than_the_estimate():
     assert limits.next_pass(requests) == (requests[:4], Kept.ACTIVATIONS)
 
 
+def test_what_is_allocated_once_is_forgotten():
+    """It would make passes smaller, and smaller ones take more of it a token."""
+    limits = MemoryLimits("cuda", can_recompute=False, free=lambda: 40_000)
+    requests = [Request(2, 256) for _ in range(8)]
+    limits.took(requests[:1], Kept.ACTIVATIONS, 90 * 512)
+    assert limits.next_pass(requests) == (requests[:1], Kept.ACTIVATIONS)
+    for _ in range(8):
+        limits.took(requests[:1], Kept.ACTIVATIONS, 6 * 512)
+    assert limits.next_pass(requests) == (requests, Kept.ACTIVATIONS)
+
+
 def test_an_estimate_lets_no_run_go_alone():
     """It may be wrong; only a try tells."""
     limits = MemoryLimits(

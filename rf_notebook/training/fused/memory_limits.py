@@ -9,6 +9,7 @@ whichever takes less time.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
@@ -31,6 +32,8 @@ _RECOMPUTING = 1 / 3
 #: The share of the free memory that the activations of a pass may take. The rest is for what its
 #: backward makes, and for the gaps that blocks of ever other sizes leave.
 _SHARE = 0.75
+#: Passes whose memory is remembered.
+_NEWEST = 8
 #: Tokens of a row by which is estimated what one takes.
 _LENGTH = 1024
 
@@ -71,7 +74,8 @@ class MemoryLimits:
         self._can_recompute = can_recompute
         self._free = free
         self._token_bytes = dict(token_bytes or {})
-        self._is_measured: set[Kept] = set()
+        self._took: dict[Kept, deque[float]] = {}
+        """Bytes a token of the newest passes."""
         self._too_many: dict[Kept, float] = dict.fromkeys(Kept, math.inf)
         """Tokens, with padding, that did not fit."""
 
@@ -110,12 +114,14 @@ class MemoryLimits:
         self._too_many[kept] = min(self._too_many[kept], in_use + tokens_of(part))
 
     def took(self, part: Sequence[Forward], kept: Kept, used: int) -> None:
-        """A pass kept so many bytes; the most that one kept a token counts from now on."""
-        token_bytes = used / tokens_of(part)
-        if kept in self._is_measured:
-            token_bytes = max(token_bytes, self._token_bytes[kept])
-        self._token_bytes[kept] = token_bytes
-        self._is_measured.add(kept)
+        """A pass kept so many bytes.
+
+        The most that one of the newest kept a token counts from now on: what is allocated once is
+        not of every pass, and would make them ever smaller.
+        """
+        newest = self._took.setdefault(kept, deque(maxlen=_NEWEST))
+        newest.append(used / tokens_of(part))
+        self._token_bytes[kept] = max(newest)
 
     def _most(self, kept: Kept) -> float:
         """Tokens that no pass may reach, as far as is known now."""
