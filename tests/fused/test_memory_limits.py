@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +127,23 @@ def test_what_is_allocated_once_is_forgotten():
     for _ in range(8):
         limits.took(requests[:1], Kept.ACTIVATIONS, 6 * 512)
     assert limits.next_pass(requests) == (requests, Kept.ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    ("layer_weights", "expected"), [(44e6, Kept.LAYER_INPUTS), (218e6, Kept.ACTIVATIONS)]
+)
+def test_a_further_pass_costs_a_large_model_fewer_tokens_than_computing_again(
+    layer_weights, expected
+):
+    limits = MemoryLimits(
+        "cuda",
+        can_recompute=True,
+        free=lambda: 160_000,
+        token_bytes={Kept.ACTIVATIONS: 30.0, Kept.LAYER_INPUTS: 1.0},
+        layer_weights=layer_weights,
+    )
+    requests = [Request(4, 320) for _ in range(4)]
+    assert limits.next_pass(requests)[1] is expected
 
 
 def test_an_estimate_lets_no_run_go_alone():

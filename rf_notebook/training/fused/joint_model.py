@@ -32,7 +32,12 @@ from rf_notebook.training.fused.layout import (
     tokens_of,
 )
 from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, way_of
-from rf_notebook.training.fused.memory_limits import Kept, MemoryLimits, token_bytes_of
+from rf_notebook.training.fused.memory_limits import (
+    Kept,
+    MemoryLimits,
+    layer_weights_of,
+    token_bytes_of,
+)
 from rf_notebook.training.fused.packed import PackedPass
 from rf_notebook.training.fused.padded import PaddedPass
 from rf_notebook.training.fused.passes import Graph, JointPass, Tokens
@@ -113,6 +118,7 @@ class JointModel:
             can_recompute=can_recompute,
             free=self._free_bytes,
             token_bytes=token_bytes_of(self._tree),
+            layer_weights=layer_weights_of(self._tree),
         )
         self.notes: list[str] = []
         """What the user is to be told; whoever tells it takes it out."""

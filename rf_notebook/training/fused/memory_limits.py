@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: line, meets zero in benchmarks/results/fused-speed-*.json, for 1.1 billion weights on an H200 and
 #: for a few million on two CPU cores.
 _PASS_COST = {"cuda": 5500, "cpu": 160}
+#: Weights of a decoder layer of that model on the GPU. Launching a layer takes as long whatever its
+#: size, and larger ones compute fewer tokens meanwhile.
+_LAYER_WEIGHTS = 44e6
 #: What computing activations again adds to the time of a pass
 #: (benchmarks/results/fused-grid-cuda.json: 72,000 tokens a second without, 54,000 with).
 _RECOMPUTING = 1 / 3
@@ -61,6 +64,7 @@ class MemoryLimits:
         can_recompute: bool,
         free: Callable[[], float] = lambda: math.inf,
         token_bytes: Mapping[Kept, float] | None = None,
+        layer_weights: float = _LAYER_WEIGHTS,
     ) -> None:
         """Nothing has been tried.
 
@@ -69,8 +73,10 @@ class MemoryLimits:
             can_recompute: Whether its layers can compute their activations again.
             free: Bytes that can be allocated now.
             token_bytes: What a token will take, for each way in which that can be said.
+            layer_weights: How many a decoder layer has.
         """
-        self._pass_cost = _PASS_COST[device_type]
+        scale = _LAYER_WEIGHTS / layer_weights if device_type == "cuda" else 1.0
+        self._pass_cost = round(_PASS_COST[device_type] * scale)
         self._can_recompute = can_recompute
         self._free = free
         self._token_bytes = dict(token_bytes or {})
@@ -133,6 +139,13 @@ class MemoryLimits:
     def _parts(self, together: Sequence[list[Forward]], kept: Kept) -> list[list[Forward]]:
         most = self._most(kept)
         return [part for one in together for part in parts_below(one, most, tokens_of)]
+
+
+def layer_weights_of(tree: Any) -> float:
+    """How many weights a decoder layer of a model has, by its shape; those of 1.1B if unknown."""
+    shape = shape_of(tree)
+    attention = 2 * shape.hidden * (shape.hidden + shape.key_value_width)
+    return attention + 3 * shape.hidden * shape.intermediate or _LAYER_WEIGHTS
 
 
 def token_bytes_of(tree: Any) -> dict[Kept, float]:
