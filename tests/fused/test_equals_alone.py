@@ -111,7 +111,13 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
     tmp_path: Path,
 ) -> None:
     objects = Objects()
-    settings = [(0.0, 1.0, 0.0, 6), (0.1, 0.7, 0.05, 8), (0.0, 1.3, 0.1, 8)]
+    # With dropout a run keeps transformers' own decoding, whose backbone is joint, too.
+    settings = [
+        (0.0, 1.0, 0.0, 6),
+        (0.1, 0.7, 0.05, 8),
+        (0.0, 1.3, 0.1, 8),
+        (0.1, 1.1, 0.0, 7),
+    ]
     configs = [
         config(
             "GRPO",
@@ -130,7 +136,7 @@ def test_runs_that_generate_share_a_forward_a_token_and_draw_from_their_own_stre
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
     (model,) = joint.fleet.runner.joint_turns.models.values()
-    assert model.counts.generated_for > 2 * model.counts.generated > 0
+    assert model.counts.generated_for > 1.5 * model.counts.generated > 0
     for run_id in alone.state.runs:
         assert (
             weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])

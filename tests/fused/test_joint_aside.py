@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from greenlet import getcurrent
 
 from rf_notebook.core.events import SamplesWritten
@@ -16,6 +17,7 @@ from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.fused.aside import Aside
+from rf_notebook.training.fused.decoder import JointDecoder
 from rf_notebook.training.fused.joint_model import JointModel
 from tests.exactness import harness
 from tests.fused.world import config, figures
@@ -116,9 +118,9 @@ def test_samples_are_those_that_each_run_writes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together: list[int] = []
-    own = JointModel._continue  # noqa: SLF001 - to see what is joint
+    own = JointModel.decode
 
-    def continued(self: JointModel, requests: Any, *more: Any) -> Any:
+    def decode(self: JointModel, requests: Any, *more: Any) -> Any:
         if isinstance(requests[0].member.run, Aside):
             together.append(len(requests))
         return own(self, requests, *more)
@@ -126,7 +128,7 @@ def test_samples_are_those_that_each_run_writes_alone(
     prompts = ["the fox", "a small dog jumps", "blue"]
     writing = partial(harness.WatchedRunner, sample_prompts=prompts)
     alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)
-    monkeypatch.setattr(JointModel, "_continue", continued)
+    monkeypatch.setattr(JointModel, "decode", decode)
     joint = trained(tmp_path / "joint", Execution.FUSED, runner=writing)
     assert max(together) == 4, "samples of GRPO runs are written with the others"
     for run_id in alone.state.runs:
@@ -141,6 +143,39 @@ def test_samples_are_those_that_each_run_writes_alone(
         assert len(now) == 4
         assert all(len(texts) == 3 for _, texts in now)
         assert now == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a kernel"), torch.OutOfMemoryError("no room")])
+def test_samples_whose_joint_steps_fail_midway_are_finished_by_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("tests.fused.test_joint_aside.METHODS", ["SFT", "SFT"])
+    prompts = ["the fox", "a small dog jumps", "blue"]
+    writing = partial(harness.WatchedRunner, sample_prompts=prompts)
+    alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)
+    answered: list[int] = []
+    own = JointDecoder.answer
+
+    def answer(self: JointDecoder, requests: Any, stacked: Any) -> None:
+        answered.append(len(requests))
+        if len(answered) == 5:
+            raise error
+        own(self, requests, stacked)
+
+    monkeypatch.setattr(JointDecoder, "answer", answer)
+    joint = trained(tmp_path / "joint", Execution.FUSED, runner=writing)
+    assert len(answered) >= 5
+    for engine in (alone, joint):
+        assert {record.state for record in engine.state.runs.values()} == {RunState.COMPLETED}
+    before, now = (
+        sorted(
+            (event.run_id, event.steps, *(one.text for one in event.generations))
+            for event in harness.events_of(engine)
+            if isinstance(event, SamplesWritten)
+        )
+        for engine in (alone, joint)
+    )
+    assert now == before
 
 
 def test_texts_that_are_drawn_to_be_judged_are_those_that_each_run_draws_alone(

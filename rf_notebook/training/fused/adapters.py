@@ -312,6 +312,15 @@ class AdapterBlock:
         yield from zip(parameters, shaped, strict=True)
 
 
+@dataclass(slots=True)
+class Stacked:
+    """Blocks of adapters, and where each member's lies."""
+
+    blocks: list[AdapterBlock]
+    place: dict[Any, tuple[int, int]]
+    """By member: block and row in it."""
+
+
 def _weight(_adapter: Adapter, parameter: nn.Parameter) -> Tensor:
     return parameter
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rf_notebook.training.fused.adapters import AdapterBlock
-from rf_notebook.training.fused.joint_model import JointModel, Stacked
+from rf_notebook.training.fused.adapters import AdapterBlock, Stacked
+from rf_notebook.training.fused.decoder import NextTokens
 from rf_notebook.training.fused.passes import Graph
 from rf_notebook.training.fused.request import Backward, Forward
 from rf_notebook.training.parked import ParkedStatus
@@ -20,6 +20,7 @@ from rf_notebook.training.process_state import ProcessState
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.aside import Aside
+    from rf_notebook.training.fused.joint_model import JointModel
     from rf_notebook.training.fused.member import Member
     from rf_notebook.training.parked import ParkedRun
 
@@ -114,6 +115,11 @@ class FusedGroup:
                 member.run.go_on()
             self._model.counts.own_seconds += time.perf_counter() - began
             live = [member for member in live if member.run.status is ParkedStatus.WAITING]
+            writing = [m.run.request for m in live if isinstance(m.run.request, NextTokens)]
+            if writing:
+                self._decode(writing)
+                ready = [request.member for request in writing]
+                continue
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
             if not forwards:
                 self._backward(graphs, live)
@@ -131,6 +137,15 @@ class FusedGroup:
             if not answered:
                 self._backward(graphs, live)
                 graphs = []
+
+    def _decode(self, requests: Sequence[NextTokens]) -> None:
+        """One token further; runs that write are answered before all others."""
+        try:
+            self._model.decode(requests, self._stacked)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, each run can write by itself
+            self._model.break_down(error)
+            for request in requests:
+                request.is_left_alone = True
 
     def _forward(
         self, requests: Sequence[Forward], waiting: Sequence[Graph]

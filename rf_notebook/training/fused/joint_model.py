@@ -23,6 +23,7 @@ from rf_notebook.training.fused.attention import (
     why_not_packed,
 )
 from rf_notebook.training.fused.compiled import CompiledLayers
+from rf_notebook.training.fused.decoder import ADDS_MASK, JointDecoder
 from rf_notebook.training.fused.joint_cache import JointCache, LeftPadded
 from rf_notebook.training.fused.layout import (
     mask_with_past,
@@ -46,16 +47,8 @@ from rf_notebook.training.fused.request import Forward
 from rf_notebook.training.fused.transfer import numbers, on_device
 
 if TYPE_CHECKING:
-    from rf_notebook.training.fused.adapters import AdapterBlock
-
-
-@dataclass(slots=True)
-class Stacked:
-    """Blocks of adapters, and where each member's lies."""
-
-    blocks: list[AdapterBlock]
-    place: dict[Any, tuple[int, int]]
-    """By member: block and row in it."""
+    from rf_notebook.training.fused.adapters import AdapterBlock, Stacked
+    from rf_notebook.training.fused.decoder import NextTokens
 
 
 @dataclass(slots=True)
@@ -106,6 +99,8 @@ class JointModel:
         self._has_parts = False
         self._order: list[str] = []
         self._generation = JointCache()
+        self._decoders: dict[Hashable, JointDecoder] = {}
+        """Of runs that write, by their precision."""
         self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
         """Of the last joint forward of single tokens, and for whom it was: the next is for the same."""
         self._recomputing: list[Any] = []
@@ -298,6 +293,46 @@ class JointModel:
         graph = Graph(list(ordered), Kept.ACTIVATIONS, running=running)
         return laid, graph, running.hidden
 
+    def decode(self, requests: Sequence[NextTokens], stacked: Stacked) -> None:
+        """One token further for runs that write.
+
+        When there is no room for them together, each continues by itself.
+        """
+        groups: dict[Hashable, list[NextTokens]] = {}
+        for request in requests:
+            groups.setdefault(request.prompt.autocast, []).append(request)
+        for key in [key for key in self._decoders if key not in groups]:
+            del self._decoders[key]
+        for key, same in groups.items():
+            same.sort(key=lambda request: self._sorting(request.prompt, stacked))
+            if key not in self._decoders:
+                self._decoders[key] = JointDecoder(self._prefill, self._step)
+            try:
+                self._decoders[key].answer(same, stacked)
+            except torch.OutOfMemoryError as error:
+                self._log.info("runs write one after another, for there is no room: %s", error)
+                error.__traceback__ = None
+                del self._decoders[key]
+                memory.collect()
+                for request in same:
+                    request.is_left_alone = True
+
+    def _prefill(self, prompts: Sequence[Forward], stacked: Stacked) -> None:
+        self._continue(prompts, stacked, Kept.CACHE)
+        self._generation.let_go()
+
+    def _step(self, prompts: Sequence[Forward], stacked: Stacked, given: dict[str, Any]) -> Tensor:
+        """Hidden states [rows, 1, v] of one token a row."""
+        self._set_parts(self._parts_of_tokens(prompts, 1, stacked, Kept.CACHE))
+        self._attend_in(self._own_attention)
+        self._let_recompute(False)
+        self._compiled.choose(None)
+        with torch.no_grad(), prompts[0].autocast.entered():
+            hidden: Tensor = self.backbone(**given).last_hidden_state
+        self.counts.generated += 1
+        self.counts.generated_for += len(prompts)
+        return hidden
+
     def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts.
 
@@ -346,6 +381,7 @@ class JointModel:
     def let_go_of_tokens(self) -> None:
         """Free what runs that generated had in common."""
         self._generation.let_go()
+        self._decoders.clear()
         self._token_parts = None
 
     def _forward_and_backward(
@@ -425,6 +461,11 @@ class JointModel:
             layer.parts = tuple(parts.get(path, ()))
 
     # ---- packing
+
+    @property
+    def decodes(self) -> bool:
+        """Whether runs that write share steps over keys and values that stay where they are."""
+        return self._own_attention in ADDS_MASK
 
     @property
     def packs(self) -> bool:

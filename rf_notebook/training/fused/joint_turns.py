@@ -182,6 +182,7 @@ def _member(run: ActiveRun, model: JointModel) -> Member:
             generates=run.method.generates,
             order=model.order,
             packs=model.packs,
+            decodes=model.decodes,
             goes_alone=lambda: model.broken is not None,
         )
         run.member = model, member

@@ -18,6 +18,14 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
+from rf_notebook.training.fused.decoder import (
+    NextTokens,
+    OwnTokens,
+    Unusual,
+    check_usual,
+    decoded,
+    generating,
+)
 from rf_notebook.training.fused.dropout import Dropouts, Layer
 from rf_notebook.training.fused.head import COMPACT, head_of
 from rf_notebook.training.fused.patches import patch
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
     from rf_notebook.training.fused.aside import Aside
     from rf_notebook.training.parked import ParkedRun
 
-#: Arguments of a forward that a joint one knows; the others have to be None or False.
+#: Arguments of a forward that a joint one knows; others have to be None or False.
 _KNOWN = ("input_ids", "attention_mask", "use_cache", "labels")
 #: And those that a batch of packed rows brings along, which say what its position ids say.
 _OF_PACKED_ROWS = (
@@ -49,6 +57,7 @@ class Member:
         generates: bool,
         order: Callable[[], Sequence[str]],
         packs: bool,
+        decodes: bool,
         goes_alone: Callable[[], bool],
     ) -> None:
         """Nothing is changed before ``attach``.
@@ -59,9 +68,11 @@ class Member:
             generates: Whether its steps let the model write.
             order: Gives the layers in the order in which a forward uses them.
             packs: Whether joint batches are packed where it is known how their tokens lie.
+            decodes: Whether runs that write share steps.
             goes_alone: Whether the joint model is out of use.
         """
-        self._goes_alone, self._packs, self._generates = goes_alone, packs, generates
+        self._goes_alone, self._generates = goes_alone, generates
+        self._packs, self._decodes = packs, decodes
         self.run: ParkedRun | Aside = run
         """What advances: the run, or what it does aside."""
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
@@ -110,6 +121,7 @@ class Member:
         trainer.args.logging_nan_inf_filter = (
             False  # training_step does it without waiting for the device
         )
+        generate = generating(self._causal.generate, self._decode, self._can_decode)
         self._undo.append(self._leave)
         self._undo += [
             patch(trainer.model, "train", self._train_mode(trainer.model.train)),
@@ -118,6 +130,7 @@ class Member:
             patch(self._causal, "forward", self._causal_forward(self._causal.forward)),
             patch(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
             patch(trainer.accelerator, "backward", self._backward(trainer.accelerator.backward)),
+            patch(self._causal, "generate", generate),
         ]
         if not self._generates:
             # trl switches it off for a reference and on again, module by module. What is computed
@@ -224,6 +237,44 @@ class Member:
 
         return forward
 
+    def _can_decode(self) -> bool:
+        draws = self._causal.training and (bool(self._dropouts) or self._changes_embeddings)
+        return self._decodes and not draws and not self._goes_alone()
+
+    def _decode(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **given: Any,
+    ) -> Tensor:
+        """See transformers' ``custom_generate``."""
+        asked_with = {"input_ids": input_ids, **given, "logits_to_keep": None}
+        check_usual(generation_config, given, self._cache_of(asked_with))
+        if (prompt := self._request((), asked_with, None)) is None or prompt.needs_grad:
+            raise Unusual
+        asked = NextTokens(self, prompt, input_ids)
+        own = OwnTokens(self._own_causal, given)
+
+        def logits_of(tokens: Tensor) -> Tensor:
+            if not asked.is_left_alone:
+                asked.tokens = tokens[:, -1:]
+                self._wait_for(asked)
+            if asked.is_left_alone:
+                with self._disable_adapter() if self._is_disabled else nullcontext():
+                    return own.logits(tokens)
+            self.joint_forwards += 1
+            self._given = asked.hidden
+            try:
+                logits: Tensor = self._own_causal(input_ids=None).logits[:, -1]
+            finally:
+                self._given = None
+            return logits
+
+        return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
+
     def _train_mode(self, own: Callable[..., Any]) -> Callable[..., Any]:
         """Keep ``model.train()``, called in every micro-step, from visiting all modules each time."""
         known: bool | None = None  # what the outermost module says need not hold for those below
@@ -289,7 +340,7 @@ class Member:
         embeddings = cast("Any", self.backbone).get_input_embeddings()
         return cast("Tensor", embeddings(input_ids)).detach()
 
-    def _wait_for(self, request: Forward) -> None:
+    def _wait_for(self, request: Forward | NextTokens) -> None:
         self.run.wait_for(request)
         if request.error is not None:
             raise request.error

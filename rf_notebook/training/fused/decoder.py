@@ -1,0 +1,364 @@
+"""How do runs that write at the same time share one step a token?
+
+transformers' ``generate`` prepares everything as for a run alone; what it does for each token, the
+run does here, with its own processors, criteria and random stream. Only the backbone is joint: one
+step for all rows of all runs, over keys and values that stay where they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
+from transformers.generation import GenerationMode
+
+from rf_notebook.training.fused.layout import positions_of, rows_of
+
+if TYPE_CHECKING:
+    from rf_notebook.training.fused.adapters import Stacked
+    from rf_notebook.training.fused.request import Forward
+
+#: Columns of keys and values to begin with; twice as many whenever they are full.
+_COLUMNS = 64
+#: What ``generate`` hands to its decoding method that a joint step knows.
+_KNOWN = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
+#: Arguments of ``generate`` that only transformers' own decoding takes.
+_OF_OWN_DECODING = (
+    *("custom_generate", "streamer", "tokenizer", "synced_gpus"),
+    *("assistant_model", "assistant_tokenizer"),
+)
+#: Attention that takes a mask as numbers that are added.
+ADDS_MASK = ("sdpa", "eager")
+
+
+@dataclass(slots=True, eq=False)
+class NextTokens:
+    """What a run asks for that writes: what its newest tokens, or its prompt, mean.
+
+    ``b`` rows; ``v`` is the hidden size.
+    """
+
+    member: Any
+    prompt: Forward
+    """With an empty cache."""
+    tokens: Tensor
+    """The newest, [b, 1], once the prompt is answered."""
+    hidden: Tensor | None = None
+    """Of the newest tokens, [b, 1, v]."""
+    error: BaseException | None = None
+    """Raised in the run instead."""
+    is_left_alone: bool = False
+    """No joint step answers; the run continues by itself."""
+
+
+class Unusual(Exception):  # noqa: N818 - it tells, and nothing is wrong
+    """A generation keeps transformers' own decoding."""
+
+
+class OwnTokens:
+    """The tokens of a run that no joint step answers any more."""
+
+    def __init__(self, forward: Callable[..., Any], given: Mapping[str, Any]) -> None:
+        self._forward = forward
+        self._mask: Tensor | None = given.get("attention_mask")
+        self._cache = DynamicCache()
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Of the next tokens, [b, vocabulary], from all that there are, [b, l]."""
+        mask = self._mask
+        mask = torch.ones_like(tokens) if mask is None else mask
+        mask = nn.functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1)
+        new = tokens.shape[1] - self._cache.get_seq_length()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+        outputs = self._forward(
+            input_ids=tokens[:, -new:],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits: Tensor = outputs.logits[:, -1]
+        return logits
+
+
+def generating(
+    own: Callable[..., Any], decode: Callable[..., Tensor], is_possible: Callable[[], bool]
+) -> Callable[..., Any]:
+    """A model's ``generate`` whose tokens are joint where they can be.
+
+    Args:
+        own: The model's.
+        decode: As transformers' ``custom_generate``; raises Unusual before anything is drawn.
+        is_possible: Whether it is to be tried now.
+    """
+
+    @functools.wraps(own)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        if is_possible() and all(kwargs.get(name) is None for name in _OF_OWN_DECODING):
+            with suppress(Unusual):
+                return own(*args, **kwargs, custom_generate=decode)
+        return own(*args, **kwargs)
+
+    return generate
+
+
+def check_usual(config: Any, given: Mapping[str, Any], cache: Any) -> None:
+    """Raise Unusual for a generation that joint steps do not know.
+
+    Args:
+        config: The generation's.
+        given: What ``generate`` hands to its decoding method.
+        cache: The one of these that a joint step can fill; None when it cannot.
+    """
+    unknown = [given[name] for name in given.keys() - {*_KNOWN}]
+    is_usual = (
+        config.get_generation_mode() in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
+        and not config.return_dict_in_generate
+        and config.prefill_chunk_size is None
+        and all(value is None or value is False for value in unknown)
+        and bool(given.get("use_cache"))
+        and cache is not None
+        and cache.get_seq_length() == 0
+    )
+    if not is_usual:
+        raise Unusual
+
+
+def decoded(
+    input_ids: Tensor,
+    logits_of: Callable[[Tensor], Tensor],
+    processors: Any,
+    criteria: Any,
+    config: Any,
+) -> Tensor:
+    """Prompt and answer, [b, l]: what transformers does from token to token.
+
+    Source: transformers 5.17, ``GenerationMixin._sample``.
+
+    Args:
+        input_ids: The prompt, [b, p].
+        logits_of: Of the next tokens, [b, vocabulary], from all that there are, [b, l].
+        processors: Of logits.
+        criteria: Of when to stop.
+        config: The generation's.
+    """
+    pads = config._pad_token_tensor  # noqa: SLF001 - where transformers prepares it
+    has_end = any(hasattr(one, "eos_token_id") for one in criteria)
+    unfinished = torch.ones(input_ids.shape[0], dtype=torch.long, device=input_ids.device)
+    is_over = False
+    while not is_over:
+        logits = logits_of(input_ids).to(copy=True, dtype=torch.float32)
+        scores = processors(input_ids, logits)
+        if config.do_sample:
+            chances = nn.functional.softmax(scores, dim=-1)
+            tokens = torch.multinomial(chances, num_samples=1).squeeze(1)
+        else:
+            tokens = torch.argmax(scores, dim=-1)
+        if has_end:
+            tokens = tokens * unfinished + pads * (1 - unfinished)
+        input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
+        unfinished = unfinished & ~criteria(input_ids, None)
+        is_over = bool(unfinished.max() == 0)
+    return input_ids
+
+
+class Columns(DynamicCache):
+    """Keys and values [rows, heads, columns, width] of each layer; a step fills one column."""
+
+    def __init__(self, keys: list[Tensor], values: list[Tensor]) -> None:
+        """A cache of these tensors.
+
+        Args:
+            keys: Of each layer.
+            values: Of each layer.
+        """
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.at = torch.zeros(1, dtype=torch.long, device=keys[0].device)
+        """[1]: the column that is filled next."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Fill the column of one layer; returns all of them."""
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys.index_copy_(2, self.at, key_states)
+        values.index_copy_(2, self.at, value_states)
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many columns there are."""
+        return int(self.keys[0].shape[2])
+
+
+@dataclass(slots=True)
+class _Table:
+    """All rows that are being written."""
+
+    owners: list[NextTokens]
+    columns: Columns
+    seen: Tensor
+    """[rows, columns] bool: which columns a row attends to."""
+    positions: Tensor
+    """[rows, 1]: of the newest tokens."""
+    filled: int
+    """Columns."""
+
+    @property
+    def rows(self) -> dict[NextTokens, slice]:
+        """Each run's."""
+        prompts = [owner.prompt for owner in self.owners]
+        return dict(zip(self.owners, rows_of(prompts), strict=True))
+
+    def states(self) -> Iterator[list[Tensor]]:
+        """Keys of all layers, and values."""
+        yield self.columns.keys
+        yield self.columns.values
+
+
+@dataclass(slots=True)
+class JointDecoder:
+    """Of one joint model."""
+
+    prefill: Callable[[Sequence[Forward], Stacked], None]
+    """Answers prompts and fills their caches."""
+    step: Callable[[Sequence[Forward], Stacked, dict[str, Any]], Tensor]
+    """The backbone's hidden states [rows, 1, v] of one token a row, from its arguments."""
+    _table: _Table | None = field(default=None, init=False)
+
+    def let_go(self) -> None:
+        """Free keys and values."""
+        self._table = None
+
+    def answer(self, requests: Sequence[NextTokens], stacked: Stacked) -> None:
+        """One token further for each; whoever asked before and does not now is done.
+
+        Args:
+            requests: In the order of their adapters.
+            stacked: Where those lie.
+        """
+        before = [] if self._table is None else self._table.owners
+        known = [request for request in requests if request in before]
+        if self._table is not None and known != before:
+            self._table = _of_rows(self._table, known)
+        if self._table is not None:
+            self._advance(self._table, stacked)
+        new = [request for request in requests if request not in known]
+        if new:
+            self.prefill([request.prompt for request in new], stacked)
+            for request in new:
+                request.hidden = request.prompt.result.pop("last_hidden_state")[:, -1:]
+            self._table = _joined(self._table, new)
+
+    def _advance(self, table: _Table, stacked: Stacked) -> None:
+        if table.filled == table.seen.shape[1]:
+            _widen(table, 2 * table.filled, 0)
+        table.seen[:, table.filled] = True
+        table.columns.at.fill_(table.filled)
+        table.positions += 1
+        table.filled += 1
+        hidden = self.step(
+            [owner.prompt for owner in table.owners],
+            stacked,
+            {
+                "input_ids": torch.cat([owner.tokens for owner in table.owners]),
+                "attention_mask": _added(table.seen, table.columns.keys[0].dtype),
+                "position_ids": table.positions,
+                "past_key_values": table.columns,
+                "use_cache": True,
+            },
+        )
+        for owner, where in table.rows.items():
+            owner.hidden = hidden[where]
+
+
+def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask [rows, 1, 1, columns] as what is added to the products of queries and keys."""
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
+
+
+def _of_rows(table: _Table, owners: list[NextTokens]) -> _Table | None:
+    """The table with the rows of these alone; None without any."""
+    if not owners:
+        return None
+    rows = table.rows
+    kept = torch.cat([torch.arange(rows[one].start, rows[one].stop) for one in owners]).to(
+        table.seen.device
+    )
+    keys, values = ([one.index_select(0, kept) for one in states] for states in table.states())
+    return _Table(
+        owners,
+        Columns(keys, values),
+        table.seen.index_select(0, kept),
+        table.positions.index_select(0, kept),
+        table.filled,
+    )
+
+
+def _widen(table: _Table, columns: int, before: int) -> None:
+    """Have so many columns, with empty ones before those that there are.
+
+    Args:
+        table: Whose.
+        columns: In all.
+        before: How many of the empty ones lie before.
+    """
+    after = columns - before - table.seen.shape[1]
+    pad = nn.functional.pad
+    for states in table.states():
+        states[:] = [pad(one, (0, 0, before, after)) for one in states]
+    table.seen = pad(table.seen, (before, after))
+    table.filled += before
+
+
+def _joined(table: _Table | None, new: Sequence[NextTokens]) -> _Table:
+    """A table with the rows of further runs, whose prompts are answered."""
+    prompts = [request.prompt for request in new]
+    longest = max(prompt.length for prompt in prompts)
+    filled = max(longest, 0 if table is None else table.filled)
+    columns = _COLUMNS
+    while columns <= filled:
+        columns *= 2
+    if table is not None:
+        _widen(table, max(columns, table.seen.shape[1]), filled - table.filled)
+        columns = table.seen.shape[1]
+    pad = nn.functional.pad
+
+    def placed(states: Tensor) -> Tensor:
+        length = states.shape[-2]
+        return pad(states, (0, 0, filled - length, columns - filled))
+
+    made: list[list[Tensor]] = []
+    for name in ("keys", "values"):
+        caches = [prompt.cache.layers for prompt in prompts]
+        own = None if table is None else getattr(table.columns, name)
+        made.append(
+            [
+                torch.cat(
+                    [
+                        *([] if own is None else [own[place]]),
+                        *(placed(getattr(layers[place], name)) for layers in caches),
+                    ]
+                )
+                for place in range(len(caches[0]))
+            ]
+        )
+    seen, positions = [], []
+    for prompt in prompts:
+        mask = prompt.attention_mask
+        mask = torch.ones_like(prompt.input_ids) if mask is None else mask
+        seen.append(pad(mask.bool(), (filled - prompt.length, columns - filled)))
+        positions.append(positions_of(prompt)[:, -1:])
+        prompt.cache = None
+    if table is not None:
+        seen.insert(0, table.seen)
+        positions.insert(0, table.positions)
+    owners = [*([] if table is None else table.owners), *new]
+    return _Table(owners, Columns(*made), torch.cat(seen), torch.cat(positions), filled)

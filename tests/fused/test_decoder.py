@@ -1,0 +1,161 @@
+"""Runs that write together write what each writes alone, and draw what each draws alone."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
+
+from rf_notebook.training.fused.decoder import JointDecoder, NextTokens, decoded
+
+VOCABULARY, END, PAD = 60, 1, 0
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        pad_token_id=PAD,
+        eos_token_id=END,
+    )
+    made = LlamaForCausalLM(config).eval()
+    for parameter in made.parameters():  # answers that differ
+        torch.nn.init.normal_(parameter, std=0.25)
+    return made
+
+
+class Run:
+    """One that writes, in a greenlet, with a random stream of its own."""
+
+    def __init__(self, model: Any, rng: random.Random, starts_at: int) -> None:
+        self.starts_at = starts_at
+        rows, length = rng.randint(1, 4), rng.randint(1, 9)
+        self.ids = torch.tensor(
+            [[rng.randint(3, VOCABULARY - 1) for _ in range(length)] for _ in range(rows)]
+        )
+        self.mask = torch.ones_like(self.ids)
+        for row in range(rows):
+            padding = rng.randint(0, length - 1)
+            self.ids[row, :padding], self.mask[row, :padding] = PAD, 0
+        self.settings: dict[str, Any] = {"max_new_tokens": rng.choice([3, 12, 30, 80])}
+        if rng.random() < 0.7:
+            self.settings |= {"do_sample": True, "temperature": rng.choice([0.7, 1.0, 1.4])}
+            self.settings |= rng.choice([{}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}])
+        if rng.random() < 0.4:
+            self.settings["repetition_penalty"] = 1.3
+        if rng.random() < 0.4:
+            self.settings["eos_token_id"] = [END, *rng.sample(range(3, VOCABULARY), 5)]
+        torch.manual_seed(rng.randint(0, 99))
+        self.stream = self.first = torch.get_rng_state()
+        self.model, self.answer, self.request = model, None, None
+        self.greenlet = greenlet(self._write)
+
+    def alone(self) -> tuple[Tensor, Tensor]:
+        """What it writes by itself, and where its stream ends."""
+        torch.set_rng_state(self.first)
+        written = self.model.generate(input_ids=self.ids, attention_mask=self.mask, **self.settings)
+        return written, torch.get_rng_state()
+
+    def go_on(self) -> None:
+        torch.set_rng_state(self.stream)
+        self.greenlet.parent = getcurrent()
+        self.greenlet.switch()
+        self.stream = torch.get_rng_state()
+
+    def _write(self) -> None:
+        self.answer = self.model.generate(
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            custom_generate=self._decode,
+            **self.settings,
+        )
+        self.request = None
+
+    def _decode(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **given: Any,
+    ) -> Tensor:
+        prompt: Any = SimpleNamespace(
+            input_ids=input_ids,
+            attention_mask=given["attention_mask"],
+            position_ids=given["position_ids"],
+            cache=DynamicCache(),
+            rows=len(input_ids),
+            length=input_ids.shape[1],
+            result={},
+        )
+        asked = NextTokens(self, prompt, input_ids)
+
+        def logits_of(tokens: Tensor) -> Tensor:
+            asked.tokens = tokens[:, -1:]
+            self.request = asked
+            self.greenlet.parent.switch()
+            assert asked.hidden is not None
+            logits: Tensor = model.lm_head(asked.hidden)[:, -1]
+            return logits
+
+        return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
+
+
+def decoder_of(model: Any, sizes: list[int]) -> JointDecoder:
+    def prefill(prompts: Any, _stacked: Any) -> None:
+        for prompt in prompts:
+            prompt.result = dict(
+                model.model(
+                    input_ids=prompt.input_ids,
+                    attention_mask=prompt.attention_mask,
+                    position_ids=prompt.position_ids,
+                    past_key_values=prompt.cache,
+                    use_cache=True,
+                )
+            )
+
+    def step(prompts: Any, _stacked: Any, given: dict[str, Any]) -> Tensor:
+        sizes.append(len(prompts))
+        hidden: Tensor = model.model(**given).last_hidden_state
+        return hidden
+
+    return JointDecoder(prefill, step)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(10))
+def test_every_token_and_every_stream_is_that_of_the_run_alone(model: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    starts = [0, 0, *rng.choices([0, 2, 15], k=rng.randint(0, 4))]
+    runs = [Run(model, rng, start) for start in starts]
+    expected = [run.alone() for run in runs]
+    sizes: list[int] = []
+    decoder, tick = decoder_of(model, sizes), 0
+    while any(run.answer is None for run in runs):
+        ready = [run for run in runs if run.starts_at <= tick and run.answer is None]
+        for run in ready:
+            run.go_on()
+        asked = [run.request for run in ready if run.request is not None]
+        rng.shuffle(asked)  # adapters may lie in another order from now on
+        if asked:
+            decoder.answer(asked, None)  # type: ignore[arg-type]
+        tick += 1
+    for run, (written, stream) in zip(runs, expected, strict=True):
+        assert run.answer is not None
+        assert torch.equal(run.answer, written)
+        assert torch.equal(run.stream, stream)
+    assert max(sizes) > 1, "they shared steps"
