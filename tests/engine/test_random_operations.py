@@ -41,24 +41,34 @@ def expected_losses() -> dict[int, list[tuple[int, float]]]:
 EXPECTED = expected_losses()
 
 
-@pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
-@settings(max_examples=60, deadline=None)
-@given(
-    script=st.lists(
-        st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)),
-        min_size=1,
-        max_size=12,
-    ),
-    seed=st.integers(0, 2**16),
+SCRIPTS = st.lists(
+    st.tuples(st.integers(0, 200), st.sampled_from(KINDS), st.integers(1, 7)),
+    min_size=1,
+    max_size=12,
 )
-@pytest.mark.parametrize("disk", ["at once", "behind", "behind, often full"])
-def test_untouched_runs_are_as_without_the_others_operations(script, seed, disk):
+
+
+@pytest.mark.in_kernel  # test_process.py has fewer of them in a worker
+@settings(max_examples=50, deadline=None)
+@given(script=SCRIPTS, seed=st.integers(0, 2**16))
+def test_untouched_runs_are_as_without_the_others_operations(script, seed):
+    play_in_a_folder(script, seed)
+
+
+@pytest.mark.in_kernel
+@settings(max_examples=8, deadline=None)
+@given(script=SCRIPTS, seed=st.integers(0, 2**16))
+@pytest.mark.parametrize("disk", ["late", "late and often full"])
+def test_so_they_are_while_checkpoints_are_written_behind_turns(script, seed, disk):
+    rng = random.Random(seed)
+    full = {"observer": often_full(rng)} if "full" in disk else {}
+    play_in_a_folder(script, seed, writer=late(rng), **full)
+
+
+def play_in_a_folder(script: list[tuple[int, str, int]], seed: int, **runner: Any) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        options = {} if disk == "at once" else {"writer": late(random.Random(seed))}
-        if "full" in disk:
-            options["observer"] = often_full(random.Random(seed))
-        play(folder, sorted(script), random.Random(seed), **options)
+        play(folder, sorted(script), random.Random(seed), **runner)
     finally:
         while WRITING:
             WRITING.pop().join()
