@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rf_notebook.core.errors import LeaseLost, StoreError
-from rf_notebook.core.events import Event, FunctionsRecorded
+from rf_notebook.core.events import Event, FunctionsRecorded, Recorded
 from rf_notebook.core.run import READY, MetricPoint, Progress
 from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
 
@@ -65,10 +65,7 @@ class Journal:
 
     def commit(self, events: Sequence[Event]) -> None:
         """Write events in one transaction, then apply and publish them."""
-        recorded = self.when_room(lambda: self._store.append(events, self.fence))
-        for one in recorded:
-            self.state.apply(one)
-        self.publisher.committed(recorded)
+        self._apply(self.when_room(lambda: self._store.append(events, self.fence)))
 
     def commit_at_once(self, events: Sequence[Event]) -> bool:
         """As ``commit``, where nothing can be waited for; False when that did not succeed."""
@@ -76,10 +73,13 @@ class Journal:
             recorded = self._store.append(events, self.fence)
         except (LeaseLost, StoreError):
             return False
+        self._apply(recorded)
+        return True
+
+    def _apply(self, recorded: Sequence[Recorded]) -> None:
         for one in recorded:
             self.state.apply(one)
         self.publisher.committed(recorded)
-        return True
 
     def when_room(self, do: Callable[[], ValueT]) -> ValueT:
         """Do something that writes.

@@ -28,6 +28,7 @@ from rf_notebook.training.randomness import draws_in_steps
 from rf_notebook.training.undisturbed import Disturbed, OwnStream, undisturbed, until_undisturbed
 
 if TYPE_CHECKING:
+    from rf_notebook.core.run import StoredFolder
     from rf_notebook.core.runner import ChunkRequest
     from rf_notebook.training.methods.trainer_like import TrainerLike
     from rf_notebook.training.resources import Resources
@@ -48,7 +49,7 @@ def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:
     began = time.perf_counter()
     run_id, config = request.run_id, request.config
     resume_from: Path | None = None
-    continue_from = resources.newest(run_id, request.continue_from)
+    continue_from = newest_of(request, resources.written.get(run_id))
     if continue_from is not None:
         resume_from = folders.verify_folder(resources.folder, continue_from)
         _remove_later_checkpoints_of_trainer(resources.folder, run_id, continue_from.steps)
@@ -86,6 +87,20 @@ def build(resources: Resources, request: ChunkRequest) -> ActiveRun | Failure:
     run.need = need_of_trainer(config, run.trainer, modules[0])
     run.overhead_seconds += time.perf_counter() - began
     return run
+
+
+def newest_of(request: ChunkRequest, written: StoredFolder | None) -> StoredFolder | None:
+    """The checkpoint from which a run continues.
+
+    Args:
+        request: Names the newest that is committed.
+        written: The newest that was written behind a turn; one that is not committed yet counts
+            where the run is said to stand at it, and after a fall back it does not.
+    """
+    committed = request.continue_from
+    is_at_it = written is not None and written.steps == request.progress.steps
+    is_committed = committed is not None and committed.steps == request.progress.steps
+    return written if is_at_it and not is_committed else committed
 
 
 def _attempt(

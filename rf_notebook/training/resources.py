@@ -143,18 +143,6 @@ class Resources:
         base = base_of(self.models, self.objects, config)
         return (LoadedModel(chosen_by=config.model, facts=model_facts(base.model, base.tokenizer)),)
 
-    def newest(self, run_id: int, committed: StoredFolder | None) -> StoredFolder | None:
-        """The checkpoint from which a run continues.
-
-        Args:
-            run_id: The run.
-            committed: The newest that is committed; one may have been written since.
-        """
-        written = self.written.get(run_id)
-        if written is None or (committed is not None and committed.steps >= written.steps):
-            return committed
-        return written
-
     def start_from(self, config: RunConfig, folder: StoredFolder) -> Start:
         """The adapter that a run starts from.
 

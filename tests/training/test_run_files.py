@@ -1,8 +1,11 @@
 """What a run's files hold."""
 
+from types import SimpleNamespace
+
 import torch
 from safetensors.torch import load_file, save_file
 
+from rf_notebook.training.building import newest_of
 from rf_notebook.training.run_files import _apart, _on_host
 
 
@@ -49,3 +52,18 @@ def test_a_slice_of_a_large_tensor_is_copied_alone():
     whole = torch.zeros(1_000_000)
     (copied,) = _on_host([whole[:3]])
     assert copied.untyped_storage().nbytes() == 12
+
+
+def test_a_run_continues_from_what_was_written_unless_it_fell_back_behind_it():
+    def request(at, committed):
+        stored = None if committed is None else SimpleNamespace(steps=committed)
+        return SimpleNamespace(progress=SimpleNamespace(steps=at), continue_from=stored)
+
+    written = SimpleNamespace(steps=20)
+    assert newest_of(request(20, 10), written) is written
+    assert newest_of(request(20, None), written) is written
+    assert newest_of(request(10, 10), written).steps == 10  # 20 was damaged
+    assert newest_of(request(0, None), written) is None
+    again = request(20, 20)
+    assert newest_of(again, written) is again.continue_from
+    assert newest_of(again, None) is again.continue_from

@@ -232,10 +232,6 @@ class JointDecoder:
     """The backbone's hidden states [rows, 1, v] of one token a row, from its arguments."""
     _table: _Table | None = field(default=None, init=False)
 
-    def let_go(self) -> None:
-        """Free keys and values."""
-        self._table = None
-
     def answer(self, requests: Sequence[NextTokens], stacked: Stacked) -> None:
         """One token further for each; whoever asked before and does not now is done.
 
