@@ -201,7 +201,7 @@ class Engine:
 
     def settle(self) -> None:
         """Commit what was trained and is still being written; called between two turns."""
-        self._turns.settle(waits=True)
+        self._turns.behind.settle(waits=True)
 
     def _settle(self) -> None:
         """Commit what was written behind turns.
@@ -215,7 +215,7 @@ class Engine:
             or self._autopilot is not None
             or self._script is not None
         )
-        self._turns.settle(waits=is_interrupted)
+        self._turns.behind.settle(waits=is_interrupted)
 
     def interrupt(self) -> None:
         """End the turn that is under way at its next step, for the engine is to end; any thread."""

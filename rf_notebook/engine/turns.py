@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,11 @@ from rf_notebook.core.runner import (
     ChunkResult,
     Errand,
     ReleaseRun,
-    Saved,
     SaveRun,
     TurnOutcome,
 )
 from rf_notebook.core.state import LiveRun, RunRecord
+from rf_notebook.engine.behind import Behind
 from rf_notebook.engine.journal import Closing, Journal
 from rf_notebook.engine.results import events_of, fall_back
 from rf_notebook.planning.fusion import Way
@@ -106,11 +106,8 @@ class Turns:
         self._number = 0
         """Of the newest turn or errand."""
         self._deaths: Counter[int] = Counter()
-        self._unsaved: dict[int, ChunkResult] = {}
-        """Of runs whose checkpoints are being written."""
-        self._arrived: dict[tuple[int, int], Saved] = {}
-        """What was told of them and is not dealt with, by run and steps."""
-        fleet.on_saved = self._hear_of
+        self.behind = Behind(self, journal)
+        fleet.on_saved = self.behind.hear
         self.open: OpenTurn | None = None
         """The turn that is under way."""
         self.is_ending = False
@@ -133,25 +130,18 @@ class Turns:
             case None:
                 self._train_on_trial(group)
 
-    def settle(self, *, waits: bool, without: Collection[int] = ()) -> None:
-        """Commit what was written behind turns; between turns.
+    @property
+    def is_open(self) -> bool:
+        """Whether a turn is under way."""
+        return self.open is not None
 
-        Args:
-            waits: Whether to wait until all is written.
-            without: Runs whose next result is there: it holds what could not be saved.
-        """
-        while self._unsaved:
-            self._commit_arrived()
-            for run_id, result in list(self._unsaved.items()):
-                saved = self._arrived.get((run_id, result.progress.steps))
-                if saved is not None and saved.error is not None:
-                    self._save_again(result, saved, is_needed=run_id not in without)
-            if not waits or not self._unsaved:
-                return
-            found = self._fleet.next(_LISTEN_SECONDS)
-            if found is not None and isinstance(found[1], Lost):
-                self._lose(found[1], ())
-                return
+    def listen(self) -> bool:
+        """Wait for a message, or a while; False when the process that trains is gone."""
+        found = self._fleet.next(_LISTEN_SECONDS)
+        if found is not None and isinstance(found[1], Lost):
+            self._lose(found[1], ())
+            return False
+        return True
 
     def interrupt(self) -> None:
         """End the open turn at its next step."""
@@ -203,17 +193,18 @@ class Turns:
         self._journal.inside.pop(run_id, None)
         if result is not None and result.is_being_saved:
             self._take([result])
-            self.settle(waits=True)
+            self.behind.settle(waits=True)
             return []
-        return [] if result is None else self._events(record, result)
+        return [] if result is None else self.events_of(record, result)
 
     def commit(self, events: Sequence[Event]) -> None:
         """Commit events, then delete the checkpoints that they take out of use."""
         if events:
             self._journal.commit(events)
-        self._remove_superseded(events)
+        self.remove_superseded(events)
 
-    def _remove_superseded(self, events: Sequence[Event]) -> None:
+    def remove_superseded(self, events: Sequence[Event]) -> None:
+        """Delete the checkpoints that committed events take out of use."""
         removed = [
             path
             for event in events
@@ -374,9 +365,9 @@ class Turns:
         """Commit what a turn gave, all of it in one transaction."""
         journal, events, over = self._journal, list[Event](), []
         ended = [one for one in results if one.outcome is not TurnOutcome.INTERRUPTED]
-        behind = {one.run_id for one in ended} & self._unsaved.keys()
+        behind = {one.run_id for one in ended} & self.behind.runs
         if behind:
-            self.settle(waits=True, without=behind)
+            self.behind.settle(waits=True, without=behind)
         for result in results:
             if result.fence != journal.fence:
                 raise LeaseLost(
@@ -399,59 +390,15 @@ class Turns:
             journal.inside.pop(result.run_id, None)
             self._deaths.pop(result.run_id, None)
             if result.is_being_saved:
-                self._unsaved[result.run_id] = result
-                journal.saving[result.run_id] = result.progress
+                self.behind.add(result)
             else:
-                events += self._events(record, result)
+                events += self.events_of(record, result)
         self.commit(events)
         for run_id in over:
             self.release(run_id)
 
-    # ---- what is saved behind turns
-
-    def _hear_of(self, saved: Saved) -> None:
-        """A checkpoint was written, or could not be; also while a turn is open, between two steps."""
-        self._arrived[saved.run_id, saved.steps] = saved
-        if saved.error is not None:
-            self.interrupt()
-        elif self.open is not None:
-            self._commit_arrived()
-
-    def _commit_arrived(self) -> None:
-        """Commit the results whose checkpoints are written; what cannot be now stays."""
-        for run_id, result in list(self._unsaved.items()):
-            saved = self._arrived.get((run_id, result.progress.steps))
-            if saved is None or saved.checkpoint is None:
-                continue
-            whole = replace(result, checkpoint=saved.checkpoint, is_being_saved=False)
-            events = self._events(self._journal.state.record(run_id), whole)
-            if self.open is None:
-                self.commit(events)
-            elif not self._journal.commit_at_once(events):
-                continue
-            else:
-                self._remove_superseded(events)
-            self._forget(result)
-
-    def _save_again(self, result: ChunkResult, saved: Saved, *, is_needed: bool) -> None:
-        """A checkpoint could not be written: save the run where it stands now."""
-        run_id = result.run_id
-        self._journal.log.warning("run %d: its checkpoint was not written: %s", run_id, saved.error)
-        self._forget(result)
-        record = self._journal.state.record(run_id)
-        if is_needed and record.state in READY:
-            self._journal.inside.setdefault(run_id, result.progress)
-            self.commit(self.save(record))
-            if self._journal.state.record(run_id).state not in READY:
-                self.release(run_id)
-
-    def _forget(self, result: ChunkResult) -> None:
-        run_id, steps = result.run_id, result.progress.steps
-        self._arrived.pop((run_id, steps), None)
-        self._unsaved.pop(run_id, None)
-        self._journal.saving.pop(run_id, None)
-
-    def _events(self, record: RunRecord, result: ChunkResult) -> list[Event]:
+    def events_of(self, record: RunRecord, result: ChunkResult) -> list[Event]:
+        """What a result gives."""
         alone_because = "" if result.is_joint else self._grouping.alone_because(record)
         return events_of(record, result, keep=self._keep, alone_because=alone_because)
 
@@ -475,9 +422,7 @@ class Turns:
         What it held continues from its checkpoints, in a new one.
         """
         journal = self._journal
-        self._commit_arrived()
-        for result in list(self._unsaved.values()):
-            self._forget(result)
+        self.behind.lose()
         journal.inside.clear()
         journal.state.live.clear()
         journal.log.error("the worker was lost: %s", lost.reason)
