@@ -51,3 +51,11 @@ class StorageFull(StoreError):  # noqa: N818
 
 class CheckpointDamaged(RFNotebookError, OSError):  # noqa: N818
     """A checkpoint's files are not those that were hashed when it was written."""
+
+
+class WorkerLost(RFNotebookError):  # noqa: N818
+    """The process that trains is gone; what it held continues from its checkpoints."""
+
+
+class WorkerCannotStart(RFNotebookError):  # noqa: N818
+    """The process that is to train ended before it could; it would do so again."""

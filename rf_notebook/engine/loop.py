@@ -208,14 +208,10 @@ class Engine:
 
         All of it where something else than the next turn comes now.
         """
-        is_interrupted = (
-            self.mailbox.first() is not None
-            or self.paused
-            or self._is_closed
-            or self._autopilot is not None
-            or self._script is not None
-        )
-        self._turns.behind.settle(waits=is_interrupted)
+        decides = self._autopilot is not None or self._script is not None
+        is_asked = self.mailbox.first() is not None
+        waits = decides or is_asked or self.paused or self._is_closed
+        self._turns.behind.settle(waits=waits)
 
     def interrupt(self) -> None:
         """End the turn that is under way at its next step, for the engine is to end; any thread."""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.errors import LeaseLost, RFNotebookError
+from rf_notebook.core.errors import LeaseLost, WorkerCannotStart, WorkerLost
 from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, RunFailed
 from rf_notebook.core.fleet import Answer, DeviceTurn, Fleet, Lost, TurnFailed, TurnOver
 from rf_notebook.core.ports import CommitObserver, CommitPoint
@@ -44,14 +44,6 @@ _LISTEN_SECONDS = 1.0
 #: Deaths of the process that trains, with nothing committed in between, after which the run that it
 #: trained fails.
 _MOST_DEATHS = 3
-
-
-class WorkerLost(RFNotebookError):  # noqa: N818
-    """The process that trains is gone; what it held continues from its checkpoints."""
-
-
-class WorkerCannotStart(RFNotebookError):  # noqa: N818
-    """The process that is to train ended before it could; it would do so again."""
 
 
 #: What no run is to blame for, and what ends the engine.

@@ -26,7 +26,7 @@ from rf_notebook.core.run import (
     StoredFolder,
     WarmStartReport,
 )
-from rf_notebook.core.runner import ChunkRequest, ChunkResult, Saved, SaveRun, TurnOutcome
+from rf_notebook.core.runner import ChunkRequest, ChunkResult, SaveRun, TurnOutcome
 from rf_notebook.store import folders, layout
 from rf_notebook.training import memory, run_files
 from rf_notebook.training.at_boundary import AtBoundary
@@ -313,7 +313,9 @@ class ActiveRun:
         self.at_boundary.leave()
         if writing is not None:
             self._behind = result, writing
-            writing.add_done_callback(partial(self._tell, progress.steps))
+            writing.add_done_callback(
+                partial(self._resources.tell_saved, self.run_id, progress.steps)
+            )
         return result
 
     def save_ahead(self, request: ChunkRequest) -> None:
@@ -339,16 +341,6 @@ class ActiveRun:
             self.save_ahead(request)
         saving, self._saving = self._saving, None
         return None if saving is None else saving[1]
-
-    def _tell(self, steps: int, writing: Future[StoredFolder]) -> None:
-        """A checkpoint is written behind a turn, or is not; called by the thread that did it."""
-        error = writing.exception()
-        checkpoint = None if error is not None else writing.result()
-        if checkpoint is not None:
-            self._resources.written[self.run_id] = checkpoint
-        tell = self._resources.on_saved
-        if tell is not None:
-            tell(Saved(run_id=self.run_id, steps=steps, checkpoint=checkpoint, error=error))
 
     def _take_back(self) -> None:
         """Wait until the newest result is saved; what it said is the run's again when it is not."""

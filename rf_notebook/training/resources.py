@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from rf_notebook.core.run import LoadedModel, RunConfig, StoredFolder
+from rf_notebook.core.runner import Saved
 from rf_notebook.core.values import digest
 from rf_notebook.store import folders
 from rf_notebook.training import memory
@@ -27,6 +28,8 @@ from rf_notebook.training.warm_start import Start, load_start
 from rf_notebook.training.writers import Writers
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.ports import CommitObserver
     from rf_notebook.core.runner import LiveListener, SavedListener
@@ -142,6 +145,15 @@ class Resources:
         self._known_models.add(key)
         base = base_of(self.models, self.objects, config)
         return (LoadedModel(chosen_by=config.model, facts=model_facts(base.model, base.tokenizer)),)
+
+    def tell_saved(self, run_id: int, steps: int, writing: Future[StoredFolder]) -> None:
+        """A checkpoint is written behind a turn, or is not; called by the thread that did it."""
+        error = writing.exception()
+        checkpoint = None if error is not None else writing.result()
+        if checkpoint is not None:
+            self.written[run_id] = checkpoint
+        if self.on_saved is not None:
+            self.on_saved(Saved(run_id=run_id, steps=steps, checkpoint=checkpoint, error=error))
 
     def start_from(self, config: RunConfig, folder: StoredFolder) -> Start:
         """The adapter that a run starts from.

@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
+from rf_notebook.core.errors import WorkerCannotStart
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.engine.loop import Engine
-from rf_notebook.engine.turns import WorkerCannotStart
 from rf_notebook.record.compare import compare
 from rf_notebook.runners.process import ProcessFleet
 from rf_notebook.store.lease import this_process
