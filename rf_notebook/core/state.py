@@ -5,6 +5,7 @@ The fold of its events, plus the points of the chunk in progress.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -14,6 +15,7 @@ from rf_notebook.core.events import (
     BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
+    Event,
     ExperimentContinued,
     ExperimentEnded,
     ExperimentStarted,
@@ -170,6 +172,16 @@ class ExperimentState:
     def ready(self) -> list[RunRecord]:
         """Runs that take turns."""
         return [record for record in list(self.runs.values()) if record.state in READY]
+
+    def after(self, events: Iterable[Event]) -> ExperimentState:
+        """What it would be after these events; nothing changes here."""
+        found = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, (dict, list)):
+                setattr(found, name, value.copy())
+        for seq, event in enumerate(events, start=self.last_seq + 1):
+            found.apply(Recorded(seq=seq, at=0.0, event=event))
+        return found
 
     def apply(self, recorded: Recorded) -> None:  # noqa: C901 - a case for each event
         """Take one event in; events come in the order of their numbers."""

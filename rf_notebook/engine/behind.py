@@ -2,6 +2,9 @@
 
 They are committed when their checkpoints are there; until then the run counts as far on as its
 result says. What cannot be written is void, and the run is saved where it stands.
+
+Where a policy is at work they are committed all at once: it would decide otherwise if a kill left
+some of the runs that came to a boundary together at the one before.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from rf_notebook.core.run import READY
 if TYPE_CHECKING:
     from rf_notebook.core.events import Event
     from rf_notebook.core.runner import ChunkResult, Saved
-    from rf_notebook.core.state import RunRecord
+    from rf_notebook.core.state import ExperimentState, RunRecord
     from rf_notebook.engine.journal import Journal
 
 
@@ -83,18 +86,35 @@ class Behind:
         elif self._turns.is_open:
             self.commit()
 
+    def foreseen(self) -> ExperimentState:
+        """The experiment as it is going to be when all is committed."""
+        state = self._journal.state
+        if not self._unsaved:
+            return state
+        return state.after(
+            event
+            for result in self._unsaved.values()
+            for event in self._turns.events_of(state.record(result.run_id), result)
+        )
+
     def commit(self) -> None:
         """Commit the results whose checkpoints are written; what cannot be now stays."""
-        for result, saved in self._told_of(lambda saved: saved.checkpoint is not None):
+        state = self._journal.state
+        written = self._told_of(lambda saved: saved.checkpoint is not None)
+        is_early = state.policy is not None and len(written) < len(self._unsaved)
+        if is_early or not written:
+            return
+        events: list[Event] = []
+        for result, saved in written:
             whole = replace(result, checkpoint=saved.checkpoint, is_being_saved=False)
-            record = self._journal.state.record(result.run_id)
-            events = self._turns.events_of(record, whole)
-            if not self._turns.is_open:
-                self._turns.commit(events)
-            elif not self._journal.commit_at_once(events):
-                continue
-            else:
-                self._turns.remove_superseded(events)
+            events += self._turns.events_of(state.record(result.run_id), whole)
+        if not self._turns.is_open:
+            self._turns.commit(events)
+        elif self._journal.commit_at_once(events):
+            self._turns.remove_superseded(events)
+        else:
+            return
+        for result, _ in written:
             self._forget(result)
 
     def settle(self, *, waits: bool, without: Collection[int] = ()) -> None:

@@ -208,9 +208,8 @@ class Engine:
 
         All of it where something else than the next turn comes now.
         """
-        decides = self._autopilot is not None or self._script is not None
         is_asked = self.mailbox.first() is not None
-        waits = decides or is_asked or self.paused or self._is_closed
+        waits = self._script is not None or is_asked or self.paused or self._is_closed
         self._turns.behind.settle(waits=waits)
 
     def interrupt(self) -> None:
@@ -264,6 +263,8 @@ class Engine:
         """Whether a request is about what the device trains or holds."""
         opened = self._turns.open
         match request:
+            case StopRun() | ResumeRun() | CloneRun() if self._journal.saving and self.state.policy:
+                return True  # a policy was told of what is being saved, and hears of this after it
             case StopRun() | ResumeRun():
                 is_training = opened is not None and request.run_id in opened.run_ids
                 is_unsaved = {*self._journal.inside, *self._journal.saving}
@@ -393,26 +394,25 @@ class Engine:
     # ---- a policy
 
     def _follow_policy(self) -> None:
-        """Ask the policy when a chunk was trained.
+        """Ask the policy when a chunk was trained, also while its checkpoints are being written.
 
-        One that raises is set aside, and the experiment continues.
+        What it decides waits for them. One that raises is set aside, and the experiment continues.
         """
-        pilot = self._autopilot
+        pilot, behind = self._autopilot, self._turns.behind
         is_replay = self._script is not None and not self._script.is_over
-        if (
-            pilot is None
-            or self.paused
-            or self._is_closed
-            or is_replay
-            or not pilot.is_due(self.state)
-        ):
+        if pilot is None or self.paused or self._is_closed or is_replay:
+            return
+        foreseen = behind.foreseen()
+        if not pilot.is_due(foreseen):
             return
         try:
-            missing = pilot.missing(self.state)
+            missing = pilot.missing(foreseen)
+            decisions = [] if missing else pilot.decide(foreseen)
+            if missing or decisions:
+                behind.settle(waits=True)
             if missing:
                 self._set_aside(pilot, missing)
                 return
-            decisions = pilot.decide(self.state)
         except (LeaseLost, Closing):
             raise
         except BaseException as error:  # noqa: BLE001 - the user's code, sys.exit() too

@@ -335,8 +335,7 @@ class Turns:
             attempt=attempt,
             park_at=min((limit for limit in limits if limit is not None), default=None),
             is_joint=is_joint,
-            # A policy decides by what is committed, and so does a replay.
-            saves_behind=state.policy is None and self._script is None,
+            saves_behind=self._script is None,  # a replay goes by what is committed
             is_judged=state.policy is not None and record.run_id not in state.pinned,
         )
 

@@ -1,13 +1,17 @@
 """A checkpoint of a boundary is written while others train, and committed when it is written."""
 
+import random
 import threading
+from contextlib import contextmanager
 
 import pytest
 
+from rf_notebook.automation import Stop
 from rf_notebook.core.errors import StorageFull
-from rf_notebook.core.events import ChunkTrained, PolicyChanged
+from rf_notebook.core.events import ChunkTrained, OperationObeyed
 from rf_notebook.core.ports import CommitPoint
-from rf_notebook.core.run import RunState
+from rf_notebook.core.run import READY, RunState
+from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World, alone, configs
@@ -29,8 +33,9 @@ class Desk:
             write()
 
 
-def finished(world, desk):
-    """Turn until nothing is left to do; what lies on the desk is written by somebody else."""
+@contextmanager
+def written_late(desk):
+    """What lies on the desk is written by somebody else, a while after it was put there."""
     stop = threading.Event()
 
     def tidy():
@@ -40,10 +45,16 @@ def finished(world, desk):
     thread = threading.Thread(target=tidy)
     thread.start()
     try:
-        world.finish()
+        yield
     finally:
         stop.set()
         thread.join()
+
+
+def finished(world, desk):
+    """Turn until nothing is left to do."""
+    with written_late(desk):
+        world.finish()
 
 
 def chunks(world, run_id):
@@ -175,13 +186,85 @@ def test_a_full_disk_ends_the_turn_and_is_told(tmp_path):
     assert world.state.record(1).progress.chunks == 1
 
 
-def test_where_a_policy_decides_nothing_is_written_behind(tmp_path):
-    desk = Desk()
-    world = World(tmp_path, [fake_config(seed=1), fake_config(seed=3)], writer=desk)
-    world.engine.commit([PolicyChanged(name="Halving")])
-    world.turn(2)
-    assert not desk.writes
-    assert {record.progress.chunks for record in world.state.runs.values()} == {1}
+class Deciding:
+    """A policy that stops run 2 after some chunks, and tells what it saw."""
+
+    name = "deciding"
+
+    def __init__(self, after):
+        self.after, self.seen = after, []
+
+    def decide(self, view):
+        self.seen.append({run.id: run.chunks for run in view.runs.values()})
+        is_due = view.runs[2].chunks == self.after and view.runs[2].is_live
+        return [Stop(2, "enough.")] if is_due else []
+
+
+def automated(folder, desk, policy, **runner):
+    world = World(folder, [fake_config(seed=2 * i) for i in range(3)], writer=desk, **runner)
+    world.engine.automate(Autopilot(policy, lambda config, _edits: (config, {})))
+    return world
+
+
+def test_a_policy_is_asked_at_once_and_waits_only_when_it_decides(tmp_path, execution):
+    desk, policy, trained = Desk(), Deciding(after=2), []
+
+    def on_step(run_id, step):
+        if len(desk.writes) == 3:  # a turn began although nothing is committed yet
+            chunks = {record.progress.chunks for record in world.state.runs.values()}
+            trained.append((policy.seen[-1], chunks))
+            desk.clear()
+
+    world = automated(tmp_path, desk, policy, on_step=on_step)
+    while not trained:
+        world.turn()
+    assert trained == [(dict.fromkeys((1, 2, 3), 1), {0})]
+    with written_late(desk):
+        while world.state.record(2).state in READY:
+            world.turn()
+    record = world.state.record(2)
+    assert (record.state, record.progress.chunks) == (RunState.STOPPED, 2)
+    assert record.checkpoints[-1].progress.chunks == 2
+
+
+def test_under_a_policy_all_that_is_being_written_is_committed_at_once(tmp_path):
+    desk, seen = Desk(), []
+
+    def on_step(run_id, step):
+        if len(desk.writes) == 3 or seen:
+            for write in [desk.writes.pop() for _ in desk.writes[:2]]:
+                write()
+            seen.append([record.progress.chunks for record in world.state.runs.values()])
+
+    world = automated(tmp_path, desk, Deciding(after=9), on_step=on_step)
+    while not seen:
+        world.turn()
+    assert seen[:3] == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_change_no_decision(tmp_path, execution, seed):
+    def decided(world):
+        events = [one.event for one in world.store.read()]
+        return [
+            (event.operation, event.samples)
+            for event in events
+            if isinstance(event, OperationObeyed)
+        ]
+
+    whole = automated(tmp_path / "whole", None, Deciding(after=2))
+    whole.finish()
+    desk, rng = Desk(), random.Random(seed)
+    world = automated(tmp_path / "killed", desk, Deciding(after=2))
+    for _ in range(12):
+        with written_late(desk):
+            world.turn(rng.randrange(1, 4))
+        desk.writes.clear()  # what was being written is lost
+        world.restart()
+        world.engine.automate(Autopilot(Deciding(after=2), lambda config, _edits: (config, {})))
+    finished(world, desk)
+    assert decided(whole)
+    assert decided(world) == decided(whole)
 
 
 def test_a_run_that_fails_keeps_what_was_being_saved(tmp_path, execution):
