@@ -25,6 +25,9 @@ _CHANGES = {"softcap": None, "s_aux": None, "dropout": 0.0}
 #: FlashAttention's, which the kernel below is: heads of more elements are refused, and those of no
 #: multiple of this many.
 _WIDEST_HEAD, _HEAD_ALIGNMENT = 256, 8
+#: How many times as far as by rounding packed rows may be from padded ones, and how far at most;
+#: rows that have nothing to do with each other are 1.4 apart.
+_NOISES, _MOST_APART = 4.0, 0.3
 _KNOWN = inspect.signature(varlen_attn).parameters
 _KNOWS_GROUPS = "enable_gqa" in _KNOWN
 
@@ -210,13 +213,22 @@ def _tried(config: Any, backbone: nn.Module) -> str:
 
     first, other, second = (5, 6, 7, 8, 9), (15, 12, 11, 16, 10), (7, 9, 6)
     with torch.no_grad():
-        found, beside = packed(first, second), packed(other, second)
-        if not torch.equal(found[lengths[0] :], beside[lengths[0] :]):
-            return "its tokens see those of other rows"
+        found, again, beside = packed(first, second), packed(first, second), packed(other, second)
         expected = torch.cat([alone(first), alone(second)])
-    allowed = 1e-4 if found.dtype in (torch.float32, torch.float64) else 5e-2
-    apart = (found - expected).float().norm() / expected.float().norm()
-    return "" if apart <= allowed else "packed rows give it something else"
+        longer = alone((*first, *second))
+    # Some kernels add in another order each time, and 4-bit ones in another for each number of rows.
+    noise, rounding = _apart(again, found), _apart(longer[: lengths[0]], expected[: lengths[0]])
+    seen, apart = _apart(beside[lengths[0] :], found[lengths[0] :]), _apart(found, expected)
+    if seen > _NOISES * noise:
+        return f"its tokens see those of other rows ({seen:.2g} apart)"
+    exact = found.dtype in (torch.float32, torch.float64)
+    allowed = min(max(1e-4 if exact else 5e-2, _NOISES * rounding), _MOST_APART)
+    return "" if apart <= allowed else f"packed rows give it something else ({apart:.2g} apart)"
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """The distance of two tensors, relative to the second."""
+    return float((one - other).float().norm() / other.float().norm())
 
 
 def attention_arguments(
