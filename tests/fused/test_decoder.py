@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
@@ -115,7 +117,15 @@ class Run:
         return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
 
 
-def decoder_of(model: Any, sizes: list[int]) -> JointDecoder:
+def recorded(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """As a GPU records it: the operations alone, on the tensors that there were."""
+    again: Callable[[], Tensor] = make_fx(step)()
+    return again
+
+
+def decoder_of(
+    model: Any, sizes: list[int], record: Callable[[Any], Any] = lambda _step: None
+) -> JointDecoder:
     def prefill(prompts: Any, _stacked: Any) -> None:
         for prompt in prompts:
             prompt.result = dict(
@@ -133,29 +143,44 @@ def decoder_of(model: Any, sizes: list[int]) -> JointDecoder:
         hidden: Tensor = model.model(**given).last_hidden_state
         return hidden
 
-    return JointDecoder(prefill, step)
+    return JointDecoder(prefill, step, record)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("is_recorded", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_every_token_and_every_stream_is_that_of_the_run_alone(model: Any, seed: int) -> None:
+def test_every_token_and_every_stream_is_that_of_the_run_alone(
+    model: Any, seed: int, is_recorded: bool
+) -> None:
     rng = random.Random(seed)
     starts = [0, 0, *rng.choices([0, 2, 15], k=rng.randint(0, 4))]
     runs = [Run(model, rng, start) for start in starts]
     expected = [run.alone() for run in runs]
     sizes: list[int] = []
-    decoder, tick = decoder_of(model, sizes), 0
+    replays: list[int] = []
+
+    def record(step: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+        if not is_recorded:
+            return None
+        again = recorded(step)
+        return lambda: (replays.append(1), again())[1]
+
+    decoder, tick = decoder_of(model, sizes, record), 0
+    order = list(runs)
     while any(run.answer is None for run in runs):
         ready = [run for run in runs if run.starts_at <= tick and run.answer is None]
         for run in ready:
             run.go_on()
         asked = [run.request for run in ready if run.request is not None]
-        rng.shuffle(asked)  # adapters may lie in another order from now on
+        if rng.random() < 0.1:
+            rng.shuffle(order)  # adapters lie in another order from now on
+        asked.sort(key=lambda request: order.index(request.member))
         if asked:
-            decoder.answer(asked, None)  # type: ignore[arg-type]
+            decoder.answer(asked, SimpleNamespace(blocks=[]))  # type: ignore[arg-type]
         tick += 1
     for run, (written, stream) in zip(runs, expected, strict=True):
         assert run.answer is not None
         assert torch.equal(run.answer, written)
         assert torch.equal(run.stream, stream)
     assert max(sizes) > 1, "they shared steps"
+    assert bool(replays) is is_recorded

@@ -2,13 +2,14 @@
 
 transformers' ``generate`` prepares everything as for a run alone; what it does for each token, the
 run does here, with its own processors, criteria and random stream. Only the backbone is joint: one
-step for all rows of all runs, over keys and values that stay where they are.
+step for all rows of all runs, over keys and values that stay where they are. So on a GPU its
+kernels are recorded once for these rows and launched at once from then on.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Columns of keys and values to begin with; twice as many whenever they are full.
 _COLUMNS = 64
+#: Steps over the same memory before one is recorded, which takes as long as a few of them.
+_STEPS_BEFORE = 2
 #: What ``generate`` hands to its decoding method that a joint step knows.
 _KNOWN = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
 #: Arguments of ``generate`` that only transformers' own decoding takes.
@@ -209,6 +212,15 @@ class _Table:
     """[rows, 1]: of the newest tokens."""
     filled: int
     """Columns."""
+    tokens: Tensor = field(init=False)
+    """[rows, 1]: the newest ones."""
+    steps: int = field(default=0, init=False)
+    """Since the rows or the columns became others."""
+    recorded: tuple[Hashable, Callable[[], Tensor]] | None = field(default=None, init=False)
+    """For which adapters, and what does the step again."""
+
+    def __post_init__(self) -> None:
+        self.tokens = torch.zeros_like(self.positions)
 
     @property
     def rows(self) -> dict[NextTokens, slice]:
@@ -230,14 +242,19 @@ class JointDecoder:
     """Answers prompts and fills their caches."""
     step: Callable[[Sequence[Forward], Stacked, dict[str, Any]], Tensor]
     """The backbone's hidden states [rows, 1, v] of one token a row, from its arguments."""
+    record: Callable[[Callable[[], Tensor]], Callable[[], Tensor] | None]
+    """What does a step again over the same memory; None where it cannot be recorded."""
     _table: _Table | None = field(default=None, init=False)
 
-    def answer(self, requests: Sequence[NextTokens], stacked: Stacked) -> None:
+    def answer(self, requests: Sequence[NextTokens], stacked: Stacked) -> int:
         """One token further for each; whoever asked before and does not now is done.
 
         Args:
             requests: In the order of their adapters.
             stacked: Where those lie.
+
+        Returns:
+            How many shared a step of one token; the others' prompts were answered.
         """
         before = [] if self._table is None else self._table.owners
         known = [request for request in requests if request in before]
@@ -251,6 +268,7 @@ class JointDecoder:
             for request in new:
                 request.hidden = request.prompt.result.pop("last_hidden_state")[:, -1:]
             self._table = _joined(self._table, new)
+        return len(known)
 
     def _advance(self, table: _Table, stacked: Stacked) -> None:
         if table.filled == table.seen.shape[1]:
@@ -259,19 +277,34 @@ class JointDecoder:
         table.columns.at.fill_(table.filled)
         table.positions += 1
         table.filled += 1
-        hidden = self.step(
-            [owner.prompt for owner in table.owners],
-            stacked,
-            {
-                "input_ids": torch.cat([owner.tokens for owner in table.owners]),
+        torch.cat([owner.tokens for owner in table.owners], out=table.tokens)
+        hidden = self._hidden(table, stacked)
+        for owner, where in table.rows.items():
+            owner.hidden = hidden[where].clone()  # the next step overwrites it
+
+    def _hidden(self, table: _Table, stacked: Stacked) -> Tensor:
+        """Of the newest tokens, [rows, 1, v]."""
+        adapters = tuple((id(block), block.version) for block in stacked.blocks)
+        if table.recorded is not None and table.recorded[0] == adapters:
+            return table.recorded[1]()
+        prompts = [owner.prompt for owner in table.owners]
+
+        def step() -> Tensor:
+            given = {
+                "input_ids": table.tokens,
                 "attention_mask": _added(table.seen, table.columns.keys[0].dtype),
                 "position_ids": table.positions,
                 "past_key_values": table.columns,
                 "use_cache": True,
-            },
-        )
-        for owner, where in table.rows.items():
-            owner.hidden = hidden[where]
+            }
+            return self.step(prompts, stacked, given)
+
+        table.steps += 1
+        again = self.record(step) if table.steps > _STEPS_BEFORE else None
+        if again is None:
+            return step()
+        table.recorded = adapters, again
+        return again()
 
 
 def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -312,6 +345,7 @@ def _widen(table: _Table, columns: int, before: int) -> None:
         states[:] = [pad(one, (0, 0, before, after)) for one in states]
     table.seen = pad(table.seen, (before, after))
     table.filled += before
+    table.steps, table.recorded = 0, None
 
 
 def _joined(table: _Table | None, new: Sequence[NextTokens]) -> _Table:

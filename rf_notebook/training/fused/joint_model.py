@@ -306,9 +306,9 @@ class JointModel:
         for key, same in groups.items():
             same.sort(key=lambda request: self._sorting(request.prompt, stacked))
             if key not in self._decoders:
-                self._decoders[key] = JointDecoder(self._prefill, self._step)
+                self._decoders[key] = JointDecoder(self._prefill, self._step, self._record_step)
             try:
-                self._decoders[key].answer(same, stacked)
+                stepped = self._decoders[key].answer(same, stacked)
             except torch.OutOfMemoryError as error:
                 self._log.info("runs write one after another, for there is no room: %s", error)
                 error.__traceback__ = None
@@ -316,6 +316,9 @@ class JointModel:
                 memory.collect()
                 for request in same:
                     request.is_left_alone = True
+            else:
+                self.counts.generated += stepped > 0
+                self.counts.generated_for += stepped
 
     def _prefill(self, prompts: Sequence[Forward], stacked: Stacked) -> None:
         self._continue(prompts, stacked, Kept.CACHE)
@@ -329,9 +332,23 @@ class JointModel:
         self._compiled.choose(None)
         with torch.no_grad(), prompts[0].autocast.entered():
             hidden: Tensor = self.backbone(**given).last_hidden_state
-        self.counts.generated += 1
-        self.counts.generated_for += len(prompts)
         return hidden
+
+    def _record_step(self, step: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+        """What does a step again, from the numbers that are at the same places by then."""
+        began = time.perf_counter()
+        replay = self._recorded.repeatable(step)
+        self.counts.setup_seconds += time.perf_counter() - began
+        if replay is None:
+            return None
+
+        def again() -> Tensor:
+            replay.replay()
+            self.counts.replayed += 1
+            hidden: Tensor = replay.result
+            return hidden
+
+        return again
 
     def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rf_notebook.training.fused.adapters import AdapterBlock
     from rf_notebook.training.fused.attention import AttentionWay
     from rf_notebook.training.fused.request import Autocast, Forward
+
+MadeT = TypeVar("MadeT")
 
 #: Tokens above which computing takes longer than launching, and above which the masks of dropout
 #: would take too much memory.
@@ -251,6 +253,7 @@ class RecordedPasses:
         on_gpu = next(backbone.parameters()).is_cuda
         self.stream: Any = torch.cuda.Stream() if on_gpu else None
         self.pool: Any = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._pool_of_work: Any = torch.cuda.graph_pool_handle() if on_gpu else None
         self._seen: Counter[Plan] = Counter()
         self._recorded: dict[Plan, Recorded] = {}
         self._rows: dict[Hashable, Rows] = {}
@@ -304,18 +307,38 @@ class RecordedPasses:
         is_due = self.forwards_left >= _MANY or self._seen[plan] > 1
         if not is_due or len(self._recorded) >= _MOST_RECORDED:
             return None
+        with self._counted():
+            made = self._made(lambda: Recorded(self, plan, laid, block))
+        if made is not None:
+            self._recorded[plan] = made
+        return made
+
+    def repeatable(self, work: Callable[[], Any]) -> Replay | None:
+        """Work that is done again and again over the same memory; None when it cannot be recorded now.
+
+        Args:
+            work: Nothing that it gives is in use when it is done again.
+        """
+
+        def made() -> Replay:
+            with self.beside():
+                work()
+            replay: Replay = self.recorder(work, self._pool_of_work, self.stream)
+            return replay
+
+        return self._made(made) if self.is_possible else None
+
+    def _made(self, make: Callable[[], MadeT]) -> MadeT | None:
         with undisturbed() as is_quiet:
             if not is_quiet:
                 return None
             try:
-                with self._counted():
-                    made = self._recorded[plan] = Recorded(self, plan, laid, block)
+                return make()
             except Exception as error:  # noqa: BLE001 - whatever torch raises, passes are done without
                 self._log.warning("joint passes are not recorded: %r", error)
                 self.is_possible = False
                 self.let_go()
                 return None
-        return made
 
     def begin(self, recorded: Recorded, laid: PackedPass, block: AdapterBlock) -> RunningPass:
         """Replay the forward of a pass."""
