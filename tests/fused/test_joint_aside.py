@@ -156,11 +156,11 @@ def test_samples_whose_joint_steps_fail_midway_are_finished_by_each_run(
     answered: list[int] = []
     own = JointDecoder.answer
 
-    def answer(self: JointDecoder, requests: Any, stacked: Any) -> None:
+    def answer(self: JointDecoder, requests: Any, stacked: Any) -> int:
         answered.append(len(requests))
         if len(answered) == 5:
             raise error
-        own(self, requests, stacked)
+        return own(self, requests, stacked)
 
     monkeypatch.setattr(JointDecoder, "answer", answer)
     joint = trained(tmp_path / "joint", Execution.FUSED, runner=writing)

@@ -85,6 +85,38 @@ def test_weights_and_losses_are_those_of_the_runs_alone(name: str, tmp_path: Pat
         assert apart <= 5e-6
 
 
+def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[Callable[[], Any]] = []
+    own = RecordedPasses.repeatable
+
+    def repeatable(self: RecordedPasses, work: Callable[[], Any]) -> Any:
+        recorded.append(work)
+        return own(self, work)
+
+    monkeypatch.setattr(RecordedPasses, "repeatable", repeatable)
+    objects = Objects()
+    configs = [
+        config(
+            "GRPO",
+            objects,
+            adapter={"r": 4 * (seed + 1)},
+            training={"seed": seed, "max_completion_length": 12, "max_steps": 6},
+        )
+        for seed in range(2)
+    ]
+    alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
+    joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
+    counts = counts_of(joint)
+    assert counts.generated > len(recorded) > 0
+    assert counts.replayed > counts.generated / 2
+    for run_id in alone.state.runs:
+        assert losses(joint, run_id) == pytest.approx(losses(alone, run_id), rel=1e-5, abs=1e-6)
+        apart = weights_apart(joint_results[run_id]["weights"], alone_results[run_id]["weights"])
+        assert apart <= 5e-6
+
+
 def test_nothing_is_recorded_while_a_cell_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

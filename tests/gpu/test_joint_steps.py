@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rf_notebook.core import foreground
+from rf_notebook.core.events import SamplesWritten
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
@@ -19,6 +20,7 @@ from rf_notebook.training.fused.attention import AttentionWay
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.linear import Way
 from rf_notebook.training.fused.recorded import RecordedPasses
+from tests.exactness.harness import events_of
 from tests.fused.test_equals_alone import losses, trained
 from tests.fused.world import config, joint_forwards
 
@@ -173,6 +175,41 @@ def test_nothing_waits_for_the_device_inside_a_joint_pass(
     assert answered > forwards > 0
     (model,) = engine.fleet.runner.joint_turns.models.values()  # type: ignore[attr-defined]
     assert forwards > model.counts.replayed > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_replayed_steps_of_a_token_write_what_steps_write(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: False)
+    monkeypatch.setattr(foreground, "_has_thread_at_work", lambda: False)
+    own, objects = RecordedPasses.repeatable, Objects()
+    mixed = {} if dtype == "float32" else {dtype: True}
+    configs = [
+        config(
+            "GRPO",
+            objects,
+            adapter={"r": 4 * (seed + 1), "target_modules": "all-linear"},
+            training={"use_cpu": False, "seed": seed, "max_completion_length": 80, "max_steps": 2}
+            | mixed,
+        )
+        for seed in range(3)
+    ]
+    written: dict[str, list[tuple[str, ...]]] = {}
+    for name, repeatable in {"replayed": own, "usual": lambda *_: None}.items():
+        monkeypatch.setattr(RecordedPasses, "repeatable", repeatable)
+        engine, _ = trained(tmp_path / name, configs, objects, Execution.FUSED)
+        (model,) = engine.fleet.runner.joint_turns.models.values()
+        print(name, model.counts)
+        assert model.counts.generated > 10
+        assert (model.counts.replayed > model.counts.generated / 2) is (name == "replayed")
+        written[name] = [
+            tuple(one.text for one in event.generations)
+            for event in events_of(engine)
+            if isinstance(event, SamplesWritten)
+        ]
+    assert written["replayed"] == written["usual"]
+    assert any(any(texts) for texts in written["usual"])
 
 
 @pytest.mark.parametrize("is_disturbed", [False, True])
