@@ -16,11 +16,13 @@ from rf_notebook.core import foreground
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.training.fused import linear
+from rf_notebook.testing.tiny import preference_rows
+from rf_notebook.training.fused import linear, recorded
 from rf_notebook.training.fused.linear import Way
 from rf_notebook.training.fused.recorded import RecordedPasses
+from tests.exactness import harness
 from tests.fused.test_equals_alone import losses, micro_steps, trained, weights_apart
-from tests.fused.world import config
+from tests.fused.world import config, figures
 
 pytestmark = pytest.mark.slow
 
@@ -85,14 +87,54 @@ def test_weights_and_losses_are_those_of_the_runs_alone(name: str, tmp_path: Pat
         assert apart <= 5e-6
 
 
+@pytest.mark.parametrize(("ranks", "most"), [((8,), 32), ((8, 4), 32), ((8, 4), 1)])
+def test_evaluations_by_recorded_passes_are_those_of_the_runs_alone(
+    ranks: tuple[int, ...], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the oldest recording has to give way to each new one."""
+    replayed: list[bool] = []
+    held: list[int] = []
+    own = RecordedPasses.begin
+
+    def begin(self: RecordedPasses, known: Any, laid: Any, block: Any) -> Any:
+        replayed.append(laid.requests[0].needs_grad)
+        held.append(len(self._recorded))
+        return own(self, known, laid, block)
+
+    monkeypatch.setattr(recorded, "_MOST_RECORDED", most)
+    monkeypatch.setattr(RecordedPasses, "begin", begin)
+    objects = Objects()
+    configs = group(objects, [("SFT", rank, 0.1) for rank in ranks], per_device_eval_batch_size=4)
+    rows = (preference_rows(16, 1), preference_rows(10, 2))
+    engines = []
+    for execution in (Execution.EXACT, Execution.FUSED):
+        folder = tmp_path / str(execution)
+        engine = harness.engine_over(
+            folder, rows, configs, objects, execution=execution, num_chunks=3
+        )
+        harness.turn_all(engine)
+        engines.append(engine)
+    alone, joint = engines
+    for run_id in alone.state.runs:
+        before, now = figures(alone, run_id), figures(joint, run_id)
+        assert sum("eval_loss" in metrics for _, metrics in now) >= 3
+        for (step, expected), (at, found) in zip(before, now, strict=True):
+            assert (step, found) == (at, pytest.approx(expected, rel=2e-5, abs=2e-6))
+    evaluations = [metrics for _, metrics in figures(joint, 1) if "eval_loss" in metrics]
+    assert max(held) <= most
+    if most > 1:
+        batches = 3
+        assert replayed.count(False) >= batches * (len(evaluations) - 1), "all but the first"
+
+
 def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded: list[Callable[[], Any]] = []
+    works: list[Callable[[], Any]] = []
     own = RecordedPasses.repeatable
 
     def repeatable(self: RecordedPasses, work: Callable[[], Any]) -> Any:
-        recorded.append(work)
+        works.append(work)
         return own(self, work)
 
     monkeypatch.setattr(RecordedPasses, "repeatable", repeatable)
@@ -109,7 +151,7 @@ def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)
     counts = counts_of(joint)
-    assert counts.generated > len(recorded) > 0
+    assert counts.generated > len(works) > 0
     assert counts.replayed > counts.generated / 2
     for run_id in alone.state.runs:
         assert losses(joint, run_id) == pytest.approx(losses(alone, run_id), rel=1e-5, abs=1e-6)

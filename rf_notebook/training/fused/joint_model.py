@@ -267,12 +267,12 @@ class JointModel:
     def _plan(
         self, ordered: Sequence[Forward], stacked: Stacked, kept: Kept, way: AttentionWay
     ) -> Plan | None:
-        """How a pass would be recorded: one of all members of the only block, with a backward."""
-        first = ordered[0]
-        if first.sizes is None or kept is not Kept.ACTIVATIONS or not first.needs_grad:
+        """How a pass would be recorded: one of all members of the only block."""
+        if ordered[0].sizes is None or kept is Kept.LAYER_INPUTS:
             return None
         is_all = [request.member for request in ordered] == list(stacked.place)
-        if not is_all or len(stacked.blocks) != 1:
+        use_it = all(request.uses_adapter for request in ordered)
+        if not (is_all and use_it) or len(stacked.blocks) != 1:
             return None
         return self._recorded.plan(ordered, stacked.blocks[0], way)
 

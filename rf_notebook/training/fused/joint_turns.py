@@ -147,7 +147,7 @@ class JointTurns:
         self, group: FusedGroup, work: Mapping[ActiveRun, tuple[Member, Callable[[], None]]]
     ) -> None:
         """Let several runs do something outside their course, their forwards together."""
-        if len(work) < 2:
+        if not work:
             return
         started = time.perf_counter()
         dtype = self._resources.dtype
@@ -190,8 +190,12 @@ def _member(run: ActiveRun, model: JointModel) -> Member:
 
 
 def _forwards_left(run: ActiveRun, *, is_judged: bool) -> int:
-    """The most forwards of a run that are sure to come unless the user intervenes."""
-    end = run.next_boundary if is_judged else run.known_plan.total_steps
+    """The most forwards of a run that are sure to come, or that come before runs can be compared.
+
+    What makes steps faster afterwards must not hold up the first comparison.
+    """
+    is_early = is_judged or run.live_progress(run.parked.step).chunks == 0
+    end = run.next_boundary if is_early else run.known_plan.total_steps
     return (end - run.parked.step) * int(run.trainer.args.gradient_accumulation_steps)
 
 

@@ -31,8 +31,10 @@ _ALIGNMENT, _WHOLE_ALIGNMENT = 8, 256
 _FEWEST_SIZES = 32
 #: What the longest sequence is rounded up to, so that few programs are compiled.
 _LENGTH_ALIGNMENT = 128
-#: Room for sequences and for the tokens of the longest that costs nothing.
-_FEWEST_SEQUENCES, _SHORTEST_ROOM = 8, 256
+#: Room for sequences and for the tokens of the longest that costs nothing; a kernel that takes
+#: sequences as they lie skips what is not there.
+_FEWEST_SEQUENCES = 8
+_SHORTEST_ROOM = {AttentionWay.VARLEN: 1024, AttentionWay.ROWS: 256}
 
 
 class Room(NamedTuple):
@@ -44,7 +46,7 @@ class Room(NamedTuple):
     """Tokens of the longest sequence."""
 
     @classmethod
-    def of(cls, requests: Sequence[Forward]) -> Room:
+    def of(cls, requests: Sequence[Forward], attention: AttentionWay) -> Room:
         """For requests whose sizes are known.
 
         There are four numbers of tokens from one power of two to the next.
@@ -59,7 +61,7 @@ class Room(NamedTuple):
         return cls(
             tokens,
             max(_FEWEST_SEQUENCES, _power_of_two(sequences)),
-            max(_SHORTEST_ROOM, _power_of_two(longest)),
+            max(_SHORTEST_ROOM[attention], _power_of_two(longest)),
         )
 
 

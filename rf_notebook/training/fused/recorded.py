@@ -85,11 +85,14 @@ class Plan(NamedTuple):
     """Of the block of adapters."""
     made_up: float | None
     """By how much inputs that dropout keeps are raised; None without dropout."""
+    has_backward: bool
     is_compiled: bool = False
 
     @property
     def program(self) -> Hashable:
-        """Equal for plans that one compiled layer serves."""
+        """Equal for plans that one compiled layer serves; None where none is compiled for."""
+        if not self.has_backward:
+            return None
         return (PackedPass.shape, self.way, self.made_up is not None)
 
 
@@ -118,7 +121,7 @@ class Rows:
 
 
 class Recorded:
-    """The forward and the backward of the backbone for one plan."""
+    """The forward and, where there is one, the backward of the backbone for one plan."""
 
     def __init__(
         self, owner: RecordedPasses, plan: Plan, laid: PackedPass, block: AdapterBlock
@@ -141,17 +144,24 @@ class Recorded:
         self._fill(laid, block)
         with owner.beside():
             hidden = self._hidden()
-            self._rows.differentiate(hidden, torch.zeros_like(hidden))
+            if plan.has_backward:
+                self._rows.differentiate(hidden, torch.zeros_like(hidden))
         self._forward: Replay = owner.recorder(self._hidden, owner.pool, owner.stream)
+        if not plan.has_backward:
+            return
         rows = self._forward.result[0]
         self._gradient = owner.shared("gradient", rows.shape, rows.dtype)
         self._backward: Replay = owner.recorder(self._differentiate, owner.pool, owner.stream)
 
     def forward(self, laid: PackedPass, block: AdapterBlock) -> Tensor:
-        """The hidden states [1, T, v], a leaf; the next pass overwrites them."""
+        """The hidden states [1, T, v].
+
+        With a backward to come they are a leaf, and the next pass overwrites them.
+        """
         self._fill(laid, block)
         self._forward.replay()
-        return self._forward.result.detach().requires_grad_()
+        hidden = self._forward.result.detach()
+        return hidden.requires_grad_() if self._plan.has_backward else hidden.clone()
 
     def backward(self, gradient: Tensor, block: AdapterBlock) -> None:
         """From the gradient [1, T, v] of the hidden states to those of the block's weights."""
@@ -162,7 +172,7 @@ class Recorded:
     def _hidden(self) -> Tensor:
         owner = self._owner
         owner.set_parts(self._parts)
-        with torch.enable_grad(), self._plan.autocast.entered():
+        with torch.set_grad_enabled(self._plan.has_backward), self._plan.autocast.entered():
             hidden: Tensor = owner.backbone(**self._given).last_hidden_state
         return hidden
 
@@ -256,7 +266,8 @@ class RecordedPasses:
         self._pool_of_work: Any = torch.cuda.graph_pool_handle() if on_gpu else None
         self._seen: Counter[Plan] = Counter()
         self._recorded: dict[Plan, Recorded] = {}
-        self._rows: dict[Hashable, Rows] = {}
+        self._rows: dict[tuple[Hashable, torch.dtype], Rows] = {}
+        """By the layout of a block and the type of the products."""
         self._shared: dict[Hashable, Tensor] = {}
         self.in_use = False
         """Whether a backward is still to come; all have their memory in common."""
@@ -278,7 +289,7 @@ class RecordedPasses:
         first = requests[0]
         if not self.is_possible or self.in_use or any(r.embeddings is not None for r in requests):
             return None
-        room = Room.of(requests)
+        room = Room.of(requests, attention)
         raised = {
             block.share(path, row) if path in request.kept else 1.0
             for row, request in enumerate(requests)
@@ -291,7 +302,7 @@ class RecordedPasses:
         if way is None or is_too_large or len(raised) > 1 or block.only_scale(dtype) is None:
             return None
         made_up = raised.pop() if drops else None
-        return Plan(room, way, attention, first.autocast, block.layout, made_up)
+        return Plan(room, way, attention, first.autocast, block.layout, made_up, first.needs_grad)
 
     def find(self, plan: Plan, laid: PackedPass, block: AdapterBlock) -> Recorded | None:
         """What serves a plan, recorded now if that is due; None while it is not.
@@ -301,17 +312,28 @@ class RecordedPasses:
             laid: The pass.
             block: Its adapters.
         """
-        if plan in self._recorded:
-            return self._recorded[plan]
+        known = self._recorded.pop(plan, None)
+        if known is not None:
+            self._recorded[plan] = known  # the newest use comes last
+            return known
         self._seen[plan] += 1
-        is_due = self.forwards_left >= _MANY or self._seen[plan] > 1
-        if not is_due or len(self._recorded) >= _MOST_RECORDED:
+        is_due = (self.forwards_left >= _MANY and plan.has_backward) or self._seen[plan] > 1
+        if not is_due:
             return None
+        if len(self._recorded) >= _MOST_RECORDED:
+            self._drop_oldest()
         with self._counted():
             made = self._made(lambda: Recorded(self, plan, laid, block))
         if made is not None:
             self._recorded[plan] = made
         return made
+
+    def _drop_oldest(self) -> None:
+        """Free what was not used for the longest time."""
+        del self._recorded[next(iter(self._recorded))]
+        layouts = {plan.layout for plan in self._recorded}
+        for key in [key for key in self._rows if key[0] not in layouts]:
+            del self._rows[key]
 
     def repeatable(self, work: Callable[[], Any]) -> Replay | None:
         """Work that is done again and again over the same memory; None when it cannot be recorded now.
