@@ -51,6 +51,7 @@ class CallbackPolicy:
             self._call("register_runs", new)
         live = {run.id for run in view.live} - view.given_back
         decisions: list[Decision] = []
+        self._told = min(self._told, len(view.history))  # what was lost is told again
         for event in view.history[self._told :]:
             if isinstance(event, Boundary):
                 decisions += self._ask(view.runs[event.run], event, live)

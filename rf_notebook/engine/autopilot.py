@@ -67,10 +67,14 @@ class Autopilot:
             for record in state.runs.values()
             if record.progress.chunks or record.state in _OVER
         )
-        if now == self._seen or not now:
+        if now == self._seen or (not now and self._seen is None):
             return False
         self._seen = now
         return True
+
+    def ask_again(self) -> None:
+        """What it was asked of last did not come to be."""
+        self._seen = object()
 
     def check(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +20,11 @@ from rf_notebook.core.events import (
     Event,
     ExperimentEnded,
     Noted,
-    PolicyChanged,
     RunAdded,
     RunPinned,
 )
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun, verb
 from rf_notebook.core.ports import CommitObserver, EventStore, unobserved
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.runner import ChunkRunner, ConfigRules, ReadModel, WriteModel, WriteTexts
 from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
 from rf_notebook.engine.grouping import Grouping
@@ -35,7 +32,9 @@ from rf_notebook.engine.journal import Closing, Journal, new_functions
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.mailbox import Letter, Mailbox
 from rf_notebook.engine.operations import Operations
+from rf_notebook.engine.piloting import Piloting
 from rf_notebook.engine.publisher import Publisher
+from rf_notebook.engine.removal import Removal
 from rf_notebook.engine.requests import (
     AddRuns,
     Automate,
@@ -128,19 +127,19 @@ class Engine:
             wait_for_room=wait_for_room,
             log=self._log,
         )
+        self._removal = Removal(folder, observer, self._log)
         self._turns = Turns(
             self.fleet,
             self._journal,
             Grouping(rules, Execution(execution)),
-            folder=folder,
+            removal=self._removal,
             keep=keep,
             script=script,
-            observer=observer,
             hear_letters=self._hear_letters,
         )
         self._operations = Operations(self._journal, self._turns, rules, folder)
         self._apply_edits = apply_edits
-        self._autopilot: Autopilot | None = None
+        self._piloting = Piloting(self._journal, self._operations, self._turns.behind, self._log)
         self._is_closed = False
         """Whether the end is committed: what were trained after it would be lost."""
         self._script = script
@@ -163,7 +162,7 @@ class Engine:
     @property
     def waits_for(self) -> str:
         """What the policy at work waits for, in words; "" when none is, or it does not say."""
-        return "" if self._autopilot is None else self._autopilot.waits_for
+        return self._piloting.waits_for
 
     def turn(self) -> Turn | Idle | Paused:
         """Answer the requests in the mailbox, then give the next run its turn unless paused.
@@ -173,15 +172,18 @@ class Engine:
             Closing: when the engine was to end while it waited for room.
         """
         self._settle()
+        self._piloting.obey()
         while (letter := self.mailbox.take()) is not None:
             self._answer(letter)
         self._end_script()
         self._follow_script()
-        self._follow_policy()
+        is_replay = self._script is not None and not self._script.is_over
+        if not (self.paused or self._is_closed or is_replay):
+            self._piloting.follow()
         waiting = [
             replace(record, progress=self._journal.boundary_of(record))
             for record in self.state.ready()
-            if not self._waits_for_script(record)
+            if not self._waits_for_script(record) and record.run_id not in self._piloting.leaving
         ]
         chosen = next_turn(
             Candidate(
@@ -193,6 +195,7 @@ class Engine:
         )
         if isinstance(chosen, Idle):
             self._tell_verdict()
+            self._removal.settle()
         if isinstance(chosen, Turn) and (self.paused or self._is_closed):
             return Paused()
         if isinstance(chosen, Turn):
@@ -200,8 +203,9 @@ class Engine:
         return chosen
 
     def settle(self) -> None:
-        """Commit what was trained and is still being written; called between two turns."""
+        """Wait for what is still being written and deleted; called between two turns."""
         self._turns.behind.settle(waits=True)
+        self._removal.close()
 
     def _settle(self) -> None:
         """Commit what was written behind turns.
@@ -239,10 +243,7 @@ class Engine:
 
     def automate(self, autopilot: Autopilot | None) -> None:
         """Let a policy decide from now on, or none; called between two steps."""
-        self._autopilot = autopilot
-        name = None if autopilot is None else autopilot.name
-        if name != self.state.policy:
-            self.commit([PolicyChanged(name=name)])
+        self._piloting.automate(autopilot)
 
     # ---- requests
 
@@ -263,6 +264,8 @@ class Engine:
         """Whether a request is about what the device trains or holds."""
         opened = self._turns.open
         match request:
+            case _ if self._piloting.leaving:
+                return True  # what a policy decided before comes first
             case StopRun() | ResumeRun() | CloneRun() if self._journal.saving and self.state.policy:
                 return True  # a policy was told of what is being saved, and hears of this after it
             case StopRun() | ResumeRun():
@@ -297,7 +300,10 @@ class Engine:
                     raise IllegalOperation(
                         f"cannot {verb(request)} run {request.run_id}: this is a replay, and recorded operations are still to come."
                     )
-                return self._operations.obey(request, origin)
+                made = self._operations.obey(request, origin)
+                if isinstance(request, DeleteRun):
+                    self._removal.settle()
+                return made
             case SetPaused():
                 self.pause(request.paused)
             case PinRuns():
@@ -390,60 +396,3 @@ class Engine:
         if verdict is not None:
             self._log.info("%s", verdict)
             self.commit([Noted(text=verdict)])
-
-    # ---- a policy
-
-    def _follow_policy(self) -> None:
-        """Ask the policy when a chunk was trained, also while its checkpoints are being written.
-
-        What it decides waits for them. One that raises is set aside, and the experiment continues.
-        """
-        pilot, behind = self._autopilot, self._turns.behind
-        is_replay = self._script is not None and not self._script.is_over
-        if pilot is None or self.paused or self._is_closed or is_replay:
-            return
-        foreseen = behind.foreseen()
-        if not pilot.is_due(foreseen):
-            return
-        try:
-            missing = pilot.missing(foreseen)
-            decisions = [] if missing else pilot.decide(foreseen)
-            if missing or decisions:
-                behind.settle(waits=True)
-            if missing:
-                self._set_aside(pilot, missing)
-                return
-        except (LeaseLost, Closing):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the user's code, sys.exit() too
-            self._log.warning("the policy %s raised: %s", pilot.name, traceback.format_exc())
-            text = f"the policy {pilot.name} was set aside: it raised {type(error).__name__}: {redact(str(error))[:300]}"
-            self.automate(None)
-            self.commit([Noted(text=text)])
-            return
-        for operation, reason in decisions:
-            try:
-                self._operations.obey(operation, pilot.name, reason)
-            except RFNotebookError as error:
-                self.commit(
-                    [
-                        Noted(
-                            text=f"the policy {pilot.name} was refused: {error}",
-                            run_id=operation.run_id,
-                        )
-                    ]
-                )
-
-    def _set_aside(self, pilot: Autopilot, missing: Mapping[str, Sequence[object]]) -> None:
-        """Metrics that policies decide by never came: these policies end, and no run does."""
-        logged = sorted(
-            {name for r in self.state.runs.values() for p in r.all_points() for name in p.metrics}
-        )
-        named = ", ".join(map(repr, missing))
-        text = f"the policy {pilot.name} was stopped: no run logs {named}. There are: {', '.join(logged)}."
-        rest = pilot.without([part for parts in missing.values() for part in parts])
-        if rest is not None:
-            text += f" {rest.name} continues."
-        self._log.warning("%s", text)
-        self.automate(rest)
-        self.commit([Noted(text=text)])

@@ -9,14 +9,11 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import LeaseLost, WorkerCannotStart, WorkerLost
 from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, RunFailed
 from rf_notebook.core.fleet import Answer, DeviceTurn, Fleet, Lost, TurnFailed, TurnOver
-from rf_notebook.core.ports import CommitObserver, CommitPoint
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import READY, Failure
 from rf_notebook.core.runner import (
@@ -32,11 +29,11 @@ from rf_notebook.engine.behind import Behind
 from rf_notebook.engine.journal import Closing, Journal
 from rf_notebook.engine.results import events_of, fall_back
 from rf_notebook.planning.fusion import Way
-from rf_notebook.store import folders
 
 if TYPE_CHECKING:
     from rf_notebook.engine.grouping import Grouping
     from rf_notebook.engine.keep import Keep
+    from rf_notebook.engine.removal import Removal
     from rf_notebook.engine.script import Script
 
 #: How long the engine listens before it looks around.
@@ -67,10 +64,9 @@ class Turns:
         journal: Journal,
         grouping: Grouping,
         *,
-        folder: Path,
         keep: Keep,
         script: Script | None,
-        observer: CommitObserver,
+        removal: Removal,
         hear_letters: Callable[[], None],
     ) -> None:
         """Nothing trains yet.
@@ -79,10 +75,9 @@ class Turns:
             fleet: Whose first device trains.
             journal: Takes what turns give.
             grouping: Says who trains with whom.
-            folder: The experiment's folder; superseded checkpoints are deleted there.
             keep: Which checkpoints stay.
             script: What is to be done at which steps, in a replay.
-            observer: For the crash tests.
+            removal: Deletes superseded checkpoints.
             hear_letters: Called while a turn is open; answers what can be answered, and interrupts
                 for the rest.
         """
@@ -90,10 +85,9 @@ class Turns:
         self._device = fleet.devices()[0].name
         self._journal = journal
         self._grouping = grouping
-        self._folder = folder
         self._keep = keep
         self._script = script
-        self._observer = observer
+        self._removal = removal
         self._hear_letters = hear_letters
         self._number = 0
         """Of the newest turn or errand."""
@@ -197,24 +191,19 @@ class Turns:
 
     def remove_superseded(self, events: Sequence[Event]) -> None:
         """Delete the checkpoints that committed events take out of use."""
-        removed = [
-            path
-            for event in events
-            if isinstance(event, CheckpointsRemoved)
-            for path in event.paths
-        ]
-        if removed:
-            self._remove(removed)
-            self._quietly(lambda: self._observer(CommitPoint.CHECKPOINTS_REMOVED))
+        self._removal.remove(
+            [
+                path
+                for event in events
+                if isinstance(event, CheckpointsRemoved)
+                for path in event.paths
+            ]
+        )
 
     def release(self, run_id: int) -> None:
         """Free the memory of a run; an error of it is logged and ends nothing."""
         self._journal.inside.pop(run_id, None)
         self._quietly(lambda: self.do(ReleaseRun(run_id=run_id)))
-
-    def _remove(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            self._quietly(partial(folders.remove_folder, self._folder, path))
 
     # ---- a turn
 
@@ -397,7 +386,7 @@ class Turns:
         damaged = [saved.folder.path for saved in record.checkpoints[-1:]]
         self._journal.log.warning("run %d: %s", record.run_id, reason)
         self._journal.commit(fall_back(record, reason))
-        self._remove(damaged)
+        self._removal.remove(damaged)
 
     def _fail(self, record: RunRecord, error: BaseException) -> None:
         """A turn raised what the runner did not expect."""

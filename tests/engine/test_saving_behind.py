@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from rf_notebook.automation import Stop
+from rf_notebook.automl.callbacks import RunDecision
 from rf_notebook.core.errors import StorageFull
 from rf_notebook.core.events import ChunkTrained, OperationObeyed
 from rf_notebook.core.ports import CommitPoint
@@ -55,6 +56,13 @@ def finished(world, desk):
     """Turn until nothing is left to do."""
     with written_late(desk):
         world.finish()
+
+
+def decided(world):
+    events = [one.event for one in world.store.read()]
+    return [
+        (event.operation, event.samples) for event in events if isinstance(event, OperationObeyed)
+    ]
 
 
 def chunks(world, run_id):
@@ -192,11 +200,12 @@ class Deciding:
     name = "deciding"
 
     def __init__(self, after):
-        self.after, self.seen = after, []
+        self.after, self.seen, self.has_decided = after, [], False
 
     def decide(self, view):
         self.seen.append({run.id: run.chunks for run in view.runs.values()})
         is_due = view.runs[2].chunks == self.after and view.runs[2].is_live
+        self.has_decided |= is_due
         return [Stop(2, "enough.")] if is_due else []
 
 
@@ -227,6 +236,70 @@ def test_a_policy_is_asked_at_once_and_waits_only_when_it_decides(tmp_path, exec
     assert record.checkpoints[-1].progress.chunks == 2
 
 
+def test_while_those_that_a_policy_stops_are_being_saved_the_others_train_on(tmp_path, execution):
+    desk, policy, trained = Desk(), Deciding(after=1), []
+
+    def on_step(run_id, step):
+        if world.engine.state.record(2).state is not RunState.STOPPED and policy.has_decided:
+            trained.append((run_id, len(desk.writes)))
+            if len(trained) == 3:
+                desk.clear()
+
+    world = automated(tmp_path, desk, policy, on_step=on_step)
+    while len(trained) < 3:
+        world.turn()
+    assert {run_id for run_id, _ in trained} <= {1, 3}
+    assert trained[0][1] > 1, "nothing was written when they went on"
+    with written_late(desk):
+        world.turn(2)
+    record = world.state.record(2)
+    assert (record.state, record.progress.chunks) == (RunState.STOPPED, 1)
+    finished(world, desk)
+    assert [world.state.record(run_id).state for run_id in (1, 3)] == [RunState.COMPLETED] * 2
+
+
+def test_where_a_policy_stops_all_it_is_obeyed_at_once(tmp_path):
+    class StopsAll(Deciding):
+        def decide(self, view):
+            return [Stop(run.id, "enough.") for run in view.live if run.chunks]
+
+    desk = Desk()
+    world = automated(tmp_path, desk, StopsAll(after=1))
+    finished(world, desk)
+    assert {record.state for record in world.state.runs.values()} == {RunState.STOPPED}
+
+
+class Callback:
+    """The same in the style of RapidFire AI: it is told each chunk once, and remembers."""
+
+    def register_runs(self, run_id_to_config):
+        pass
+
+    def on_chunk_complete(self, run_id, chunk_id, metrics):
+        return RunDecision("prune" if (run_id, chunk_id) == (2, 0) else "continue")
+
+    def finalize(self, final_metrics):
+        pass
+
+
+@pytest.mark.parametrize("make", [lambda: Deciding(after=1), Callback])
+def test_a_decision_about_what_was_lost_is_made_again(tmp_path, make):
+    whole = automated(tmp_path / "whole", None, make())
+    whole.finish()
+    desk = Desk()
+    world = automated(tmp_path / "lost", desk, make())
+    piloting = world.engine._piloting  # noqa: SLF001 - asked as a turn does first
+    while not piloting.leaving:
+        world.turn()
+        piloting.follow()
+    desk.writes.clear()
+    world.engine._turns.behind.lose()  # noqa: SLF001 - as when the process that trains dies
+    for run_id in (1, 2, 3):
+        world.runner.release(run_id)
+    finished(world, desk)
+    assert decided(world) == decided(whole) != []
+
+
 def test_under_a_policy_all_that_is_being_written_is_committed_at_once(tmp_path):
     desk, seen = Desk(), []
 
@@ -244,14 +317,6 @@ def test_under_a_policy_all_that_is_being_written_is_committed_at_once(tmp_path)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_kills_change_no_decision(tmp_path, execution, seed):
-    def decided(world):
-        events = [one.event for one in world.store.read()]
-        return [
-            (event.operation, event.samples)
-            for event in events
-            if isinstance(event, OperationObeyed)
-        ]
-
     whole = automated(tmp_path / "whole", None, Deciding(after=2))
     whole.finish()
     desk, rng = Desk(), random.Random(seed)
