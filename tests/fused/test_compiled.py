@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 from torch import nn
 
 from rf_notebook.training.fused import compiled
@@ -61,3 +62,24 @@ def test_each_shape_counts_by_its_share(layers):
     assert layers.is_on
     forwards(layers, [0.2], "seldom")
     assert not layers.is_on
+
+
+@pytest.mark.parametrize(
+    ("is_on", "has_backward", "asks"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+def test_one_program_serves_the_first_layer_and_the_others(is_on, has_backward, asks):
+    class Model(Tree):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(3, 2).requires_grad_(False)
+
+        def get_input_embeddings(self):
+            return self.words
+
+    model = Model()
+    layers = CompiledLayers(model, nn.Sequential(Layer(2, 2)), logging.getLogger("test"))
+    layers.is_on = is_on
+    with torch.set_grad_enabled(has_backward):
+        embedded = model.words(torch.tensor([0, 2]))
+    assert embedded.requires_grad is asks

@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 #: Seconds that compiling takes, and the share of a step that it saves: 20 to 34 s and 0.27 to 0.43
 #: for supervised fine-tuning, 0.11 for DPO (benchmarks/results/real-*-cuda.json, an H100).
@@ -33,6 +33,8 @@ class CompiledLayers:
     """For benchmarks: joint forwards of a shape after which it is compiled, worth it or not."""
 
     def __init__(self, tree: Any, backbone: nn.Module, log: logging.Logger) -> None:
+        if hasattr(tree, "get_input_embeddings"):
+            tree.get_input_embeddings().register_forward_hook(self._as_within)
         names = set(getattr(tree, "_no_split_modules", None) or ())
         self._layers = [module for module in backbone.modules() if type(module).__name__ in names]
         self._log = log
@@ -63,6 +65,11 @@ class CompiledLayers:
                 layer._compiled_call_impl = None  # noqa: SLF001 - torch's own way to undo a compile
             elif layer._compiled_call_impl is None or is_other:  # noqa: SLF001 - torch's own way to undo a compile
                 layer.compile(dynamic=is_dynamic)
+
+    def _as_within(self, _module: nn.Module, _inputs: object, embedded: Tensor) -> None:
+        """The first layer's inputs ask for a gradient like the others', so that one program serves."""
+        if self.is_on and torch.is_grad_enabled() and embedded.is_leaf:
+            embedded.requires_grad_()
 
     def give_up(self, error: Exception) -> bool:
         """Compile no more after an error.
