@@ -137,26 +137,39 @@ def plain_step_seconds(
         method: SFT or DPO.
     """
     clock = Clock(warm_up)
-    config, trainer_class = _PLAIN[method]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_class(
-            model=tree_clone(base),
-            args=config(
-                output_dir=folder,
-                report_to="none",
-                disable_tqdm=True,
-                save_strategy="no",
-                **arguments,
-            ),
-            train_dataset=rows,
-            processing_class=tiny_tokenizer(),
-            peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
-            callbacks=[clock],
-        )
+        trainer = plain_trainer(base, rows, arguments, lora, folder, method=method)
+        trainer.add_callback(clock)
         quiet(trainer).train()
         del trainer
     memory.collect()
     return (clock.ended - clock.began) / clock.steps
+
+
+def plain_trainer(
+    base: Any,
+    rows: Any,
+    arguments: dict[str, Any],
+    lora: dict[str, Any],
+    folder: str,
+    *,
+    method: str = "SFT",
+) -> Any:
+    """Plain trl's, over a model that is kept loaded; see ``plain_step_seconds``."""
+    config, trainer_class = _PLAIN[method]
+    return trainer_class(
+        model=tree_clone(base),
+        args=config(
+            output_dir=folder,
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            **arguments,
+        ),
+        train_dataset=rows,
+        processing_class=tiny_tokenizer(),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
+    )
 
 
 def run_config(
