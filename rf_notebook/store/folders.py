@@ -27,6 +27,8 @@ from rf_notebook.store import layout
 
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
+#: Bytes that are read at once.
+_PIECE = 32 * 2**20
 Fill = Callable[[Path], Iterable[Callable[[], None]] | None]
 
 
@@ -309,10 +311,22 @@ def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:
     manifest = {}
     for file in _files(folder):
         if file.name != _MANIFEST:
-            with file.open("rb") as stream:
-                sha = hashlib.file_digest(stream, "sha256").hexdigest()
-            manifest[file.relative_to(folder).as_posix()] = (file.stat().st_size, sha)
+            manifest[file.relative_to(folder).as_posix()] = (file.stat().st_size, _sha256(file))
     return manifest
+
+
+def _sha256(file: Path) -> str:
+    """Of a file, in few pieces.
+
+    After each piece this thread asks for the interpreter again, and waits for 5 ms while another one
+    computes. With ``hashlib.file_digest`` and its 256 KiB that was 50 times the time of hashing.
+    """
+    sha = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        piece = memoryview(bytearray(max(1, min(_PIECE, file.stat().st_size))))
+        while size := stream.readinto(piece):
+            sha.update(piece[:size])
+    return sha.hexdigest()
 
 
 def _weights_digest(manifest: Mapping[str, tuple[int, str]]) -> str:
