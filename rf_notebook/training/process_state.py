@@ -310,8 +310,8 @@ class ProcessState:
         The environment only where it is given, for it is not read after building.
         """
         self.switches.install()
-        now = _environment()
-        if environment is not None and now != environment:
+        if environment is not None:
+            now = _environment()
             for name in now.keys() - environment.keys():
                 os.environ.pop(name, None)
             os.environ.update({k: v for k, v in environment.items() if now.get(k) != v})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
+from rf_notebook.core.foreground import is_cell_at_work
 from rf_notebook.training.parked import ParkedRun, ParkedStatus, StopTraining
 from rf_notebook.training.process_state import (
     ProcessState,
@@ -52,12 +53,11 @@ class Aside:
 
     def begin_jointly(self, until: int) -> None:
         """See ParkedRun; what is done aside ends by itself."""
+        self._state.install_beside_streams()
 
     def go_on(self) -> None:
         """Continue until the run waits for others or is done."""
-        if not self.is_quiet:
-            self._state.random.install()
-        self._state.install_beside_streams()
+        self._state.install_again(streams=not self.is_quiet)
         self.status = ParkedStatus.TRAINING
         self._greenlet.parent = getcurrent()
         with self._surroundings():
@@ -85,7 +85,8 @@ class Aside:
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
         """They are the thread's, so they are entered around each piece of the work."""
-        with self._own_stream if self.is_quiet else nullcontext(), OwnDtype(self._dtype):
+        stream = self._own_stream if self.is_quiet else nullcontext()
+        with stream, OwnDtype(self._dtype) if is_cell_at_work() else nullcontext():
             yield
 
     def _main(self) -> None:

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -270,14 +270,12 @@ class RunTrainer:
         """Trl's own, for a batch that carries its sizes."""
         trainer: Any = super()
         self._look_at(inputs)
-        return trainer.prediction_step(model, inputs, *args, **kwargs)
+        with self._joint_loss_inside() if self.is_joint else nullcontext():
+            return trainer.prediction_step(model, inputs, *args, **kwargs)
 
     @contextmanager
     def _joint_loss_inside(self) -> Iterator[None]:
-        """Let the step compute its loss by ``joint_loss``, where the method has one.
-
-        Evaluations never do.
-        """
+        """Let the step compute its loss by ``joint_loss``, where the method has one."""
         me: Any = self
         joint_loss = getattr(self, "joint_loss", None)
         own = self.__dict__.get("compute_loss")
@@ -294,15 +292,22 @@ class RunTrainer:
     """The user's ``logging_nan_inf_filter``, while it is off because the trainer is in joint steps."""
 
     def take_later(self, name: str, value: Any) -> None:
-        """A metric of a training step that is still being computed on the device, a number."""
+        """A metric of a step that is still being computed on the device, a number."""
         me: Any = self
-        values = me._metrics["train"][name]  # noqa: SLF001 - trl's trainer keeps it so
+        mode = "train" if me.model.training else "eval"
+        values = me._metrics[mode][name]  # noqa: SLF001 - trl's trainer keeps it so
         self._waiting.append((values, len(values)))
         values.append(value)
 
     def count_tokens_later(self, tokens: Any) -> None:
-        """Tokens of a training step, a number on the device."""
-        self._waiting_tokens.append(tokens)
+        """Tokens of a step, a number on the device; an evaluation tells how many there were before."""
+        me: Any = self
+        if me.model.training:
+            self._waiting_tokens.append(tokens)
+            return
+        if self._waiting_tokens:
+            self.settle()
+        me._metrics["eval"]["num_tokens"] = [me._total_train_tokens]  # noqa: SLF001 - trl's trainer keeps it so
 
     def settle(self) -> None:
         """Read from the device what steps have left there, all at once."""

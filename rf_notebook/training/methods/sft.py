@@ -94,7 +94,7 @@ class RunSFTTrainer(RunTrainer, SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """What trl computes for a training step.
+        """What trl computes for a step, of training or of an evaluation.
 
         Its metrics stay on the device until they are logged.
 
