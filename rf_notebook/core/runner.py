@@ -203,14 +203,14 @@ class ReadModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRun:
-    """Free the memory of a run."""
+class ReleaseRuns:
+    """Free the memory of runs."""
 
-    run_id: int
+    run_ids: tuple[int, ...]
 
 
 #: What is asked of a runner between two turns.
-Errand = SaveRun | SnapshotRequest | WriteTexts | WriteModel | ReadModel | ReleaseRun
+Errand = SaveRun | SnapshotRequest | WriteTexts | WriteModel | ReadModel | ReleaseRuns
 
 
 class LiveListener(Protocol):

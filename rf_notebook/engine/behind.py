@@ -47,7 +47,7 @@ class Committing(Protocol):
     def save(self, record: RunRecord) -> list[Event]:
         """See Turns."""
 
-    def release(self, run_id: int) -> None:
+    def release(self, *run_ids: int) -> None:
         """See Turns."""
 
 

@@ -20,7 +20,7 @@ from rf_notebook.core.runner import (
     ChunkRequest,
     ChunkResult,
     Errand,
-    ReleaseRun,
+    ReleaseRuns,
     SaveRun,
     TurnOutcome,
 )
@@ -200,10 +200,11 @@ class Turns:
             ]
         )
 
-    def release(self, run_id: int) -> None:
-        """Free the memory of a run; an error of it is logged and ends nothing."""
-        self._journal.inside.pop(run_id, None)
-        self._quietly(lambda: self.do(ReleaseRun(run_id=run_id)))
+    def release(self, *run_ids: int) -> None:
+        """Free the memory of runs; an error of it is logged and ends nothing."""
+        for run_id in run_ids:
+            self._journal.inside.pop(run_id, None)
+        self._quietly(lambda: self.do(ReleaseRuns(run_ids=run_ids)))
 
     # ---- a turn
 
@@ -374,8 +375,8 @@ class Turns:
             else:
                 events += self.events_of(record, result)
         self.commit(events)
-        for run_id in over:
-            self.release(run_id)
+        if over:
+            self.release(*over)
 
     def events_of(self, record: RunRecord, result: ChunkResult) -> list[Event]:
         """What a result gives."""

@@ -23,7 +23,7 @@ from rf_notebook.core.runner import (
     Errand,
     Fusibility,
     LiveListener,
-    ReleaseRun,
+    ReleaseRuns,
     Saved,
     SavedListener,
     SaveRun,
@@ -163,8 +163,8 @@ class FakeRunner:
                 return self._snapshot(errand)
             case WriteTexts():
                 return [f"run {errand.run_id} to {prompt}" for prompt in errand.prompts]
-            case ReleaseRun():
-                self.release(errand.run_id)
+            case ReleaseRuns():
+                self.release(*errand.run_ids)
         return None
 
     def fusibility(self, config: RunConfig) -> Fusibility:
@@ -179,10 +179,9 @@ class FakeRunner:
             raise ConfigError("learning_rate must be at least 0.")
         return []
 
-    def release(self, run_id: int) -> None:
-        """Free the memory of a run."""
-        held = self._held.pop(run_id, None)
-        if held is not None:
+    def release(self, *run_ids: int) -> None:
+        """Free the memory of runs."""
+        for held in [self._held.pop(run_id) for run_id in run_ids if run_id in self._held]:
             self._take_back(held)
 
     def rearm(self) -> None:

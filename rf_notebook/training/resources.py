@@ -105,11 +105,13 @@ class Resources:
         self._held[run_id] = run
         self._residency.keep(_run_key(run_id), lambda: self._own_tensors(run), is_base=False)
 
-    def forget(self, run_id: int) -> None:
-        """A run's trainer is gone."""
-        self._held.pop(run_id, None)
-        self._residency.forget(_run_key(run_id))
-        memory.collect()
+    def forget(self, run_ids: Sequence[int]) -> None:
+        """The trainers of runs are gone."""
+        for run_id in run_ids:
+            self._held.pop(run_id, None)
+            self._residency.forget(_run_key(run_id))
+        if run_ids:
+            memory.collect()
 
     def loaded(self, config: RunConfig) -> list[Any]:
         """The models that a run needs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -16,7 +17,7 @@ from rf_notebook.core.runner import (
     Errand,
     LiveListener,
     ReadModel,
-    ReleaseRun,
+    ReleaseRuns,
     SavedListener,
     SaveRun,
     SnapshotRequest,
@@ -141,22 +142,21 @@ class KernelRunner:
                     return None
                 case ReadModel():
                     return self._trained(errand.config, errand.checkpoint).model
-                case ReleaseRun():
-                    self.release(errand.run_id)
+                case ReleaseRuns():
+                    self.release(*errand.run_ids)
                     return None
                 case _:
                     assert_never(errand)
 
-    def release(self, run_id: int) -> None:
-        """Free the memory of a run."""
-        run = self.runs.pop(run_id, None)
-        if run is not None:
-            try:
-                with PROCESS:
-                    run.end()
-            finally:
-                del run
-                self._resources.forget(run_id)
+    def release(self, *run_ids: int) -> None:
+        """Free the memory of runs."""
+        held = [run_id for run_id in run_ids if run_id in self.runs]
+        try:
+            with PROCESS, ExitStack() as ends:
+                for run_id in held:
+                    ends.callback(self.runs.pop(run_id).end)
+        finally:
+            self._resources.forget(held)
 
     def rearm(self) -> None:
         """See ChunkRunner."""
@@ -174,8 +174,7 @@ class KernelRunner:
 
     def close(self) -> None:
         """See ChunkRunner."""
-        for run_id in list(self.runs):
-            self.release(run_id)
+        self.release(*self.runs)
         self.joint_turns.close()
         self._resources.close()
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -187,11 +188,14 @@ class OwnStream(TorchFunctionMode):
         cuda = () if device is None else (self.of(device).get_state(),)
         return replace(seeded, cpu=self.state, cuda=cuda)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def drawing(self, func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a function, with its generator where it draws."""
         if self._is_open and _is_random(func) and kwargs.get("generator") is None:
-            kwargs = {**kwargs, "generator": self.of(_device_of(args, kwargs))}
-        return func(*args, **kwargs)
+            return {**kwargs, "generator": self.of(_device_of(args, kwargs))}
+        return kwargs
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **self.drawing(func, args, kwargs or {}))
 
 
 @contextmanager
@@ -217,13 +221,21 @@ class Drawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _NoticesReplacedInits(TorchFunctionMode):
-    """Raise while a cell that loads a model has replaced the functions of ``torch.nn.init``."""
+class _Building(OwnDtype):
+    """``OwnDtype`` and ``OwnStream`` in one, for each costs microseconds for everything torch does.
+
+    Raises while a cell that loads a model has replaced the functions of ``torch.nn.init``.
+    """
+
+    def __init__(self, dtype: torch.dtype, stream: OwnStream) -> None:
+        super().__init__(dtype)
+        self._stream = stream
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.nn.init.kaiming_uniform_.__name__ == "empty_func":  # transformers' no_init_weights
             raise Disturbed("a cell loaded a model and had replaced torch.nn.init")
-        return func(*args, **(kwargs or {}))
+        drawing = self._stream.drawing(func, args, kwargs or {})
+        return super().__torch_function__(func, types, args, drawing)
 
 
 @contextmanager
@@ -238,9 +250,7 @@ def undisturbed(dtype: torch.dtype, stream: OwnStream, *, is_quiet: bool) -> Ite
     """
     with (
         seeding_only(stream.seed if is_quiet else None),
-        OwnDtype(dtype),
-        _NoticesReplacedInits(),
-        stream,
+        _Building(dtype, stream),
     ):
         yield
 
@@ -252,9 +262,14 @@ def without_streams(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_random(func: Any) -> bool:
-    if getattr(func, "__module__", None) in ("torch.nn.init", "transformers.initialization"):
-        return func.__name__ in _RANDOM_INITS
-    return func in _RANDOM
+    if func in _RANDOM:
+        return True
+    is_python = type(func) is FunctionType
+    return (
+        is_python
+        and func.__module__ in ("torch.nn.init", "transformers.initialization")
+        and func.__name__ in _RANDOM_INITS
+    )
 
 
 def _filled(args: Any, kwargs: Any) -> torch.Tensor | None:

@@ -36,19 +36,20 @@ class WatchedRunner(KernelRunner):
         super().__init__(*args, **kwargs)
         self.results: dict[int, dict[str, Any]] = {}
 
-    def release(self, run_id: int) -> None:
-        held = self.runs.get(run_id)
-        if held is not None and held.trainer is not None:
-            trainer = held.trainer
-            self.results[run_id] = {
-                "history": without_clock(trainer.state.log_history),
-                "weights": {
-                    n: p.detach().clone()
-                    for n, p in trainer.model.named_parameters()
-                    if p.requires_grad
-                },
-            }
-        super().release(run_id)
+    def release(self, *run_ids: int) -> None:
+        for run_id in run_ids:
+            held = self.runs.get(run_id)
+            if held is not None and held.trainer is not None:
+                trainer = held.trainer
+                self.results[run_id] = {
+                    "history": without_clock(trainer.state.log_history),
+                    "weights": {
+                        n: p.detach().clone()
+                        for n, p in trainer.model.named_parameters()
+                        if p.requires_grad
+                    },
+                }
+        super().release(*run_ids)
 
 
 def run_config(name: str, objects: Objects) -> RunConfig:

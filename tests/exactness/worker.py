@@ -45,10 +45,11 @@ class WatchedRecipe:
         folder = Path(self.results)
 
         class SavingRunner(WatchedRunner):
-            def release(self, run_id: int) -> None:
-                super().release(run_id)
-                if run_id in self.results:
-                    torch.save(self.results[run_id], folder / f"{run_id}.pt")
+            def release(self, *run_ids: int) -> None:
+                super().release(*run_ids)
+                for run_id in run_ids:
+                    if run_id in self.results:
+                        torch.save(self.results[run_id], folder / f"{run_id}.pt")
 
         module.KernelRunner = SavingRunner  # type: ignore[misc]
         with self.real.cooked(objects, listener, log) as made:
