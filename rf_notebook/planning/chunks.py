@@ -9,11 +9,12 @@ accumulation)`` optimizer steps (at least one).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import Progress
+from rf_notebook.core.run import MetricPoint, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,23 @@ class Plan:
     def chunk_of(self, step: int) -> int:
         """The chunk (from 1) that holds this step (from 1)."""
         return min(self.chunks_done(step - 1) + 1, self.total_chunks)
+
+    def point(self, step: int, metrics: Mapping[str, float], *, at: float) -> MetricPoint:
+        """What was logged after ``step`` optimizer steps.
+
+        Args:
+            step: Optimizer steps done.
+            metrics: By name.
+            at: When, in seconds since 1970.
+        """
+        return MetricPoint(
+            step=step,
+            samples=self.samples(step),
+            epoch=self.epoch(step),
+            chunk=self.chunk_of(max(step, 1)),
+            metrics=metrics,
+            at=at,
+        )
 
 
 def steps_per_pass(

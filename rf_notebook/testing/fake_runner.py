@@ -345,16 +345,8 @@ class FakeRunner:
         held.weight += number(training.get("learning_rate", 0.1)) * (target - held.weight)
         held.step += 1
         self.steps_trained += 1
-        point = MetricPoint(
-            step=held.step,
-            samples=held.plan.samples(held.step),
-            epoch=held.plan.epoch(held.step),
-            chunk=held.plan.chunk_of(held.step),
-            metrics={
-                "loss": math.nan if _diverged_at(held) is not None else (1.0 - held.weight) ** 2
-            },
-            at=time.time(),
-        )
+        loss = math.nan if _diverged_at(held) is not None else (1.0 - held.weight) ** 2
+        point = held.plan.point(held.step, {"loss": loss}, at=time.time())
         held.points.append(point)
         if self.listener is not None:
             self.listener(run_id, self._progress(held), point)

@@ -443,13 +443,6 @@ class ActiveRun:
             return None
         if self.points and self.points[-1].step == step:
             numbers = {**self.points.pop().metrics, **numbers}
-        point = MetricPoint(
-            step=step,
-            samples=plan.samples(step),
-            epoch=plan.epoch(step),
-            chunk=plan.chunk_of(max(step, 1)),
-            metrics=numbers,
-            at=time.time(),
-        )
+        point = plan.point(step, numbers, at=time.time())
         self.points.append(point)
         return point
