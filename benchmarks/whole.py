@@ -42,7 +42,7 @@ def measure(report: Report) -> None:
     script = _script_seconds(base, rows, held_out, configs[1], num_chunks) * len(configs)
     report.row("the same by a script, one warmed run times the configs", script, "s")
     report.row(f"{name}: against the script", script / seen["to its end"], "x (must 4.5)")
-    first = script / seen["to the first comparison"]
+    first = script / seen["until all were evaluated once"]
     report.row(f"{name}: first comparison, against the script's end", first, "x (must 16)")
 
 
@@ -92,13 +92,21 @@ def _experiment(
                 held_out=held_out,
                 sample_prompts=("the fox", "a small dog", "blue", "then the river"),
             )
-            began, first = time.perf_counter(), 0.0
+            began = time.perf_counter()
+            evaluated: dict[int, float] = {}
+
+            def heard(run_id: int, progress: Any, point: Any) -> None:
+                if point is not None and "eval_loss" in point.metrics:
+                    evaluated.setdefault(run_id, time.perf_counter() - began)
+                engine.on_live(run_id, progress, point)
+
+            engine.fleet.listener = heard
             with only_waiting():
                 while not isinstance(engine.turn(), Idle):
-                    records = engine.state.runs.values()
-                    if not first and all(one.progress.chunks for one in records):
-                        first = time.perf_counter() - began
+                    pass
+                engine.settle()
             whole = time.perf_counter() - began
+            records = engine.state.runs.values()
             failed = [one.failure.message for one in records if one.failure is not None]
             if failed:
                 raise RuntimeError(failed[0])
@@ -112,7 +120,8 @@ def _experiment(
         for one in undo:
             one()
         memory.collect()
-    return {"to the first comparison": first, "to its end": whole, **spent}
+    first = max(evaluated.values())
+    return {"until all were evaluated once": first, "to its end": whole, **spent}
 
 
 def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunks: int) -> float:

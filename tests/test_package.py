@@ -229,3 +229,20 @@ def test_errors_are_also_the_builtins_they_stand_for():
         cls = getattr(rf_notebook, name)
         assert issubclass(cls, builtin)
         assert issubclass(cls, rf_notebook.RFNotebookError)
+
+
+#: Each is one thing that would only be scattered.
+LONG_FILES = {"joint_model.py", "panel.py"}
+
+
+def test_files_can_be_read_in_one_go():
+    root = PACKAGE.parent
+    folders = [root / name for name in ("rf_notebook", "tests", "benchmarks")]
+    lengths = {
+        path.relative_to(root): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if path.name not in LONG_FILES
+    }
+    assert len(lengths) > 400
+    assert {path: lines for path, lines in lengths.items() if lines > 450} == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,12 @@ from rf_notebook.automl import List, Range
 from rf_notebook.core.events import OperationObeyed, RunPinned
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.autopilot import Autopilot
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.results.decisions import decisions_of
 from tests.automation.pruner import Pruner
-from tests.automation.test_policies import apply, automated, notes, runs, turn_to_the_end
+from tests.automation.test_policies import apply, automated, notes, runs, states, turn_to_the_end
+from tests.engine.test_saving_behind import Desk, written_late
+from tests.engine.world import World
 
 POLICIES = st.sampled_from(
     [
@@ -76,3 +81,37 @@ def test_never_an_illegal_operation_never_a_pinned_run_and_always_an_end(
             record.state in (RunState.COMPLETED, RunState.STOPPED)
             for record in world.state.runs.values()
         )
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("execution", [Execution.EXACT, Execution.FUSED])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Halving("loss"),
+        lambda: AsyncHalving("loss"),
+        lambda: MedianStop("loss"),
+        lambda: Evolve({"learning_rate": Range(0.001, 0.5)}, "loss"),
+        lambda: Pruner("loss"),
+    ],
+)
+def test_a_killed_experiment_goes_on_with_the_same_decisions(
+    tmp_path, make, execution, is_late, monkeypatch
+):
+    """Also where checkpoints are written behind turns, and a kill loses those that are not."""
+    monkeypatch.setattr(World, "execution", execution)
+    desk = Desk()
+    whole = automated(tmp_path / "whole", make(), runs(8)[::-1])
+    whole.finish()
+    world = automated(tmp_path / "killed", make(), runs(8)[::-1], writer=desk if is_late else None)
+    for _ in range(40):
+        with written_late(desk):
+            world.turn(2)
+        desk.writes.clear()
+        world.restart()
+        world.engine.automate(Autopilot(make(), apply))
+    with written_late(desk):
+        world.finish()
+    assert decisions_of(whole.state)
+    assert decisions_of(world.state) == decisions_of(whole.state)
+    assert states(world) == states(whole)

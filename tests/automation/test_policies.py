@@ -26,12 +26,9 @@ from rf_notebook.core.operations import ResumeRun
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.testing.fake_runner import fake_config
-from tests.automation.pruner import Pruner
-from tests.engine.test_saving_behind import Desk, written_late
 from tests.engine.world import World
 
 
@@ -175,40 +172,6 @@ def test_a_clone_by_a_policy_is_an_ordinary_clone(tmp_path):
         3,
         "it leads.",
     )
-
-
-@pytest.mark.parametrize("is_late", [False, True])
-@pytest.mark.parametrize("execution", [Execution.EXACT, Execution.FUSED])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Halving("loss"),
-        lambda: AsyncHalving("loss"),
-        lambda: MedianStop("loss"),
-        lambda: Evolve({"learning_rate": Range(0.001, 0.5)}, "loss"),
-        lambda: Pruner("loss"),
-    ],
-)
-def test_a_killed_experiment_goes_on_with_the_same_decisions(
-    tmp_path, make, execution, is_late, monkeypatch
-):
-    """Also where checkpoints are written behind turns, and a kill loses those that are not."""
-    monkeypatch.setattr(World, "execution", execution)
-    desk = Desk()
-    whole = automated(tmp_path / "whole", make(), runs(8)[::-1])
-    whole.finish()
-    world = automated(tmp_path / "killed", make(), runs(8)[::-1], writer=desk if is_late else None)
-    for _ in range(40):
-        with written_late(desk):
-            world.turn(2)
-        desk.writes.clear()
-        world.restart()
-        world.engine.automate(Autopilot(make(), apply))
-    with written_late(desk):
-        world.finish()
-    assert decisions_of(whole.state)
-    assert decisions_of(world.state) == decisions_of(whole.state)
-    assert states(world) == states(whole)
 
 
 def test_the_worst_give_way_to_changed_copies_of_the_best(tmp_path):
