@@ -172,8 +172,8 @@ class Engine:
             Closing: when the engine was to end while it waited for room.
         """
         self._settle()
-        self._piloting.obey()
         while (letter := self.mailbox.take()) is not None:
+            self._settle(waits=True)
             self._answer(letter)
         self._end_script()
         self._follow_script()
@@ -207,14 +207,14 @@ class Engine:
         self._turns.behind.settle(waits=True)
         self._removal.close()
 
-    def _settle(self) -> None:
-        """Commit what was written behind turns.
+    def _settle(self, *, waits: bool = False) -> None:
+        """Commit what was written behind turns, and obey what waited for it.
 
         All of it where something else than the next turn comes now.
         """
-        is_asked = self.mailbox.first() is not None
-        waits = self._script is not None or is_asked or self.paused or self._is_closed
+        waits = waits or self._script is not None or self.paused or self._is_closed
         self._turns.behind.settle(waits=waits)
+        self._piloting.obey()
 
     def interrupt(self) -> None:
         """End the turn that is under way at its next step, for the engine is to end; any thread."""

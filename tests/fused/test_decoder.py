@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,25 @@ def model() -> Any:
     return made
 
 
+@dataclass
+class Prompt:
+    """As much of a Forward as a decoder looks at."""
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    position_ids: Tensor
+    cache: Any
+    result: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.input_ids.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.input_ids.shape[1]
+
+
 class Run:
     """One that writes, in a greenlet, with a random stream of its own."""
 
@@ -52,6 +72,9 @@ class Run:
         for row in range(rows):
             padding = rng.randint(0, length - 1)
             self.ids[row, :padding], self.mask[row, :padding] = PAD, 0
+        if rng.random() < 0.5:  # several answers to each prompt
+            again = [rng.randrange(rows) for _ in range(rng.randint(2, 6))]
+            self.ids, self.mask = self.ids[again], self.mask[again]
         self.settings: dict[str, Any] = {"max_new_tokens": rng.choice([3, 12, 30, 80])}
         if rng.random() < 0.7:
             self.settings |= {"do_sample": True, "temperature": rng.choice([0.7, 1.0, 1.4])}
@@ -95,14 +118,8 @@ class Run:
         generation_config: Any,
         **given: Any,
     ) -> Tensor:
-        prompt: Any = SimpleNamespace(
-            input_ids=input_ids,
-            attention_mask=given["attention_mask"],
-            position_ids=given["position_ids"],
-            cache=DynamicCache(),
-            rows=len(input_ids),
-            length=input_ids.shape[1],
-            result={},
+        prompt: Any = Prompt(
+            input_ids, given["attention_mask"], given["position_ids"], DynamicCache()
         )
         asked = NextTokens(self, prompt, input_ids)
 
@@ -128,6 +145,9 @@ def decoder_of(
 ) -> JointDecoder:
     def prefill(prompts: Any, _stacked: Any) -> None:
         for prompt in prompts:
+            mask = prompt.attention_mask
+            rows = torch.cat([prompt.input_ids, *([] if mask is None else [mask])], 1)
+            assert len(rows.unique(dim=0)) == len(rows), "each prompt once"
             prompt.result = dict(
                 model.model(
                     input_ids=prompt.input_ids,

@@ -8,12 +8,14 @@ kernels are recorded once for these rows and launched at once from then on.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
@@ -54,6 +56,8 @@ class NextTokens:
     """The newest, [b, 1], once the prompt is answered."""
     hidden: Tensor | None = None
     """Of the newest tokens, [b, 1, v]."""
+    of_prompts: Tensor | None = None
+    """[b]: which row of the prompt's cache each row has; None when they are the same."""
     error: BaseException | None = None
     """Raised in the run instead."""
     is_left_alone: bool = False
@@ -264,9 +268,11 @@ class JointDecoder:
             self._advance(self._table, stacked)
         new = [request for request in requests if request not in known]
         if new:
-            self.prefill([request.prompt for request in new], stacked)
-            for request in new:
-                request.hidden = request.prompt.result.pop("last_hidden_state")[:, -1:]
+            prompts = [_distinct(request) for request in new]
+            self.prefill(prompts, stacked)
+            for request, prompt in zip(new, prompts, strict=True):
+                hidden = prompt.result.pop("last_hidden_state")[:, -1:]
+                request.hidden = _each(hidden, request.of_prompts)
             self._table = _joined(self._table, new)
         return len(known)
 
@@ -305,6 +311,30 @@ class JointDecoder:
             return step()
         table.recorded = adapters, again
         return again()
+
+
+def _distinct(request: NextTokens) -> Forward:
+    """The prompt without rows that are there before: several answers are often asked of one."""
+    prompt = request.prompt
+    mask = prompt.attention_mask
+    given = [prompt.input_ids] if mask is None else [prompt.input_ids, mask]
+    rows = torch.cat(given, 1).cpu().numpy()
+    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(rows):
+        return prompt
+    device = prompt.input_ids.device
+    kept = torch.from_numpy(first).to(device)
+    request.of_prompts = torch.from_numpy(number.reshape(-1)).to(device)
+    of_distinct = copy.copy(prompt)
+    of_distinct.input_ids = prompt.input_ids.index_select(0, kept)
+    of_distinct.attention_mask = None if mask is None else mask.index_select(0, kept)
+    of_distinct.position_ids = positions_of(prompt).index_select(0, kept)
+    return of_distinct
+
+
+def _each(of_distinct: Tensor, of_prompts: Tensor | None) -> Tensor:
+    """Rows of distinct prompts as rows of all."""
+    return of_distinct if of_prompts is None else of_distinct.index_select(0, of_prompts)
 
 
 def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -361,23 +391,24 @@ def _joined(table: _Table | None, new: Sequence[NextTokens]) -> _Table:
         columns = table.seen.shape[1]
     pad = nn.functional.pad
 
-    def placed(states: Tensor) -> Tensor:
+    def placed(states: Tensor, of_prompts: Tensor | None) -> Tensor:
         length = states.shape[-2]
-        return pad(states, (0, 0, filled - length, columns - filled))
+        whole = pad(states, (0, 0, filled - length, columns - filled))
+        return _each(whole, of_prompts)
 
     made: list[list[Tensor]] = []
     for name in ("keys", "values"):
-        caches = [prompt.cache.layers for prompt in prompts]
+        caches = [(request.prompt.cache.layers, request.of_prompts) for request in new]
         own = None if table is None else getattr(table.columns, name)
         made.append(
             [
                 torch.cat(
                     [
                         *([] if own is None else [own[place]]),
-                        *(placed(getattr(layers[place], name)) for layers in caches),
+                        *(placed(getattr(layers[place], name), of) for layers, of in caches),
                     ]
                 )
-                for place in range(len(caches[0]))
+                for place in range(len(caches[0][0]))
             ]
         )
     seen, positions = [], []
