@@ -17,6 +17,7 @@ from benchmarks.report import Report
 BENCHMARKS = {
     "exact": ("exact", "measure"),
     "real": ("real", "measure"),
+    "grpo": ("grpo", "measure"),
     "fused-speed": ("fused", "measure_speed"),
     "fused-remainder": ("fused", "measure_remainder"),
     "fused-auto": ("fused", "measure_auto"),

@@ -156,12 +156,15 @@ class _Watched(KernelRunner):
         super().__init__(*args, **kwargs)
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
 
-    def release(self, run_id: int) -> None:
-        held = self.runs.get(run_id)
-        if held is not None:
-            parameters = held.trainer.model.named_parameters()
-            self.weights[run_id] = {n: p.detach().cpu() for n, p in parameters if p.requires_grad}
-        super().release(run_id)
+    def release(self, *run_ids: int) -> None:
+        for run_id in run_ids:
+            held = self.runs.get(run_id)
+            if held is not None:
+                parameters = held.trainer.model.named_parameters()
+                self.weights[run_id] = {
+                    n: p.detach().cpu() for n, p in parameters if p.requires_grad
+                }
+        super().release(*run_ids)
 
 
 def measure_methods(report: Report) -> None:
