@@ -186,7 +186,7 @@ class KernelRunner:
         What hinders the others, their results tell.
 
         Returns:
-            Whether any was advanced. A lone run that generates is not: nobody shares its tokens.
+            Whether any was advanced.
         """
         ready = [request for request in requests if self._is_ready(request)]
         joint = [
@@ -195,7 +195,7 @@ class KernelRunner:
             if not self.joint_turns.hindrance(self.runs[request.run_id])
         ]
         runs = {request.run_id: self.runs[request.run_id] for request in joint}
-        is_worth_it = len(runs) > 1 or any(not run.method.generates for run in runs.values())
+        is_worth_it = self.joint_turns.is_worth_it(list(runs.values()))
         if is_worth_it:
             self.joint_turns.advance(joint, runs)
         return is_worth_it

@@ -127,8 +127,9 @@ def test_evaluations_by_recorded_passes_are_those_of_the_runs_alone(
         assert replayed.count(False) >= batches * (len(evaluations) - 1), "all but the first"
 
 
+@pytest.mark.parametrize("number", [1, 2])
 def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works: list[Callable[[], Any]] = []
     own = RecordedPasses.repeatable
@@ -146,7 +147,7 @@ def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
             adapter={"r": 4 * (seed + 1)},
             training={"seed": seed, "max_completion_length": 12, "max_steps": 6},
         )
-        for seed in range(2)
+        for seed in range(number)
     ]
     alone, alone_results = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, joint_results = trained(tmp_path / "joint", configs, objects, Execution.FUSED)

@@ -13,6 +13,7 @@ from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
+from rf_notebook.training.fused.recorded import can_record
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.undisturbed import OwnDtype
 
@@ -43,6 +44,18 @@ class JointTurns:
         if model is not None and model.broken is not None:
             run.hindrance = model.broken
         return run.hindrance
+
+    def is_worth_it(self, runs: Sequence[ActiveRun]) -> bool:
+        """Whether these runs are faster in joint steps.
+
+        With nobody to share its tokens, a run that generates is where a step of one token is
+        recorded, which adapters with dropout are not.
+        """
+        if len(runs) != 1:
+            return bool(runs)
+        (run,) = runs
+        drops = bool((run.config.peft or {}).get("lora_dropout"))
+        return not run.method.generates or (can_record() and not drops)
 
     def advance(self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]) -> None:
         """Train runs in joint steps, each to its boundary or to where it should park.
