@@ -42,7 +42,7 @@ test: $(VENV)/.test $(VENV)/.browser
 else
 test: check unit oldest $(VENV)/.browser
 	$(JLPM) test
-	$(PYTEST) $(PARALLEL) -m "not unit"
+	$(PYTEST) $(PARALLEL) -m "not unit" --durations=80
 endif
 
 # A few tests of everything that trains, on the oldest versions that pyproject.toml allows.
