@@ -269,6 +269,24 @@ def test_where_a_policy_stops_all_it_is_obeyed_at_once(tmp_path):
     assert {record.state for record in world.state.runs.values()} == {RunState.STOPPED}
 
 
+def test_when_the_others_are_over_what_a_policy_stopped_is_not_left_behind(tmp_path):
+    class StopsTwo(Deciding):
+        def decide(self, view):
+            is_due = view.runs[2].chunks == 1 and view.runs[2].is_live
+            return [Stop(1, "enough."), Stop(2, "enough.")] if is_due else []
+
+    desk = Desk()
+    given = [fake_config(seed=1), fake_config(seed=3), fake_config(seed=5, fails_at=0)]
+    world = World(tmp_path, given, writer=desk)
+    world.engine.automate(Autopilot(StopsTwo(after=1), lambda config, _edits: (config, {})))
+    while world.state.record(3).state is not RunState.FAILED:
+        world.turn()
+    desk.clear()
+    world.finish()
+    states = [record.state for record in world.state.runs.values()]
+    assert states == [RunState.STOPPED, RunState.STOPPED, RunState.FAILED]
+
+
 class Callback:
     """The same in the style of RapidFire AI: it is told each chunk once, and remembers."""
 
