@@ -281,7 +281,7 @@ def test_when_the_others_are_over_what_a_policy_stopped_is_not_left_behind(tmp_p
     world.engine.automate(Autopilot(StopsTwo(after=1), lambda config, _edits: (config, {})))
     while world.state.record(3).state is not RunState.FAILED:
         world.turn()
-    desk.clear()
+    threading.Timer(0.1, desk.clear).start()
     world.finish()
     states = [record.state for record in world.state.runs.values()]
     assert states == [RunState.STOPPED, RunState.STOPPED, RunState.FAILED]
