@@ -174,11 +174,12 @@ class ExperimentState:
         return [record for record in list(self.runs.values()) if record.state in READY]
 
     def after(self, events: Iterable[Event]) -> ExperimentState:
-        """What it would be after these events; nothing changes here."""
+        """What it would be after these events, without what is live; nothing changes here."""
         found = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, (dict, list)):
                 setattr(found, name, value.copy())
+        found.live = {}
         for seq, event in enumerate(events, start=self.last_seq + 1):
             found.apply(Recorded(seq=seq, at=0.0, event=event))
         return found
