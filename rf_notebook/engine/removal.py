@@ -42,7 +42,10 @@ class Removal:
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, f"{THREAD_PREFIX}removal")
-        self._newest = self._thread.submit(self._remove, paths)
+        try:
+            self._newest = self._thread.submit(self._remove, paths)
+        except RuntimeError as error:  # the process ends; they are deleted when it is opened again
+            self._log.info("checkpoints out of use stay for now: %s", error)
 
     def settle(self) -> None:
         """Wait until all is deleted."""
