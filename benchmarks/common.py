@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, LlamaConfig, TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelConfig
@@ -34,7 +36,11 @@ from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
 from rf_notebook.training.validation import Validation
 
-_PLAIN: dict[str, Any] = {"SFT": (SFTConfig, SFTTrainer), "DPO": (DPOConfig, DPOTrainer)}
+_PLAIN: dict[str, Any] = {
+    "SFT": (SFTConfig, SFTTrainer),
+    "DPO": (DPOConfig, DPOTrainer),
+    "GRPO": (GRPOConfig, GRPOTrainer),
+}
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 #: Of a Llama of 1.1 billion weights, and of one with a few million.
@@ -125,6 +131,7 @@ def plain_step_seconds(
     *,
     warm_up: int,
     method: str = "SFT",
+    **more: Any,
 ) -> float:
     """Seconds of one step of one config in plain trl, the model kept loaded.
 
@@ -134,11 +141,12 @@ def plain_step_seconds(
         arguments: Of trl's config; ``max_steps`` among them.
         lora: Of peft's config.
         warm_up: Steps that are not timed.
-        method: SFT or DPO.
+        method: SFT, DPO or GRPO.
+        more: Of trl's trainer.
     """
     clock = Clock(warm_up)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = plain_trainer(base, rows, arguments, lora, folder, method=method)
+        trainer = plain_trainer(base, rows, arguments, lora, folder, method=method, **more)
         trainer.add_callback(clock)
         quiet(trainer).train()
         del trainer
@@ -154,6 +162,7 @@ def plain_trainer(
     folder: str,
     *,
     method: str = "SFT",
+    **more: Any,
 ) -> Any:
     """Plain trl's, over a model that is kept loaded; see ``plain_step_seconds``."""
     config, trainer_class = _PLAIN[method]
@@ -169,7 +178,29 @@ def plain_trainer(
         train_dataset=rows,
         processing_class=tiny_tokenizer(),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
+        **more,
     )
+
+
+@contextmanager
+def timed(owner: Any, name: str, spent: Counter[str], what: str) -> Iterator[None]:
+    """Add the seconds of a method's calls, the GPU's included, to what was spent on something."""
+    own = getattr(owner, name)
+
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        synchronize()
+        began = time.perf_counter()
+        try:
+            return own(*args, **kwargs)
+        finally:
+            synchronize()
+            spent[what] += time.perf_counter() - began
+
+    setattr(owner, name, measured)
+    try:
+        yield
+    finally:
+        setattr(owner, name, own)
 
 
 def run_config(

@@ -11,24 +11,24 @@ import os
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig
-from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.common import (
     DEVICE,
     ON_GPU,
-    Clock,
     engine_over,
     llama,
+    plain_step_seconds,
     plain_trainer,
     quiet,
     synchronize,
+    timed,
 )
 from benchmarks.report import Report
 from rf_notebook.automl.concrete import build_run_config
@@ -38,32 +38,12 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.testing.tiny import tiny_tokenizer
+from rf_notebook.testing.tiny import _WORDS, tiny_tokenizer
 from rf_notebook.training import memory
-from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.joint_turns import JointTurns
 
 WARM_UP, STEPS = 2, 6
 PROMPT = 96 if ON_GPU else 12
-_WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "runs",
-    "jumps",
-    "over",
-    "lazy",
-    "fox",
-    "moon",
-    "star",
-    "blue",
-    "red",
-    "green",
-    "house",
-    "tree",
-    "river",
-]
 _LORA: dict[str, Any] = {
     "r": 16,
     "lora_alpha": 32,
@@ -100,31 +80,13 @@ def _arguments(new: int, seed: int) -> dict[str, Any]:
 
 def _plain_seconds(base: Any, rows: Any, new: int) -> float:
     """Of a step of one config, without gradient checkpointing, the faster of two."""
-    found = []
-    for _ in range(2):
-        clock = Clock(WARM_UP)
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = GRPOTrainer(
-                model=tree_clone(base),
-                reward_funcs=reward,
-                args=GRPOConfig(
-                    output_dir=folder,
-                    report_to="none",
-                    disable_tqdm=True,
-                    save_strategy="no",
-                    gradient_checkpointing=False,
-                    **_arguments(new, 1),
-                ),
-                train_dataset=rows,
-                processing_class=tiny_tokenizer(),
-                peft_config=LoraConfig(task_type="CAUSAL_LM", **_LORA),
-                callbacks=[clock],
-            )
-            quiet(trainer).train()
-            del trainer
-        memory.collect()
-        found.append((clock.ended - clock.began) / clock.steps)
-    return min(found)
+    arguments = _arguments(new, 1) | {"gradient_checkpointing": False}
+    return min(
+        plain_step_seconds(
+            base, rows, arguments, _LORA, warm_up=WARM_UP, method="GRPO", reward_funcs=reward
+        )
+        for _ in range(2)
+    )
 
 
 def _joint_seconds(base: Any, rows: Any, count: int, new: int) -> float:
@@ -207,38 +169,25 @@ def _evaluations(report: Report, base: Any, new: int) -> None:
         ]
         return [build_run_config(one.given(), "SFT", objects, seed=0) for one in made]
 
-    spent: list[float] = []
-    own = JointTurns._evaluate  # noqa: SLF001 - what is timed
-
-    def timed(self: JointTurns, *args: Any) -> None:
-        synchronize()
-        began = time.perf_counter()
-        own(self, *args)
-        synchronize()
-        spent.append(time.perf_counter() - began)
-
-    JointTurns._evaluate = timed  # type: ignore[method-assign]  # noqa: SLF001 - see above
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            engine, runner = engine_over(
-                Path(folder),
-                base,
-                held_out,
-                configs,
-                num_chunks=1,
-                execution=Execution.FUSED,
-                held_out=held_out,
-            )
-            _finish(engine)
-            runner.close()
-    finally:
-        JointTurns._evaluate = own  # type: ignore[method-assign]  # noqa: SLF001 - see above
+    spent: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder, timed(JointTurns, "_evaluate", spent, "all"):
+        engine, runner = engine_over(
+            Path(folder),
+            base,
+            held_out,
+            configs,
+            num_chunks=1,
+            execution=Execution.FUSED,
+            held_out=held_out,
+        )
+        _finish(engine)
+        runner.close()
     memory.collect()
     plain = count * _plain_evaluation(base, held_out, prompts, arguments, settings)
     name = f"evaluation of {count} SFT configs by {ANSWERS} answers of {new} tokens"
-    report.row(f"{name}: joint", sum(spent), "s")
+    report.row(f"{name}: joint", spent["all"], "s")
     report.row(f"{name}: each by itself, its answers at once", plain, "s")
-    report.row(f"{name}: against that", plain / sum(spent), "x (must 4)")
+    report.row(f"{name}: against that", plain / spent["all"], "x (must 4)")
 
 
 def lengths(texts: tuple[list[str], list[str]]) -> dict[str, float]:

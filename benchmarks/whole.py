@@ -8,24 +8,20 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
-
-from benchmarks.common import ON_GPU, engine_over, quiet, synchronize
+from benchmarks.common import ON_GPU, engine_over, plain_trainer, quiet, synchronize, timed
 from benchmarks.real_world import Knobs, arguments, base_of, lora, run_configs, searched, sft_rows
 from benchmarks.report import Report
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.planning.scheduler import Idle
-from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.at_boundary import AtBoundary
-from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_turns import JointTurns
 
@@ -56,31 +52,18 @@ def _experiment(
     """Seconds to the first comparison and to the end, and what they were spent on."""
     spent: Counter[str] = Counter()
 
-    def timed(owner: Any, name: str, what: str) -> Callable[[], None]:
-        own = getattr(owner, name)
-
-        def measured(*args: Any, **kwargs: Any) -> Any:
-            synchronize()
-            began = time.perf_counter()
-            try:
-                return own(*args, **kwargs)
-            finally:
-                synchronize()
-                spent[what] += time.perf_counter() - began
-
-        setattr(owner, name, measured)
-        return lambda: setattr(owner, name, own)
-
-    undo = [
-        timed(JointTurns, "_evaluate", "evaluation"),
-        timed(JointTurns, "_write_samples", "samples"),
-        timed(AtBoundary, "evaluate", "evaluation"),
-        timed(AtBoundary, "write_samples", "samples"),
-        timed(JointTurns, "_save", "saving"),
-        timed(ActiveRun, "_checkpoint", "saving"),
-        timed(FusedGroup, "advance", "joint steps"),
+    parts = [
+        (JointTurns, "_evaluate", "evaluation"),
+        (JointTurns, "_write_samples", "samples"),
+        (AtBoundary, "evaluate", "evaluation"),
+        (AtBoundary, "write_samples", "samples"),
+        (JointTurns, "_save", "saving"),
+        (ActiveRun, "_checkpoint", "saving"),
+        (FusedGroup, "advance", "joint steps"),
     ]
-    try:
+    with ExitStack() as timers:
+        for owner, name, what in parts:
+            timers.enter_context(timed(owner, name, spent, what))
         with tempfile.TemporaryDirectory() as folder:
             engine, runner = engine_over(
                 Path(folder),
@@ -116,10 +99,7 @@ def _experiment(
             )
             spent["recording"] = model.counts.setup_seconds
             runner.close()
-    finally:
-        for one in undo:
-            one()
-        memory.collect()
+    memory.collect()
     first = max(evaluated.values())
     return {"until all were evaluated once": first, "to its end": whole, **spent}
 
@@ -132,23 +112,12 @@ def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunk
         steps = len(data) // (knobs.batch * knobs.accumulation)
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            trainer = SFTTrainer(
-                model=tree_clone(base),
-                args=SFTConfig(
-                    output_dir=folder,
-                    report_to="none",
-                    disable_tqdm=True,
-                    eval_strategy="steps",
-                    eval_steps=max(1, steps // num_chunks),
-                    save_strategy="no",
-                    gradient_checkpointing=False,
-                    **arguments(knobs, max_steps=-1, num_train_epochs=1),
-                ),
-                train_dataset=data,
-                eval_dataset=held_out,
-                processing_class=tiny_tokenizer(),
-                peft_config=LoraConfig(task_type="CAUSAL_LM", **lora(knobs)),
-            )
+            given = arguments(knobs, max_steps=-1, num_train_epochs=1) | {
+                "eval_strategy": "steps",
+                "eval_steps": max(1, steps // num_chunks),
+                "gradient_checkpointing": False,
+            }
+            trainer = plain_trainer(base, data, given, lora(knobs), folder, eval_dataset=held_out)
             quiet(trainer).train()
             synchronize()
             seconds = time.perf_counter() - began

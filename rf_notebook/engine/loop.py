@@ -193,9 +193,6 @@ class Engine:
             )
             for record in waiting
         )
-        if isinstance(chosen, Idle) and self._turns.behind.runs:
-            self._settle(waits=True)
-            return self.turn()
         if isinstance(chosen, Idle):
             self._tell_verdict()
             self._removal.settle()

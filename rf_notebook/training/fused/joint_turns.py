@@ -13,7 +13,7 @@ from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
-from rf_notebook.training.fused.recorded import can_record
+from rf_notebook.training.fused.recorded import RecordedPasses
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.undisturbed import OwnDtype
 
@@ -55,7 +55,7 @@ class JointTurns:
             return bool(runs)
         (run,) = runs
         drops = bool((run.config.peft or {}).get("lora_dropout"))
-        return not run.method.generates or (can_record() and not drops)
+        return not run.method.generates or (RecordedPasses.is_possible and not drops)
 
     def advance(self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]) -> None:
         """Train runs in joint steps, each to its boundary or to where it should park.

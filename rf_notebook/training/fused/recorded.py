@@ -38,11 +38,6 @@ _MANY = 100
 _MOST_RECORDED = 32
 
 
-def can_record() -> bool:
-    """Whether this machine can record anything."""
-    return RecordedPasses.is_possible
-
-
 class Replay:
     """Work on the device that was recorded once."""
 

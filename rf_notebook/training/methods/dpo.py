@@ -93,7 +93,7 @@ class RunDPOTrainer(RunTrainer, DPOTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """What trl computes for a training step; runs in joint steps have an adapter."""
+        """What trl computes for a step, of training or of an evaluation; runs in joint steps have an adapter."""
         if _loss_with_adapter is None:
             return DPOTrainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
         return _loss_with_adapter(self, model, inputs, return_outputs)
