@@ -1,11 +1,13 @@
 """A folder is whole or not there, and is known again."""
 
 import errno
+import hashlib
 import os
 
 import pytest
 
 from rf_notebook.core.errors import CheckpointDamaged, StorageFull
+from rf_notebook.store import folders
 from rf_notebook.store.folders import (
     remove_folder,
     remove_orphans,
@@ -173,3 +175,11 @@ def test_a_folder_on_another_disk_is_no_orphan(tmp_path, monkeypatch):
     monkeypatch.setattr(folders.Path, "lstat", lstat)
     assert remove_orphans(tmp_path, set()) == [ours.path]
     assert (tmp_path / theirs.path).exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 12])
+def test_a_file_is_hashed_whole_in_whatever_pieces(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(folders, "_PIECE", 4)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(size)))
+    assert folders._sha256(path) == hashlib.sha256(bytes(range(size))).hexdigest()  # noqa: SLF001 - no other way to ask it
