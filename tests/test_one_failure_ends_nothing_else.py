@@ -185,6 +185,11 @@ def assert_only_one_may_have_failed(experiment, error=None):
     experiment.end()
 
 
+@pytest.fixture(autouse=True)
+def _short_samples(monkeypatch):
+    monkeypatch.setattr("rf_notebook.training.generation._NEW_TOKENS", 4)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _imported():
     importlib.import_module("rf_notebook.training.runner")
