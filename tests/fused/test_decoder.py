@@ -21,6 +21,11 @@ from rf_notebook.training.fused.decoder import JointDecoder, NextTokens, decoded
 VOCABULARY, END, PAD = 60, 1, 0
 
 
+@pytest.fixture(autouse=True)
+def _few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rf_notebook.training.fused.decoder._COLUMNS", 32)  # so that they run out
+
+
 @pytest.fixture(scope="module")
 def model() -> Any:
     torch.manual_seed(0)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rf_notebook.training.fused.adapters import Stacked
     from rf_notebook.training.fused.request import Forward
 
-#: Columns of keys and values to begin with; twice as many whenever they are full.
-_COLUMNS = 64
+#: Columns of keys and values to begin with; twice as many whenever they are full, and whatever was
+#: recorded for fewer is recorded again.
+_COLUMNS = 256
 #: Steps over the same memory before one is recorded, which takes as long as a few of them.
 _STEPS_BEFORE = 2
 #: What ``generate`` hands to its decoding method that a joint step knows.

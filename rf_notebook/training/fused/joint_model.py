@@ -72,6 +72,11 @@ class Counts:
     """Joint passes that ran out of memory and were done again in other ways."""
 
 
+#: What prompts are padded to, by type of device: a GPU took up to a second for the first attention
+#: over prompts of each length.
+_PROMPT_MULTIPLE = {"cuda": 64}
+
+
 class JointModel:
     """A tree over a base model's weights whose adapted layers serve several runs."""
 
@@ -101,6 +106,7 @@ class JointModel:
         self._generation = JointCache()
         self._decoders: dict[Hashable, JointDecoder] = {}
         """Of runs that write, by their precision."""
+        self._prompt_multiple = _PROMPT_MULTIPLE.get(next(base.parameters()).device.type, 1)
         self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
         """Of the last joint forward of single tokens, and for whom it was: the next is for the same."""
         self._recomputing: list[Any] = []
@@ -321,7 +327,7 @@ class JointModel:
                 self.counts.generated_for += stepped
 
     def _prefill(self, prompts: Sequence[Forward], stacked: Stacked) -> None:
-        self._continue(prompts, stacked, Kept.CACHE)
+        self._continue(prompts, stacked, Kept.CACHE, multiple=self._prompt_multiple)
         self._generation.let_go()
 
     def _step(self, prompts: Sequence[Forward], stacked: Stacked, given: dict[str, Any]) -> Tensor:
@@ -350,14 +356,16 @@ class JointModel:
 
         return again
 
-    def _continue(self, requests: Sequence[Forward], stacked: Stacked, kept: Kept) -> list[Graph]:
+    def _continue(
+        self, requests: Sequence[Forward], stacked: Stacked, kept: Kept, *, multiple: int = 1
+    ) -> list[Graph]:
         """The next tokens of runs that generate, or their prompts.
 
-        Rows are padded on the left, as generation does.
+        Rows are padded on the left, as generation does, to a multiple of so many tokens.
         """
         ordered = sorted(requests, key=lambda request: self._sorting(request, stacked))
         rows = rows_of(ordered)
-        length = max(request.length for request in ordered)
+        length = -(-max(request.length for request in ordered) // multiple) * multiple
         self._set_parts(self._parts_of_tokens(ordered, length, stacked, kept))
         self._attend_in(self._own_attention)
         self._let_recompute(False)
