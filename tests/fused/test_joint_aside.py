@@ -18,7 +18,7 @@ from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training.at_boundary import AtBoundary
 from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.decoder import JointDecoder
-from rf_notebook.training.fused.joint_model import _PROMPT_MULTIPLE, JointModel
+from rf_notebook.training.fused.joint_model import JointModel
 from tests.exactness import harness
 from tests.fused.world import config, figures
 
@@ -125,7 +125,9 @@ def test_samples_are_those_that_each_run_writes_alone(
             together.append(len(requests))
         return own(self, requests, *more)
 
-    monkeypatch.setitem(_PROMPT_MULTIPLE, "cpu", 16)  # as on a GPU
+    fused = "rf_notebook.training.fused"
+    monkeypatch.setattr(f"{fused}.joint_model._PROMPT_MULTIPLE", {"cpu": 16})  # as on a GPU
+    monkeypatch.setattr(f"{fused}.decoder._COLUMNS", 64)  # so that they run out
     prompts = ["the fox", "a small dog jumps", "blue"]
     writing = partial(harness.WatchedRunner, sample_prompts=prompts)
     alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)

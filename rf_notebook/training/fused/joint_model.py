@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from rf_notebook.training.fused.decoder import NextTokens
 
 
+#: What prompts are padded to, by type of device: a GPU took up to a second for the first attention
+#: over prompts of each length.
+_PROMPT_MULTIPLE = {"cuda": 64}
+
+
 @dataclass(slots=True)
 class Counts:
     """What a joint model has done; tests and benchmarks read it."""
@@ -70,11 +75,6 @@ class Counts:
     """Joint forwards whose kernels had been recorded."""
     too_large: int = 0
     """Joint passes that ran out of memory and were done again in other ways."""
-
-
-#: What prompts are padded to, by type of device: a GPU took up to a second for the first attention
-#: over prompts of each length.
-_PROMPT_MULTIPLE = {"cuda": 64}
 
 
 class JointModel:
@@ -106,7 +106,6 @@ class JointModel:
         self._generation = JointCache()
         self._decoders: dict[Hashable, JointDecoder] = {}
         """Of runs that write, by their precision."""
-        self._prompt_multiple = _PROMPT_MULTIPLE.get(next(base.parameters()).device.type, 1)
         self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
         """Of the last joint forward of single tokens, and for whom it was: the next is for the same."""
         self._recomputing: list[Any] = []
@@ -114,6 +113,7 @@ class JointModel:
         first needed."""
         can_recompute = bool(getattr(self._tree, "supports_gradient_checkpointing", False))
         device = next(self._tree.parameters()).device
+        self._prompt_multiple = _PROMPT_MULTIPLE.get(device.type, 1)
         self._limits = MemoryLimits(
             "cuda" if device.type == "cuda" else "cpu",
             can_recompute=can_recompute,
