@@ -198,14 +198,18 @@ class Notebook:
                 const notebook = window.jupyterapp.shell.currentWidget.content;
                 notebook.activeCellIndex = index;
                 notebook.deselectAll();
-                void window.jupyterapp.commands.execute('notebook:run-cell');
+                window.cellIsOver = false;
+                void window.jupyterapp.commands.execute('notebook:run-cell').finally(() => {
+                    window.cellIsOver = true;
+                });
             }""",
             index,
         )
 
     def run_cell(self, index: int, timeout: int = _BUSY_MS) -> None:
+        """Run a cell until the kernel has answered; that it is idle says nothing before it began."""
         self.start_cell(index)
-        self.page.wait_for_timeout(150)
+        self.page.wait_for_function("() => window.cellIsOver", timeout=timeout)
         self.wait_idle(timeout)
 
     def outputs(self, index: int) -> list[dict[str, Any]]:

@@ -83,6 +83,7 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(
     live, static = (output["data"] for output in saved["cells"][2]["outputs"])
     assert live[PANEL_MIME]["live"]
     assert "curves" not in live[PANEL_MIME]
+    assert {curves["metric"] for curves in static[PANEL_MIME]["curves"]} >= {"loss", "eval_loss"}
     assert len(json.dumps(static)) < 300_000
     lab.stop_kernels()
 
