@@ -74,8 +74,6 @@ class Lab:
             is_warm: Whether kernels begin with the libraries imported; otherwise they begin as a
                 person's.
         """
-        if is_warm:
-            warm.kernel_spec(own / "data")
         self.root, self.settings = root, own / "settings"
         if without:
             config = own / "config" / "labconfig" / "page_config.json"
@@ -95,6 +93,8 @@ class Lab:
         environment["JUPYTERLAB_SETTINGS_DIR"] = str(self.settings)
         environment["JUPYTERLAB_WORKSPACES_DIR"] = str(own / "workspaces")
         environment["IPYTHONDIR"] = str(own / "ipython")
+        if is_warm:  # of all folders the first, so before the kernel of the virtual environment
+            environment["JUPYTER_PATH"] = str(warm.kernel_spec(own / "warm"))
         for name, content in _NO_NEWS.items():
             path = self.settings / name
             path.parent.mkdir(parents=True, exist_ok=True)
