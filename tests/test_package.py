@@ -149,12 +149,17 @@ print(seconds, heavy)
 from rf_notebook.automl import RFSFTConfig, RFLoraConfig, List
 RFSFTConfig(learning_rate=List([1e-3])), RFLoraConfig(r=8)
 print("torch" in sys.modules)
+import rf_notebook.magic.extension
+from rf_notebook import Experiment, demo
+slow = ("torch", "transformers", "trl", "peft", "mlflow", "pandas", "datasets", "ipywidgets", "plotly", "nbformat")
+print([n for n in slow if n in sys.modules])
 """
-    first, second = run(code).splitlines()
+    first, second, first_cell = run(code).splitlines()
     seconds, heavy = first.split(" ", 1)
     assert float(seconds) < 0.3
     assert heavy == "[]"
     assert second == "False"
+    assert first_cell == "[]", "the first cell of a notebook waits for these"
 
 
 def test_the_public_names():

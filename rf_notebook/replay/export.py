@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nbformat
-
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.record.files import NOTEBOOK, RECORD, record_text
 from rf_notebook.record.record import RECORD_MIME
@@ -83,6 +81,8 @@ def notebook_of(made: Export, file_name: str) -> str:
         made: What is in it.
         file_name: Its own, for the cell that replays it.
     """
+    import nbformat  # takes a second, which whoever exports nothing need not wait
+
     spec = made.record.spec
     cells = [nbformat.v4.new_code_cell(script_metadata(spec.versions))]
     cells.append(nbformat.v4.new_markdown_cell(_introduction(made)))
