@@ -18,6 +18,7 @@ search = RFGridSearch(
         peft_config=RFLoraConfig(r=List([4, 16]), lora_alpha=16, target_modules=["q_proj", "v_proj"]),
         training_args=RFSFTConfig(
             learning_rate=List([5e-4, 5e-3]),
+            num_train_epochs=1,
             max_length=96,
             logging_steps=2,
             gradient_checkpointing=False,

@@ -1,4 +1,4 @@
-"use strict";(self.rspackChunkrf_notebook=self.rspackChunkrf_notebook||[]).push([[671],{922(e,o,t){let n=`%load_ext rf_notebook
+"use strict";(self.rspackChunkrf_notebook=self.rspackChunkrf_notebook||[]).push([[671],{922(e,o,n){let t=`%load_ext rf_notebook
 from rf_notebook import Experiment, demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 
@@ -10,6 +10,7 @@ search = RFGridSearch(
         peft_config=RFLoraConfig(r=List([4, 16]), lora_alpha=16, target_modules=["q_proj", "v_proj"]),
         training_args=RFSFTConfig(
             learning_rate=List([5e-4, 5e-3]),
+            num_train_epochs=1,
             max_length=96,
             logging_steps=2,
             gradient_checkpointing=False,
@@ -19,4 +20,4 @@ search = RFGridSearch(
     "SFT",
 )
 experiment = Experiment("my-first-experiment")
-experiment.run_fit(search, demo.create_model, demo.train_dataset(512), demo.eval_dataset(48), num_chunks=4)`,r=[{kind:"markdown",source:"# An experiment with RapidFire\n\nRun the next cell: four configs train side by side. The panel below it and the sidebar on the left stop, resume and clone them while they train."},{kind:"code",source:n},{kind:"markdown",source:"## Which one is best?"},{kind:"code",source:"experiment.wait()\nexperiment.best()"}];t.d(o,{},{STARTER_CELL:n,STARTER_NOTEBOOK:r})}}]);
+experiment.run_fit(search, demo.create_model, demo.train_dataset(512), demo.eval_dataset(48), num_chunks=4)`,r=[{kind:"markdown",source:"# An experiment with RapidFire\n\nRun the next cell: four configs train side by side. The panel below it and the sidebar on the left stop, resume and clone them while they train."},{kind:"code",source:t},{kind:"markdown",source:"## Which one is best?"},{kind:"code",source:"experiment.wait()\nexperiment.best()"}];n.d(o,{},{STARTER_CELL:t,STARTER_NOTEBOOK:r})}}]);
