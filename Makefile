@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What is imported is compiled then, and written, whatever the environment says; most of what is installed never is.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := pyproject.toml constraints.txt rf_notebook/labextension/source.sha256
 # The extension's tools find the environment's own node.
 JLPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" jlpm
@@ -66,24 +68,22 @@ bench: $(VENV)/.run
 clean:
 	rm -rf $(VENV) labextension/node_modules labextension/.yarn labextension/lib build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# torch alone and first: its exact version, so that pip takes the build for this machine.
-$(VENV)/.run: $(SOURCES)
+# Each holds those before it. torch alone and first: its exact version, so that pip takes the build for this machine.
+$(VENV)/.run: EXTRAS =
+$(VENV)/.run: HELD = .run
+$(VENV)/.lab: EXTRAS = [lab]
+$(VENV)/.lab: HELD = .run .lab
+$(VENV)/.test: EXTRAS = [lab,test]
+$(VENV)/.test: HELD = .run .lab .test
+$(VENV)/.run $(VENV)/.lab $(VENV)/.test: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch
-	$(PIP) --editable .
-	touch $@
-
-$(VENV)/.lab: $(VENV)/.run
-	$(PIP) --editable '.[lab]'
-	touch $@
-
-$(VENV)/.test: $(VENV)/.lab
-	$(PIP) --editable '.[test]'
-	touch $@
+	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt --editable '.$(EXTRAS)'
+	touch $(addprefix $(VENV)/,$(HELD))
 
 $(VENV)/.oldest: $(VENV)/.test constraints-oldest.txt
 	rm -rf $(VENV)/oldest
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/oldest --requirement constraints-oldest.txt
+	$(PIP) --no-deps --target $(VENV)/oldest --requirement constraints-oldest.txt
 	touch $@
 
 $(VENV)/.node: $(VENV)/.test labextension/yarn.lock
