@@ -265,7 +265,8 @@ class RFModelConfig:
         ref_model_type: Type of the reference model.
         ref_model_kwargs: Arguments for loading the reference model.
         reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a
-            List of such lists gives each config its own.
+            List of such lists gives each config its own. An async function is awaited while other
+            runs write.
         generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length``
             shortens prompts.
         num_gpus: 1, or omitted.

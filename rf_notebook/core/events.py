@@ -128,6 +128,8 @@ class ChunkTrained:
     counted."""
     overhead_seconds: float
     """Wall time spent on evaluation, saving and hand-over."""
+    reward_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of that of training, by reward function; functions that wait at the same time count each."""
     own_bytes: int = 0
     """Memory that this run alone holds: its adapter, its optimizer."""
     is_joint: bool = False

@@ -6,7 +6,7 @@ A ChunkRunner, in whatever process: what it is asked and what it answers are val
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -83,6 +83,8 @@ class ChunkResult:
     warm_start_report: WarmStartReport | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    reward_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of those of training, by reward function; functions that wait at the same time count each."""
     setup_seconds: float = 0.0
     """Of those of training: spent on what is done once and serves later turns, too."""
     own_bytes: int = 0

@@ -112,6 +112,8 @@ class TrainedTurn:
     train_seconds: float
     overhead_seconds: float
     """Of evaluation, saving and building, after (or, for the first turn, before) the training."""
+    reward_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of those of training, by reward function."""
 
 
 @dataclass(slots=True)
@@ -221,6 +223,7 @@ class ExperimentState:
                         ended_at=recorded.at,
                         train_seconds=event.train_seconds,
                         overhead_seconds=event.overhead_seconds,
+                        reward_seconds=event.reward_seconds,
                     )
                 )
             case SamplesWritten():

@@ -76,6 +76,7 @@ def _trained(record: RunRecord, result: ChunkResult, keep: Keep, alone_because: 
         checkpoint=result.checkpoint,
         train_seconds=result.train_seconds,
         overhead_seconds=result.overhead_seconds,
+        reward_seconds=result.reward_seconds,
         own_bytes=result.own_bytes,
         is_joint=result.is_joint,
         fused_with=result.fused_with,

@@ -108,8 +108,8 @@ class ActiveRun:
         """What its model wrote, at the boundary just reached."""
         self._used_bytes = 0
         """The most that a turn took on the device beyond what lay there before."""
-        self._was_beside_a_cell = False
-        """Whether it was told that a cell was at work during its steps, which draw random numbers."""
+        self._told: set[str] = set()
+        """Notes that are told once."""
         self._saving: tuple[int, Future[StoredFolder]] | None = None
         """A checkpoint that is being written, and of which step."""
         self._behind: tuple[ChunkResult, Future[StoredFolder]] | None = None
@@ -251,9 +251,8 @@ class ActiveRun:
 
     def _finish_turn(self, request: ChunkRequest, outcome: TurnOutcome) -> ChunkResult:
         started = time.perf_counter()
-        self._generations = self.method.completions(
-            self.trainer
-        )  # before an evaluation adds its own
+        # before an evaluation adds its own
+        self._generations = self.method.completions(self.trainer)
         failure = self.at_boundary.evaluate()
         if failure is None:
             self._generations += self.at_boundary.write_samples()
@@ -298,6 +297,7 @@ class ActiveRun:
             warm_start_report=self.report,
             train_seconds=self.train_seconds,
             overhead_seconds=self.overhead_seconds,
+            reward_seconds=self.trainer.take_reward_seconds(),
             setup_seconds=self._take_setup(),
             own_bytes=memory.own_bytes(self.trainer),
             generations=self._generations,
@@ -352,6 +352,7 @@ class ActiveRun:
         self.report = self.report or lost.warm_start_report
         self.train_seconds += lost.train_seconds
         self.overhead_seconds += lost.overhead_seconds
+        self.trainer.add_reward_seconds(lost.reward_seconds)
         self.notes = lost.notes + self.notes
         self.loaded = lost.loaded + self.loaded
         self.is_joint |= lost.is_joint
@@ -394,17 +395,18 @@ class ActiveRun:
 
     def _tell_of_other_cells(self) -> None:
         """A run that draws shares the process's streams with whatever cell is at work."""
-        if (
-            self.parked.is_quiet
-            or self._was_beside_a_cell
-            or not (counts_cells() and is_cell_at_work())
-        ):
+        if self.parked.is_quiet or not (counts_cells() and is_cell_at_work()):
             return
-        self._was_beside_a_cell = True
-        self.notes += (
+        self.tell(
             f"a cell was at work while run {self.run_id} trained, whose steps draw random numbers: if that cell drew or "
-            "seeded any, the run's figures are not those of plain TRL, and the cell's numbers not those of its seed.",
+            "seeded any, the run's figures are not those of plain TRL, and the cell's numbers not those of its seed."
         )
+
+    def tell(self, note: str) -> None:
+        """Add a note to the next result, once."""
+        if note not in self._told:
+            self._told.add(note)
+            self.notes += (note,)
 
     def inside(self) -> AbstractContextManager[None]:
         """Under the parked run's process state, which is not captured again.

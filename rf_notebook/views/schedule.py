@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.palette import colour
-from rf_notebook.views.words import duration
+from rf_notebook.views.words import duration, shortened
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
 
 _MOST_TURNS = 400
+_MOST_REWARDS = 8
 
 
 def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
@@ -37,7 +39,15 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
         began = turn.ended_at - turn.train_seconds - turn.overhead_seconds
         x = left + (began - start) * scale
         trained, rest = turn.train_seconds * scale, turn.overhead_seconds * scale
-        words = f"run {turn.run_id}: trained {turn.train_seconds:.2f} s, evaluated and saved {turn.overhead_seconds:.2f} s"
+        rewards = ", ".join(
+            f"{shortened(name, 40)} {seconds:.2f} s"
+            for name, seconds in turn.reward_seconds.items()
+        )
+        words = (
+            f"run {turn.run_id}: trained {turn.train_seconds:.2f} s"
+            f"{f' (rewards: {rewards})' if rewards else ''}, "
+            f"evaluated and saved {turn.overhead_seconds:.2f} s"
+        )
         bars.append(
             element(
                 "g",
@@ -74,11 +84,21 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
         bars.append(text)
     trained_seconds = sum(t.train_seconds for t in turns)
     rest_seconds = sum(t.overhead_seconds for t in turns)
+    of_rewards: defaultdict[str, float] = defaultdict(float)
+    for turn in turns:
+        for name, seconds in turn.reward_seconds.items():
+            of_rewards[name] += seconds
     lost = max(span - trained_seconds - rest_seconds, 0.0)
     words = (
         f"{duration(span)} in all: {trained_seconds / span:.1%} training, {rest_seconds / span:.1%} evaluating, saving and "
         f"building (grey), {lost / span:.1%} handing over and waiting."
     )
+    if of_rewards:
+        told = ", ".join(
+            f"{shortened(name, 40)} {duration(seconds)}"
+            for name, seconds in list(of_rewards.items())[:_MOST_REWARDS]
+        )
+        words += f" Of the training, reward functions took: {told}."
     picture = element(
         "svg",
         *bars,

@@ -16,7 +16,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
-from rf_notebook.training.fused.decoder import JointDecoder, NextTokens, decoded
+from rf_notebook.training.fused.decoder import JointDecoder, NextTokens
+from rf_notebook.training.fused.writing import decoded
 
 VOCABULARY, END, PAD = 60, 1, 0
 

@@ -55,8 +55,7 @@ def config(
             **({"r": 8, "lora_alpha": 16, "target_modules": _TARGETS[0]} | adapter)
         ),
         training_args=TRAINING_CONFIGS[method](**(common | training)),
-        reward_funcs=[checksum] if method == "GRPO" else None,
-        **more,
+        **({"reward_funcs": [checksum] if method == "GRPO" else None} | more),
     ).given()
     return build_run_config(fields, method, objects, seed=0)
 

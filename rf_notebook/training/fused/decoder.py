@@ -1,17 +1,14 @@
 """How do runs that write at the same time share one step a token?
 
-transformers' ``generate`` prepares everything as for a run alone; what it does for each token, the
-run does here, with its own processors, criteria and random stream. Only the backbone is joint: one
-step for all rows of all runs, over keys and values that stay where they are. So on a GPU its
-kernels are recorded once for these rows and launched at once from then on.
+Only the backbone is joint: one step for all rows of all runs, over keys and values that stay where
+they are. So on a GPU its kernels are recorded once for these rows and launched at once from then
+on. What each run does with what comes out: ``writing``.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
-from transformers.generation import GenerationMode
 
 from rf_notebook.training.fused.layout import positions_of, rows_of
 
@@ -32,13 +28,6 @@ if TYPE_CHECKING:
 _COLUMNS = 256
 #: Steps over the same memory before one is recorded, which takes as long as a few of them.
 _STEPS_BEFORE = 2
-#: What ``generate`` hands to its decoding method that a joint step knows.
-_KNOWN = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
-#: Arguments of ``generate`` that only transformers' own decoding takes.
-_OF_OWN_DECODING = (
-    *("custom_generate", "streamer", "tokenizer", "synced_gpus"),
-    *("assistant_model", "assistant_tokenizer"),
-)
 #: Attention that takes a mask as numbers that are added.
 ADDS_MASK = ("sdpa", "eager")
 
@@ -63,117 +52,6 @@ class NextTokens:
     """Raised in the run instead."""
     is_left_alone: bool = False
     """No joint step answers; the run continues by itself."""
-
-
-class Unusual(Exception):  # noqa: N818 - it tells, and nothing is wrong
-    """A generation keeps transformers' own decoding."""
-
-
-class OwnTokens:
-    """The tokens of a run that no joint step answers any more."""
-
-    def __init__(self, forward: Callable[..., Any], given: Mapping[str, Any]) -> None:
-        self._forward = forward
-        self._mask: Tensor | None = given.get("attention_mask")
-        self._cache = DynamicCache()
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Of the next tokens, [b, vocabulary], from all that there are, [b, l]."""
-        mask = self._mask
-        mask = torch.ones_like(tokens) if mask is None else mask
-        mask = nn.functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1)
-        new = tokens.shape[1] - self._cache.get_seq_length()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new:]
-        outputs = self._forward(
-            input_ids=tokens[:, -new:],
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        logits: Tensor = outputs.logits[:, -1]
-        return logits
-
-
-def generating(
-    own: Callable[..., Any], decode: Callable[..., Tensor], is_possible: Callable[[], bool]
-) -> Callable[..., Any]:
-    """A model's ``generate`` whose tokens are joint where they can be.
-
-    Args:
-        own: The model's.
-        decode: As transformers' ``custom_generate``; raises Unusual before anything is drawn.
-        is_possible: Whether it is to be tried now.
-    """
-
-    @functools.wraps(own)
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        if is_possible() and all(kwargs.get(name) is None for name in _OF_OWN_DECODING):
-            with suppress(Unusual):
-                return own(*args, **kwargs, custom_generate=decode)
-        return own(*args, **kwargs)
-
-    return generate
-
-
-def check_usual(config: Any, given: Mapping[str, Any], cache: Any) -> None:
-    """Raise Unusual for a generation that joint steps do not know.
-
-    Args:
-        config: The generation's.
-        given: What ``generate`` hands to its decoding method.
-        cache: The one of these that a joint step can fill; None when it cannot.
-    """
-    unknown = [given[name] for name in given.keys() - {*_KNOWN}]
-    is_usual = (
-        config.get_generation_mode() in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
-        and not config.return_dict_in_generate
-        and config.prefill_chunk_size is None
-        and all(value is None or value is False for value in unknown)
-        and bool(given.get("use_cache"))
-        and cache is not None
-        and cache.get_seq_length() == 0
-    )
-    if not is_usual:
-        raise Unusual
-
-
-def decoded(
-    input_ids: Tensor,
-    logits_of: Callable[[Tensor], Tensor],
-    processors: Any,
-    criteria: Any,
-    config: Any,
-) -> Tensor:
-    """Prompt and answer, [b, l]: what transformers does from token to token.
-
-    Source: transformers 5.17, ``GenerationMixin._sample``.
-
-    Args:
-        input_ids: The prompt, [b, p].
-        logits_of: Of the next tokens, [b, vocabulary], from all that there are, [b, l].
-        processors: Of logits.
-        criteria: Of when to stop.
-        config: The generation's.
-    """
-    pads = config._pad_token_tensor  # noqa: SLF001 - where transformers prepares it
-    has_end = any(hasattr(one, "eos_token_id") for one in criteria)
-    unfinished = torch.ones(input_ids.shape[0], dtype=torch.long, device=input_ids.device)
-    is_over = False
-    while not is_over:
-        logits = logits_of(input_ids).to(copy=True, dtype=torch.float32)
-        scores = processors(input_ids, logits)
-        if config.do_sample:
-            chances = nn.functional.softmax(scores, dim=-1)
-            tokens = torch.multinomial(chances, num_samples=1).squeeze(1)
-        else:
-            tokens = torch.argmax(scores, dim=-1)
-        if has_end:
-            tokens = tokens * unfinished + pads * (1 - unfinished)
-        input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
-        unfinished = unfinished & ~criteria(input_ids, None)
-        is_over = bool(unfinished.max() == 0)
-    return input_ids
 
 
 class Columns(DynamicCache):

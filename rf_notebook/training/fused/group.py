@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rf_notebook.training.fused.adapters import AdapterBlock, Stacked
 from rf_notebook.training.fused.decoder import NextTokens
 from rf_notebook.training.fused.passes import Graph
-from rf_notebook.training.fused.request import Backward, Forward
+from rf_notebook.training.fused.request import Backward, Elsewhere, Forward
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rf_notebook.training.fused.joint_model import JointModel
     from rf_notebook.training.fused.member import Member
     from rf_notebook.training.parked import ParkedRun
+
+#: What runs that wait for something outside may take together before the group looks around.
+_LOOK_SECONDS = 0.02
 
 
 class FusedGroup:
@@ -116,9 +119,13 @@ class FusedGroup:
             self._model.counts.own_seconds += time.perf_counter() - began
             live = [member for member in live if member.run.status is ParkedStatus.WAITING]
             writing = [m.run.request for m in live if isinstance(m.run.request, NextTokens)]
-            if writing:
-                self._decode(writing)
-                ready = [request.member for request in writing]
+            elsewhere = [m for m in live if isinstance(m.run.request, Elsewhere)]
+            if writing or elsewhere:  # tokens are written meanwhile; passes wait, to be joint
+                if writing:
+                    self._decode(writing)
+                for member in elsewhere:
+                    member.run.request.seconds = 0 if writing else _LOOK_SECONDS / len(elsewhere)
+                ready = [*(request.member for request in writing), *elsewhere]
                 continue
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
             if not forwards:

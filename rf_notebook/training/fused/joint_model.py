@@ -488,9 +488,14 @@ class JointModel:
     # ---- packing
 
     @property
-    def decodes(self) -> bool:
-        """Whether runs that write share steps over keys and values that stay where they are."""
-        return self._own_attention in ADDS_MASK
+    def why_no_decoder(self) -> str | None:
+        """Why runs that write share no steps over keys and values that stay; None when they do."""
+        if self._own_attention in ADDS_MASK:
+            return None
+        return (
+            f"the base model's attention is {self._own_attention!r}; "
+            "attn_implementation='sdpa' has a joint one"
+        )
 
     @property
     def packs(self) -> bool:

@@ -195,7 +195,8 @@ def _member(run: ActiveRun, model: JointModel) -> Member:
             generates=run.method.generates,
             order=model.order,
             packs=model.packs,
-            decodes=model.decodes,
+            why_no_decoder=model.why_no_decoder,
+            tell=run.tell,
             goes_alone=lambda: model.broken is not None,
         )
         run.member = model, member

@@ -18,20 +18,20 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
-from rf_notebook.training.fused.decoder import (
-    NextTokens,
+from rf_notebook.training.fused.decoder import NextTokens
+from rf_notebook.training.fused.dropout import Dropouts, Layer
+from rf_notebook.training.fused.head import COMPACT, head_of
+from rf_notebook.training.fused.patches import patch, train_of, unwrap_of
+from rf_notebook.training.fused.request import Autocast, Backward, Elsewhere, Forward
+from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
+from rf_notebook.training.fused.updates import Updates, updates_of
+from rf_notebook.training.fused.writing import (
     OwnTokens,
     Unusual,
     check_usual,
     decoded,
     generating,
 )
-from rf_notebook.training.fused.dropout import Dropouts, Layer
-from rf_notebook.training.fused.head import COMPACT, head_of
-from rf_notebook.training.fused.patches import patch
-from rf_notebook.training.fused.request import Autocast, Backward, Forward
-from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
-from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.aside import Aside
@@ -57,8 +57,9 @@ class Member:
         generates: bool,
         order: Callable[[], Sequence[str]],
         packs: bool,
-        decodes: bool,
+        why_no_decoder: str | None,
         goes_alone: Callable[[], bool],
+        tell: Callable[[str], None],
     ) -> None:
         """Nothing is changed before ``attach``.
 
@@ -68,11 +69,12 @@ class Member:
             generates: Whether its steps let the model write.
             order: Gives the layers in the order in which a forward uses them.
             packs: Whether joint batches are packed where it is known how their tokens lie.
-            decodes: Whether runs that write share steps.
+            why_no_decoder: Why runs that write share no steps; None when they do.
             goes_alone: Whether the joint model is out of use.
+            tell: Takes a note for the user.
         """
         self._goes_alone, self._generates = goes_alone, generates
-        self._packs, self._decodes = packs, decodes
+        self._packs, self._why_no_decoder, self._tell = packs, why_no_decoder, tell
         self.run: ParkedRun | Aside = run
         """What advances: the run, or what it does aside."""
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
@@ -121,16 +123,21 @@ class Member:
         trainer.args.logging_nan_inf_filter = (
             False  # training_step does it without waiting for the device
         )
-        generate = generating(self._causal.generate, self._decode, self._can_decode)
+        generate = generating(
+            self._causal.generate, self._decode, self._why_alone, self._tell_why_alone
+        )
         self._undo.append(self._leave)
         self._undo += [
-            patch(trainer.model, "train", self._train_mode(trainer.model.train)),
+            patch(trainer.model, "train", train_of(trainer.model)),
             patch(trainer.model, "disable_adapter", self._disabled),
-            patch(trainer.accelerator, "unwrap_model", self._unwrapped()),
+            patch(
+                trainer.accelerator, "unwrap_model", unwrap_of(trainer.accelerator, trainer.model)
+            ),
             patch(self._causal, "forward", self._causal_forward(self._causal.forward)),
             patch(self.backbone, "forward", self._backbone_forward(self.backbone.forward)),
             patch(trainer.accelerator, "backward", self._backward(trainer.accelerator.backward)),
             patch(self._causal, "generate", generate),
+            patch(trainer, "let_others", self._let_others),
         ]
         if not self._generates:
             # trl switches it off for a reference and on again, module by module. What is computed
@@ -237,9 +244,27 @@ class Member:
 
         return forward
 
-    def _can_decode(self) -> bool:
-        draws = self._causal.training and (bool(self._dropouts) or self._changes_embeddings)
-        return self._decodes and not draws and not self._goes_alone()
+    def _why_alone(self) -> str | None:
+        """Why what the run writes now shares no steps; None when it does, empty when it was told."""
+        if self._goes_alone():
+            return ""
+        if self._causal.training and (self._dropouts or self._changes_embeddings):
+            return "dropout or noise is active while it writes, drawn anew for each token"
+        return self._why_no_decoder
+
+    def _tell_why_alone(self, why: str) -> None:
+        if why:
+            self._tell(f"what the run writes does not share the joint steps of a token: {why}.")
+
+    def _let_others(self) -> float:
+        """Called by the run while it waits for what is no step: others continue meanwhile.
+
+        Returns:
+            Seconds that it may wait before it asks again.
+        """
+        request = Elsewhere()
+        self._wait_for(request)
+        return request.seconds
 
     def _decode(
         self,
@@ -254,7 +279,7 @@ class Member:
         asked_with = {"input_ids": input_ids, **given, "logits_to_keep": None}
         check_usual(generation_config, given, self._cache_of(asked_with))
         if (prompt := self._request((), asked_with, None)) is None or prompt.needs_grad:
-            raise Unusual
+            raise Unusual("it asks its model for what joint steps do not know")
         asked = NextTokens(self, prompt, input_ids)
         own = OwnTokens(self._own_causal, given)
 
@@ -274,20 +299,6 @@ class Member:
             return logits
 
         return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
-
-    def _train_mode(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        """Keep ``model.train()``, called in every micro-step, from visiting all modules each time."""
-        known: bool | None = None  # what the outermost module says need not hold for those below
-
-        @functools.wraps(own)
-        def train(mode: bool = True) -> Any:
-            nonlocal known
-            if known != mode:
-                known = mode
-                own(mode)
-            return self.run.trainer.model
-
-        return train
 
     def _backward(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(own)
@@ -324,23 +335,11 @@ class Member:
         finally:
             self._is_disabled = before
 
-    def _unwrapped(self) -> Callable[..., Any]:
-        """The accelerator's ``unwrap_model``, which visits all modules, known for the run's model."""
-        accelerator, model = self.run.trainer.accelerator, self.run.trainer.model
-        own = accelerator.unwrap_model
-        is_plain = own(model) is model
-
-        @functools.wraps(own)
-        def unwrap_model(given: Any, *args: Any, **kwargs: Any) -> Any:
-            return model if is_plain and given is model else own(given, *args, **kwargs)
-
-        return unwrap_model
-
     def _own_embeddings(self, input_ids: Tensor) -> Tensor:
         embeddings = cast("Any", self.backbone).get_input_embeddings()
         return cast("Tensor", embeddings(input_ids)).detach()
 
-    def _wait_for(self, request: Forward | NextTokens) -> None:
+    def _wait_for(self, request: Forward | NextTokens | Elsewhere) -> None:
         self.run.wait_for(request)
         if request.error is not None:
             raise request.error

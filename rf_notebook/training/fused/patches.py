@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -33,3 +34,31 @@ def knowing(function: FunctionType, **names: Any) -> FunctionType:
         function.__defaults__,
         function.__closure__,
     )
+
+
+def train_of(model: Any) -> Callable[..., Any]:
+    """A model's ``train()``, which every micro-step calls, without visiting all modules each time."""
+    own = model.train
+    known: bool | None = None  # what the outermost module says need not hold for those below
+
+    @functools.wraps(own)
+    def train(mode: bool = True) -> Any:
+        nonlocal known
+        if known != mode:
+            known = mode
+            own(mode)
+        return model
+
+    return train
+
+
+def unwrap_of(accelerator: Any, model: Any) -> Callable[..., Any]:
+    """An accelerator's ``unwrap_model``, which visits all modules, known for one model."""
+    own = accelerator.unwrap_model
+    is_plain = own(model) is model
+
+    @functools.wraps(own)
+    def unwrap_model(given: Any, *args: Any, **kwargs: Any) -> Any:
+        return model if is_plain and given is model else own(given, *args, **kwargs)
+
+    return unwrap_model

@@ -42,6 +42,16 @@ class Autocast:
 
 
 @dataclass(slots=True, eq=False)
+class Elsewhere:
+    """A run waits for something that no step of the group gives: a reward function's judge, say."""
+
+    seconds: float = 0.0
+    """How long it may wait before it asks again: not at all while others have something to do."""
+    error: BaseException | None = None
+    """Raised in the run instead."""
+
+
+@dataclass(slots=True, eq=False)
 class Forward:
     """One forward of the base that a run asks for.
 

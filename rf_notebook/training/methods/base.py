@@ -142,6 +142,9 @@ class RunTrainer:
     """Whether the trainer is inside a turn of joint steps; its figures are then read from the
     device when logged."""
 
+    let_others: Callable[[], float] | None = None
+    """Inside a turn of joint steps, lets other runs continue while this one waits for something else;
+    returns for how many seconds it may wait then."""
     _on_seeding: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -162,6 +165,8 @@ class RunTrainer:
         self._sized: tuple[torch.Tensor, Sizes] | None = None
         """The tokens of the batch in progress, and where they lie, where its collator knew it."""
         self.divergence = Divergence()
+        self.reward_seconds: defaultdict[str, float] = defaultdict(float)
+        """Of GRPO's, since they were taken, by function."""
 
     @property
     def args(self) -> Any:
@@ -338,6 +343,17 @@ class RunTrainer:
         if not me.accelerator.optimizer_step_was_skipped:
             self.divergence.see_gradients(grad_norm, me.state.global_step)
         trainer._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)  # noqa: SLF001 - trl's trainer keeps it so
+
+    def take_reward_seconds(self) -> dict[str, float]:
+        """What reward functions took since this was asked last."""
+        taken = dict(self.reward_seconds)
+        self.reward_seconds.clear()
+        return taken
+
+    def add_reward_seconds(self, seconds: Mapping[str, float]) -> None:
+        """What was taken is not told yet, after all."""
+        for name, took in seconds.items():
+            self.reward_seconds[name] += took
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """See Trainer.

@@ -23,7 +23,7 @@ from rf_notebook.training.methods.base import (
     restore_reference_weights,
     spelled_as_now,
 )
-from rf_notebook.training.methods.rewards import check_rewards, unscored, watched
+from rf_notebook.training.methods.rewards import Rewards, check_rewards, unscored
 
 if TYPE_CHECKING:
     from rf_notebook.training.methods.trainer_like import TrainerLike
@@ -42,6 +42,7 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
 
     def __init__(self, *, parts: TrainerParts) -> None:
         self._sampler: Any = None
+        self._rewards = Rewards(parts.reward_funcs)
         self._on_seeding = parts.on_seeding
         arguments, reference = parts.arguments, parts.reference_model
         beta, follows = arguments.beta, arguments.sync_ref_model
@@ -51,7 +52,7 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
             arguments.beta, arguments.sync_ref_model = 0.0, False
         super().__init__(
             model=parts.model,
-            reward_funcs=[watched(reward) for reward in parts.reward_funcs],
+            reward_funcs=[self._rewards.watched(reward) for reward in parts.reward_funcs],
             args=arguments,
             train_dataset=parts.train_dataset,
             eval_dataset=parts.eval_dataset,
@@ -59,6 +60,7 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
             peft_config=parts.peft_config,
             callbacks=parts.callbacks,
         )
+        self.reward_seconds = self._rewards.seconds
         parts.prepare_reference(self.model)
         if reference is not None:
             arguments.beta, arguments.sync_ref_model = beta, follows
@@ -79,7 +81,13 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
-        rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._rewards.let_others = self.let_others
+        try:
+            rewards_BF = super()._calculate_rewards(
+                inputs, prompts, completions, completion_ids_list
+            )
+        finally:
+            self._rewards.end_batch()
         nothing_B = torch.isnan(rewards_BF).all(dim=1)
         if nothing_B.any():
             row = int(nothing_B.nonzero()[0])

@@ -1,6 +1,6 @@
-"""What does a reward function give that cannot be trained on?
+"""How are a run's reward functions called, and what do they give that cannot be trained on?
 
-Said with the function's name and the row.
+The latter is said with the function's name and the row.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import asyncio
 import functools
 import inspect
 import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,29 +25,109 @@ _SHARED = ("trainer_state", "log_extra", "log_metric", "environments")
 _SHOWN = 60
 
 
-def watched(reward: Any) -> Any:
-    """A reward function whose result is checked before trl takes it; reward models as they are.
+class Rewards:
+    """The reward functions of one run.
 
-    An async function is awaited here: trl would start a thread with an event loop that nobody
-    stops. A ``None`` among the rewards is left to trl, which takes it as "this function says
-    nothing about this row".
+    Async functions are awaited here, all of one batch at once: trl would start a thread with an
+    event loop that nobody stops. They wait in the run's own course, with its random streams, and
+    between two looks at them other runs continue. Functions that are not async hold up the others.
     """
-    if isinstance(reward, nn.Module):
-        return reward
-    name = reward_name(reward)
 
-    def checked(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+    def __init__(self, functions: Sequence[Any]) -> None:
+        """Nothing is called yet.
+
+        Args:
+            functions: And models that give rewards.
+        """
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """By function, what the calls took."""
+        self._async = [one for one in functions if _is_async(one)]
+        self._runner: asyncio.Runner | None = None
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        """Of the batch in progress, by the id of the function."""
+        self.let_others: Callable[[], float] | None = None
+        """Lets other runs continue, and returns how many seconds may be waited then; None where
+        there are none."""
+
+    def watched(self, reward: Any) -> Any:
+        """A function whose result is checked before trl takes it; models as they are.
+
+        A ``None`` among the rewards is left to trl, which takes it as "this function says nothing
+        about this row".
+        """
+        if isinstance(reward, nn.Module):
+            return reward
+        name = reward_name(reward)
+
+        def checked(
+            prompts: list[Any], completions: list[Any], **columns: Any
+        ) -> list[float | None]:
+            given = {"prompts": prompts, "completions": completions, **columns}
+            try:
+                rewards = self._called(name, reward, given)
+            except Exception as error:
+                where = _culprit(reward, prompts, completions, columns)
+                raise ConfigError(
+                    f"the reward function {name!r} raised {type(error).__name__}: {redact(str(error))}, {where}."
+                ) from error
+            return _checked(name, rewards, prompts)
+
+        checked.__name__ = name
+        return checked
+
+    def end_batch(self) -> None:
+        """Cancel what is still being awaited."""
+        runner, self._runner = self._runner, None
+        self._tasks.clear()
+        if runner is not None:
+            runner.close()
+
+    def _called(self, name: str, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
+        if reward in self._async:
+            return self._awaited(reward, given)
+        began = time.perf_counter()
         try:
-            rewards = _call(reward, prompts=prompts, completions=completions, **columns)
-        except Exception as error:
-            where = _culprit(reward, prompts, completions, columns)
-            raise ConfigError(
-                f"the reward function {name!r} raised {type(error).__name__}: {redact(str(error))}, {where}."
-            ) from error
-        return _checked(name, rewards, prompts)
+            return _call(reward, **given)
+        finally:
+            self.seconds[name] += time.perf_counter() - began
 
-    checked.__name__ = name
-    return checked
+    def _awaited(self, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
+        if self._runner is None:  # the first of a batch: trl gives the same to all
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            for one in self._async:
+                self._begin(self._runner.get_loop(), one, given)
+        loop, task = self._runner.get_loop(), self._tasks[id(reward)]
+        seconds = 0.0
+        while not task.done():
+            if self.let_others is not None:
+                loop.call_later(seconds, loop.stop)
+            loop.run_forever()  # until then, or until a task is done
+            if self.let_others is not None and not task.done():
+                seconds = self.let_others()
+        return task.result()
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, reward: Callable[..., Any], given: dict[str, Any]
+    ) -> None:
+        name, began = reward_name(reward), time.perf_counter()
+
+        def over(_task: object) -> None:
+            self.seconds[name] += time.perf_counter() - began
+            loop.stop()
+
+        async def awaited() -> Any:
+            return await reward(**given)
+
+        self._tasks[id(reward)] = loop.create_task(awaited())
+        self._tasks[id(reward)].add_done_callback(over)
+
+
+def _is_async(reward: Any) -> bool:
+    """Also of an object with an async ``__call__``."""
+    while isinstance(reward, functools.partial):
+        reward = reward.func
+    called = getattr(reward, "__call__", None)  # noqa: B004 - not whether, but which
+    return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(called)
 
 
 def check_rewards(funcs: Sequence[Any]) -> None:

@@ -1,0 +1,200 @@
+"""Async rewards of a joint group are awaited while other runs write, and beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rf_notebook.core.objects import Objects
+from rf_notebook.core.run import RunState
+from rf_notebook.engine.loop import Engine
+from rf_notebook.planning.fusion import Execution
+from rf_notebook.training.fused.decoder import JointDecoder
+from rf_notebook.views.document import to_html
+from rf_notebook.views.schedule import schedule
+from tests.exactness import harness
+from tests.exactness.cases import checksum
+from tests.fused.world import config, engine_over, figures
+
+pytestmark = pytest.mark.slow
+#: Longer than anything here takes; what is awaited comes from another run, or never.
+_SECONDS = 60
+
+
+def trained(
+    folder: Path,
+    rewards: list[list[Callable[..., Any]]],
+    execution: Execution = Execution.FUSED,
+    limits: tuple[int, ...] = (2, 24),
+    **training: Any,
+) -> Engine:
+    """GRPO runs with these rewards that write at most so many tokens, by turns."""
+    objects = Objects()
+    configs = [
+        config(
+            "GRPO",
+            objects,
+            adapter={},
+            training={
+                "seed": seed,
+                "max_completion_length": limits[seed % len(limits)],
+                **training,
+            },
+            reward_funcs=functions,
+        )
+        for seed, functions in enumerate(rewards)
+    ]
+    engine = engine_over(folder, configs, objects, execution)
+    harness.turn_all(engine)
+    return engine
+
+
+def assert_completed(engine: Engine, *run_ids: int) -> None:
+    for run_id in run_ids:
+        record = engine.state.record(run_id)
+        assert record.state is RunState.COMPLETED, record.failure
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """In this thread, whatever happens elsewhere in it."""
+    deadline = time.monotonic() + _SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, "the others did not continue meanwhile"
+        await asyncio.sleep(0)
+
+
+def test_other_runs_write_on_while_one_awaits_its_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens: list[int] = []
+    own = JointDecoder.answer
+
+    def answer(self: JointDecoder, requests: Any, stacked: Any) -> int:
+        tokens.append(len(requests))
+        return own(self, requests, stacked)
+
+    async def judged(completions: list[Any], **columns: Any) -> list[float]:
+        first = len(tokens)
+        if len(awaited) < 2:  # the other run writes up to 24 tokens, this one 2
+            await until(lambda: len(tokens) >= first + 5)
+            awaited.append(len(tokens) - first)
+        return checksum(completions, **columns)
+
+    awaited: list[int] = []
+    monkeypatch.setattr(JointDecoder, "answer", answer)
+    engine = trained(tmp_path, [[judged], [checksum]])
+    assert_completed(engine, 1, 2)
+    assert len(awaited) == 2
+
+
+def test_rewards_of_several_runs_and_functions_are_awaited_at_once(tmp_path: Path) -> None:
+    begun: set[str] = set()
+
+    def judge(name: str) -> Callable[..., Any]:
+        async def judged(completions: list[Any], **columns: Any) -> list[float]:
+            begun.add(name)
+            await until(lambda: begun == {"a", "b", "c"})
+            return checksum(completions, **columns)
+
+        judged.__name__ = name
+        return judged
+
+    engine = trained(tmp_path, [[judge("a"), judge("b")], [judge("c")]], limits=(4,))
+    assert_completed(engine, 1, 2)
+    of_turns = [turn.reward_seconds for turn in engine.state.turns]
+    assert {name for seconds in of_turns for name in seconds} == {"a", "b", "c"}
+    assert all(value >= 0 for seconds in of_turns for value in seconds.values())
+    shown = to_html(schedule(engine.state))
+    assert "Of the training, reward functions took: a " in shown
+    assert "(rewards: a " in shown
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01])
+def test_each_run_draws_what_it_draws_alone(tmp_path: Path, pause: float) -> None:
+    def rewards(name: str, drawn: dict[str, list[Any]]) -> list[Callable[..., Any]]:
+        async def noisy(completions: list[Any], **columns: Any) -> list[float]:
+            noise = []
+            for _ in completions:
+                await asyncio.sleep(pause)
+                noise.append((random.random(), float(torch.rand(()))))
+            drawn.setdefault(name, []).append(noise)
+            return [a + b for (a, b) in noise]
+
+        return [noisy]
+
+    together: dict[str, list[Any]] = {}
+    alone: dict[str, list[Any]] = {}
+    more: dict[str, Any] = {"num_iterations": 2, "beta": 0.1, "max_steps": 4}
+    joint = trained(tmp_path / "together", [rewards(one, together) for one in "abc"], **more)
+    exact = trained(
+        tmp_path / "alone", [rewards(one, alone) for one in "abc"], Execution.EXACT, **more
+    )
+    assert_completed(joint, 1, 2, 3)
+    assert_completed(exact, 1, 2, 3)
+    assert any(joint.state.record(run_id).fused_with for run_id in (1, 2, 3))
+    assert alone.keys() == {"a", "b", "c"}
+    assert together == alone
+    for run_id in (1, 2, 3):
+        ours, theirs = (
+            {step: given["reward"] for step, given in figures(one, run_id) if "reward" in given}
+            for one in (joint, exact)
+        )
+        assert len(theirs) == 2, "one a generation"
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_one_that_fails_fails_its_run_alone_and_leaves_nothing_running(tmp_path: Path) -> None:
+    left: list[str] = []
+
+    async def fails(completions: list[Any], **columns: Any) -> list[float]:
+        await asyncio.sleep(0)
+        raise KeyError("judge")
+
+    async def hangs(completions: list[Any], **columns: Any) -> list[float]:
+        try:
+            await asyncio.sleep(_SECONDS)
+        finally:
+            left.append("cancelled")
+        return checksum(completions, **columns)
+
+    engine = trained(tmp_path, [[fails, hangs], [checksum]], limits=(4,))
+    record = engine.state.record(1)
+    assert record.state is RunState.FAILED
+    assert record.failure is not None
+    assert "the reward function 'fails' raised KeyError: 'judge'" in record.failure.message
+    assert left == ["cancelled"]
+    assert_completed(engine, 2)
+
+
+@pytest.mark.parametrize(
+    ("training", "adapter", "why"),
+    [
+        ({"generation_kwargs": {"num_beams": 2}}, {}, "it is beam s"),
+        ({}, {"lora_dropout": 0.1}, "dropout or noise is active while it writes"),
+    ],
+)
+def test_a_run_that_shares_no_tokens_says_why(
+    tmp_path: Path, training: dict[str, Any], adapter: dict[str, Any], why: str
+) -> None:
+    objects = Objects()
+    configs = [
+        config("GRPO", objects, adapter=adapter, training=training),
+        config("GRPO", objects, adapter={}, training={"seed": 1}),
+    ]
+    engine = engine_over(tmp_path, configs, objects, Execution.FUSED)
+    harness.turn_all(engine)
+    assert_completed(engine, 1, 2)
+    told = [
+        recorded.event.text
+        for recorded in engine.state.notes
+        if "does not share the joint steps of a token" in recorded.event.text
+    ]
+    assert len(told) == 1, told
+    assert why in told[0]
