@@ -114,6 +114,13 @@ class TrainedTurn:
     """Of evaluation, saving and building, after (or, for the first turn, before) the training."""
     reward_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of those of training, by reward function."""
+    shared_by: int = 1
+    """How many runs had the device in joint steps; the seconds are this run's share of the time."""
+
+    @property
+    def began_at(self) -> float:
+        """Seconds since 1970."""
+        return self.ended_at - (self.train_seconds + self.overhead_seconds) * self.shared_by
 
 
 @dataclass(slots=True)
@@ -224,6 +231,7 @@ class ExperimentState:
                         train_seconds=event.train_seconds,
                         overhead_seconds=event.overhead_seconds,
                         reward_seconds=event.reward_seconds,
+                        shared_by=len(event.fused_with) + 1,
                     )
                 )
             case SamplesWritten():

@@ -17,11 +17,14 @@ _MOST_REWARDS = 8
 
 
 def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
-    """Who had the device when: a bar a turn, training in the run's colour, the rest grey."""
+    """Who had the device when: a bar a turn, training in the run's colour, the rest grey.
+
+    The bars of runs that trained in joint steps are as long as those took for all of them.
+    """
     turns = list(state.turns)[-_MOST_TURNS:]
     if not turns:
         return element("p", "Nothing has been trained yet.", class_="rf-dim")
-    start = min(t.ended_at - t.train_seconds - t.overhead_seconds for t in turns)
+    start = min(t.began_at for t in turns)
     end = max(t.ended_at for t in turns)
     span = max(end - start, 1e-9)
     lanes = {run_id: lane for lane, run_id in enumerate(sorted({t.run_id for t in turns}))}
@@ -36,9 +39,11 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
         )
     for turn in turns:
         y = top + lanes[turn.run_id] * row
-        began = turn.ended_at - turn.train_seconds - turn.overhead_seconds
-        x = left + (began - start) * scale
-        trained, rest = turn.train_seconds * scale, turn.overhead_seconds * scale
+        x = left + (turn.began_at - start) * scale
+        trained, rest = (
+            seconds * turn.shared_by * scale
+            for seconds in (turn.train_seconds, turn.overhead_seconds)
+        )
         rewards = ", ".join(
             f"{shortened(name, 40)} {seconds:.2f} s"
             for name, seconds in turn.reward_seconds.items()
@@ -47,6 +52,7 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
             f"run {turn.run_id}: trained {turn.train_seconds:.2f} s"
             f"{f' (rewards: {rewards})' if rewards else ''}, "
             f"evaluated and saved {turn.overhead_seconds:.2f} s"
+            f"{f'; its share of the joint steps of {turn.shared_by} runs' if turn.shared_by > 1 else ''}"
         )
         bars.append(
             element(
@@ -95,7 +101,7 @@ def schedule(state: ExperimentState, *, width: int = 1000) -> Node:
     )
     if of_rewards:
         told = ", ".join(
-            f"{shortened(name, 40)} {duration(seconds)}"
+            f"{shortened(name, 40)} {seconds:,.1f} s"
             for name, seconds in list(of_rewards.items())[:_MOST_REWARDS]
         )
         words += f" Of the training, reward functions took: {told}."

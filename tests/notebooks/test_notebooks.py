@@ -129,6 +129,12 @@ def test_a_tutorial_runs_as_committed(path, tmp_path):
     )  # policies stop runs
     assert "completed" in states, "the saved notebook shows the end"
     assert states <= allowed
+    if path.name.startswith("202"):
+        (rewards,) = [c for c in bundles[-1][PANEL_MIME]["curves"] if c["metric"] == "reward"]
+        assert len(rewards["runs"]) == 8
+        for run in rewards["runs"]:
+            first, last = run["values"][:3], run["values"][-3:]
+            assert sum(last) > 1.3 * sum(first), f"the reward of run {run['id']} does not rise"
 
 
 def test_there_are_tutorials():

@@ -10,16 +10,26 @@ import numpy as np
 import pytest
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import RunRolledBack, StateChanged
+from rf_notebook.core.events import Recorded, RunAdded, RunRolledBack, StateChanged
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import LiveRun
 from rf_notebook.core.status import Status
-from rf_notebook.testing.fake_session import FakeSession, many_runs, points, recorded_state, trained
+from rf_notebook.testing.fake_session import (
+    FakeSession,
+    config,
+    many_runs,
+    points,
+    recorded_state,
+    started,
+    trained,
+)
 from rf_notebook.views import compare
 from rf_notebook.views.curves import Emphasis, curves_figure
+from rf_notebook.views.document import to_html
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.plotly_figure import experiment_figure
 from rf_notebook.views.runs_table import filtered, runs_table_frame, runs_view, sorted_rows
+from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import (
     CurveSettings,
     ExperimentSeries,
@@ -44,6 +54,30 @@ def series_of(state):
 
 def view_of(state, metric="loss"):
     return runs_view(state, series_of(state), metric)
+
+
+# ---- schedule
+
+
+def test_turns_of_joint_steps_fill_the_time_that_they_took_and_no_more():
+    joint = [
+        replace(
+            trained(run_id, points(run_id, 2)),
+            fused_with=tuple({1, 2, 3, 4} - {run_id}),
+            reward_seconds={"judge": 0.25},
+        )
+        for run_id in (1, 2, 3, 4)
+    ]
+    state = recorded_state(
+        [started(), *(RunAdded(run_id=n, config=config()) for n in (1, 2, 3, 4))]
+    )
+    for one in joint:  # each took a quarter of the same ten seconds
+        state.apply(Recorded(seq=state.last_seq + 1, at=2e9, event=one))
+    assert {turn.began_at for turn in state.turns} == {2e9 - 10}
+    shown = to_html(schedule(state))
+    assert "10 s in all: 80.0% training, 20.0% evaluating" in shown
+    assert "reward functions took: judge 1.0 s" in shown
+    assert "its share of the joint steps of 4 runs" in shown
 
 
 # ---- series
