@@ -16,6 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
+from rf_notebook.training.fused import writing
 from rf_notebook.training.fused.decoder import JointDecoder, NextTokens
 from rf_notebook.training.fused.writing import decoded
 
@@ -173,11 +174,16 @@ def decoder_of(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("is_recorded", [False, True])
 @pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    ("is_recorded", "is_late"),
+    [(False, False), (True, False), (True, True)],
+    ids=["computed", "recorded", "told late"],
+)
 def test_every_token_and_every_stream_is_that_of_the_run_alone(
-    model: Any, seed: int, is_recorded: bool
+    model: Any, monkeypatch: pytest.MonkeyPatch, seed: int, is_recorded: bool, is_late: bool
 ) -> None:
+    monkeypatch.setattr(writing, "tells_late", lambda _device: is_late)
     rng = random.Random(seed)
     starts = [0, 0, *rng.choices([0, 2, 15], k=rng.randint(0, 4))]
     runs = [Run(model, rng, start) for start in starts]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
-from transformers.generation import GenerationMode
+from transformers.generation import GenerationMode, MaxLengthCriteria
 
 #: What ``generate`` hands to its decoding method that a joint step knows.
 _KNOWN = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
@@ -114,6 +114,36 @@ def check_usual(config: Any, given: Mapping[str, Any], cache: Any) -> None:
         raise Unusual("the model's cache of keys and values is of another kind, or is filled")
 
 
+class _Left:
+    """Whether any row is left to write: a GPU tells when it has come that far."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.is_late = tells_late(device)
+        on_gpu = device.type == "cuda"
+        self._most = torch.ones(1, dtype=torch.long, pin_memory=on_gpu)
+        self._told = torch.cuda.Event() if on_gpu else None
+
+    def see(self, unfinished: Tensor) -> None:
+        """Which rows are left, [b] of 1 and 0."""
+        self._most.copy_(unfinished.max(), non_blocking=True)
+        if self._told is not None:
+            self._told.record()
+
+    def is_none(self) -> bool:
+        """Of what was seen last."""
+        if self._told is not None:
+            self._told.synchronize()
+        return int(self._most) == 0
+
+
+def tells_late(device: torch.device) -> bool:
+    """Whether the next step is to be launched before it is asked if any row is left.
+
+    A GPU would stand still until the host knows.
+    """
+    return device.type == "cuda"
+
+
 def decoded(
     input_ids: Tensor,
     logits_of: Callable[[Tensor], Tensor],
@@ -123,6 +153,8 @@ def decoded(
 ) -> Tensor:
     """Prompt and answer, [b, l]: what transformers does from token to token.
 
+    On a GPU one step more is computed than is needed where all rows ended before their limit;
+    nothing is drawn for it.
     Source: transformers 5.17, ``GenerationMixin._sample``.
 
     Args:
@@ -134,11 +166,15 @@ def decoded(
     """
     pads = config._pad_token_tensor  # noqa: SLF001 - where transformers prepares it
     has_end = any(hasattr(one, "eos_token_id") for one in criteria)
+    limits = [one.max_length for one in criteria if isinstance(one, MaxLengthCriteria)]
     unfinished = torch.ones(input_ids.shape[0], dtype=torch.long, device=input_ids.device)
+    left = _Left(input_ids.device)
     is_over = False
     while not is_over:
-        logits = logits_of(input_ids).to(copy=True, dtype=torch.float32)
-        scores = processors(input_ids, logits)
+        logits = logits_of(input_ids)
+        if left.is_late and left.is_none():
+            break
+        scores = processors(input_ids, logits.to(copy=True, dtype=torch.float32))
         if config.do_sample:
             chances = nn.functional.softmax(scores, dim=-1)
             tokens = torch.multinomial(chances, num_samples=1).squeeze(1)
@@ -148,5 +184,7 @@ def decoded(
             tokens = tokens * unfinished + pads * (1 - unfinished)
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
         unfinished = unfinished & ~criteria(input_ids, None)
-        is_over = bool(unfinished.max() == 0)
+        left.see(unfinished)
+        is_over = any(input_ids.shape[1] >= limit for limit in limits)
+        is_over = is_over or (not left.is_late and left.is_none())
     return input_ids
