@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -345,16 +346,14 @@ class JointModel:
         began = time.perf_counter()
         replay = self._recorded.repeatable(step)
         self.counts.setup_seconds += time.perf_counter() - began
-        if replay is None:
-            return None
+        return None if replay is None else partial(self._replay_step, replay, self._token_parts)
 
-        def again() -> Tensor:
-            replay.replay()
-            self.counts.replayed += 1
-            hidden: Tensor = replay.result
-            return hidden
-
-        return again
+    def _replay_step(self, replay: Any, _parts: object) -> Tensor:
+        """Holds the parts, too: what is replayed reads from where they lie."""
+        replay.replay()
+        self.counts.replayed += 1
+        hidden: Tensor = replay.result
+        return hidden
 
     def _continue(
         self, requests: Sequence[Forward], stacked: Stacked, kept: Kept, *, multiple: int = 1
