@@ -22,6 +22,7 @@ from rf_notebook.training import memory
 from rf_notebook.training.base_models import BaseModels, does_not_fit
 from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
+from rf_notebook.training.methods import awaiting
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.warm_start import Start, load_start
@@ -168,6 +169,7 @@ class Resources:
 
     def close(self) -> None:
         """Free the models."""
+        awaiting.close()
         self.writers.close()
         for module in self.models.modules():
             self._residency.forget(_model_key(module))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from rf_notebook.core.run import RunState
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.training.fused.decoder import JointDecoder
+from rf_notebook.training.methods import awaiting
+from rf_notebook.training.methods.awaiting import RunStreams
 from rf_notebook.views.document import to_html
 from rf_notebook.views.schedule import schedule
 from tests.exactness import harness
@@ -119,13 +122,15 @@ def test_rewards_of_several_runs_and_functions_are_awaited_at_once(tmp_path: Pat
 @pytest.mark.parametrize("pause", [0.0, 0.01])
 def test_each_run_draws_what_it_draws_alone(tmp_path: Path, pause: float) -> None:
     def rewards(name: str, drawn: dict[str, list[Any]]) -> list[Callable[..., Any]]:
+        async def noise() -> tuple[float, float]:
+            await asyncio.sleep(pause)
+            return random.random(), float(torch.rand(()))
+
         async def noisy(completions: list[Any], **columns: Any) -> list[float]:
-            noise = []
-            for _ in completions:
-                await asyncio.sleep(pause)
-                noise.append((random.random(), float(torch.rand(()))))
-            drawn.setdefault(name, []).append(noise)
-            return [a + b for (a, b) in noise]
+            first = [await noise() for _ in completions]
+            found = first + await asyncio.gather(*(noise() for _ in completions))
+            drawn.setdefault(name, []).append(found)
+            return [a + b for a, b in found[: len(completions)]]
 
         return [noisy]
 
@@ -150,6 +155,31 @@ def test_each_run_draws_what_it_draws_alone(tmp_path: Path, pause: float) -> Non
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.parametrize("execution", [Execution.FUSED, Execution.EXACT])
+def test_what_a_cell_made_for_its_judge_serves_all_runs_and_batches(
+    tmp_path: Path, execution: Execution
+) -> None:
+    """A semaphore or a client belongs to the event loop that used it first."""
+    busy = asyncio.Semaphore(1)
+    at_once, most = 0, 0
+
+    async def asked(text: Any) -> float:
+        nonlocal at_once, most
+        async with busy:
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0)
+            at_once -= 1
+        return float(len(str(text)) % 5)
+
+    async def judged(completions: list[Any], **columns: Any) -> list[float]:
+        return list(await asyncio.gather(*map(asked, completions)))
+
+    engine = trained(tmp_path, [[judged], [judged, checksum]], execution, limits=(4,), max_steps=3)
+    assert_completed(engine, 1, 2)
+    assert most == 1
+
+
 def test_one_that_fails_fails_its_run_alone_and_leaves_nothing_running(tmp_path: Path) -> None:
     left: list[str] = []
 
@@ -171,6 +201,15 @@ def test_one_that_fails_fails_its_run_alone_and_leaves_nothing_running(tmp_path:
     assert "the reward function 'fails' raised KeyError: 'judge'" in record.failure.message
     assert left == ["cancelled"]
     assert_completed(engine, 2)
+
+
+def test_what_is_cancelled_before_it_begins_is_closed() -> None:
+    async def never() -> None:
+        raise AssertionError
+
+    made = never()
+    awaiting.cancel([awaiting.begin(made, RunStreams())])
+    assert inspect.getcoroutinestate(made) == inspect.CORO_CLOSED
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from torch import nn
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
+from rf_notebook.training.methods import awaiting
+from rf_notebook.training.methods.awaiting import RunStreams
 
 #: What trl hands to every reward function for all rows together (trl 1.16); all else has one value
 #: a row.
@@ -29,8 +31,8 @@ class Rewards:
     """The reward functions of one run.
 
     Async functions are awaited here, all of one batch at once: trl would start a thread with an
-    event loop that nobody stops. They wait in the run's own course, with its random streams, and
-    between two looks at them other runs continue. Functions that are not async hold up the others.
+    event loop that nobody stops. Between two looks at them other runs continue. Functions that are
+    not async hold up the others.
     """
 
     def __init__(self, functions: Sequence[Any]) -> None:
@@ -42,7 +44,7 @@ class Rewards:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """By function, what the calls took."""
         self._async = [one for one in functions if _is_async(one)]
-        self._runner: asyncio.Runner | None = None
+        self._streams: RunStreams
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         """Of the batch in progress, by the id of the function."""
         self.let_others: Callable[[], float] | None = None
@@ -77,10 +79,8 @@ class Rewards:
 
     def end_batch(self) -> None:
         """Cancel what is still being awaited."""
-        runner, self._runner = self._runner, None
-        self._tasks.clear()
-        if runner is not None:
-            runner.close()
+        tasks, self._tasks = self._tasks, {}
+        awaiting.cancel([task for task in tasks.values() if not task.done()])
 
     def _called(self, name: str, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
         if reward in self._async:
@@ -92,34 +92,28 @@ class Rewards:
             self.seconds[name] += time.perf_counter() - began
 
     def _awaited(self, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
-        if self._runner is None:  # the first of a batch: trl gives the same to all
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        if not self._tasks:  # the first of a batch: trl gives the same to all
+            self._streams = RunStreams()
             for one in self._async:
-                self._begin(self._runner.get_loop(), one, given)
-        loop, task = self._runner.get_loop(), self._tasks[id(reward)]
-        seconds = 0.0
+                self._tasks[id(one)] = self._begin(one, given)
+        task, seconds = self._tasks[id(reward)], 0.0
+        self._streams.take()
         while not task.done():
-            if self.let_others is not None:
-                loop.call_later(seconds, loop.stop)
-            loop.run_forever()  # until then, or until a task is done
+            awaiting.look(task, None if self.let_others is None else seconds)
             if self.let_others is not None and not task.done():
                 seconds = self.let_others()
+        self._streams.give()
         return task.result()
 
-    def _begin(
-        self, loop: asyncio.AbstractEventLoop, reward: Callable[..., Any], given: dict[str, Any]
-    ) -> None:
+    def _begin(self, reward: Callable[..., Any], given: dict[str, Any]) -> asyncio.Task[Any]:
         name, began = reward_name(reward), time.perf_counter()
 
         def over(_task: object) -> None:
             self.seconds[name] += time.perf_counter() - began
-            loop.stop()
 
-        async def awaited() -> Any:
-            return await reward(**given)
-
-        self._tasks[id(reward)] = loop.create_task(awaited())
-        self._tasks[id(reward)].add_done_callback(over)
+        task = awaiting.begin(reward(**given), self._streams)
+        task.add_done_callback(over)
+        return task
 
 
 def _is_async(reward: Any) -> bool:
@@ -164,11 +158,7 @@ def reward_name(reward: Any) -> str:
 
 def _call(reward: Callable[..., Any], **given: Any) -> Any:
     made = reward(**given)
-    return asyncio.run(_awaited(made)) if inspect.isawaitable(made) else made
-
-
-async def _awaited(made: Any) -> Any:
-    return await made
+    return awaiting.result_of(made) if inspect.isawaitable(made) else made
 
 
 def _checked(name: str, rewards: Any, prompts: Sequence[Any]) -> list[float | None]:
