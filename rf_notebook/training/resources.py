@@ -18,11 +18,10 @@ from rf_notebook.core.run import LoadedModel, RunConfig, StoredFolder
 from rf_notebook.core.runner import Saved
 from rf_notebook.core.values import digest
 from rf_notebook.store import folders
-from rf_notebook.training import memory
+from rf_notebook.training import awaiting, memory
 from rf_notebook.training.base_models import BaseModels, does_not_fit
 from rf_notebook.training.device import run_device
 from rf_notebook.training.facts import model_facts
-from rf_notebook.training.methods import awaiting
 from rf_notebook.training.residency import Residency, storage_of, tensors_of, trainer_tensors
 from rf_notebook.training.trained_model import base_of
 from rf_notebook.training.warm_start import Start, load_start

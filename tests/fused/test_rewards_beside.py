@@ -17,9 +17,9 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.training import awaiting
+from rf_notebook.training.awaiting import RunStreams
 from rf_notebook.training.fused.decoder import JointDecoder
-from rf_notebook.training.methods import awaiting
-from rf_notebook.training.methods.awaiting import RunStreams
 from rf_notebook.views.document import to_html
 from rf_notebook.views.schedule import schedule
 from tests.exactness import harness

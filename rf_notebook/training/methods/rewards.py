@@ -18,8 +18,8 @@ from torch import nn
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
-from rf_notebook.training.methods import awaiting
-from rf_notebook.training.methods.awaiting import RunStreams
+from rf_notebook.training import awaiting
+from rf_notebook.training.awaiting import RunStreams
 
 #: What trl hands to every reward function for all rows together (trl 1.16); all else has one value
 #: a row.
