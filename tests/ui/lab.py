@@ -206,9 +206,24 @@ class Notebook:
             index,
         )
 
+    def start_all_cells(self) -> None:
+        """Run the whole notebook and do not wait for it."""
+        self.page.evaluate(
+            """() => {
+                window.cellIsOver = false;
+                void window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => {
+                    window.cellIsOver = true;
+                });
+            }"""
+        )
+
     def run_cell(self, index: int, timeout: int = _BUSY_MS) -> None:
-        """Run a cell until the kernel has answered; that it is idle says nothing before it began."""
+        """Run a cell until the kernel has answered."""
         self.start_cell(index)
+        self.wait_over(timeout)
+
+    def wait_over(self, timeout: int = _BUSY_MS) -> None:
+        """Until what was started is over; that the kernel is idle says nothing before it began."""
         self.page.wait_for_function("() => window.cellIsOver", timeout=timeout)
         self.wait_idle(timeout)
 

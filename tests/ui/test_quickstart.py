@@ -31,7 +31,7 @@ def test_the_first_curve_is_on_the_screen_within_a_minute(cold_lab, page, screen
     shutil.copy(QUICKSTART, cold_lab.root)
     opened = Notebook(cold_lab, page, QUICKSTART.name).open()
     started = time.monotonic()
-    page.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    opened.start_all_cells()
     page.wait_for_selector(".rf-panel", timeout=60_000)
     page.locator(".rf-panel").last.scroll_into_view_if_needed()
     page.wait_for_function(
@@ -40,7 +40,7 @@ def test_the_first_curve_is_on_the_screen_within_a_minute(cold_lab, page, screen
     )
     assert time.monotonic() - started < 60
     screenshot("16-quickstart")
-    opened.wait_idle(120_000)
+    opened.wait_over(120_000)
     page.wait_for_timeout(500)
     outputs = [
         output

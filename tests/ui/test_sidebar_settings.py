@@ -18,7 +18,7 @@ def test_a_launcher_card_makes_a_notebook_that_runs(lab, page, screenshot):
         lab, page, page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path")
     )
     made.wait_idle()
-    page.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    made.start_all_cells()
     page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=90_000)
     page.wait_for_function(
         "() => JSON.stringify(window.jupyterapp.shell.currentWidget.content.widgets[3].model.toJSON().outputs).includes('Run ')",
