@@ -175,7 +175,8 @@ def test_what_a_cell_made_for_its_judge_serves_all_runs_and_batches(
     async def judged(completions: list[Any], **columns: Any) -> list[float]:
         return list(await asyncio.gather(*map(asked, completions)))
 
-    engine = trained(tmp_path, [[judged], [judged, checksum]], execution, limits=(4,), max_steps=3)
+    both = [[judged, judged], [judged, checksum]]
+    engine = trained(tmp_path, both, execution, limits=(4,), max_steps=3)
     assert_completed(engine, 1, 2)
     assert most == 1
 

@@ -198,23 +198,24 @@ class Notebook:
                 const notebook = window.jupyterapp.shell.currentWidget.content;
                 notebook.activeCellIndex = index;
                 notebook.deselectAll();
-                window.cellIsOver = false;
-                void window.jupyterapp.commands.execute('notebook:run-cell').finally(() => {
-                    window.cellIsOver = true;
-                });
             }""",
             index,
         )
+        self._start("notebook:run-cell")
 
     def start_all_cells(self) -> None:
         """Run the whole notebook and do not wait for it."""
+        self._start("notebook:run-all-cells")
+
+    def _start(self, command: str) -> None:
         self.page.evaluate(
-            """() => {
+            """(command) => {
                 window.cellIsOver = false;
-                void window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => {
+                void window.jupyterapp.commands.execute(command).finally(() => {
                     window.cellIsOver = true;
                 });
-            }"""
+            }""",
+            command,
         )
 
     def run_cell(self, index: int, timeout: int = _BUSY_MS) -> None:

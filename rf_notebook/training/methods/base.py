@@ -351,7 +351,7 @@ class RunTrainer:
         return taken
 
     def add_reward_seconds(self, seconds: Mapping[str, float]) -> None:
-        """What was taken is not told yet, after all."""
+        """These were taken by training, too."""
         for name, took in seconds.items():
             self.reward_seconds[name] += took
 

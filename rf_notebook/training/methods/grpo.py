@@ -42,7 +42,7 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
 
     def __init__(self, *, parts: TrainerParts) -> None:
         self._sampler: Any = None
-        self._rewards = Rewards(parts.reward_funcs)
+        self._rewards = Rewards()
         self._on_seeding = parts.on_seeding
         arguments, reference = parts.arguments, parts.reference_model
         beta, follows = arguments.beta, arguments.sync_ref_model
@@ -60,7 +60,6 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
             peft_config=parts.peft_config,
             callbacks=parts.callbacks,
         )
-        self.reward_seconds = self._rewards.seconds
         parts.prepare_reference(self.model)
         if reference is not None:
             arguments.beta, arguments.sync_ref_model = beta, follows
@@ -87,7 +86,9 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
                 inputs, prompts, completions, completion_ids_list
             )
         finally:
-            self._rewards.end_batch()
+            seconds = self._rewards.end_batch()
+            if self.model.training:
+                self.add_reward_seconds(seconds)
         nothing_B = torch.isnan(rewards_BF).all(dim=1)
         if nothing_B.any():
             row = int(nothing_B.nonzero()[0])

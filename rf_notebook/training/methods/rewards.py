@@ -35,18 +35,14 @@ class Rewards:
     not async hold up the others.
     """
 
-    def __init__(self, functions: Sequence[Any]) -> None:
-        """Nothing is called yet.
-
-        Args:
-            functions: And models that give rewards.
-        """
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        """By function, what the calls took."""
-        self._async = [one for one in functions if _is_async(one)]
+    def __init__(self) -> None:
+        """There are none yet."""
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        """Of the batch in progress, by function."""
+        self._async: list[Callable[..., Any]] = []
         self._streams: RunStreams
-        self._tasks: dict[int, asyncio.Task[Any]] = {}
-        """Of the batch in progress, by the id of the function."""
+        self._tasks: list[asyncio.Task[Any]] = []
+        """Of the batch in progress, one for each async function."""
         self.let_others: Callable[[], float] | None = None
         """Lets other runs continue, and returns how many seconds may be waited then; None where
         there are none."""
@@ -59,14 +55,20 @@ class Rewards:
         """
         if isinstance(reward, nn.Module):
             return reward
-        name = reward_name(reward)
+        name, number = reward_name(reward), None
+        if _is_async(reward):
+            number = len(self._async)
+            self._async.append(reward)
 
         def checked(
             prompts: list[Any], completions: list[Any], **columns: Any
         ) -> list[float | None]:
             given = {"prompts": prompts, "completions": completions, **columns}
             try:
-                rewards = self._called(name, reward, given)
+                if number is None:
+                    rewards = self._called(name, reward, given)
+                else:
+                    rewards = self._awaited(number, given)
             except Exception as error:
                 where = _culprit(reward, prompts, completions, columns)
                 raise ConfigError(
@@ -77,26 +79,27 @@ class Rewards:
         checked.__name__ = name
         return checked
 
-    def end_batch(self) -> None:
-        """Cancel what is still being awaited."""
-        tasks, self._tasks = self._tasks, {}
-        awaiting.cancel([task for task in tasks.values() if not task.done()])
+    def end_batch(self) -> dict[str, float]:
+        """Cancel what is still being awaited; returns the seconds that each function took."""
+        tasks, self._tasks = self._tasks, []
+        awaiting.cancel([task for task in tasks if not task.done()])
+        seconds = dict(self._seconds)
+        self._seconds.clear()
+        return seconds
 
     def _called(self, name: str, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
-        if reward in self._async:
-            return self._awaited(reward, given)
         began = time.perf_counter()
         try:
             return _call(reward, **given)
         finally:
-            self.seconds[name] += time.perf_counter() - began
+            self._seconds[name] += time.perf_counter() - began
 
-    def _awaited(self, reward: Callable[..., Any], given: dict[str, Any]) -> Any:
+    def _awaited(self, number: int, given: dict[str, Any]) -> Any:
         if not self._tasks:  # the first of a batch: trl gives the same to all
             self._streams = RunStreams()
             for one in self._async:
-                self._tasks[id(one)] = self._begin(one, given)
-        task, seconds = self._tasks[id(reward)], 0.0
+                self._tasks.append(self._begin(one, given))
+        task, seconds = self._tasks[number], 0.0
         self._streams.take()
         while not task.done():
             awaiting.look(task, None if self.let_others is None else seconds)
@@ -109,7 +112,7 @@ class Rewards:
         name, began = reward_name(reward), time.perf_counter()
 
         def over(_task: object) -> None:
-            self.seconds[name] += time.perf_counter() - began
+            self._seconds[name] += time.perf_counter() - began
 
         task = awaiting.begin(reward(**given), self._streams)
         task.add_done_callback(over)
