@@ -78,15 +78,22 @@ def _arguments(new: int, seed: int) -> dict[str, Any]:
     }
 
 
+_plain: dict[int, float] = {}
+
+
 def _plain_seconds(base: Any, rows: Any, new: int) -> float:
-    """Of a step of one config, without gradient checkpointing, the faster of two."""
+    """Of a step of one config, without gradient checkpointing, the faster of two.
+
+    Measured once for cases of equally many tokens.
+    """
     arguments = _arguments(new, 1) | {"gradient_checkpointing": False}
-    return min(
+    _plain[new] = _plain.get(new) or min(
         plain_step_seconds(
             base, rows, arguments, _LORA, warm_up=WARM_UP, method="GRPO", reward_funcs=reward
         )
         for _ in range(2)
     )
+    return _plain[new]
 
 
 def _joint_seconds(base: Any, rows: Any, count: int, new: int) -> float:
@@ -134,11 +141,67 @@ def _finish(engine: Any) -> None:
 def _steps(report: Report, base: Any, count: int, new: int, must: float) -> None:
     rows = datasets.Dataset.from_dict({"prompt": _texts(64)})
     name = f"{count} configs x 8 x {new} tokens"
-    joint, plain = _joint_seconds(base, rows, count, new), _plain_seconds(base, rows, new) * count
+    joint = _joint_seconds(base, rows, count, new)
+    plain = _plain_seconds(base, rows, new) * count
     report.row(f"{name}: joint", joint, "s a step of all")
     report.row(f"{name}: tokens written a second, whole steps", count * 8 * new / joint, "1/s")
     report.row(f"{name}: plain trl", plain, "s a step of all")
     report.row(f"{name}: against plain trl", plain / joint, f"x (must {must:g})")
+
+
+def _equal_tokens(report: Report, base: Any, count: int, new: int) -> None:
+    """How many tokens are those that plain trl writes, and how many after another padding alone."""
+    rows = datasets.Dataset.from_dict({"prompt": _texts(64)})
+    plain = _written(base, rows, count, new, Execution.EXACT)
+    ways = {
+        "joint": _written(base, rows, count, new, Execution.FUSED),
+        "plain trl, prompts padded to a multiple of 64": _written(
+            base, rows, count, new, Execution.EXACT, pad_to_multiple_of=64
+        ),
+    }
+    total = sum(map(len, plain))
+    for name, written in ways.items():
+        pairs = list(zip(plain, written, strict=True))
+        same = sum(a == b for one, other in pairs for a, b in zip(one, other, strict=False))
+        whole = sum(one == other for one, other in pairs) / len(pairs)
+        of = f"{count} configs x 8 x {new} sampled tokens: those of plain trl, {name}"
+        report.row(of, 100 * same / total, "%")
+        report.row(f"{of}, whole answers", 100 * whole, "%")
+
+
+def _written(
+    base: Any, rows: Any, count: int, new: int, execution: Execution, **more: Any
+) -> list[list[int]]:
+    """The tokens of all answers of the first step, of configs whose adapters do something."""
+    written: dict[int, list[list[int]]] = {}
+
+    def kept(seed: int) -> Callable[..., list[float]]:
+        def keep(completions: list[str], completion_ids: Any, **columns: Any) -> list[float]:
+            written[seed] = [list(map(int, ids)) for ids in completion_ids]
+            return reward(completions, **columns)
+
+        return keep
+
+    def configs(objects: Objects) -> Sequence[RunConfig]:
+        made = [
+            RFModelConfig(
+                model_name="bench",
+                peft_config=RFLoraConfig(**_LORA, init_lora_weights=False),
+                training_args=RFGRPOConfig(**_arguments(new, seed) | {"max_steps": 1} | more),
+                reward_funcs=kept(seed),
+            )
+            for seed in range(1, count + 1)
+        ]
+        return [build_run_config(one.given(), "GRPO", objects, seed=0) for one in made]
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine, runner = engine_over(
+            Path(folder), base, rows, configs, num_chunks=1, execution=execution
+        )
+        _finish(engine)
+        runner.close()
+    memory.collect()
+    return [ids for seed in sorted(written) for ids in written[seed]]
 
 
 def _evaluations(report: Report, base: Any, new: int) -> None:
@@ -223,6 +286,7 @@ _CASES: dict[str, Callable[[Report, Any], None]] = {
     "4 configs": lambda report, base: _steps(report, base, 4, _NEW[0], 10),
     "8 configs": lambda report, base: _steps(report, base, 8, _NEW[1], 12),
     "lone": lambda report, base: _steps(report, base, 1, _NEW[1], 3),
+    "equal tokens": lambda report, base: _equal_tokens(report, base, 4, _NEW[0]),
     "evaluation": lambda report, base: _evaluations(report, base, _NEW[0]),
 }
 

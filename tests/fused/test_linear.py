@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from rf_notebook.training.fused import linear
-from rf_notebook.training.fused.linear import DropInputs, Part, Spread, StackedLinear, Way, way_of
+from rf_notebook.training.fused.linear import (
+    DropInputs,
+    Part,
+    Spread,
+    StackedLinear,
+    Way,
+    narrowed_in_pieces,
+    way_of,
+)
 
 CPU = torch.device("cpu")
 ON_GPU = torch.cuda.is_available()
@@ -130,6 +138,18 @@ def test_not_a_number_of_one_member_stays_its_own(
     for given in (part.down.grad, part.up.grad):
         assert given is not None
         assert torch.isfinite(given[0]).all()
+
+
+@pytest.mark.parametrize(("k", "m", "r", "width"), [(4, 8, 16, 2048), (1, 8, 8, 48), (3, 1, 5, 32)])
+def test_few_rows_are_multiplied_in_pieces(k: int, m: int, r: int, width: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(k, m, width, generator=random, dtype=torch.float64)
+    down = torch.randn(k, r, width, generator=random, dtype=torch.float64)
+    torch.testing.assert_close(narrowed_in_pieces(x, down), torch.bmm(x, down.mT))
+    x[0, 0, 0] = torch.nan
+    was_nan = narrowed_in_pieces(x, down).isnan()
+    assert was_nan[0, 0].all()
+    assert was_nan.sum() == r, "another row got a number that is none"
 
 
 def test_the_way_is_chosen_by_what_the_device_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
