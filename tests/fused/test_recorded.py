@@ -163,10 +163,23 @@ def test_runs_that_write_by_recorded_steps_write_what_they_write_alone(
 def test_nothing_is_recorded_while_a_cell_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreground, "is_cell_at_work", lambda: True)
+    """Nor is memory given back to the device, which would have to be taken again by each pass."""
+    own, given_back = RecordedPasses.counted, list[bool]()
+
+    def counted(self: RecordedPasses) -> Any:
+        given_back.append(foreground.is_cell_at_work())
+        return own(self)
+
+    monkeypatch.setattr(RecordedPasses, "counted", counted)
     objects = Objects()
-    joint, _ = trained(tmp_path, group(objects, KINDS["a lone run"]), objects, Execution.FUSED)
-    assert counts_of(joint).forwards > counts_of(joint).replayed == 0
+    for is_at_work in (False, True):
+        monkeypatch.setattr(foreground, "is_cell_at_work", lambda: is_at_work)  # noqa: B023
+        configs = group(objects, KINDS["a lone run"])
+        joint, _ = trained(tmp_path / str(is_at_work), configs, objects, Execution.FUSED)
+        assert counts_of(joint).forwards > 0
+        assert (counts_of(joint).replayed == 0) is is_at_work
+    assert given_back
+    assert not any(given_back)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])

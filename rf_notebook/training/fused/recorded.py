@@ -320,10 +320,14 @@ class RecordedPasses:
         is_due = (self.forwards_left >= _MANY and plan.has_backward) or self._seen[plan] > 1
         if not is_due:
             return None
-        if len(self._recorded) >= _MOST_RECORDED:
-            self._drop_oldest()
-        with self._counted():
-            made = self._made(lambda: Recorded(self, plan, laid, block))
+
+        def recorded() -> Recorded:
+            if len(self._recorded) >= _MOST_RECORDED:
+                self._drop_oldest()
+            with self.counted():
+                return Recorded(self, plan, laid, block)
+
+        made = self._made(recorded)
         if made is not None:
             self._recorded[plan] = made
         return made
@@ -351,6 +355,7 @@ class RecordedPasses:
         return self._made(made) if self.is_possible else None
 
     def _made(self, make: Callable[[], MadeT]) -> MadeT | None:
+        """What ``make`` gives; None when something else is at work, and then nothing is touched."""
         with undisturbed() as is_quiet:
             if not is_quiet:
                 return None
@@ -412,7 +417,7 @@ class RecordedPasses:
         return self._shared[key][: shape[0]]
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
         """Add what a recording keeps for itself."""
         if self.stream is None:
             yield
