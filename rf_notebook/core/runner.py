@@ -165,20 +165,29 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteTexts:
-    """What a run's model writes, held or from its checkpoint; a list of texts.
-
-    Training is not touched by it.
-    """
+class ModelOfRun:
+    """A run's model: as a runner holds it, or from its checkpoint."""
 
     run_id: int
     config: RunConfig
     checkpoint: StoredFolder | None
     """Its newest, for a runner that does not hold it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteTexts:
+    """What the models of runs write; a list of texts for each.
+
+    Training is not touched by it.
+    """
+
+    models: tuple[ModelOfRun, ...]
     prompts: tuple[str, ...]
     """What a user asks; the tokenizer's chat template is applied where it has one."""
     settings: Mapping[str, Json]
     """Arguments of ``generate``, and ``seed``."""
+    is_joint: bool
+    """Whether those that can share a step a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

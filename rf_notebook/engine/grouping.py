@@ -30,6 +30,11 @@ class Grouping:
         self._trials: dict[tuple[str, int], Trial] = {}
         """Of execution="auto", by what the runs have in common and how many they are."""
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether runs that can train in joint steps."""
+        return self._execution is not Execution.EXACT
+
     def hinder(self, run_id: int, why: str) -> None:
         """A run's trainer tells that it cannot take part in joint steps."""
         self._hindrances[run_id] = why

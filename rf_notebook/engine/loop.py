@@ -25,7 +25,14 @@ from rf_notebook.core.events import (
 )
 from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun, verb
 from rf_notebook.core.ports import CommitObserver, EventStore, unobserved
-from rf_notebook.core.runner import ChunkRunner, ConfigRules, ReadModel, WriteModel, WriteTexts
+from rf_notebook.core.runner import (
+    ChunkRunner,
+    ConfigRules,
+    ModelOfRun,
+    ReadModel,
+    WriteModel,
+    WriteTexts,
+)
 from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
 from rf_notebook.engine.grouping import Grouping
 from rf_notebook.engine.journal import Closing, Journal, new_functions
@@ -128,10 +135,11 @@ class Engine:
             log=self._log,
         )
         self._removal = Removal(folder, observer, self._log)
+        self._grouping = Grouping(rules, Execution(execution))
         self._turns = Turns(
             self.fleet,
             self._journal,
-            Grouping(rules, Execution(execution)),
+            self._grouping,
             removal=self._removal,
             keep=keep,
             script=script,
@@ -314,7 +322,14 @@ class Engine:
                     None if request.policy is None else Autopilot(request.policy, self._apply_edits)
                 )
             case GenerateTexts():
-                return [self._texts_of(run_id, request) for run_id in request.run_ids]
+                return self._turns.do(
+                    WriteTexts(
+                        models=tuple(self._model_of(run_id) for run_id in request.run_ids),
+                        prompts=request.prompts,
+                        settings=request.settings,
+                        is_joint=self._grouping.is_joint,
+                    )
+                )
             case LoadModel():
                 config, newest = self._newest(request.run_id)
                 return self._turns.do(ReadModel(config=config, checkpoint=newest))
@@ -342,17 +357,10 @@ class Engine:
             raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
         return record.config, record.checkpoints[-1].folder
 
-    def _texts_of(self, run_id: int, request: GenerateTexts) -> list[str]:
+    def _model_of(self, run_id: int) -> ModelOfRun:
         record = self.state.record(run_id)
-        errand = WriteTexts(
-            run_id=run_id,
-            config=record.config,
-            checkpoint=record.checkpoints[-1].folder if record.checkpoints else None,
-            prompts=request.prompts,
-            settings=request.settings,
-        )
-        written: list[str] = self._turns.do(errand)
-        return written
+        newest = record.checkpoints[-1].folder if record.checkpoints else None
+        return ModelOfRun(run_id=run_id, config=record.config, checkpoint=newest)
 
     def _close_experiment(self, *, cancelled: bool) -> None:
         """Commit what is trained but not committed, and that the experiment ended."""

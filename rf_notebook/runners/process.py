@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Lost, Message
 from rf_notebook.core.run import RunConfig, objects_in, secrets_in
-from rf_notebook.core.runner import Errand, LiveListener, ReadModel, Saved, SavedListener
+from rf_notebook.core.runner import (
+    Errand,
+    LiveListener,
+    ReadModel,
+    Saved,
+    SavedListener,
+    WriteTexts,
+)
 from rf_notebook.runners.messages import (
     Ask,
     Begin,
@@ -115,9 +122,11 @@ class ProcessFleet:
         if isinstance(what, ReadModel):  # a model in the worker is of no use here
             self._answers.append(Answer(errand=errand))
             return
-        config = getattr(what, "config", None)
-        if config is not None:
-            self._bring(config)
+        models = what.models if isinstance(what, WriteTexts) else (what,)
+        for one in models:
+            config = getattr(one, "config", None)
+            if config is not None:
+                self._bring(config)
         self._send(Ask(errand=errand, what=what))
 
     def next(self, timeout: float | None) -> tuple[str, Message] | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import IllegalOperation
+from rf_notebook.core.runner import ModelOfRun
+from rf_notebook.planning.fusion import Execution
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
@@ -59,16 +61,18 @@ def texts_from(
     create_model: CreateModel | None,
 ) -> list[list[str]]:
     """What the models of runs write to prompts, run by run. See ``load_model``."""
-    from rf_notebook.training.generation import sample_texts, texts_of
+    from rf_notebook.training.texts import texts_in_the_kernel
 
-    models, written = _base_models(session, create_model), []
-    for run_id in run_ids:
-        trained = _trained(session, run_id, models)
-        texts = sample_texts(prompts, (), trained.tokenizer, is_chat=trained.is_chat)
-        written.append(
-            texts_of(trained.model, trained.tokenizer, texts, settings, is_chat=trained.is_chat)
-        )
-    return written
+    started = session.state.started
+    return texts_in_the_kernel(
+        _base_models(session, create_model),
+        session.folder,
+        session.objects,
+        [_model_of(session, run_id) for run_id in run_ids],
+        prompts,
+        settings,
+        is_joint=started is not None and started.execution != Execution.EXACT,
+    )
 
 
 def _base_models(session: Session, create_model: CreateModel | None) -> BaseModels:
@@ -81,9 +85,14 @@ def _base_models(session: Session, create_model: CreateModel | None) -> BaseMode
 def _trained(session: Session, run_id: int, models: BaseModels) -> TrainedModel:
     from rf_notebook.training.trained_model import trained_model
 
+    one = _model_of(session, run_id)
+    assert one.checkpoint is not None
+    return trained_model(models, session.folder, session.objects, one.config, one.checkpoint)
+
+
+def _model_of(session: Session, run_id: int) -> ModelOfRun:
     record = session.state.record(run_id)
     if not record.checkpoints:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
-    return trained_model(
-        models, session.folder, session.objects, record.config, record.checkpoints[-1].folder
-    )
+    newest = record.checkpoints[-1].folder
+    return ModelOfRun(run_id=run_id, config=record.config, checkpoint=newest)

@@ -162,7 +162,10 @@ class FakeRunner:
             case SnapshotRequest():
                 return self._snapshot(errand)
             case WriteTexts():
-                return [f"run {errand.run_id} to {prompt}" for prompt in errand.prompts]
+                return [
+                    [f"run {one.run_id} to {prompt}" for prompt in errand.prompts]
+                    for one in errand.models
+                ]
             case ReleaseRuns():
                 self.release(*errand.run_ids)
         return None

@@ -138,7 +138,11 @@ class AtBoundary:
         run, resources = self._run, self._resources
         resources.bring_in(resources.trainers.modules_of(run.config), [run.run_id])
         with run.inside():
-            return self._answers(prompts, (), settings)[1]
+            return self.texts_here(prompts, settings)
+
+    def texts_here(self, prompts: Sequence[str], settings: Mapping[str, Json]) -> list[str]:
+        """As ``texts``."""
+        return self._answers(prompts, (), settings)[1]
 
     def _answers(
         self, asked: int | Sequence[str], exchanges: Any, settings: Mapping[str, Json]

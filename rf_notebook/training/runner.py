@@ -32,10 +32,10 @@ from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.building import build
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.joint_turns import JointTurns
-from rf_notebook.training.generation import sample_texts, texts_of
 from rf_notebook.training.parked import ParkedStatus, StopTraining
 from rf_notebook.training.process_state import PROCESS
 from rf_notebook.training.resources import Resources
+from rf_notebook.training.texts import texts_of_checkpoints
 from rf_notebook.training.trained_model import TrainedModel, export_model, trained_model
 from rf_notebook.training.undisturbed import Disturbed, until_undisturbed
 from rf_notebook.training.validation import trainers_of
@@ -341,23 +341,35 @@ class KernelRunner:
             observer=self._resources.observer,
         )
 
-    def _texts(self, errand: WriteTexts) -> list[str]:
-        run = self.runs.get(errand.run_id)
-        if run is not None and run.parked.status is ParkedStatus.PARKED:
-            return run.at_boundary.texts(errand.prompts, errand.settings)
-        if errand.checkpoint is None:
-            raise ConfigError(f"run {errand.run_id} has no model yet; wait for its first chunk.")
-        trained = self._trained(errand.config, errand.checkpoint)
-        texts = sample_texts(errand.prompts, (), trained.tokenizer, is_chat=trained.is_chat)
-        is_over = self._resources.abandoned.is_set
-        return texts_of(
-            trained.model,
-            trained.tokenizer,
-            texts,
-            errand.settings,
-            is_over,
-            is_chat=trained.is_chat,
+    def _texts(self, errand: WriteTexts) -> list[list[str]]:
+        prompts, settings = errand.prompts, errand.settings
+        ids = [one.run_id for one in errand.models]
+        held = {run_id: self.runs[run_id] for run_id in ids if run_id in self.runs}
+        held = {
+            run_id: run for run_id, run in held.items() if run.parked.status is ParkedStatus.PARKED
+        }
+        others = [one for one in errand.models if one.run_id not in held]
+        for one in others:
+            if one.checkpoint is None:
+                raise ConfigError(f"run {one.run_id} has no model yet; wait for its first chunk.")
+        runs = list(held.values())
+        found = self.joint_turns.write_texts(runs, prompts, settings) if errand.is_joint else {}
+        for run_id, run in held.items():
+            if run_id not in found:
+                found[run_id] = run.at_boundary.texts(prompts, settings)
+        texts = texts_of_checkpoints(
+            self.models,
+            self._folder,
+            self._objects,
+            others,
+            prompts,
+            settings,
+            joint_model=self.joint_turns.model_of if errand.is_joint else None,
+            dtype=self._resources.dtype,
+            is_over=self._resources.abandoned.is_set,
         )
+        found |= {one.run_id: text for one, text in zip(others, texts, strict=True)}
+        return [found[run_id] for run_id in ids]
 
     def _trained(
         self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False

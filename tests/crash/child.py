@@ -1,7 +1,7 @@
 """An experiment in a process that gets killed: FOLDER [KILL_POINT TIMES].
 
 Runs the demo's small search to its end, or until the process kills itself at a commit point for the
-n-th time.
+n-th time, or at the n-th TOKEN that a run draws.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 from typing import Any
+
+import torch
 
 from rf_notebook import Experiment
 from rf_notebook.automl import (
@@ -100,9 +102,24 @@ class KillAt:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill_at_token(number: int) -> None:
+    """End the process when so many tokens were drawn."""
+    own, left = torch.multinomial, [number]
+
+    def multinomial(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(*args, **kwargs)
+
+    torch.multinomial = multinomial
+
+
 def main() -> None:
     one = experiment(sys.argv[1])
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 2 and sys.argv[2] == "TOKEN":
+        kill_at_token(int(sys.argv[3]))
+    elif len(sys.argv) > 2:
         one.session.observer = KillAt(sys.argv[2], int(sys.argv[3]))
     run(one)
     print("started", flush=True)

@@ -93,6 +93,13 @@ def test_a_kill_at_each_point_of_the_commit(point, tmp_path, server, uninterrupt
     check_whole(tmp_path, uninterrupted, server.execution)
 
 
+@pytest.mark.parametrize("token", [3, 14])
+def test_a_kill_in_the_middle_of_a_generation(token, tmp_path, server, uninterrupted):
+    assert server.life(tmp_path, kill_at="TOKEN", times=token) == -9
+    assert server.life(tmp_path) == 0
+    check_whole(tmp_path, uninterrupted, server.execution)
+
+
 @pytest.mark.parametrize("seed", [30, 31, 32])
 def test_kills_at_random_moments(tmp_path, server, uninterrupted, seed):
     rng = random.Random(seed)

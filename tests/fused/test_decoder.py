@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,15 +19,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from rf_notebook.training.fused import writing
-from rf_notebook.training.fused.decoder import JointDecoder, NextTokens
-from rf_notebook.training.fused.writing import decoded
+from rf_notebook.training.fused.decoder import JointDecoder
+from rf_notebook.training.fused.request import NextTokens
+from rf_notebook.training.fused.table import columns_for
+from rf_notebook.training.fused.writing import RowsLeft, decoded, most_tokens
 
 VOCABULARY, END, PAD = 60, 1, 0
 
 
 @pytest.fixture(autouse=True)
 def _few_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rf_notebook.training.fused.decoder._COLUMNS", 32)  # so that they run out
+    monkeypatch.setattr("rf_notebook.training.fused.table._COLUMNS", 32)  # so that they run out
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +132,8 @@ class Run:
         prompt: Any = Prompt(
             input_ids, given["attention_mask"], given["position_ids"], DynamicCache()
         )
-        asked = NextTokens(self, prompt, input_ids)
+        left = RowsLeft(len(input_ids), input_ids.device)
+        asked = NextTokens(self, prompt, input_ids, most_tokens(stopping_criteria), left)
 
         def logits_of(tokens: Tensor) -> Tensor:
             asked.tokens = tokens[:, -1:]
@@ -138,7 +143,9 @@ class Run:
             logits: Tensor = model.lm_head(asked.hidden)[:, -1]
             return logits
 
-        return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
+        return decoded(
+            input_ids, logits_of, logits_processor, stopping_criteria, generation_config, left
+        )
 
 
 def recorded(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -148,7 +155,11 @@ def recorded(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def decoder_of(
-    model: Any, sizes: list[int], record: Callable[[Any], Any] = lambda _step: None
+    model: Any,
+    sizes: list[int],
+    rows: list[int],
+    record: Callable[[Any], Any] = lambda _step: None,
+    free_bytes: Callable[[], float] = lambda: math.inf,
 ) -> JointDecoder:
     def prefill(prompts: Any, _stacked: Any) -> None:
         for prompt in prompts:
@@ -167,10 +178,34 @@ def decoder_of(
 
     def step(prompts: Any, _stacked: Any, given: dict[str, Any]) -> Tensor:
         sizes.append(len(prompts))
+        rows.append(len(given["input_ids"]))
+        assert sum(prompt.rows for prompt in prompts) == rows[-1]
         hidden: Tensor = model.model(**given).last_hidden_state
         return hidden
 
-    return JointDecoder(prefill, step, record)
+    return JointDecoder(prefill, step, record, free_bytes, 1.0, logging.getLogger("rf_notebook"))
+
+
+def write(runs: list[Run], decoder: JointDecoder, rng: random.Random) -> list[list[int]]:
+    """Let all write to the end; returns at each tick which of those that asked had to wait."""
+    order, waiting = list(runs), list[Run]()
+    waited, tick = list[list[int]](), 0
+    while any(run.answer is None for run in runs):
+        begun = [run for run in runs if run.starts_at <= tick and run.answer is None]
+        for run in begun:
+            if run not in waiting:
+                run.go_on()
+        asked = [run.request for run in begun if run.request is not None]
+        if rng.random() < 0.1:
+            rng.shuffle(order)  # adapters lie in another order from now on
+        asked.sort(key=lambda request: order.index(request.member))
+        waiting = []
+        if asked:
+            answered, _ = decoder.answer(asked, SimpleNamespace(blocks=[]))  # type: ignore[arg-type]
+            waiting = [one.member for one in asked if one not in answered]
+        waited.append([runs.index(run) for run in waiting])
+        tick += 1
+    return waited
 
 
 @torch.no_grad()
@@ -189,6 +224,7 @@ def test_every_token_and_every_stream_is_that_of_the_run_alone(
     runs = [Run(model, rng, start) for start in starts]
     expected = [run.alone() for run in runs]
     sizes: list[int] = []
+    rows: list[int] = []
     replays: list[int] = []
 
     def record(step: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
@@ -197,22 +233,94 @@ def test_every_token_and_every_stream_is_that_of_the_run_alone(
         again = recorded(step)
         return lambda: (replays.append(1), again())[1]
 
-    decoder, tick = decoder_of(model, sizes, record), 0
-    order = list(runs)
-    while any(run.answer is None for run in runs):
-        ready = [run for run in runs if run.starts_at <= tick and run.answer is None]
-        for run in ready:
-            run.go_on()
-        asked = [run.request for run in ready if run.request is not None]
-        if rng.random() < 0.1:
-            rng.shuffle(order)  # adapters lie in another order from now on
-        asked.sort(key=lambda request: order.index(request.member))
-        if asked:
-            decoder.answer(asked, SimpleNamespace(blocks=[]))  # type: ignore[arg-type]
-        tick += 1
+    write(runs, decoder_of(model, sizes, rows, record), rng)
     for run, (written, stream) in zip(runs, expected, strict=True):
         assert run.answer is not None
         assert torch.equal(run.answer, written)
         assert torch.equal(run.stream, stream)
     assert max(sizes) > 1, "they shared steps"
     assert bool(replays) is is_recorded
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_late", [False, True])
+def test_rows_that_ended_take_no_part_in_further_steps(
+    model: Any, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    monkeypatch.setattr(writing, "tells_late", lambda _device: is_late)
+    rng = random.Random(1)
+    runs = [Run(model, rng, 0) for _ in range(3)]
+    for run in runs:
+        run.settings = {"max_new_tokens": 60, "do_sample": True}
+        run.settings["eos_token_id"] = [END, *range(3, 8)]
+    expected = [run.alone() for run in runs]
+    sizes: list[int] = []
+    rows: list[int] = []
+    write(runs, decoder_of(model, sizes, rows), rng)
+    all_rows = sum(len(run.ids) for run in runs)
+    assert rows[0] == all_rows
+    assert any(
+        few <= all_rows / 2 for few, runs_in in zip(rows, sizes, strict=True) if runs_in == 3
+    )
+    for run, (written, stream) in zip(runs, expected, strict=True):
+        assert torch.equal(run.answer, written)
+        assert torch.equal(run.stream, stream)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_for_which_there_is_no_room_write_after_others(model: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    runs = [Run(model, rng, 0) for _ in range(4)]
+    for run in runs:
+        run.settings["max_new_tokens"] = 12
+    expected = [run.alone() for run in runs]
+    rows: list[int] = []
+    most = max(len(run.ids) for run in runs) + 1
+    free = most * columns_for(30) / 0.75
+    waited = write(runs, decoder_of(model, [], rows, free_bytes=lambda: free), rng)
+    assert any(waited)
+    assert max(rows) <= most
+    for run, (written, stream) in zip(runs, expected, strict=True):
+        assert torch.equal(run.answer, written)
+        assert torch.equal(run.stream, stream)
+
+
+@torch.no_grad()
+def test_prompts_that_do_not_fit_together_are_read_in_parts(model: Any) -> None:
+    rng = random.Random(3)
+    runs = [Run(model, rng, 0) for _ in range(4)]
+    expected = [run.alone() for run in runs]
+    decoder, tried = decoder_of(model, [], []), list[int]()
+    own = decoder.prefill
+
+    def prefill(prompts: Any, stacked: Any) -> None:
+        tried.append(len(prompts))
+        own(prompts, stacked)
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    decoder.prefill = prefill
+    write(runs, decoder, rng)
+    assert tried == [4, 2, 1, 3, 1, 2, 1, 1], "not again before somebody is done"
+    for run, (written, stream) in zip(runs, expected, strict=True):
+        assert torch.equal(run.answer, written)
+        assert torch.equal(run.stream, stream)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fails", ["planned", "read"])
+def test_a_run_that_does_not_fit_by_itself_is_left_alone(model: Any, fails: str) -> None:
+    run = Run(model, random.Random(0), 0)
+    run.go_on()
+    free = 0.0 if fails == "planned" else math.inf
+    decoder = decoder_of(model, [], [], free_bytes=lambda: free)
+
+    def prefill(_prompts: Any, _stacked: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    decoder.prefill = prefill
+    assert run.request is not None
+    answered, shared = decoder.answer([run.request], SimpleNamespace(blocks=[]))  # type: ignore[arg-type]
+    assert (answered, shared) == ([run.request], 0)
+    assert run.request.is_left_alone

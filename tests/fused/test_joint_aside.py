@@ -127,7 +127,7 @@ def test_samples_are_those_that_each_run_writes_alone(
 
     fused = "rf_notebook.training.fused"
     monkeypatch.setattr(f"{fused}.joint_model._PROMPT_MULTIPLE", {"cpu": 16})  # as on a GPU
-    monkeypatch.setattr(f"{fused}.decoder._COLUMNS", 64)  # so that they run out
+    monkeypatch.setattr(f"{fused}.table._COLUMNS", 64)  # so that they run out
     prompts = ["the fox", "a small dog jumps", "blue"]
     writing = partial(harness.WatchedRunner, sample_prompts=prompts)
     alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)
@@ -159,7 +159,7 @@ def test_samples_whose_joint_steps_fail_midway_are_finished_by_each_run(
     answered: list[int] = []
     own = JointDecoder.answer
 
-    def answer(self: JointDecoder, requests: Any, stacked: Any) -> int:
+    def answer(self: JointDecoder, requests: Any, stacked: Any) -> Any:
         answered.append(len(requests))
         if len(answered) == 5:
             raise error

@@ -79,7 +79,7 @@ def test_other_runs_write_on_while_one_awaits_its_rewards(
     tokens: list[int] = []
     own = JointDecoder.answer
 
-    def answer(self: JointDecoder, requests: Any, stacked: Any) -> int:
+    def answer(self: JointDecoder, requests: Any, stacked: Any) -> Any:
         tokens.append(len(requests))
         return own(self, requests, stacked)
 

@@ -183,7 +183,7 @@ def test_replayed_steps_of_a_token_write_what_steps_write(
 ) -> None:
     monkeypatch.setattr(foreground, "is_cell_at_work", lambda: False)
     monkeypatch.setattr(foreground, "_has_thread_at_work", lambda: False)
-    monkeypatch.setattr("rf_notebook.training.fused.decoder._COLUMNS", 64)  # so that they run out
+    monkeypatch.setattr("rf_notebook.training.fused.table._COLUMNS", 64)  # so that they run out
     own, objects = RecordedPasses.repeatable, Objects()
     mixed = {} if dtype == "float32" else {dtype: True}
     configs = [

@@ -7,114 +7,32 @@ on. What each run does with what comes out: ``writing``.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from rf_notebook.training.fused.layout import positions_of, rows_of
+from rf_notebook.training import memory
+from rf_notebook.training.fused.table import Table, added, columns_for, distinct, each, joined
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.adapters import Stacked
-    from rf_notebook.training.fused.request import Forward
+    from rf_notebook.training.fused.request import Forward, NextTokens
 
-#: Columns of keys and values to begin with; twice as many whenever they are full, and whatever was
-#: recorded for fewer is recorded again.
-_COLUMNS = 256
 #: Steps over the same memory before one is recorded, which takes as long as a few of them.
 _STEPS_BEFORE = 2
+#: Tokens that have to be left to write where rows that ended are to be left out of the steps, by
+#: type of device: a GPU records the step of fewer rows anew.
+_TOKENS_TO_PAY = {"cuda": 64}
+#: The share of the free memory that keys and values may take.
+_SHARE = 0.75
 #: Attention that takes a mask as numbers that are added.
 ADDS_MASK = ("sdpa", "eager")
-
-
-@dataclass(slots=True, eq=False)
-class NextTokens:
-    """What a run asks for that writes: what its newest tokens, or its prompt, mean.
-
-    ``b`` rows; ``v`` is the hidden size.
-    """
-
-    member: Any
-    prompt: Forward
-    """With an empty cache."""
-    tokens: Tensor
-    """The newest, [b, 1], once the prompt is answered."""
-    hidden: Tensor | None = None
-    """Of the newest tokens, [b, 1, v]."""
-    of_prompts: Tensor | None = None
-    """[b]: which row of the prompt's cache each row has; None when they are the same."""
-    error: BaseException | None = None
-    """Raised in the run instead."""
-    is_left_alone: bool = False
-    """No joint step answers; the run continues by itself."""
-
-
-class Columns(DynamicCache):
-    """Keys and values [rows, heads, columns, width] of each layer; a step fills one column."""
-
-    def __init__(self, keys: list[Tensor], values: list[Tensor]) -> None:
-        """A cache of these tensors.
-
-        Args:
-            keys: Of each layer.
-            values: Of each layer.
-        """
-        super().__init__()
-        self.keys, self.values = keys, values
-        self.at = torch.zeros(1, dtype=torch.long, device=keys[0].device)
-        """[1]: the column that is filled next."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Fill the column of one layer; returns all of them."""
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys.index_copy_(2, self.at, key_states)
-        values.index_copy_(2, self.at, value_states)
-        return keys, values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many columns there are."""
-        return int(self.keys[0].shape[2])
-
-
-@dataclass(slots=True)
-class _Table:
-    """All rows that are being written."""
-
-    owners: list[NextTokens]
-    columns: Columns
-    seen: Tensor
-    """[rows, columns] bool: which columns a row attends to."""
-    positions: Tensor
-    """[rows, 1]: of the newest tokens."""
-    filled: int
-    """Columns."""
-    tokens: Tensor = field(init=False)
-    """[rows, 1]: the newest ones."""
-    steps: int = field(default=0, init=False)
-    """Since the rows or the columns became others."""
-    recorded: tuple[Hashable, Callable[[], Tensor]] | None = field(default=None, init=False)
-    """For which adapters, and what does the step again."""
-
-    def __post_init__(self) -> None:
-        self.tokens = torch.zeros_like(self.positions)
-
-    @property
-    def rows(self) -> dict[NextTokens, slice]:
-        """Each run's."""
-        prompts = [owner.prompt for owner in self.owners]
-        return dict(zip(self.owners, rows_of(prompts), strict=True))
-
-    def states(self) -> Iterator[list[Tensor]]:
-        """Keys of all layers, and values."""
-        yield self.columns.keys
-        yield self.columns.values
 
 
 @dataclass(slots=True)
@@ -127,57 +45,110 @@ class JointDecoder:
     """The backbone's hidden states [rows, 1, v] of one token a row, from its arguments."""
     record: Callable[[Callable[[], Tensor]], Callable[[], Tensor] | None]
     """What does a step again over the same memory; None where it cannot be recorded."""
-    _table: _Table | None = field(default=None, init=False)
+    free_bytes: Callable[[], float]
+    """What can be allocated now."""
+    token_bytes: float
+    """Of the keys and values of one token."""
+    log: logging.Logger
+    _table: Table | None = field(default=None, init=False)
+    _is_full: bool = field(default=False, init=False)
+    """Whether a prompt did not fit beside those who write now."""
 
-    def answer(self, requests: Sequence[NextTokens], stacked: Stacked) -> int:
-        """One token further for each; whoever asked before and does not now is done.
+    def answer(
+        self, requests: Sequence[NextTokens], stacked: Stacked
+    ) -> tuple[list[NextTokens], int]:
+        """One token further for each for which there is room.
+
+        Whoever asked before and does not now is done.
 
         Args:
             requests: In the order of their adapters.
             stacked: Where those lie.
 
         Returns:
-            How many shared a step of one token; the others' prompts were answered.
+            The requests that were answered, the others are to be asked again; and how many shared a
+            step of one token, for the others' prompts were answered.
         """
         before = [] if self._table is None else self._table.owners
         known = [request for request in requests if request in before]
-        if self._table is not None and known != before:
-            self._table = _of_rows(self._table, known)
+        if self._table is not None and (known != before or self._is_worth_leaving_out(self._table)):
+            self._is_full = self._is_full and known == before
+            self._table = self._table.only(known)
         if self._table is not None:
-            self._advance(self._table, stacked)
-        new = [request for request in requests if request not in known]
-        if new:
-            prompts = [_distinct(request) for request in new]
-            self.prefill(prompts, stacked)
-            for request, prompt in zip(new, prompts, strict=True):
+            self._table.advance()
+            self._table.give(self._hidden(self._table, stacked))
+        begun = self._begin([one for one in requests if one not in known], stacked)
+        return [*known, *begun], len(known)
+
+    def _begin(self, new: Sequence[NextTokens], stacked: Stacked) -> list[NextTokens]:
+        """Answer the prompts of those for which there is room; returns them.
+
+        When there is room for nobody, and nobody writes, the first is left alone.
+        """
+        waits = self._is_full and self._table is not None
+        asked = [] if waits else self._with_room(new)
+        while asked:
+            prompts = [distinct(request) for request in asked]
+            try:
+                self.prefill(prompts, stacked)
+            except torch.OutOfMemoryError as error:
+                error.__traceback__ = None
+                self.log.info("%d prompts do not fit together", len(prompts))
+                for request in asked:
+                    request.prompt.cache, request.of_prompts = DynamicCache(), None
+                memory.collect()
+                self._is_full = True
+                asked = asked[: len(asked) // 2]
+                continue
+            for request, prompt in zip(asked, prompts, strict=True):
                 hidden = prompt.result.pop("last_hidden_state")[:, -1:]
-                request.hidden = _each(hidden, request.of_prompts)
-            self._table = _joined(self._table, new)
-        return len(known)
+                request.hidden = each(hidden, request.of_prompts)
+            self._table = joined(self._table, asked)
+            return asked
+        if new and self._table is None:
+            new[0].is_left_alone = True
+            return [new[0]]
+        return []
 
-    def _advance(self, table: _Table, stacked: Stacked) -> None:
-        if table.filled == table.seen.shape[1]:
-            _widen(table, 2 * table.filled, 0)
-        table.seen[:, table.filled] = True
-        table.columns.at.fill_(table.filled)
-        table.positions += 1
-        table.filled += 1
-        torch.cat([owner.tokens for owner in table.owners], out=table.tokens)
-        hidden = self._hidden(table, stacked)
-        for owner, where in table.rows.items():
-            owner.hidden = hidden[where].clone()  # the next step overwrites it
+    def _with_room(self, new: Sequence[NextTokens]) -> list[NextTokens]:
+        """Those whose keys and values fit beside what there is, until the last of their tokens."""
+        if not new:
+            return []
+        free = _SHARE * self.free_bytes()
+        chosen: list[NextTokens] = []
+        rows = 0 if self._table is None else self._table.rows
+        longest = 0 if self._table is None else max(one.most for one in self._table.owners)
+        for request in new:
+            most = max(longest, request.most, request.prompt.length)
+            needed = (rows + request.prompt.rows) * columns_for(most) * self.token_bytes
+            if needed <= free:
+                chosen.append(request)
+                rows, longest = rows + request.prompt.rows, most
+        if len(chosen) < len(new):
+            self.log.info(
+                "%d of %d runs write first: there is no room for the keys and values of all",
+                len(chosen),
+                len(new),
+            )
+        return chosen
 
-    def _hidden(self, table: _Table, stacked: Stacked) -> Tensor:
+    def _is_worth_leaving_out(self, table: Table) -> bool:
+        """Whether the rows that ended are half of all, and enough is left to write."""
+        to_come = max(one.most or math.inf for one in table.owners) - table.filled
+        pays = to_come >= _TOKENS_TO_PAY.get(table.seen.device.type, 1)
+        return pays and 2 * table.left() <= table.rows
+
+    def _hidden(self, table: Table, stacked: Stacked) -> Tensor:
         """Of the newest tokens, [rows, 1, v]."""
         adapters = tuple((id(block), block.version) for block in stacked.blocks)
         if table.recorded is not None and table.recorded[0] == adapters:
             return table.recorded[1]()
-        prompts = [owner.prompt for owner in table.owners]
+        prompts = table.prompts
 
         def step() -> Tensor:
             given = {
                 "input_ids": table.tokens,
-                "attention_mask": _added(table.seen, table.columns.keys[0].dtype),
+                "attention_mask": added(table.seen, table.columns.keys[0].dtype),
                 "position_ids": table.positions,
                 "past_key_values": table.columns,
                 "use_cache": True,
@@ -190,115 +161,3 @@ class JointDecoder:
             return step()
         table.recorded = adapters, again
         return again()
-
-
-def _distinct(request: NextTokens) -> Forward:
-    """The prompt without rows that are there before: several answers are often asked of one."""
-    prompt = request.prompt
-    mask = prompt.attention_mask
-    given = [prompt.input_ids] if mask is None else [prompt.input_ids, mask]
-    rows = torch.cat(given, 1).cpu().numpy()
-    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    if len(first) == len(rows):
-        return prompt
-    device = prompt.input_ids.device
-    kept = torch.from_numpy(first).to(device)
-    request.of_prompts = torch.from_numpy(number.reshape(-1)).to(device)
-    of_distinct = copy.copy(prompt)
-    of_distinct.input_ids = prompt.input_ids.index_select(0, kept)
-    of_distinct.attention_mask = None if mask is None else mask.index_select(0, kept)
-    of_distinct.position_ids = positions_of(prompt).index_select(0, kept)
-    return of_distinct
-
-
-def _each(of_distinct: Tensor, of_prompts: Tensor | None) -> Tensor:
-    """Rows of distinct prompts as rows of all."""
-    return of_distinct if of_prompts is None else of_distinct.index_select(0, of_prompts)
-
-
-def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mask [rows, 1, 1, columns] as what is added to the products of queries and keys."""
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
-
-
-def _of_rows(table: _Table, owners: list[NextTokens]) -> _Table | None:
-    """The table with the rows of these alone; None without any."""
-    if not owners:
-        return None
-    rows = table.rows
-    kept = torch.cat([torch.arange(rows[one].start, rows[one].stop) for one in owners]).to(
-        table.seen.device
-    )
-    keys, values = ([one.index_select(0, kept) for one in states] for states in table.states())
-    return _Table(
-        owners,
-        Columns(keys, values),
-        table.seen.index_select(0, kept),
-        table.positions.index_select(0, kept),
-        table.filled,
-    )
-
-
-def _widen(table: _Table, columns: int, before: int) -> None:
-    """Have so many columns, with empty ones before those that there are.
-
-    Args:
-        table: Whose.
-        columns: In all.
-        before: How many of the empty ones lie before.
-    """
-    after = columns - before - table.seen.shape[1]
-    pad = nn.functional.pad
-    for states in table.states():
-        states[:] = [pad(one, (0, 0, before, after)) for one in states]
-    table.seen = pad(table.seen, (before, after))
-    table.filled += before
-    table.steps, table.recorded = 0, None
-
-
-def _joined(table: _Table | None, new: Sequence[NextTokens]) -> _Table:
-    """A table with the rows of further runs, whose prompts are answered."""
-    prompts = [request.prompt for request in new]
-    longest = max(prompt.length for prompt in prompts)
-    filled = max(longest, 0 if table is None else table.filled)
-    columns = _COLUMNS
-    while columns <= filled:
-        columns *= 2
-    if table is not None:
-        _widen(table, max(columns, table.seen.shape[1]), filled - table.filled)
-        columns = table.seen.shape[1]
-    pad = nn.functional.pad
-
-    def placed(states: Tensor, of_prompts: Tensor | None) -> Tensor:
-        length = states.shape[-2]
-        whole = pad(states, (0, 0, filled - length, columns - filled))
-        return _each(whole, of_prompts)
-
-    made: list[list[Tensor]] = []
-    for name in ("keys", "values"):
-        caches = [(request.prompt.cache.layers, request.of_prompts) for request in new]
-        own = None if table is None else getattr(table.columns, name)
-        made.append(
-            [
-                torch.cat(
-                    [
-                        *([] if own is None else [own[place]]),
-                        *(placed(getattr(layers[place], name), of) for layers, of in caches),
-                    ]
-                )
-                for place in range(len(caches[0][0]))
-            ]
-        )
-    seen, positions = [], []
-    for prompt in prompts:
-        mask = prompt.attention_mask
-        mask = torch.ones_like(prompt.input_ids) if mask is None else mask
-        seen.append(pad(mask.bool(), (filled - prompt.length, columns - filled)))
-        positions.append(positions_of(prompt)[:, -1:])
-        prompt.cache = None
-    if table is not None:
-        seen.insert(0, table.seen)
-        positions.insert(0, table.positions)
-    owners = [*([] if table is None else table.owners), *new]
-    return _Table(owners, Columns(*made), torch.cat(seen), torch.cat(positions), filled)

@@ -47,6 +47,7 @@ _TRAINING = {
 }
 #: peft's classes whose update is added to the output of a linear layer.
 _LAYERS = ("Linear", *QUANTISED)
+_OTHER_WEIGHTS = "it trains other weights than LoRA's A and B in the layers"
 #: Arguments that set a switch of the whole process, on which runs of one group have to agree.
 _SWITCHES = ("tf32", "full_determinism")
 
@@ -86,7 +87,19 @@ def _first(reasons: Mapping[str, str], given: Mapping[str, Json]) -> str | None:
 
 def hindrance(trainer: TrainerLike) -> str | None:
     """Why a trainer that is built cannot take part in joint steps; None when it can."""
+    if (why := hindrance_of(trainer.model)) is not None:
+        return why
     model = trainer.model
+    backbone = getattr(model.get_base_model(), model.get_base_model().base_model_prefix)
+    inside = adapter_weights(backbone, model.active_adapter)
+    trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
+    if trained != 2 * len(inside):
+        return _OTHER_WEIGHTS
+    return None
+
+
+def hindrance_of(model: Any) -> str | None:
+    """Why a model with an adapter cannot take part in joint steps; None when it can."""
     causal: Any = model.get_base_model()
     backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
     if not isinstance(backbone, nn.Module):
@@ -100,9 +113,8 @@ def hindrance(trainer: TrainerLike) -> str | None:
             return f"its adapter changes {path}, a {type(layer).__name__}"
         if layer.lora_variant or any(layer.lora_bias.values()):
             return "its adapter is more than the product of two matrices"
-    trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
-    if trained != 2 * len(inside) or not inside:
-        return "it trains other weights than LoRA's A and B in the layers"
+    if not inside:
+        return _OTHER_WEIGHTS
     drops = [
         path
         for path, m in backbone.named_modules()

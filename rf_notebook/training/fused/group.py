@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rf_notebook.training.fused.adapters import AdapterBlock, Stacked
-from rf_notebook.training.fused.decoder import NextTokens
 from rf_notebook.training.fused.passes import Graph
-from rf_notebook.training.fused.request import Backward, Elsewhere, Forward
+from rf_notebook.training.fused.request import Backward, Elsewhere, Forward, NextTokens
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
 
@@ -121,11 +120,10 @@ class FusedGroup:
             writing = [m.run.request for m in live if isinstance(m.run.request, NextTokens)]
             elsewhere = [m for m in live if isinstance(m.run.request, Elsewhere)]
             if writing or elsewhere:  # tokens are written meanwhile; passes wait, to be joint
-                if writing:
-                    self._decode(writing)
+                answered_writers = self._decode(writing) if writing else []
                 for member in elsewhere:
                     member.run.request.seconds = 0 if writing else _LOOK_SECONDS / len(elsewhere)
-                ready = [*(request.member for request in writing), *elsewhere]
+                ready = [*(request.member for request in answered_writers), *elsewhere]
                 continue
             forwards = [m.run.request for m in live if isinstance(m.run.request, Forward)]
             if not forwards:
@@ -145,14 +143,18 @@ class FusedGroup:
                 self._backward(graphs, live)
                 graphs = []
 
-    def _decode(self, requests: Sequence[NextTokens]) -> None:
-        """One token further; runs that write are answered before all others."""
+    def _decode(self, requests: Sequence[NextTokens]) -> list[NextTokens]:
+        """One token further; runs that write are answered before all others.
+
+        Returns those that were; the others wait for room.
+        """
         try:
-            self._model.decode(requests, self._stacked)
+            return self._model.decode(requests, self._stacked)
         except BaseException as error:  # noqa: BLE001 - whatever it is, each run can write by itself
             self._model.break_down(error)
             for request in requests:
                 request.is_left_alone = True
+            return list(requests)
 
     def _forward(
         self, requests: Sequence[Forward], waiting: Sequence[Graph]

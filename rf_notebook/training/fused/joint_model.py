@@ -37,6 +37,7 @@ from rf_notebook.training.fused.linear import Part, Spread, StackedLinear, way_o
 from rf_notebook.training.fused.memory_limits import (
     Kept,
     MemoryLimits,
+    cache_bytes_of,
     layer_weights_of,
     token_bytes_of,
 )
@@ -49,7 +50,7 @@ from rf_notebook.training.fused.transfer import numbers, on_device
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.adapters import AdapterBlock, Stacked
-    from rf_notebook.training.fused.decoder import NextTokens
+    from rf_notebook.training.fused.request import Autocast, NextTokens
 
 
 #: What prompts are padded to, by type of device: a GPU took up to a second for the first attention
@@ -105,7 +106,7 @@ class JointModel:
         self._has_parts = False
         self._order: list[str] = []
         self._generation = JointCache()
-        self._decoders: dict[Hashable, JointDecoder] = {}
+        self._decoders: dict[Autocast, JointDecoder] = {}
         """Of runs that write, by their precision."""
         self._token_parts: tuple[Hashable, Mapping[str, Sequence[Part]]] | None = None
         """Of the last joint forward of single tokens, and for whom it was: the next is for the same."""
@@ -300,12 +301,14 @@ class JointModel:
         graph = Graph(list(ordered), Kept.ACTIVATIONS, running=running)
         return laid, graph, running.hidden
 
-    def decode(self, requests: Sequence[NextTokens], stacked: Stacked) -> None:
-        """One token further for runs that write.
+    def decode(self, requests: Sequence[NextTokens], stacked: Stacked) -> list[NextTokens]:
+        """One token further for runs that write, as many as there is room for at once.
 
-        When there is no room for them together, each continues by itself.
+        Returns those that were answered. When the room that was planned is not there after all,
+        each continues by itself.
         """
-        groups: dict[Hashable, list[NextTokens]] = {}
+        answered: list[NextTokens] = []
+        groups: dict[Autocast, list[NextTokens]] = {}
         for request in requests:
             groups.setdefault(request.prompt.autocast, []).append(request)
         for key in [key for key in self._decoders if key not in groups]:
@@ -313,9 +316,16 @@ class JointModel:
         for key, same in groups.items():
             same.sort(key=lambda request: self._sorting(request.prompt, stacked))
             if key not in self._decoders:
-                self._decoders[key] = JointDecoder(self._prefill, self._step, self._record_step)
+                self._decoders[key] = JointDecoder(
+                    self._prefill,
+                    self._step,
+                    self._record_step,
+                    self._free_bytes,
+                    cache_bytes_of(self._tree, key.compute_dtype(self._tree.dtype)),
+                    self._log,
+                )
             try:
-                stepped = self._decoders[key].answer(same, stacked)
+                done, stepped = self._decoders[key].answer(same, stacked)
             except torch.OutOfMemoryError as error:
                 self._log.info("runs write one after another, for there is no room: %s", error)
                 error.__traceback__ = None
@@ -323,13 +333,18 @@ class JointModel:
                 memory.collect()
                 for request in same:
                     request.is_left_alone = True
+                answered += same
             else:
+                answered += done
                 self.counts.generated += stepped > 0
                 self.counts.generated_for += stepped
+        return answered
 
     def _prefill(self, prompts: Sequence[Forward], stacked: Stacked) -> None:
-        self._continue(prompts, stacked, Kept.CACHE, multiple=self._prompt_multiple)
-        self._generation.let_go()
+        try:
+            self._continue(prompts, stacked, Kept.CACHE, multiple=self._prompt_multiple)
+        finally:
+            self._generation.let_go()
 
     def _step(self, prompts: Sequence[Forward], stacked: Stacked, given: dict[str, Any]) -> Tensor:
         """Hidden states [rows, 1, v] of one token a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
@@ -14,11 +15,13 @@ from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.member import Member
 from rf_notebook.training.fused.recorded import RecordedPasses
+from rf_notebook.training.fused.standing import texts_together
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.undisturbed import OwnDtype
 
 if TYPE_CHECKING:
     from rf_notebook.core.runner import ChunkRequest
+    from rf_notebook.core.values import Json
     from rf_notebook.training.active_run import ActiveRun
     from rf_notebook.training.resources import Resources
 
@@ -75,7 +78,9 @@ class JointTurns:
         self._resources.bring_in(
             list(modules.values()), list(runs), room=sum(run.room for run in runs.values())
         )
-        model = self._model(next(iter(modules.values())))  # the base comes first, and they have one
+        model = self.model_of(
+            next(iter(modules.values()))
+        )  # the base comes first, and they have one
         boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
         members = {run_id: _member(run, model) for run_id, run in runs.items()}
         until = {
@@ -171,11 +176,45 @@ class JointTurns:
         for run in work:
             run.overhead_seconds += seconds
 
+    def write_texts(
+        self, runs: Sequence[ActiveRun], prompts: Sequence[str], settings: Mapping[str, Json]
+    ) -> dict[int, list[str]]:
+        """What runs that stand write to prompts, their tokens together, by run.
+
+        Those that have nobody to share with, or cannot share, are left out.
+        """
+        over: dict[int, list[ActiveRun]] = {}
+        for run in runs:
+            if not self.hindrance(run):
+                over.setdefault(id(self._resources.trainers.modules_of(run.config)[0]), []).append(
+                    run
+                )
+        found: dict[int, list[str]] = {}
+        for same in over.values():
+            if len(same) > 1:
+                found |= self._texts_together(same, prompts, settings)
+        return found
+
+    def _texts_together(
+        self, runs: Sequence[ActiveRun], prompts: Sequence[str], settings: Mapping[str, Json]
+    ) -> dict[int, list[str]]:
+        trainers = self._resources.trainers
+        modules = {id(m): m for run in runs for m in trainers.modules_of(run.config)}
+        self._resources.bring_in(list(modules.values()), [run.run_id for run in runs])
+        model = self.model_of(next(iter(modules.values())))
+        writes = [partial(run.at_boundary.texts_here, prompts, settings) for run in runs]
+        members = [(_member(run, model), run.parked) for run in runs]
+        with self._own_dtype():
+            texts = texts_together(model, members, writes, self._resources.dtype)
+        pairs = zip(runs, texts, strict=True)
+        return {run.run_id: one for run, one in pairs if one is not None}
+
     def close(self) -> None:
         """Let the joint models go."""
         self.models.clear()
 
-    def _model(self, base: Any) -> JointModel:
+    def model_of(self, base: Any) -> JointModel:
+        """The joint model over a base."""
         if id(base) not in self.models:
             with self._own_dtype():
                 self.models[id(base)] = JointModel(base, self._resources.log)

@@ -17,21 +17,14 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from rf_notebook.training.fused import writing
 from rf_notebook.training.fused.adapters import Adapter, adapter_weights
-from rf_notebook.training.fused.decoder import NextTokens
 from rf_notebook.training.fused.dropout import Dropouts, Layer
 from rf_notebook.training.fused.head import COMPACT, head_of
 from rf_notebook.training.fused.patches import patch, train_of, unwrap_of
-from rf_notebook.training.fused.request import Autocast, Backward, Elsewhere, Forward
+from rf_notebook.training.fused.request import Autocast, Backward, Elsewhere, Forward, NextTokens
 from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
 from rf_notebook.training.fused.updates import Updates, updates_of
-from rf_notebook.training.fused.writing import (
-    OwnTokens,
-    Unusual,
-    check_usual,
-    decoded,
-    generating,
-)
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.aside import Aside
@@ -123,7 +116,7 @@ class Member:
         trainer.args.logging_nan_inf_filter = (
             False  # training_step does it without waiting for the device
         )
-        generate = generating(
+        generate = writing.generating(
             self._causal.generate, self._decode, self._why_alone, self._tell_why_alone
         )
         self._undo.append(self._leave)
@@ -277,11 +270,12 @@ class Member:
     ) -> Tensor:
         """See transformers' ``custom_generate``."""
         asked_with = {"input_ids": input_ids, **given, "logits_to_keep": None}
-        check_usual(generation_config, given, self._cache_of(asked_with))
+        writing.check_usual(generation_config, given, self._cache_of(asked_with))
         if (prompt := self._request((), asked_with, None)) is None or prompt.needs_grad:
-            raise Unusual("it asks its model for what joint steps do not know")
-        asked = NextTokens(self, prompt, input_ids)
-        own = OwnTokens(self._own_causal, given)
+            raise writing.Unusual("it asks its model for what joint steps do not know")
+        left = writing.RowsLeft(len(input_ids), input_ids.device)
+        asked = NextTokens(self, prompt, input_ids, writing.most_tokens(stopping_criteria), left)
+        own = writing.OwnTokens(self._own_causal, given)
 
         def logits_of(tokens: Tensor) -> Tensor:
             if not asked.is_left_alone:
@@ -298,7 +292,9 @@ class Member:
                 self._given = None
             return logits
 
-        return decoded(input_ids, logits_of, logits_processor, stopping_criteria, generation_config)
+        return writing.decoded(
+            input_ids, logits_of, logits_processor, stopping_criteria, generation_config, left
+        )
 
     def _backward(self, own: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(own)

@@ -20,6 +20,8 @@ from rf_notebook.training.fused.layout import parts_below, passes_of, tokens_of
 from rf_notebook.training.memory_estimate import shape_of
 
 if TYPE_CHECKING:
+    import torch
+
     from rf_notebook.training.fused.request import Forward
 
 #: Tokens that take as long as a further pass: where the time of a pass over n tokens, drawn as a
@@ -146,6 +148,12 @@ def layer_weights_of(tree: Any) -> float:
     shape = shape_of(tree)
     attention = 2 * shape.hidden * (shape.hidden + shape.key_value_width)
     return attention + 3 * shape.hidden * shape.intermediate or _LAYER_WEIGHTS
+
+
+def cache_bytes_of(tree: Any, dtype: torch.dtype) -> float:
+    """What the keys and values of a token take in a type by a model's shape; 0 for an unknown one."""
+    shape = shape_of(tree)
+    return 2.0 * shape.layers * shape.key_value_width * dtype.itemsize
 
 
 def token_bytes_of(tree: Any) -> dict[Kept, float]:

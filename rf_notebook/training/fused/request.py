@@ -13,6 +13,7 @@ from rf_notebook.training.fused.sizes import IntArray, Sizes, labels_on_device
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.head import Head
+    from rf_notebook.training.fused.writing import RowsLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,32 @@ class Forward:
             known = self.sizes.labels
             self._labelled = labels_on_device(self.labels) if known is None else known
         return self._labelled
+
+
+@dataclass(slots=True, eq=False)
+class NextTokens:
+    """What a run asks for that writes: what its newest tokens, or its prompt, mean.
+
+    ``b`` rows; ``v`` is the hidden size.
+    """
+
+    member: Any
+    prompt: Forward
+    """With an empty cache."""
+    tokens: Tensor
+    """The newest, [b, 1], once the prompt is answered."""
+    most: int = 0
+    """Tokens that a row may have in all, its prompt included; 0 where nothing says it."""
+    left: RowsLeft | None = None
+    """Which rows have not ended; None where all are written to the end."""
+    hidden: Tensor | None = None
+    """Of the newest tokens, [b, 1, v]; zeros for rows that ended."""
+    of_prompts: Tensor | None = None
+    """[b]: which row of the prompt's cache each row has; None when they are the same."""
+    error: BaseException | None = None
+    """Raised in the run instead."""
+    is_left_alone: bool = False
+    """No joint step answers; the run continues by itself."""
 
 
 @dataclass(slots=True, eq=False)

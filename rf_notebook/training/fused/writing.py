@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode, MaxLengthCriteria
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 #: What ``generate`` hands to its decoding method that a joint step knows.
 _KNOWN = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
@@ -114,26 +118,37 @@ def check_usual(config: Any, given: Mapping[str, Any], cache: Any) -> None:
         raise Unusual("the model's cache of keys and values is of another kind, or is filled")
 
 
-class _Left:
-    """Whether any row is left to write: a GPU tells when it has come that far."""
+class RowsLeft:
+    """Which rows of a run are left to write: a GPU tells when it has come that far."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, rows: int, device: torch.device) -> None:
         self.is_late = tells_late(device)
+        self.known: npt.NDArray[np.bool_] | None = None
+        """[b], as far as the host was told; those that ended stay so.
+
+        None until then, and where tokens are drawn for all rows to the end.
+        """
         on_gpu = device.type == "cuda"
-        self._most = torch.ones(1, dtype=torch.long, pin_memory=on_gpu)
+        self._unfinished = torch.ones(rows, dtype=torch.long, pin_memory=on_gpu)
         self._told = torch.cuda.Event() if on_gpu else None
 
     def see(self, unfinished: Tensor) -> None:
         """Which rows are left, [b] of 1 and 0."""
-        self._most.copy_(unfinished.max(), non_blocking=True)
+        self._unfinished.copy_(unfinished, non_blocking=True)
         if self._told is not None:
             self._told.record()
 
-    def is_none(self) -> bool:
-        """Of what was seen last."""
+    def is_none(self, *, has_end: bool) -> bool:
+        """Of what was seen last.
+
+        Args:
+            has_end: Whether rows that ended are filled up with what is no token.
+        """
         if self._told is not None:
             self._told.synchronize()
-        return int(self._most) == 0
+        left = self._unfinished.numpy() != 0
+        self.known = left if has_end else None
+        return not left.any()
 
 
 def tells_late(device: torch.device) -> bool:
@@ -144,12 +159,19 @@ def tells_late(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def most_tokens(criteria: Any) -> int:
+    """Of a row, its prompt included; 0 where no criterion says it."""
+    limits = [one.max_length for one in criteria if isinstance(one, MaxLengthCriteria)]
+    return min(limits, default=0)
+
+
 def decoded(
     input_ids: Tensor,
     logits_of: Callable[[Tensor], Tensor],
     processors: Any,
     criteria: Any,
     config: Any,
+    left: RowsLeft,
 ) -> Tensor:
     """Prompt and answer, [b, l]: what transformers does from token to token.
 
@@ -163,16 +185,16 @@ def decoded(
         processors: Of logits.
         criteria: Of when to stop.
         config: The generation's.
+        left: Is told which rows are left.
     """
     pads = config._pad_token_tensor  # noqa: SLF001 - where transformers prepares it
     has_end = any(hasattr(one, "eos_token_id") for one in criteria)
-    limits = [one.max_length for one in criteria if isinstance(one, MaxLengthCriteria)]
+    most = most_tokens(criteria)
     unfinished = torch.ones(input_ids.shape[0], dtype=torch.long, device=input_ids.device)
-    left = _Left(input_ids.device)
     is_over = False
     while not is_over:
         logits = logits_of(input_ids)
-        if left.is_late and left.is_none():
+        if left.is_late and left.is_none(has_end=has_end):
             break
         scores = processors(input_ids, logits.to(copy=True, dtype=torch.float32))
         if config.do_sample:
@@ -185,6 +207,6 @@ def decoded(
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
         unfinished = unfinished & ~criteria(input_ids, None)
         left.see(unfinished)
-        is_over = any(input_ids.shape[1] >= limit for limit in limits)
-        is_over = is_over or (not left.is_late and left.is_none())
+        is_over = bool(most) and input_ids.shape[1] >= most
+        is_over = is_over or (not left.is_late and left.is_none(has_end=has_end))
     return input_ids
