@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ _STATUS = {
     RunState.DELETED: "KILLED",
 }
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
-_MOST_METRICS = 1000  # in one call of log_batch
+#: In one call of log_batch, which takes 1000 things in all, 100 of them parameters.
+_MOST_METRICS, _MOST_PARAMS = 900, 100
 _LONGEST_VALUE = 500
 #: After this many tries ``close`` does not wait for MLflow.
 _MOST_REFUSALS = 2
@@ -292,6 +293,7 @@ class MlflowMirror:
                     run.info.run_id,
                     int(tags.get(_TAG_SEQ, 0)),
                     int(tags.get(_TAG_STEP, 0)),
+                    status=str(run.info.status),
                     is_deleted=str(run.info.lifecycle_stage) == "deleted",
                 )
         self._client = client
@@ -318,7 +320,7 @@ class MlflowMirror:
             case ChunkTrained():
                 points = tuple(point for point in event.points if point.step > mirrored.step)
                 tags = {"state": RunState.RUNNING, "progress": f"{event.progress.fraction:.1%}"}
-                self._client.update_run(mirrored.mlflow_id, status="RUNNING")
+                self._set_status(mirrored, "RUNNING")
                 if (
                     event.checkpoint is not None
                     and event.progress.steps == event.progress.total_steps
@@ -326,10 +328,10 @@ class MlflowMirror:
                     self._log_adapter(mirrored.mlflow_id, event.checkpoint)
             case StateChanged():
                 tags = {"state": event.state}
-                self._set_status(mirrored.mlflow_id, event.state, recorded.at)
+                self._set_status(mirrored, _STATUS[event.state], recorded.at)
             case RunFailed():
                 tags = {"state": RunState.FAILED, "error": event.failure.message[:_LONGEST_VALUE]}
-                self._set_status(mirrored.mlflow_id, RunState.FAILED, recorded.at)
+                self._set_status(mirrored, _STATUS[RunState.FAILED], recorded.at)
             case WarmStarted():
                 tags = {"warm_start_report": event.report.sentence()}
             case _:
@@ -348,20 +350,22 @@ class MlflowMirror:
         run = self._client.create_run(
             self._experiment_id, start_time=started, tags=tags, run_name=f"run {event.run_id}"
         )
-        return _MirroredRun(run.info.run_id, 0, 0)
+        return _MirroredRun(run.info.run_id, 0, 0, status=str(run.info.status))
 
     def _describe(self, mirrored: _MirroredRun, recorded: Recorded, event: RunAdded) -> None:
         """Write a run's parameters; writing them again changes nothing."""
-        from mlflow.entities import Param
+        from mlflow.entities import Param, RunTag
 
         params = [
             Param(_name(key), _text(value))
             for key, value in flatten(event.config.as_json()).items()
         ]
-        for group in _groups(params, 100):
+        *groups, last = _groups(params, _MOST_PARAMS)
+        for group in groups:
             self._client.log_batch(mirrored.mlflow_id, params=group)
-        self._client.set_tag(mirrored.mlflow_id, _TAG_SEQ, str(recorded.seq))
-        self._client.update_run(mirrored.mlflow_id, status="SCHEDULED")
+        seq = RunTag(_TAG_SEQ, str(recorded.seq))  # MLflow writes tags after all else
+        self._client.log_batch(mirrored.mlflow_id, params=last, tags=[seq])
+        self._set_status(mirrored, "SCHEDULED")
         mirrored.seq = recorded.seq
 
     def _log_batch(
@@ -380,22 +384,29 @@ class MlflowMirror:
             for name, value in point.metrics.items()
         ]
         step = max((point.step for point in points), default=mirrored.step)
-        for group in _groups(metrics, _MOST_METRICS):
+        *groups, last = _groups(metrics, _MOST_METRICS)
+        for group in groups:
             self._client.log_batch(mirrored.mlflow_id, metrics=group)
-        # The tags last: if the process dies before, the metrics are sent again and MLflow drops the
-        # repetition.
+        # MLflow writes the tags last: if the process dies before, the metrics are sent again and
+        # MLflow drops the repetition.
         tags |= {_TAG_SEQ: str(recorded.seq), _TAG_STEP: str(step)}
         self._client.log_batch(
-            mirrored.mlflow_id, tags=[RunTag(key, str(value)) for key, value in tags.items()]
+            mirrored.mlflow_id,
+            metrics=last,
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
         )
         mirrored.seq, mirrored.step = recorded.seq, step
 
-    def _set_status(self, mlflow_id: str, state: RunState, at: float) -> None:
-        status = _STATUS[state]
+    def _set_status(self, mirrored: _MirroredRun, status: str, at: float = 0.0) -> None:
+        """Writing a status takes MLflow as long as two batches: only one that is another."""
+        if status == mirrored.status:
+            return
         if status in ("FINISHED", "FAILED", "KILLED"):
-            self._client.set_terminated(mlflow_id, status=status, end_time=int(at * 1000))
+            end = int(at * 1000)
+            self._client.set_terminated(mirrored.mlflow_id, status=status, end_time=end)
         else:
-            self._client.update_run(mlflow_id, status=status)
+            self._client.update_run(mirrored.mlflow_id, status=status)
+        mirrored.status = status
 
     def _log_adapter(self, mlflow_id: str, checkpoint: StoredFolder) -> None:
         for name in _ADAPTER_FILES:
@@ -407,10 +418,13 @@ class MlflowMirror:
 class _MirroredRun:
     """What MLflow has of a run."""
 
-    __slots__ = ("is_deleted", "mlflow_id", "seq", "step")
+    __slots__ = ("is_deleted", "mlflow_id", "seq", "status", "step")
 
-    def __init__(self, mlflow_id: str, seq: int, step: int, *, is_deleted: bool = False) -> None:
-        self.mlflow_id, self.seq, self.step, self.is_deleted = mlflow_id, seq, step, is_deleted
+    def __init__(
+        self, mlflow_id: str, seq: int, step: int, *, status: str, is_deleted: bool = False
+    ) -> None:
+        self.mlflow_id, self.seq, self.step = mlflow_id, seq, step
+        self.status, self.is_deleted = status, is_deleted
 
 
 def _not_from_mirrors(record: logging.LogRecord) -> bool:
@@ -430,5 +444,6 @@ def _text(value: Json) -> str:
     return redact(str(value))[:_LONGEST_VALUE]
 
 
-def _groups(items: list[Any], size: int) -> Iterable[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _groups(items: list[Any], size: int) -> list[list[Any]]:
+    """At least one."""
+    return [items[start : start + size] for start in range(0, max(len(items), 1), size)]

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from rf_notebook.training.trainers import Trainers
 
 
+#: Bytes of ended runs that are worth half a second, in which no thread of the process moves: that is
+#: what a collection takes. Fewer are Python's to find.
+_WORTH_COLLECTING = 2**26
+
+
 class HeldRun(Protocol):
     """As much of a run as the memory has to know."""
 
@@ -105,12 +110,19 @@ class Resources:
         self._held[run_id] = run
         self._residency.keep(_run_key(run_id), lambda: self._own_tensors(run), is_base=False)
 
-    def forget(self, run_ids: Sequence[int]) -> None:
-        """The trainers of runs are gone."""
+    def own_bytes(self, run_ids: Sequence[int]) -> int:
+        """What the trainers of runs hold besides the base models."""
+        runs = [self._held[run_id] for run_id in run_ids if run_id in self._held]
+        trainers = [run for run in runs if run.trainer is not None]
+        own = (tensor for run in trainers for tensor in self._own_tensors(run))
+        return sum(tensor.numel() * tensor.element_size() for tensor in own)
+
+    def forget(self, run_ids: Sequence[int], held_bytes: int) -> None:
+        """The trainers of runs are gone, which held so many bytes."""
         for run_id in run_ids:
             self._held.pop(run_id, None)
             self._residency.forget(_run_key(run_id))
-        if run_ids:
+        if held_bytes >= _WORTH_COLLECTING:
             memory.collect()
 
     def loaded(self, config: RunConfig) -> list[Any]:

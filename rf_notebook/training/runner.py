@@ -151,12 +151,13 @@ class KernelRunner:
     def release(self, *run_ids: int) -> None:
         """Free the memory of runs."""
         held = [run_id for run_id in run_ids if run_id in self.runs]
+        held_bytes = self._resources.own_bytes(held)
         try:
             with PROCESS, ExitStack() as ends:
                 for run_id in held:
                     ends.callback(self.runs.pop(run_id).end)
         finally:
-            self._resources.forget(held)
+            self._resources.forget(held, held_bytes)
 
     def rearm(self) -> None:
         """See ChunkRunner."""
