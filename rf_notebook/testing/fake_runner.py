@@ -162,10 +162,7 @@ class FakeRunner:
             case SnapshotRequest():
                 return self._snapshot(errand)
             case WriteTexts():
-                return [
-                    [f"run {one.run_id} to {prompt}" for prompt in errand.prompts]
-                    for one in errand.models
-                ]
+                return [[f"run {m.run_id} to {p}" for p in errand.prompts] for m in errand.models]
             case ReleaseRuns():
                 self.release(*errand.run_ids)
         return None

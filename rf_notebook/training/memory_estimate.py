@@ -25,7 +25,7 @@ from rf_notebook.planning.memory_plan import (
 from rf_notebook.planning.memory_plan import remedy as remedy_edits
 from rf_notebook.training.memory import bytes_of
 from rf_notebook.training.module_names import check_module_names
-from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.quiet import no_progress_bars, without_old_names
 from rf_notebook.training.undisturbed import isolated_from_streams
 
 if TYPE_CHECKING:
@@ -139,26 +139,13 @@ def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
                 if dtype == "auto"
                 else getattr(torch, str(dtype), None)
             )
-            return _without_old_names(
+            return without_old_names(
                 transformers.AutoModelForCausalLM.from_config(
                     described, dtype=chosen or torch.float32
                 )
             )
     except Exception:  # noqa: BLE001 - without a description there is no estimate; loading will say what is wrong
         return None
-
-
-def _without_old_names(model: Any) -> Any:
-    """The same model, which peft may ask by an older name.
-
-    transformers warns of that name, and the warning would appear in the cell that launches. Source:
-    peft 0.21, ``PeftModel.__init__``; transformers 5.23, ``is_gradient_checkpointing``.
-    """
-    kind = type(model)
-    if hasattr(kind, "is_activation_checkpointing"):
-        names = {"is_gradient_checkpointing": kind.is_activation_checkpointing}
-        model.__class__ = type(kind.__name__, (kind,), names)
-    return model
 
 
 def shape_of(model: Any) -> ModelShape:

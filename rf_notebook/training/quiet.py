@@ -110,3 +110,16 @@ def no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
         if model_bars:
             transformers_logging.enable_progress_bar()
+
+
+def without_old_names(model: Any) -> Any:
+    """The same model, which peft may ask by an older name.
+
+    transformers warns of that name, and in a thread of the user's the warning appears in the cell.
+    Source: peft 0.21, ``PeftModel.__init__``; transformers 5.23, ``is_gradient_checkpointing``.
+    """
+    kind = type(model)
+    if hasattr(kind, "is_activation_checkpointing"):
+        names = {"is_gradient_checkpointing": kind.is_activation_checkpointing}
+        model.__class__ = type(kind.__name__, (kind,), names)
+    return model

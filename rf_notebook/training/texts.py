@@ -99,26 +99,18 @@ def texts_in_the_kernel(
     *,
     is_joint: bool,
 ) -> list[list[str]]:
-    """As ``texts_of_checkpoints``, in a cell that waits for it.
-
-    While another experiment trains each model writes by itself, and nobody waits.
-    """
-    is_free = is_joint and PROCESS.acquire(blocking=False)
-    try:
-        with only_waiting() if is_free else nullcontext():
-            return texts_of_checkpoints(
-                models,
-                folder,
-                objects,
-                asked,
-                prompts,
-                settings,
-                joint_model=partial(JointModel, log=_QUIET) if is_free else None,
-                dtype=torch.get_default_dtype(),
-            )
-    finally:
-        if is_free:
-            PROCESS.release()
+    """As ``texts_of_checkpoints``, in a cell that waits for it."""
+    with PROCESS if is_joint else nullcontext(), only_waiting():
+        return texts_of_checkpoints(
+            models,
+            folder,
+            objects,
+            asked,
+            prompts,
+            settings,
+            joint_model=partial(JointModel, log=_QUIET) if is_joint else None,
+            dtype=torch.get_default_dtype(),
+        )
 
 
 def _texts(

@@ -20,7 +20,7 @@ from rf_notebook.training.base_models import (
     tree_clone,
     tree_copy,
 )
-from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.quiet import no_progress_bars, without_old_names
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
 from rf_notebook.training.undisturbed import isolated_from_streams
 
@@ -97,7 +97,11 @@ def trained_model(
                 tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
             )
             resize_vocabulary(tree, path)
-            model = PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
+            kind = type(tree)
+            model = PeftModel.from_pretrained(
+                without_old_names(tree), str(path), is_trainable=is_trainable
+            )
+            tree.__class__ = kind
             share_unchanged()
         used = load_tokenizer(base, path)
     return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
