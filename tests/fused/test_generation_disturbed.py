@@ -163,7 +163,8 @@ def test_room_for_one_run_at_a_time(
     own = JointDecoder._with_room  # noqa: SLF001 - what has room is a matter of the device
 
     def with_room(self: JointDecoder, new: Any) -> Any:
-        self.free_bytes = lambda: 5 * 256 * self.token_bytes / 0.75
+        taken = 0 if self._table is None else self._table.rows * 256
+        self.free_bytes = lambda: (5 * 256 / 0.75 - taken) * self.token_bytes
         return own(self, new)
 
     monkeypatch.setattr(JointModel, "_step", counted)

@@ -117,11 +117,12 @@ class JointDecoder:
         free = _SHARE * self.free_bytes()
         chosen: list[NextTokens] = []
         rows = 0 if self._table is None else self._table.rows
+        there = 0 if self._table is None else rows * self._table.seen.shape[1] * self.token_bytes
         longest = 0 if self._table is None else max(one.most for one in self._table.owners)
         for request in new:
             most = max(longest, request.most, request.prompt.length)
             needed = (rows + request.prompt.rows) * columns_for(most) * self.token_bytes
-            if needed <= free:
+            if needed - there <= free:
                 chosen.append(request)
                 rows, longest = rows + request.prompt.rows, most
         if len(chosen) < len(new):

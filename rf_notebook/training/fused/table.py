@@ -211,7 +211,7 @@ def columns_for(tokens: int) -> int:
 
 
 def joined(table: Table | None, new: Sequence[NextTokens]) -> Table:
-    """A table with the rows of further runs, whose prompts are answered."""
+    """A table with the rows of further runs, whose prompts are answered; the old one is used up."""
     prompts = [request.prompt for request in new]
     longest = max(prompt.length for prompt in prompts)
     filled = max(longest, 0 if table is None else table.filled)
@@ -230,17 +230,13 @@ def joined(table: Table | None, new: Sequence[NextTokens]) -> Table:
     for name in ("keys", "values"):
         caches = [(request.prompt.cache.layers, request.of_prompts) for request in new]
         own = None if table is None else getattr(table.columns, name)
-        made.append(
-            [
-                torch.cat(
-                    [
-                        *([] if own is None else [own[place]]),
-                        *(placed(getattr(layers[place], name), of) for layers, of in caches),
-                    ]
-                )
-                for place in range(len(caches[0][0]))
-            ]
-        )
+        states: list[Tensor] = []
+        for place in range(len(caches[0][0])):
+            more = [placed(getattr(layers[place], name), of) for layers, of in caches]
+            states.append(torch.cat([*([] if own is None else [own[place]]), *more]))
+            if own is not None:
+                own[place] = states[place]  # so that only one layer is there twice
+        made.append(states)
     seen, positions = [], []
     for prompt in prompts:
         mask = prompt.attention_mask
