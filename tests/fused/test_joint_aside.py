@@ -77,10 +77,11 @@ def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(AtBoundary, "evaluate_here", evaluated)
     monkeypatch.setattr(JointModel, "pass_together", passed)
     joint = trained(tmp_path / "joint", Execution.FUSED)
-    assert sorted(set(joint_of)) == [1, 2, 3], "GRPO's evaluation generates and is its own"
-    assert len(joint_of) == 3 * 4, "at every boundary, the last included"
-    # Three batches at each boundary, for which the DPO run asks twice: its reference, and itself.
-    assert sorted(together) == [1] * 12 + [3] * 12
+    assert sorted(set(joint_of)) == [1, 2, 3, 4]
+    assert len(joint_of) == 4 * 4, "at every boundary, the last included"
+    # Three batches at each boundary. The DPO run asks twice, its reference and itself; the GRPO run
+    # asks after it has written.
+    assert together.count(4) == 3 * 4
     for run_id in alone.state.runs:
         before, now = evaluations(alone, run_id), evaluations(joint, run_id)
         assert len(before) == 4

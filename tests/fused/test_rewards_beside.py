@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.loop import Engine
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training import awaiting
 from rf_notebook.training.awaiting import RunStreams
 from rf_notebook.training.fused.decoder import JointDecoder
@@ -24,7 +26,7 @@ from rf_notebook.views.document import to_html
 from rf_notebook.views.schedule import schedule
 from tests.exactness import harness
 from tests.exactness.cases import checksum
-from tests.fused.world import config, engine_over, figures
+from tests.fused.world import ROWS, config, engine_over, figures
 
 pytestmark = pytest.mark.slow
 #: Longer than anything here takes; what is awaited comes from another run, or never.
@@ -36,6 +38,7 @@ def trained(
     rewards: list[list[Callable[..., Any]]],
     execution: Execution = Execution.FUSED,
     limits: tuple[int, ...] = (2, 24),
+    rows: Any = ROWS,
     **training: Any,
 ) -> Engine:
     """GRPO runs with these rewards that write at most so many tokens, by turns."""
@@ -54,7 +57,7 @@ def trained(
         )
         for seed, functions in enumerate(rewards)
     ]
-    engine = engine_over(folder, configs, objects, execution)
+    engine = harness.engine_over(folder, rows, configs, objects, execution=execution, num_chunks=2)
     harness.turn_all(engine)
     return engine
 
@@ -115,8 +118,51 @@ def test_rewards_of_several_runs_and_functions_are_awaited_at_once(tmp_path: Pat
     assert {name for seconds in of_turns for name in seconds} == {"a", "b", "c"}
     assert all(value >= 0 for seconds in of_turns for value in seconds.values())
     shown = to_html(schedule(engine.state))
-    assert "Of the training, reward functions took: a " in shown
-    assert "(rewards: a " in shown
+    assert re.search(r"Of the training, reward functions took: ([abc] [\d.]+ s[,.] ?){3}", shown)
+    assert re.search(r"\(rewards: [abc] ", shown)
+
+
+def test_answers_of_evaluations_are_judged_as_those_of_each_run_alone(tmp_path: Path) -> None:
+    """Drawn, judged by what draws, awaited beside each other; and no part of training's time."""
+    drawn: dict[tuple[str, int], list[Any]] = {}
+    at_once: list[int] = []
+
+    def rewards(way: str, number: int) -> list[Callable[..., Any]]:
+        waiting: list[int] = []
+
+        async def noisy(completions: list[Any], **columns: Any) -> list[float]:
+            noise = [(random.random(), float(torch.rand(()))) for _ in completions]
+            drawn.setdefault((way, number), []).append((completions, noise))
+            running.append(number)
+            at_once.append(len(set(running)))
+            await asyncio.sleep(0.02)
+            running.remove(number)
+            return [a + b for a, b in noise]
+
+        running = shared if way == "joint" else waiting
+        return [noisy]
+
+    shared: list[int] = []
+    rows = (preference_rows(16, 1), preference_rows(8, 2))
+    sizes = {"per_device_eval_batch_size": 4, "max_steps": 4}
+    engines = {
+        way: trained(
+            tmp_path / way,
+            [rewards(way, number) for number in range(3)],
+            execution,
+            rows=rows,
+            **sizes,
+        )
+        for way, execution in (("alone", Execution.EXACT), ("joint", Execution.FUSED))
+    }
+    assert max(at_once) > 1
+    for number in range(3):
+        assert drawn["joint", number] == drawn["alone", number]
+        before, now = (figures(engines[way], number + 1) for way in ("alone", "joint"))
+        evaluations = [metrics for _, metrics in now if "eval_reward" in metrics]
+        assert evaluations
+        for (step, expected), (at, found) in zip(before, now, strict=True):
+            assert (step, found) == (at, pytest.approx(expected, rel=1e-4, abs=2e-6))
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.01])

@@ -126,17 +126,13 @@ class JointTurns:
         self._save([(r, runs[r.run_id]) for r in requests if runs[r.run_id] in there])
 
     def _evaluate(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
-        """Evaluate those that stand at a boundary together.
-
-        Where a run's evaluation is more than forwards (GRPO's generates and asks for rewards), its
-        own turn does it; what fails here, its own turn tells.
-        """
+        """Evaluate those that stand at a boundary together; what fails here, its own turn tells."""
         self._aside(
             group,
             {
                 run: (member, run.at_boundary.evaluate_here)
                 for run, member in there.items()
-                if run.at_boundary.is_to_be_evaluated and not run.method.generates
+                if run.at_boundary.is_to_be_evaluated
             },
         )
 
