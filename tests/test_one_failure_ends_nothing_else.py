@@ -190,6 +190,12 @@ def _short_samples(monkeypatch):
     monkeypatch.setattr("rf_notebook.training.generation._NEW_TOKENS", 4)
 
 
+@pytest.fixture(autouse=True)
+def _every_run_is_large(monkeypatch):
+    """So that its memory is given back as soon as it ends."""
+    monkeypatch.setattr("rf_notebook.training.resources._WORTH_COLLECTING", 0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _imported():
     importlib.import_module("rf_notebook.training.runner")
