@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rf_notebook.core.foreground import only_waiting
+from rf_notebook.training.fused.adapters import adapter_weights
 from rf_notebook.training.fused.eligibility import fusibility_of, hindrance_of
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.standing import standing, texts_together
 from rf_notebook.training.generation import sample_texts, texts_of
 from rf_notebook.training.process_state import PROCESS
+from rf_notebook.training.residency import storage_of, tensors_of
 from rf_notebook.training.trained_model import TrainedModel, base_of, trained_model
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def texts_of_checkpoints(
                     if id(_base(models, objects, one)) == key
                     and fusibility_of(one.config).key is not None
                     and hindrance_of(trained[place].model) is None
+                    and _has_only_an_adapter(trained[place].model, base)
                 ]
                 if len(places) > 1:
                     joint = joint_model(base)
@@ -122,6 +125,15 @@ def _texts(
     tokenizer, is_chat = trained.tokenizer, trained.is_chat
     texts = sample_texts(prompts, (), tokenizer, is_chat=is_chat)
     return texts_of(trained.model, tokenizer, texts, settings, is_over, is_chat=is_chat)
+
+
+def _has_only_an_adapter(model: Any, base: Any) -> bool:
+    """Whether all else is the base's: no rows of new tokens, no modules of its own."""
+    shared = {storage_of(tensor) for tensor in tensors_of(base)}
+    backbone = getattr(model.get_base_model(), model.get_base_model().base_model_prefix)
+    weights = adapter_weights(backbone, model.active_adapter).values()
+    own = {storage_of(one) for pair in weights for one in (pair.down, pair.up)}
+    return all(storage_of(tensor) in shared | own for tensor in model.parameters())
 
 
 def _base(models: BaseModels, objects: Objects, one: ModelOfRun) -> Any:

@@ -127,6 +127,27 @@ def test_new_tokens_of_a_chat_template_train_in_every_run_as_in_plain_trl(new, t
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_such_runs_write_by_themselves_where_others_share_their_tokens(new, tmp_path, source):
+    """Joint steps have the base model's vocabulary."""
+    experiment = new()
+    experiment.run_fit(
+        [search(chat_template_path=source), search()],
+        create_tiny,
+        datasets.Dataset.from_list(CHAT),
+        num_chunks=2,
+        display=False,
+        execution="fused",
+    )
+    experiment.wait()
+    for _ in range(2):  # with the models of the experiment, and without
+        together = experiment.generate([1, 2, 3, 4], "the cat", max_new_tokens=6)
+        for run_id in (1, 2, 3, 4):
+            alone = experiment.generate(run_id, "the cat", max_new_tokens=6)
+            assert together[f"run {run_id}"].equals(alone[f"run {run_id}"])
+        experiment.end()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_such_runs_continue_and_are_started_from(new, tmp_path, source):
     whole = fit(new("whole"), chat_template_path=source)
     whole.end()
