@@ -78,6 +78,11 @@ class RunRecord:
     alone_because: str = ""
     """In its newest turn, where others train in joint steps."""
 
+    @property
+    def newest(self) -> StoredFolder | None:
+        """The folder of its newest checkpoint."""
+        return self.checkpoints[-1].folder if self.checkpoints else None
+
     def all_points(self) -> Iterable[MetricPoint]:
         """Every committed point, in the order of the steps."""
         for group in self.points:

@@ -359,8 +359,7 @@ class Engine:
 
     def _model_of(self, run_id: int) -> ModelOfRun:
         record = self.state.record(run_id)
-        newest = record.checkpoints[-1].folder if record.checkpoints else None
-        return ModelOfRun(run_id=run_id, config=record.config, checkpoint=newest)
+        return ModelOfRun(run_id=run_id, config=record.config, checkpoint=record.newest)
 
     def _close_experiment(self, *, cancelled: bool) -> None:
         """Commit what is trained but not committed, and that the experiment ended."""

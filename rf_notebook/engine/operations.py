@@ -146,7 +146,7 @@ class Operations:
             request = SnapshotRequest(
                 run_id=parent.run_id,
                 config=parent.config,
-                checkpoint=parent.checkpoints[-1].folder if parent.checkpoints else None,
+                checkpoint=parent.newest,
                 started_from=parent.warm_start,
                 target=self._place(run_id),
                 becomes_reference=operation.config.method != parent.config.method,

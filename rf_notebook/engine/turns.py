@@ -319,7 +319,7 @@ class Turns:
             run_id=record.run_id,
             config=record.config,
             progress=self._journal.boundary_of(record),
-            continue_from=record.checkpoints[-1].folder if record.checkpoints else None,
+            continue_from=record.newest,
             warm_start=record.warm_start,
             fence=self._journal.fence,
             attempt=attempt,

@@ -61,18 +61,15 @@ def texts_from(
     create_model: CreateModel | None,
 ) -> list[list[str]]:
     """What the models of runs write to prompts, run by run. See ``load_model``."""
-    from rf_notebook.training.texts import texts_in_the_kernel
+    from rf_notebook.training.texts import CheckpointTexts
 
+    asked = [_model_of(session, run_id) for run_id in run_ids]
     started = session.state.started
-    return texts_in_the_kernel(
-        _base_models(session, create_model),
-        session.folder,
-        session.objects,
-        [_model_of(session, run_id) for run_id in run_ids],
-        prompts,
-        settings,
-        is_joint=started is not None and started.execution != Execution.EXACT,
-    )
+    is_joint = started is not None and started.execution != Execution.EXACT
+    models = _base_models(session, create_model)
+    texts = CheckpointTexts(models=models, folder=session.folder, objects=session.objects)
+    with texts.in_a_cell(is_joint=is_joint) as waited_for:
+        return waited_for.of(asked, prompts, settings)
 
 
 def _base_models(session: Session, create_model: CreateModel | None) -> BaseModels:
@@ -92,7 +89,6 @@ def _trained(session: Session, run_id: int, models: BaseModels) -> TrainedModel:
 
 def _model_of(session: Session, run_id: int) -> ModelOfRun:
     record = session.state.record(run_id)
-    if not record.checkpoints:
+    if record.newest is None:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
-    newest = record.checkpoints[-1].folder
-    return ModelOfRun(run_id=run_id, config=record.config, checkpoint=newest)
+    return ModelOfRun(run_id=run_id, config=record.config, checkpoint=record.newest)

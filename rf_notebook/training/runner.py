@@ -35,7 +35,7 @@ from rf_notebook.training.fused.joint_turns import JointTurns
 from rf_notebook.training.parked import ParkedStatus, StopTraining
 from rf_notebook.training.process_state import PROCESS
 from rf_notebook.training.resources import Resources
-from rf_notebook.training.texts import texts_of_checkpoints
+from rf_notebook.training.texts import CheckpointTexts
 from rf_notebook.training.trained_model import TrainedModel, export_model, trained_model
 from rf_notebook.training.undisturbed import Disturbed, until_undisturbed
 from rf_notebook.training.validation import trainers_of
@@ -345,9 +345,10 @@ class KernelRunner:
     def _texts(self, errand: WriteTexts) -> list[list[str]]:
         prompts, settings = errand.prompts, errand.settings
         ids = [one.run_id for one in errand.models]
-        held = {run_id: self.runs[run_id] for run_id in ids if run_id in self.runs}
         held = {
-            run_id: run for run_id, run in held.items() if run.parked.status is ParkedStatus.PARKED
+            run_id: self.runs[run_id]
+            for run_id in ids
+            if run_id in self.runs and self.runs[run_id].parked.status is ParkedStatus.PARKED
         }
         others = [one for one in errand.models if one.run_id not in held]
         for one in others:
@@ -358,17 +359,15 @@ class KernelRunner:
         for run_id, run in held.items():
             if run_id not in found:
                 found[run_id] = run.at_boundary.texts(prompts, settings)
-        texts = texts_of_checkpoints(
-            self.models,
-            self._folder,
-            self._objects,
-            others,
-            prompts,
-            settings,
+        of_checkpoints = CheckpointTexts(
+            models=self.models,
+            folder=self._folder,
+            objects=self._objects,
             joint_model=self.joint_turns.model_of if errand.is_joint else None,
             dtype=self._resources.dtype,
             is_over=self._resources.abandoned.is_set,
         )
+        texts = of_checkpoints.of(others, prompts, settings)
         found |= {one.run_id: text for one, text in zip(others, texts, strict=True)}
         return [found[run_id] for run_id in ids]
 

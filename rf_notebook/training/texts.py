@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rf_notebook.core.foreground import only_waiting
-from rf_notebook.training.fused.adapters import adapter_weights
-from rf_notebook.training.fused.eligibility import fusibility_of, hindrance_of
+from rf_notebook.training.fused.eligibility import hindrance_of_trained
 from rf_notebook.training.fused.joint_model import JointModel
 from rf_notebook.training.fused.standing import standing, texts_together
 from rf_notebook.training.generation import sample_texts, texts_of
 from rf_notebook.training.process_state import PROCESS
-from rf_notebook.training.residency import storage_of, tensors_of
 from rf_notebook.training.trained_model import TrainedModel, base_of, trained_model
 
 if TYPE_CHECKING:
@@ -32,109 +31,86 @@ _QUIET = logging.getLogger("rf_notebook.quiet")
 _AT_ONCE = 16
 
 
-def texts_of_checkpoints(
-    models: BaseModels,
-    folder: Path,
-    objects: Objects,
-    asked: Sequence[ModelOfRun],
-    prompts: Sequence[str],
-    settings: Mapping[str, Json],
-    *,
-    joint_model: Callable[[Any], JointModel] | None,
-    dtype: torch.dtype,
-    is_over: Callable[[], bool] = lambda: False,
-) -> list[list[str]]:
-    """The texts of each model.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointTexts:
+    """Lets the models of checkpoints write."""
 
-    With a joint model the caller holds PROCESS.
+    models: BaseModels
+    """Keeps base models resident."""
+    folder: Path
+    """The experiment's."""
+    objects: Objects
+    """Functions and other values behind the configs' names."""
+    joint_model: Callable[[Any], JointModel] | None = None
+    """Gives the joint model over a base, for callers that hold PROCESS; None lets each write by
+    itself."""
+    dtype: torch.dtype = field(default_factory=torch.get_default_dtype)
+    """Of new tensors."""
+    is_over: Callable[[], bool] = lambda: False
+    """Asked at every token; writing ends when it says so."""
 
-    Args:
-        models: Keeps base models resident.
-        folder: The experiment's.
-        objects: Functions and other values behind the configs' names.
-        asked: Each with a checkpoint.
-        prompts: What a user asks.
-        settings: Arguments of ``generate``, and ``seed``.
-        joint_model: Gives the joint model over a base; None lets each write by itself.
-        dtype: Of new tensors.
-        is_over: Asked at every token; writing ends when it says so.
-    """
-    written: list[list[str]] = []
-    for start in range(0, len(asked), _AT_ONCE):
-        part = asked[start : start + _AT_ONCE]
-        trained = [
-            trained_model(models, folder, objects, one.config, one.checkpoint)
-            for one in part
-            if one.checkpoint is not None
-        ]
-        writes = [partial(_texts, one, prompts, settings, is_over) for one in trained]
+    @contextmanager
+    def in_a_cell(self, *, is_joint: bool) -> Iterator[CheckpointTexts]:
+        """In a cell that waits for it, the models together where they can."""
+        if not is_joint:
+            yield self
+            return
+        with PROCESS, only_waiting():
+            yield replace(self, joint_model=partial(JointModel, log=_QUIET))
+
+    def of(
+        self, asked: Sequence[ModelOfRun], prompts: Sequence[str], settings: Mapping[str, Json]
+    ) -> list[list[str]]:
+        """The texts of each model.
+
+        Args:
+            asked: Each with a checkpoint.
+            prompts: What a user asks.
+            settings: Arguments of ``generate``, and ``seed``.
+        """
+        parts = (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
+        return [texts for part in parts for texts in self._of_some(part, prompts, settings)]
+
+    def _of_some(
+        self, asked: Sequence[ModelOfRun], prompts: Sequence[str], settings: Mapping[str, Json]
+    ) -> list[list[str]]:
+        trained = [self._trained(one) for one in asked]
+        writes = [partial(self._texts, one, prompts, settings) for one in trained]
         found: dict[int, list[str] | None] = {}
-        if joint_model is not None:
-            bases = {id(base): base for base in (_base(models, objects, one) for one in part)}
-            for key, base in bases.items():
-                places = [
-                    place
-                    for place, one in enumerate(part)
-                    if id(_base(models, objects, one)) == key
-                    and fusibility_of(one.config).key is not None
-                    and hindrance_of(trained[place].model) is None
-                    and _has_only_an_adapter(trained[place].model, base)
-                ]
-                if len(places) > 1:
-                    joint = joint_model(base)
-                    members = standing(joint, [trained[place].model for place in places])
-                    own = [writes[place] for place in places]
-                    texts = texts_together(joint, members, own, dtype)
-                    found |= dict(zip(places, texts, strict=True))
-        for place, write in enumerate(writes):
-            together = found.get(place)
-            written.append(write() if together is None else together)
-    return written
+        for places in self._together(asked, trained):
+            assert self.joint_model is not None
+            joint = self.joint_model(self._base(asked[places[0]]))
+            members = standing(joint, [trained[place].model for place in places])
+            own = [writes[place] for place in places]
+            found |= dict(zip(places, texts_together(joint, members, own, self.dtype), strict=True))
+        together = [found.get(place) for place in range(len(asked))]
+        return [
+            write() if texts is None else texts
+            for write, texts in zip(writes, together, strict=True)
+        ]
 
+    def _together(
+        self, asked: Sequence[ModelOfRun], trained: Sequence[TrainedModel]
+    ) -> list[list[int]]:
+        """The places of models that can share their tokens, by base; none that are by themselves."""
+        over: dict[int, list[int]] = {}
+        for place, (one, made) in enumerate(zip(asked, trained, strict=True)):
+            if self.joint_model is not None:
+                base = self._base(one)
+                if hindrance_of_trained(one.config, made.model, base) is None:
+                    over.setdefault(id(base), []).append(place)
+        return [places for places in over.values() if len(places) > 1]
 
-def texts_in_the_kernel(
-    models: BaseModels,
-    folder: Path,
-    objects: Objects,
-    asked: Sequence[ModelOfRun],
-    prompts: Sequence[str],
-    settings: Mapping[str, Json],
-    *,
-    is_joint: bool,
-) -> list[list[str]]:
-    """As ``texts_of_checkpoints``, in a cell that waits for it."""
-    with PROCESS if is_joint else nullcontext(), only_waiting():
-        return texts_of_checkpoints(
-            models,
-            folder,
-            objects,
-            asked,
-            prompts,
-            settings,
-            joint_model=partial(JointModel, log=_QUIET) if is_joint else None,
-            dtype=torch.get_default_dtype(),
-        )
+    def _texts(
+        self, trained: TrainedModel, prompts: Sequence[str], settings: Mapping[str, Json]
+    ) -> list[str]:
+        tokenizer, is_chat = trained.tokenizer, trained.is_chat
+        texts = sample_texts(prompts, (), tokenizer, is_chat=is_chat)
+        return texts_of(trained.model, tokenizer, texts, settings, self.is_over, is_chat=is_chat)
 
+    def _trained(self, one: ModelOfRun) -> TrainedModel:
+        assert one.checkpoint is not None
+        return trained_model(self.models, self.folder, self.objects, one.config, one.checkpoint)
 
-def _texts(
-    trained: TrainedModel,
-    prompts: Sequence[str],
-    settings: Mapping[str, Json],
-    is_over: Callable[[], bool],
-) -> list[str]:
-    tokenizer, is_chat = trained.tokenizer, trained.is_chat
-    texts = sample_texts(prompts, (), tokenizer, is_chat=is_chat)
-    return texts_of(trained.model, tokenizer, texts, settings, is_over, is_chat=is_chat)
-
-
-def _has_only_an_adapter(model: Any, base: Any) -> bool:
-    """Whether all else is the base's: no rows of new tokens, no modules of its own."""
-    shared = {storage_of(tensor) for tensor in tensors_of(base)}
-    backbone = getattr(model.get_base_model(), model.get_base_model().base_model_prefix)
-    weights = adapter_weights(backbone, model.active_adapter).values()
-    own = {storage_of(one) for pair in weights for one in (pair.down, pair.up)}
-    return all(storage_of(tensor) in shared | own for tensor in model.parameters())
-
-
-def _base(models: BaseModels, objects: Objects, one: ModelOfRun) -> Any:
-    return base_of(models, objects, one.config).model
+    def _base(self, one: ModelOfRun) -> Any:
+        return base_of(self.models, self.objects, one.config).model

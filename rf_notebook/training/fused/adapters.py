@@ -77,6 +77,13 @@ def adapter_weights(backbone: nn.Module, adapter: str) -> dict[str, LoraWeights]
     }
 
 
+def lora_layers_of(model: Any) -> dict[str, LoraWeights]:
+    """Those of a peft model's active adapter, by path below its backbone."""
+    causal = model.get_base_model()
+    backbone = getattr(causal, causal.base_model_prefix)
+    return adapter_weights(backbone, model.active_adapter)
+
+
 @dataclass(slots=True)
 class Adapter:
     """The trained weights of one run, and its optimizer's moments of them."""

@@ -52,7 +52,7 @@ class JointDecoder:
     log: logging.Logger
     _table: Table | None = field(default=None, init=False)
     _is_full: bool = field(default=False, init=False)
-    """Whether a prompt did not fit beside those who write now."""
+    """Whether somebody has to wait until one of those who write now, or half of their rows, ended."""
 
     def answer(
         self, requests: Sequence[NextTokens], stacked: Stacked
@@ -72,8 +72,7 @@ class JointDecoder:
         before = [] if self._table is None else self._table.owners
         known = [request for request in requests if request in before]
         if self._table is not None and (known != before or self._is_worth_leaving_out(self._table)):
-            self._is_full = self._is_full and known == before
-            self._table = self._table.only(known)
+            self._table, self._is_full = self._table.only(known), False
         if self._table is not None:
             self._table.advance()
             self._table.give(self._hidden(self._table, stacked))
@@ -85,8 +84,9 @@ class JointDecoder:
 
         When there is room for nobody, and nobody writes, the first is left alone.
         """
-        waits = self._is_full and self._table is not None
-        asked = [] if waits else self._with_room(new)
+        if not new or (self._is_full and self._table is not None):
+            return []
+        asked = self._with_room(new)
         while asked:
             prompts = [distinct(request) for request in asked]
             try:
@@ -105,15 +105,13 @@ class JointDecoder:
                 request.hidden = each(hidden, request.of_prompts)
             self._table = joined(self._table, asked)
             return asked
-        if new and self._table is None:
+        if self._table is None:
             new[0].is_left_alone = True
             return [new[0]]
         return []
 
     def _with_room(self, new: Sequence[NextTokens]) -> list[NextTokens]:
         """Those whose keys and values fit beside what there is, until the last of their tokens."""
-        if not new:
-            return []
         free = _SHARE * self.free_bytes()
         chosen: list[NextTokens] = []
         rows = 0 if self._table is None else self._table.rows
@@ -125,7 +123,8 @@ class JointDecoder:
             if needed - there <= free:
                 chosen.append(request)
                 rows, longest = rows + request.prompt.rows, most
-        if len(chosen) < len(new):
+        self._is_full = len(chosen) < len(new)
+        if self._is_full:
             self.log.info(
                 "%d of %d runs write first: there is no room for the keys and values of all",
                 len(chosen),

@@ -14,7 +14,8 @@ from torch import nn
 from rf_notebook.core.runner import Fusibility
 from rf_notebook.core.values import Json, digest
 from rf_notebook.training.base_models import changes_base_weights
-from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights
+from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights, lora_layers_of
+from rf_notebook.training.residency import storage_of, tensors_of
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
@@ -87,19 +88,31 @@ def _first(reasons: Mapping[str, str], given: Mapping[str, Json]) -> str | None:
 
 def hindrance(trainer: TrainerLike) -> str | None:
     """Why a trainer that is built cannot take part in joint steps; None when it can."""
-    if (why := hindrance_of(trainer.model)) is not None:
-        return why
     model = trainer.model
-    backbone = getattr(model.get_base_model(), model.get_base_model().base_model_prefix)
-    inside = adapter_weights(backbone, model.active_adapter)
+    if (why := _hindrance_of(model)) is not None:
+        return why
     trained = sum(1 for parameter in model.parameters() if parameter.requires_grad)
-    if trained != 2 * len(inside):
-        return _OTHER_WEIGHTS
-    return None
+    return None if trained == 2 * len(lora_layers_of(model)) else _OTHER_WEIGHTS
 
 
-def hindrance_of(model: Any) -> str | None:
-    """Why a model with an adapter cannot take part in joint steps; None when it can."""
+def hindrance_of_trained(config: RunConfig, model: Any, base: nn.Module) -> str | None:
+    """Why the model of a checkpoint cannot take part in joint steps; None when it can.
+
+    Args:
+        config: Of the run.
+        model: With the checkpoint's adapter, over the base's weights.
+        base: The resident model.
+    """
+    why = _reason(config) or _hindrance_of(model)
+    if why is not None:
+        return why
+    pairs = lora_layers_of(model).values()
+    known = {storage_of(one) for pair in pairs for one in (pair.down, pair.up)}
+    known |= {storage_of(tensor) for tensor in tensors_of(base)}
+    return None if all(storage_of(one) in known for one in model.parameters()) else _OTHER_WEIGHTS
+
+
+def _hindrance_of(model: Any) -> str | None:
     causal: Any = model.get_base_model()
     backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
     if not isinstance(backbone, nn.Module):

@@ -70,17 +70,7 @@ class JointTurns:
             runs: Those that the requests are for, ready to train, by id.
         """
         started = time.perf_counter()
-        modules = {
-            id(m): m
-            for run in runs.values()
-            for m in self._resources.trainers.modules_of(run.config)
-        }
-        self._resources.bring_in(
-            list(modules.values()), list(runs), room=sum(run.room for run in runs.values())
-        )
-        model = self.model_of(
-            next(iter(modules.values()))
-        )  # the base comes first, and they have one
+        model = self._brought_in(list(runs.values()), room=sum(run.room for run in runs.values()))
         boundaries = {run_id: run.next_boundary for run_id, run in runs.items()}
         members = {run_id: _member(run, model) for run_id, run in runs.items()}
         until = {
@@ -182,9 +172,8 @@ class JointTurns:
         over: dict[int, list[ActiveRun]] = {}
         for run in runs:
             if not self.hindrance(run):
-                over.setdefault(id(self._resources.trainers.modules_of(run.config)[0]), []).append(
-                    run
-                )
+                base = self._resources.trainers.modules_of(run.config)[0]
+                over.setdefault(id(base), []).append(run)
         found: dict[int, list[str]] = {}
         for same in over.values():
             if len(same) > 1:
@@ -194,10 +183,7 @@ class JointTurns:
     def _texts_together(
         self, runs: Sequence[ActiveRun], prompts: Sequence[str], settings: Mapping[str, Json]
     ) -> dict[int, list[str]]:
-        trainers = self._resources.trainers
-        modules = {id(m): m for run in runs for m in trainers.modules_of(run.config)}
-        self._resources.bring_in(list(modules.values()), [run.run_id for run in runs])
-        model = self.model_of(next(iter(modules.values())))
+        model = self._brought_in(runs)
         writes = [partial(run.at_boundary.texts_here, prompts, settings) for run in runs]
         members = [(_member(run, model), run.parked) for run in runs]
         with self._own_dtype():
@@ -208,6 +194,14 @@ class JointTurns:
     def close(self) -> None:
         """Let the joint models go."""
         self.models.clear()
+
+    def _brought_in(self, runs: Sequence[ActiveRun], *, room: int = 0) -> JointModel:
+        """The joint model of runs over one base, with all that they need on the device."""
+        trainers = self._resources.trainers
+        modules = {id(m): m for run in runs for m in trainers.modules_of(run.config)}
+        ids = [run.run_id for run in runs]
+        self._resources.bring_in(list(modules.values()), ids, room=room)
+        return self.model_of(next(iter(modules.values())))  # the base comes first
 
     def model_of(self, base: Any) -> JointModel:
         """The joint model over a base."""
@@ -226,13 +220,10 @@ def _member(run: ActiveRun, model: JointModel) -> Member:
     if run.member is None or run.member[0] is not model:
         member = Member(
             run.parked,
+            model,
             pads_right=run.method.pads_right,
             generates=run.method.generates,
-            order=model.order,
-            packs=model.packs,
-            why_no_decoder=model.why_no_decoder,
             tell=run.tell,
-            goes_alone=lambda: model.broken is not None,
         )
         run.member = model, member
     return run.member[1]

@@ -28,6 +28,7 @@ from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
     from rf_notebook.training.fused.aside import Aside
+    from rf_notebook.training.fused.joint_model import JointModel
     from rf_notebook.training.parked import ParkedRun
 
 #: Arguments of a forward that a joint one knows; others have to be None or False.
@@ -45,29 +46,22 @@ class Member:
     def __init__(
         self,
         run: ParkedRun,
+        model: JointModel,
         *,
         pads_right: bool,
         generates: bool,
-        order: Callable[[], Sequence[str]],
-        packs: bool,
-        why_no_decoder: str | None,
-        goes_alone: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
         """Nothing is changed before ``attach``.
 
         Args:
             run: Its trainer is built.
+            model: Of the groups.
             pads_right: Whether its batches are padded on the right, so that no mask is needed.
             generates: Whether its steps let the model write.
-            order: Gives the layers in the order in which a forward uses them.
-            packs: Whether joint batches are packed where it is known how their tokens lie.
-            why_no_decoder: Why runs that write share no steps; None when they do.
-            goes_alone: Whether the joint model is out of use.
             tell: Takes a note for the user.
         """
-        self._goes_alone, self._generates = goes_alone, generates
-        self._packs, self._why_no_decoder, self._tell = packs, why_no_decoder, tell
+        self._model, self._generates, self._tell = model, generates, tell
         self.run: ParkedRun | Aside = run
         """What advances: the run, or what it does aside."""
         # Without a mask a GPU takes its fastest kernels. On a CPU it gains nothing, and with the
@@ -76,7 +70,6 @@ class Member:
         self._needs_no_mask = (
             pads_right and next(run.trainer.model.parameters()).device.type == "cuda"
         )
-        self._order = order
         trainer = run.trainer
         self._causal = trainer.model.get_base_model()
         self.backbone: nn.Module = getattr(self._causal, self._causal.base_model_prefix)
@@ -239,11 +232,11 @@ class Member:
 
     def _why_alone(self) -> str | None:
         """Why what the run writes now shares no steps; None when it does, empty when it was told."""
-        if self._goes_alone():
+        if self._model.broken is not None:
             return ""
         if self._causal.training and (self._dropouts or self._changes_embeddings):
             return "dropout or noise is active while it writes, drawn anew for each token"
-        return self._why_no_decoder
+        return self._model.why_no_decoder
 
     def _tell_why_alone(self, why: str) -> None:
         if why:
@@ -348,7 +341,7 @@ class Member:
         In evaluation nothing is drawn and nothing learned.
         """
         is_training = self._causal.training
-        if self._goes_alone() or (not is_training and torch.is_grad_enabled()):
+        if self._model.broken is not None or (not is_training and torch.is_grad_enabled()):
             return None
         cache = self._cache_of(kwargs)
         sizes = None if cache is not None else self._sizes_of(kwargs)
@@ -396,7 +389,7 @@ class Member:
         Of a batch of a collator's they are known; of any other the device has to be asked.
         """
         input_ids = kwargs.get("input_ids")
-        if input_ids is None or input_ids.dim() != 2 or not self._packs:
+        if input_ids is None or input_ids.dim() != 2 or not self._model.packs:
             return None
         known: Sizes | None = self.run.trainer.known_sizes(input_ids)
         if known is not None:
@@ -418,7 +411,7 @@ class Member:
 
     def _draw_dropout(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """The masks that this run would draw alone, from its own stream, in the same order."""
-        order = self._order()
+        order = self._model.order()
         if self._drawing is None or self._drawing[0] is not order:
             downs = {
                 path: self.adapter.weights[path].down for path in order if path in self._dropouts

@@ -63,19 +63,7 @@ def standing(model: JointModel, trained: Sequence[Any]) -> list[tuple[Member, An
     state = ProcessState.of_notebook()
     parked: list[Any] = [_Parked(_Trainer(one), state) for one in trained]
     return [
-        (
-            Member(
-                one,
-                pads_right=False,
-                generates=True,
-                order=model.order,
-                packs=model.packs,
-                why_no_decoder=model.why_no_decoder,
-                tell=lambda _note: None,
-                goes_alone=lambda: model.broken is not None,
-            ),
-            one,
-        )
+        (Member(one, model, pads_right=False, generates=True, tell=lambda _note: None), one)
         for one in parked
     ]
 
