@@ -17,7 +17,7 @@ PARALLEL := -n auto
 # Where there is memory with room for it, the unit tests' many small folders are there.
 IN_MEMORY := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000000 {print "TMPDIR=/dev/shm"}')
 
-.PHONY: lab demo check unit test oldest newest extension bench clean
+.PHONY: lab demo check unit test thorough oldest newest extension bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
@@ -35,17 +35,21 @@ check: $(VENV)/.test $(VENV)/.node
 
 # What needs neither torch nor mlflow, which cannot be imported here: under a minute.
 unit: $(VENV)/.test
-	$(IN_MEMORY) $(PYTEST) -q $(PARALLEL) -o tmp_path_retention_policy=failed -p tests.without_torch -m unit
+	$(IN_MEMORY) $(PYTEST) -q $(PARALLEL) -o tmp_path_retention_policy=failed -p tests.without_torch -m "unit and not thorough"
 
-# Everything; with ARGS those tests and nothing before them.
+# All but `make thorough`; with ARGS those tests and nothing before them.
 ifdef ARGS
 test: $(VENV)/.test $(VENV)/.browser
 	$(PYTEST) $(ARGS)
 else
 test: check unit oldest $(VENV)/.browser
 	$(JLPM) test
-	$(PYTEST) $(PARALLEL) -m "not unit" --durations=80
+	$(PYTEST) $(PARALLEL) -m "not unit and not thorough" --durations=80
 endif
+
+# More seeds and combinations of what those test: before a release.
+thorough: $(VENV)/.test
+	$(PYTEST) $(PARALLEL) -m thorough
 
 # A few tests of everything that trains, on the oldest versions that pyproject.toml allows.
 oldest: $(VENV)/.oldest

@@ -18,6 +18,8 @@ BENCHMARKS = {
     "exact": ("exact", "measure"),
     "real": ("real", "measure"),
     "grpo": ("grpo", "measure"),
+    "fleet": ("fleet", "measure"),
+    "placement": ("placement", "measure"),
     "fused-speed": ("fused", "measure_speed"),
     "fused-remainder": ("fused", "measure_remainder"),
     "fused-auto": ("fused", "measure_auto"),

@@ -33,7 +33,9 @@ from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.datasets import ExperimentData
+from rf_notebook.training.device import is_spread
 from rf_notebook.training.runner import KernelRunner
+from rf_notebook.training.stages import answer_where_asked
 from rf_notebook.training.validation import Validation
 
 _PLAIN: dict[str, Any] = {
@@ -166,20 +168,26 @@ def plain_trainer(
 ) -> Any:
     """Plain trl's, over a model that is kept loaded; see ``plain_step_seconds``."""
     config, trainer_class = _PLAIN[method]
-    return trainer_class(
+    args = config(
+        output_dir=folder,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        **arguments,
+    )
+    if args.n_gpu > 1:
+        args._n_gpu = 1  # noqa: SLF001 - as with CUDA_VISIBLE_DEVICES=0; trl refuses DataParallel
+    trainer = trainer_class(
         model=tree_clone(base),
-        args=config(
-            output_dir=folder,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            **arguments,
-        ),
+        args=args,
         train_dataset=rows,
         processing_class=tiny_tokenizer(),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora),
         **more,
     )
+    if is_spread():  # trl 1.16 by itself fails there, see answer_where_asked
+        answer_where_asked(trainer.model)
+    return trainer
 
 
 @contextmanager

@@ -32,8 +32,8 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.training import memory
 from rf_notebook.training.fused.compiled import CompiledLayers
 from rf_notebook.training.runner import KernelRunner

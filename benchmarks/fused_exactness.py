@@ -13,8 +13,8 @@ import torch
 from benchmarks.common import ON_GPU, llama
 from benchmarks.fused import Shape, engine_of, rows_of
 from benchmarks.report import Report
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.training.fused import linear
 
 

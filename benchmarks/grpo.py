@@ -36,8 +36,8 @@ from rf_notebook.automl.configs import RFGRPOConfig, RFLoraConfig, RFModelConfig
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.tiny import _WORDS, tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.fused.joint_turns import JointTurns

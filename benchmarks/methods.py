@@ -30,7 +30,7 @@ from rf_notebook.automl.configs import TRAINING_CONFIGS, RFLoraConfig, RFModelCo
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
 from rf_notebook.training import memory
 from rf_notebook.training.runner import KernelRunner

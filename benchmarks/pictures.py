@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks import placement
 from benchmarks.report import RESULTS
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -97,3 +98,4 @@ if __name__ == "__main__":
     mpl.use("agg")
     draw_speed()
     draw_grid()
+    placement.draw(_DOCS / "placement.png")

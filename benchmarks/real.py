@@ -41,8 +41,8 @@ from benchmarks.real_world import (
 )
 from benchmarks.report import Report
 from rf_notebook.core.foreground import only_waiting
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.training import memory
 from rf_notebook.training.fused.compiled import CompiledLayers
 
@@ -128,9 +128,9 @@ def joint(
                 while not isinstance(engine.turn(), Idle):
                     pass
             records = engine.state.runs.values()
-            failed = [one.failure.message for one in records if one.failure is not None]
+            failed = [one.failure for one in records if one.failure is not None]
             if failed:
-                raise RuntimeError(failed[0])
+                raise RuntimeError(failed[0].traceback or failed[0].message)
             alone = {one.alone_because for one in records if one.alone_because}
         finally:
             runner.close()

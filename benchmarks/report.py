@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from rf_notebook.session.versions import versions
+from rf_notebook.core.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -17,8 +17,8 @@ from benchmarks.common import ON_GPU, engine_over, plain_trainer, quiet, synchro
 from benchmarks.real_world import Knobs, arguments, base_of, lora, run_configs, searched, sft_rows
 from benchmarks.report import Report
 from rf_notebook.core.foreground import only_waiting
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.at_boundary import AtBoundary
@@ -35,7 +35,7 @@ def measure(report: Report) -> None:
     name = "whole experiment"
     for what, seconds in seen.items():
         report.row(f"{name}: {what}", seconds, "s")
-    script = _script_seconds(base, rows, held_out, configs[1], num_chunks) * len(configs)
+    script = script_seconds(base, rows, held_out, configs[1], num_chunks) * len(configs)
     report.row("the same by a script, one warmed run times the configs", script, "s")
     report.row(f"{name}: against the script", script / seen["to its end"], "x (must 4.5)")
     first = script / seen["until all were evaluated once"]
@@ -104,7 +104,7 @@ def _experiment(
     return {"until all were evaluated once": first, "to its end": whole, **spent}
 
 
-def _script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunks: int) -> float:
+def script_seconds(base: Any, rows: Any, held_out: Any, knobs: Knobs, num_chunks: int) -> float:
     """Seconds of one config as a user writes it, after a few steps that warm the device up."""
     few = 4 * knobs.batch * knobs.accumulation
     seconds = 0.0

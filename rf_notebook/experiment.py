@@ -6,26 +6,25 @@ It asks the floors below and decides nothing itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from rf_notebook.experiment_models import ExperimentModels
+from rf_notebook.experiment_operations import ExperimentOperations
 from rf_notebook.replay.again import replay_again
 from rf_notebook.session.arguments import fit_arguments
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
-from rf_notebook.session.registry import latest_session, use
+from rf_notebook.session.registry import latest_session, remove, use
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import refresh_display, wait, wait_async
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
     from rf_notebook.automation import Policy
-    from rf_notebook.core.receipt import Receipt
     from rf_notebook.session.backend import Backend
-    from rf_notebook.session.session import RunLike, Session
+    from rf_notebook.session.session import Session
     from rf_notebook.widgets.display import ExperimentDisplay
 
 #: The experiments that somebody holds, by what is open behind them: one object each while it
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 _faces: WeakValueDictionary[Session, Experiment] = WeakValueDictionary()
 
 
-class Experiment(ExperimentModels):
+class Experiment(ExperimentOperations):
     """Trains and compares many configs at once.
 
     Args:
@@ -43,7 +42,8 @@ class Experiment(ExperimentModels):
             omitted.
         num_cpus: RapidFire AI's, for its evaluations. Training uses torch's threads:
             ``torch.set_num_threads``.
-        num_gpus: 1; more is refused.
+        num_gpus: RapidFire AI's place for ``run_fit(num_gpus=...)``.
+        storage: Where a cluster's workers have written checkpoints; see ``run_fit``.
         runner: Who trains, for tests of what uses experiments; see
             ``rf_notebook.testing.fake_backend``.
 
@@ -69,6 +69,7 @@ class Experiment(ExperimentModels):
         *,
         num_cpus: int | None = None,
         num_gpus: int | None = None,
+        storage: str | Path | None = None,
         runner: Backend | None = None,
     ) -> None:
         if "session" in self.__dict__:  # the living object
@@ -80,6 +81,7 @@ class Experiment(ExperimentModels):
                 mode=mode,
                 num_cpus=num_cpus,
                 num_gpus=num_gpus,
+                storage=storage,
                 runner=runner,
             )
         )
@@ -93,6 +95,21 @@ class Experiment(ExperimentModels):
             face = super().__new__(cls)
             face._show(session)
         return face
+
+    @staticmethod
+    def remove(experiment_name: str, experiment_path: str | Path | None = None) -> None:
+        """Remove a recorded experiment from the disk: its record, checkpoints and figures, for good.
+
+        Args:
+            experiment_name: Its name.
+            experiment_path: See the class.
+
+        Raises:
+            ConfigError: when there is none of this name, or its checkpoints lie in a storage.
+            IllegalOperation: when it is open for training here.
+            ReadOnlyExperiment: when another process trains it.
+        """
+        remove(experiment_name, experiment_path)
 
     def _show(self, session: Session) -> None:
         super().__init__(session)
@@ -119,8 +136,11 @@ class Experiment(ExperimentModels):
         sample_prompts: int | list[str] = 0,
         policy: Policy | None = None,
         take_over: bool = False,
-        num_gpus: int = 1,
-        devices: list[str] | None = None,
+        num_gpus: int | None = None,
+        devices: str | int | list[str] | list[tuple[str, ...]] | None = None,
+        cluster: str | None = None,
+        storage: str | Path | None = None,
+        allow_unauthenticated: bool = False,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
@@ -158,10 +178,18 @@ class Experiment(ExperimentModels):
             policy: Decides at chunk boundaries, as ``Halving()`` does; see ``automate``. A replay
                 has its decisions in the record and takes none.
             take_over: Take the experiment from another kernel that is training it.
-            num_gpus: 1; more is refused.
-            devices: ["cuda:0"], ["cuda:1"] or ["cpu"] trains in a process of its own on that device
-                and leaves the kernel's alone: functions and data are sent there, so what they
-                change in the kernel stays as it was. When omitted, runs train in the kernel.
+            num_gpus: RapidFire AI's name for ``devices``; 1 trains in the kernel.
+            devices: Divides the runs among worker processes: "auto" is one for every visible GPU, 2
+                for two of them, ["cuda:0", "cuda:1"] names them; ["cpu", "cpu"] works, too.
+                [("cuda:0", "cuda:1")] is one worker that spreads each model over two GPUs; where a
+                config has ``num_gpus=2``, "auto" and numbers make such workers. The
+                kernel's own process is left alone: functions and data are sent to the workers, so
+                what functions change in the kernel stays as it was. When omitted, runs train in the
+                kernel. An experiment may continue on other devices than it began on.
+            cluster: The address of a running Ray cluster whose GPUs train, so many as ``devices``
+                says: "auto", host:port or ray://host:port. Needs ``rf-notebook[ray]`` here and there.
+            storage: Where its workers keep checkpoints: "s3://bucket/folder", or a shared mount.
+            allow_unauthenticated: Join a cluster without a token.
 
         Raises:
             ConfigError: what cannot work, before any model is loaded.
@@ -176,8 +204,11 @@ class Experiment(ExperimentModels):
             eval_dataset,
             num_chunks=num_chunks,
             num_shards=num_shards,
-            num_gpus=num_gpus,
+            num_gpus=session.num_gpus if num_gpus is None else num_gpus,
             devices=devices,
+            cluster=cluster,
+            storage=storage,
+            allow_unauthenticated=allow_unauthenticated,
             seed=seed,
             data_seed=data_seed,
             execution=execution,
@@ -238,109 +269,6 @@ class Experiment(ExperimentModels):
     def cancel_current(self) -> None:
         """Stop now and keep everything; ``run_fit`` with the same arguments continues later."""
         self.end(cancel=True)
-
-    # ---- operations
-
-    def stop(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
-        """Take a run out of the rotation at its next step; nothing of it is lost.
-
-        Args:
-            run: An id, a handle, or several.
-
-        Returns:
-            A receipt; its ``result()`` is the run's handle, or a list of them for several.
-        """
-        return self._commands.operate("stop", run, "python")
-
-    def resume(self, run: RunLike | Iterable[RunLike] | None = None) -> Receipt[Any]:
-        """Put a stopped run back, exactly where it was. See ``stop``.
-
-        Args:
-            run: An id, a handle, or several; omitted, a paused experiment continues.
-        """
-        if run is None:
-            return self._commands.set_paused(False, "python")
-        return self._commands.operate("resume", run, "python")
-
-    def pause(self) -> Receipt[Any]:
-        """Give no run a turn until ``resume()``.
-
-        The device is free, everything stays in memory, no run is stopped.
-        """
-        return self._commands.set_paused(True, "python")
-
-    def delete(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
-        """Remove a run, its memory and its checkpoints; its figures stay. See ``stop``."""
-        return self._commands.operate("delete", run, "python")
-
-    def clone(
-        self, run: RunLike | Iterable[RunLike], edits: Any = None, warm_start: bool = False
-    ) -> Receipt[Any]:
-        """Add a run with the config of another and edits.
-
-        Args:
-            run: The parent, or several.
-            edits: A dict by dotted key (``{"training_args.learning_rate": 5e-5}``), a nested dict,
-                or a config; an RFDPOConfig or RFGRPOConfig makes the clone of an SFT run one of
-                that method.
-            warm_start: Start from the parent's adapter as it is now, instead of from scratch.
-
-        Returns:
-            A receipt; its ``result()`` is the new run's handle.
-
-        Raises:
-            ConfigError: for edits that cannot be.
-        """
-        return self._commands.clone(run, edits, warm_start, "python")
-
-    def retry(self, run: RunLike) -> Receipt[Any]:
-        """Clone a run that ran out of memory, with half its batch and twice its accumulation.
-
-        Returns:
-            A receipt; its ``result()`` is the new run's handle.
-
-        Raises:
-            IllegalOperation: for a run that did not fail so, or whose batch is one example.
-        """
-        return self._commands.retry(run, "python")
-
-    # ---- automation
-
-    def automate(self, policy: Policy | None) -> Receipt[None]:
-        """Let a policy decide at chunk boundaries from now on; None takes the wheel back.
-
-        Its decisions are operations like a user's: recorded with its name and a reason, replayed at
-        their steps, and undone by ``undo`` or ``resume``. Runs that are pinned, or that somebody
-        resumed, are left alone. A policy that raises is set aside with a message.
-
-        Args:
-            policy: ``Halving()``, ``MedianStop()``, ``StopRules(...)``, several as
-                ``Policies([...])``, or an object of yours with a ``name`` and ``decide(view)``,
-                which gives ``Stop``, ``Resume`` and ``Clone``. Callbacks in the style of RapidFire
-                AI (``register_runs``, ``on_chunk_complete``, ``finalize``) work, too.
-
-        Raises:
-            ConfigError: when it is not a policy, or decides by a metric that no run logs.
-        """
-        return self._commands.automate(policy, "python")
-
-    def pin(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
-        """Let policies leave a run, or several, alone."""
-        return self._commands.pin(run, True, "python")
-
-    def unpin(self, run: RunLike | Iterable[RunLike]) -> Receipt[Any]:
-        """The inverse of ``pin``."""
-        return self._commands.pin(run, False, "python")
-
-    def undo(self, run: RunLike) -> Receipt[Any]:
-        """Take back what a policy did last to a run.
-
-        One that it stopped is resumed, a clone that it made is stopped.
-
-        Raises:
-            IllegalOperation: when no policy did anything to the run.
-        """
-        return self._commands.undo(run, "python")
 
     # ---- once more
 

@@ -13,7 +13,7 @@ from rf_notebook.replay.again import compared
 from rf_notebook.replay.sharing import export_to, record_now
 from rf_notebook.results.best import best_run
 from rf_notebook.results.decisions import decisions_of
-from rf_notebook.results.frames import results_frame, runs_frame
+from rf_notebook.results.frames import devices_frame, results_frame, runs_frame
 from rf_notebook.views.console import table_text
 
 if TYPE_CHECKING:
@@ -48,6 +48,18 @@ class ExperimentResults:
     def folder(self) -> Path:
         """Where everything of the experiment lies."""
         return self.session.folder
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What ``label`` gave the experiment."""
+        self.session.refresh()
+        return self._state.label(None).tags
+
+    @property
+    def note(self) -> str:
+        """What ``label`` noted of the experiment."""
+        self.session.refresh()
+        return self._state.label(None).note
 
     @property
     def runs(self) -> list[Run]:
@@ -99,6 +111,14 @@ class ExperimentResults:
         """A row per run: state, progress, RapidFire AI's columns, and the config by dotted key."""
         self.session.refresh()
         return runs_frame(self._state, self.session.mlflow_ids)
+
+    def get_devices(self) -> pd.DataFrame:
+        """A row for each device of worker processes: what it trains, which runs it holds, memory.
+
+        No rows when runs train in the kernel.
+        """
+        self.session.refresh()
+        return devices_frame(self._state, self.session.status().devices)
 
     def get_log_file_path(self, log_type: str | None = None) -> Path:
         """The experiment's log.

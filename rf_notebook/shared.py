@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.versions import versions
 from rf_notebook.engine.script import UntilChunk
 from rf_notebook.experiment import Experiment
 from rf_notebook.record.against import compare_with_record, standard_for
@@ -21,7 +22,6 @@ from rf_notebook.replay.plan import ReplayPlan, plan_replay
 from rf_notebook.replay.rehearsal import Rehearsal
 from rf_notebook.session.registry import FOLDER
 from rf_notebook.session.stage import staged
-from rf_notebook.session.versions import versions
 from rf_notebook.widgets.front_end import front_end
 
 if TYPE_CHECKING:

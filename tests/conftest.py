@@ -110,6 +110,18 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A store of its own that speaks S3; see ``tests.bucket``."""
+    from tests.bucket import ENVIRONMENT, Bucket
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    running = Bucket()
+    yield running
+    running.close()
+
+
 @pytest.fixture(scope="session")
 def _tracking_database(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -158,7 +170,7 @@ def _nothing_is_flushed(monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     In unit tests thousands of little checkpoints would wait for the disk.
     """
     if request.node.get_closest_marker("unit") is not None:
-        monkeypatch.setattr(folders, "_flush", lambda path: None)
+        monkeypatch.setattr(folders, "flush", lambda path: None)
 
 
 @pytest.fixture

@@ -390,6 +390,11 @@ def test_sample_prompts_are_answered_at_each_boundary_and_change_no_figure(new):
     own.end()
     (answer,) = own.session.state.written[1].generations
     assert "Where is my parcel?" in answer.prompt
+    assert (answer.asked or answer.prompt, answer.expected) == ("Where is my parcel?", "")
+    rows = prompt_rows(6, 2)  # the evaluation data of ``fit``
+    for row, one in zip(rows, written[1].generations, strict=False):
+        assert one.asked or one.prompt == row["prompt"]
+        assert one.expected == row["completion"]
 
 
 def test_checkpointing_has_one_name_and_no_warning(new, recwarn):

@@ -81,6 +81,7 @@ def test_an_experiment_from_its_yaml_to_its_end(shell):
     assert say(shell, "wait 0.2") is False
     say(shell, "resume")
     assert say(shell, "wait") is True
+    assert say(shell, "devices").empty, "runs train in the kernel"
     frame = say(shell, "status")
     assert list(frame["state"]) == ["completed", "completed"]
     assert "step" in str(say(shell, "log best"))

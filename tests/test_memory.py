@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import pytest
@@ -9,11 +10,17 @@ import torch
 from peft import LoraConfig
 
 from rf_notebook import ConfigError, IllegalOperation
+from rf_notebook.planning.memory_plan import Load, ModelShape
 from rf_notebook.testing.tiny import (
     prompt_rows,
     tiny_model,
 )
-from rf_notebook.training.memory_estimate import model_without_weights, trainable_bytes
+from rf_notebook.training.memory_estimate import (
+    Need,
+    memory_refusal,
+    model_without_weights,
+    trainable_bytes,
+)
 from tests.experiment_world import model
 from tests.methods_world import fit
 
@@ -44,6 +51,43 @@ def test_a_config_that_cannot_fit_is_refused_before_any_model_is_loaded(new, tmp
     config.peft_config = None
     with pytest.raises(ConfigError, match="give a peft_config"):
         new().run_fit(config, lambda _: pytest.fail("a model was loaded"), prompt_rows(24, 1))
+
+
+@pytest.mark.parametrize(
+    ("here", "gpus", "told"),
+    [
+        (1, 1, "10.0 GiB; load it quantised"),
+        (
+            2,
+            1,
+            r"10.0 GiB; spread it over 2 GPUs with RFModelConfig\(num_gpus=2\), or load it quant",
+        ),
+        (8, 2, r"10.0 GiB; spread it over 4 GPUs with RFModelConfig\(num_gpus=4\), or"),
+        (2, 2, "10.0 GiB; it would need 4 such GPUs and 2 are here: load it quantised"),
+    ],
+)
+def test_a_refused_model_is_told_how_many_gpus_would_hold_it(here, gpus, told):
+    shape = ModelShape(
+        weight_bytes=16 * 2**30,
+        element_bytes=2,
+        layers=32,
+        hidden=4096,
+        intermediate=14_336,
+        key_value_width=1024,
+    )
+    load = Load(
+        method="SFT",
+        has_adapter=True,
+        trainable_bytes=2**28,
+        optimizer_bytes=2**29,
+        examples=4,
+        accumulation=1,
+        length=1024,
+        is_checkpointed=False,
+        compute_bytes=2,
+    )
+    refusal = memory_refusal(Need(shape, load), "2 x A", 10 * 2**30, gpus=gpus, here=here)
+    assert re.search(told, refusal), refusal
 
 
 def test_a_config_that_will_hardly_fit_is_warned_of_with_the_knob_that_makes_it_fit(

@@ -145,7 +145,7 @@ def test_losses_of_different_methods_are_not_ranked_against_each_other(new):
     from rf_notebook.views.curves import Emphasis
     from rf_notebook.views.runs_table import runs_view
     from rf_notebook.views.series import ExperimentSeries
-    from rf_notebook.widgets.figure_pages import CurvesPage
+    from rf_notebook.widgets.curves_page import CurvesPage
 
     state, series = experiment.session.state, ExperimentSeries()
     series.update(state)

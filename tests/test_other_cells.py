@@ -81,8 +81,19 @@ def quiet(tmp_path_factory, base):
     return {mode: {n: repr(losses) for n, losses in runs.items()} for mode, runs in found.items()}
 
 
-@pytest.mark.parametrize("execution", MODES)
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+@pytest.mark.parametrize(
+    ("cell", "execution"),
+    [
+        pytest.param(
+            cell,
+            mode,
+            id=f"{cell.__name__}-{mode}",
+            marks=[] if number % 2 == place else [pytest.mark.thorough],
+        )
+        for number, cell in enumerate(CELLS)
+        for place, mode in enumerate(MODES)
+    ],
+)
 def test_runs_and_the_cell_beside_them_are_as_each_is_alone(cell, execution, quiet, base, tmp_path):
     torch.manual_seed(3)
     code = cell(base, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -53,8 +55,20 @@ def snapshot():
         "handlers": [
             list(h.filters) for h in __import__("logging").getLogger("transformers").handlers
         ],
-        "live threads": {t.name for t in threading.enumerate() if t.name.startswith("rf-")},
+        "live threads": live_threads(),
     }
+
+
+def live_threads():
+    return {t.name for t in threading.enumerate() if t.name.startswith("rf-")}
+
+
+def wait_for_earlier_tests():
+    """Threads of runners that a test has dropped end when these are collected."""
+    until = time.monotonic() + 30
+    while live_threads() and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.1)
 
 
 def test_a_whole_experiment_leaves_no_trace_in_the_process(new, monkeypatch):
@@ -64,6 +78,7 @@ def test_a_whole_experiment_leaves_no_trace_in_the_process(new, monkeypatch):
     random.seed(5), np.random.seed(6), torch.manual_seed(7)
     import mlflow  # noqa: F401 - its own import leaves traces that are not ours
 
+    wait_for_earlier_tests()
     before = snapshot()
     experiment = fit(new(), two(full_determinism=True))
     experiment.clone(1, {"seed": 9})

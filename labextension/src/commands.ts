@@ -32,7 +32,8 @@ export const Commands = {
   replay: 'rf-notebook:replay',
   starter: 'rf-notebook:insert-starter',
   create: 'rf-notebook:new-notebook',
-  reopen: 'rf-notebook:reopen'
+  reopen: 'rf-notebook:reopen',
+  remove: 'rf-notebook:remove'
 } as const;
 
 /** The command behind each verb of a run. */
@@ -89,6 +90,9 @@ export function actionsOf(app: JupyterFrontEnd): Actions {
     },
     reopen: (name) => {
       run(Commands.reopen, { name });
+    },
+    remove: (name) => {
+      run(Commands.remove, { name });
     }
   };
 }
@@ -114,7 +118,7 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
         args: { type: 'object', properties: { runs: { type: 'array', items: { type: 'integer' } } } }
       }
     });
-    if (id !== Commands.reopen) {
+    if (id !== Commands.reopen && id !== Commands.remove) {
       palette?.addItem({ command: id, category: CATEGORY });
     }
   };
@@ -205,6 +209,7 @@ export function addCommands(around: Surroundings, palette: ICommandPalette | nul
     () => around.tracker.currentWidget !== null
   );
   add(Commands.create, 'New RapidFire Notebook', (args) => createNotebook(around, args));
+  add(Commands.remove, 'Remove a Recorded Experiment', (args) => removeExperiment(model, args));
   add(Commands.reopen, 'Reopen a Recorded Experiment', (args) => reopen(around, args));
   app.commands.addCommand(`${Commands.create}-card`, {
     label: 'RapidFire experiment',
@@ -234,6 +239,19 @@ async function deleteRuns(model: Sidebar, runs: readonly number[]): Promise<bool
     buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Delete' })]
   });
   return answer.button.accept && model.operate('delete', runs);
+}
+
+async function removeExperiment(model: Sidebar, args: ReadonlyPartialJSONObject): Promise<boolean> {
+  if (typeof args.name !== 'string') {
+    return false;
+  }
+  const words = model.recorded.find(({ name }) => name === args.name)?.words ?? '';
+  const answer = await showDialog({
+    title: `Remove ${args.name} from the disk?`,
+    body: `Its record, checkpoints and figures go for good.${words === '' ? '' : ` (${words})`}`,
+    buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Remove' })]
+  });
+  return answer.button.accept && model.remove(args.name);
 }
 
 async function endExperiment(model: Sidebar): Promise<boolean> {

@@ -50,6 +50,8 @@ export interface Recorded {
   readonly name: string;
   readonly standing: string;
   readonly runs: number | null;
+  /** When it was written, its size, what was best; empty where no kernel tells. */
+  readonly words: string;
 }
 
 export interface KernelState {
@@ -72,7 +74,8 @@ export function readState(state: JsonObject): KernelState {
     recorded: entries(state.recorded).map(([name, raw]) => ({
       name,
       standing: text(raw.standing) ?? 'finished',
-      runs: numeric(raw.runs)
+      runs: numeric(raw.runs),
+      words: text(raw.words) ?? ''
     }))
   };
 }

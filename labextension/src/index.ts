@@ -116,7 +116,10 @@ const experiments: JupyterFrontEndPlugin<void> = {
       }
       looked = now;
       if (widget.shown && notebook !== null && !linked) {
-        model.setFiles(await recordedIn(app.serviceManager.contents, notebook.path));
+        const files = await recordedIn(app.serviceManager.contents, notebook.path);
+        if (looked === now) {
+          model.setFiles(files); // of the notebook that is still in front
+        }
       }
     };
     const look = (): void => {

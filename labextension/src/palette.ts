@@ -11,9 +11,17 @@ export const COLOURS: readonly string[] = [
   '#8c7ae6',
   '#7f8c8d'
 ];
-/** From the ninth run on, colours come again with another stroke. */
-const DASHES = ['solid', 'dash', 'dot', 'dashdot'] as const;
-export type Dash = (typeof DASHES)[number];
+/** From the ninth run on, colours come again with another stroke: lengths of lines and gaps in pixels. */
+const DASHES: readonly (readonly number[])[] = [
+  [],
+  [8, 3],
+  [2, 3],
+  [8, 3, 2, 3],
+  [16, 4],
+  [16, 4, 2, 4],
+  [8, 3, 2, 3, 2, 3],
+  [4, 8]
+];
 
 let chosen = COLOURS;
 
@@ -28,6 +36,6 @@ export function colour(run: number): string {
 }
 
 /** A stroke. */
-export function dash(run: number): Dash {
-  return DASHES[Math.floor((run - 1) / chosen.length) % DASHES.length] ?? 'solid';
+export function dash(run: number): readonly number[] {
+  return DASHES[Math.floor((run - 1) / chosen.length) % DASHES.length] ?? [];
 }

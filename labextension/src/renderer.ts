@@ -18,12 +18,15 @@ type KernelChange = Session.ISessionConnection.IKernelChangedArgs;
 const GONE = ['restarting', 'autorestarting', 'terminating', 'dead'];
 
 export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
+  private _renders = 0;
+
   constructor(private readonly ownerOf: OwnerOf) {
     super();
     this.addClass('rfl-output');
   }
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
+    const render = ++this._renders;
     for (const child of [...this.widgets]) {
       child.dispose();
     }
@@ -32,7 +35,9 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
       case 'saved':
         {
           const { SavedPanelView } = await import('./views/savedPanelView');
-          this.addWidget(new SavedPanelView(panel));
+          if (this.isShowing(render)) {
+            this.addWidget(new SavedPanelView(panel));
+          }
         }
         break;
       case 'unreadable':
@@ -40,19 +45,24 @@ export class PanelRenderer extends Panel implements IRenderMime.IRenderer {
         break;
       case 'live':
         if (model.trusted) {
-          void this.goLive(panel.modelId); // the notebook need not wait for it
+          void this.goLive(panel.modelId, render); // the notebook need not wait for it
         }
         break;
     }
   }
 
-  private async goLive(modelId: string): Promise<void> {
+  /** Whether a render is still wanted: the output is there, and nothing was rendered after it. */
+  private isShowing(render: number): boolean {
+    return !this.isDisposed && render === this._renders;
+  }
+
+  private async goLive(modelId: string, render: number): Promise<void> {
     let owner = this.ownerOf(this);
-    for (let looks = 0; owner === null && looks < MOST_LOOKS && !this.isDisposed; looks++) {
+    for (let looks = 0; owner === null && looks < MOST_LOOKS && this.isShowing(render); looks++) {
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
       owner = this.ownerOf(this);
     }
-    if (owner === null || this.isDisposed) {
+    if (owner === null || !this.isShowing(render)) {
       return;
     }
     const view = new WidgetView();

@@ -19,6 +19,24 @@ it('reads what the Python side writes', () => {
   expect(identityOf(fixture)).toBe('0'.repeat(32));
 });
 
+it('reads charts and groups, which older notebooks do not have', () => {
+  const panel = saved();
+  expect(panel.charts).toEqual([0, 1]);
+  expect(panel.groups.map(({ title, runs }) => [title, runs])).toEqual([
+    ['learning_rate 1e-3 (1)', [1]],
+    ['learning_rate 1e-4 (1)', [2]],
+    ['learning_rate 1e-5 (1)', [3]]
+  ]);
+  expect(panel.groups[0]?.means.map(({ run, values }) => [run, values.length > 1])).toEqual([
+    [1, true],
+    [1, true]
+  ]);
+  const older: Record<string, unknown> = { ...fixture };
+  delete older.charts;
+  delete older.groups;
+  expect(readPanel(older)).toMatchObject({ kind: 'saved', charts: [], groups: [] });
+});
+
 it('sorts by value, not by text', () => {
   const panel = saved();
   const column = panel.columns.indexOf('learning_rate');
@@ -54,6 +72,8 @@ it.each([
   ['a run with a number beyond all', { ...fixture, runs: [{ ...run, id: 1e300 }] }, 'number of a run'],
   ['a run with too many cells', { ...fixture, runs: [{ ...run, cells: Array(64).fill('x') }] }, 'more cells'],
   ['a cell that is none', { ...fixture, runs: [{ ...run, cells: [{ toString: 1 }] }] }, 'cell holds no text'],
+  ['groups that are none', { ...fixture, groups: [{ title: 1 }] }, 'means are no list'],
+  ['charts that are none', { ...fixture, charts: ['0'] }, 'the number of a run is none'],
   ['curves that are none', { ...fixture, curves: {} }, 'metrics are no list'],
   [
     'a curve without values',

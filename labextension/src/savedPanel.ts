@@ -27,6 +27,14 @@ export interface SavedCurve {
   readonly values: readonly number[];
 }
 
+/** Runs that were grouped: a row, and a mean curve for each metric. */
+export interface SavedGroup {
+  readonly title: string;
+  readonly runs: readonly number[];
+  readonly cells: readonly string[];
+  readonly means: readonly SavedCurve[];
+}
+
 export interface SavedPanel {
   readonly kind: 'saved';
   readonly experiment: string;
@@ -35,6 +43,9 @@ export interface SavedPanel {
   readonly columns: readonly string[];
   readonly runs: readonly SavedRun[];
   readonly curves: readonly { readonly metric: string; readonly runs: readonly SavedCurve[] }[];
+  /** Which metrics had charts; empty for the first one alone. */
+  readonly charts: readonly number[];
+  readonly groups: readonly SavedGroup[];
 }
 
 /** The output that holds the live panel: the saved one follows it. */
@@ -101,6 +112,21 @@ function read(data: unknown): SavedPanel | LivePanel {
     });
     return { metric: text(of.metric, 'a metric has no name'), runs: drawn };
   });
+  const charts = list(panel.charts ?? [], MOST_METRICS, 'charts').map(whole);
+  const groups = list(panel.groups ?? [], MOST_RUNS, 'groups').map((one) => {
+    const group = object(one, 'a group is no object');
+    const means = list(group.means, MOST_METRICS, 'means').map((raw) => {
+      const curve = readCurve(raw, MOST_POINTS - points);
+      points += curve.samples.length;
+      return curve;
+    });
+    return {
+      title: text(group.title, 'a group has no name'),
+      runs: list(group.runs, MOST_RUNS, 'runs').map(whole),
+      cells: list(group.cells, columns.length, 'cells').map((cell) => text(cell, 'a cell holds no text')),
+      means
+    };
+  });
   return {
     kind: 'saved',
     experiment,
@@ -108,7 +134,9 @@ function read(data: unknown): SavedPanel | LivePanel {
     summary: typeof panel.summary === 'string' ? short(panel.summary) : '',
     columns,
     runs,
-    curves
+    curves,
+    charts,
+    groups
   };
 }
 

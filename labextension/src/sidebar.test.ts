@@ -60,7 +60,7 @@ function tell(link: Link, key: string, runs: readonly JsonObject[], more: JsonOb
   const state = {
     current: key,
     experiments: { [key]: experiment },
-    recorded: { old: { standing: 'finished', runs: 2 } }
+    recorded: { old: { standing: 'finished', runs: 2, words: '28 Nov · 1 MB' } }
   };
   link.receive({ rf_notebook: 1, version: '0.1.0', kind: 'snapshot', seq: 0, state });
 }
@@ -184,9 +184,21 @@ it('lists what is on disk: by the kernel, or by names while none speaks', async 
   expect(await model.reopen('older')).toBe(false);
   tell(links.add('k'), 'one', []);
   links.changed.emit();
-  expect(model.recorded).toEqual([{ name: 'old', standing: 'finished', runs: 2 }]);
+  expect(model.recorded).toEqual([{ name: 'old', standing: 'finished', runs: 2, words: '28 Nov · 1 MB' }]);
   void model.reopen('old');
   expect(links.sent.at(-1)?.data).toMatchObject({ name: 'open', arguments: { name: 'old' } });
+});
+
+it('removes what is on disk through a kernel, and says why not where none speaks', async () => {
+  model.setNotebooks([{ path: 'a.ipynb', kernel: 'k' }], { path: 'a.ipynb', kernel: 'k' });
+  expect(await model.remove('old')).toBe(false);
+  expect(model.message?.kind).toBe('refused');
+  tell(links.add('k'), 'one', []);
+  links.changed.emit();
+  const asked = model.remove('old');
+  expect(links.sent.at(-1)?.data).toMatchObject({ name: 'remove', arguments: { name: 'old' } });
+  links.answer();
+  expect(await asked).toBe(true);
 });
 
 it('clears when the kernel goes', () => {

@@ -163,7 +163,7 @@ export class Sidebar {
 
   /** Names of recorded experiments as the notebook's folder tells them. */
   setFiles(names: readonly string[]): void {
-    this._files = names.map((name) => ({ name, standing: 'recorded', runs: null }));
+    this._files = names.map((name) => ({ name, standing: 'recorded', runs: null, words: '' }));
     this._changed.emit();
   }
 
@@ -242,6 +242,16 @@ export class Sidebar {
     }
     this._chosen = null;
     return (await this.send(link, 'open', { name }, `reopened ${name}`)) !== null;
+  }
+
+  /** Remove a recorded experiment from the disk; false when the notebook's kernel does not speak, or refused. */
+  async remove(name: string): Promise<boolean> {
+    const link = this.links.link(this._notebook?.kernel ?? null);
+    if (link === null) {
+      this.refuse('open a notebook with a kernel that has imported rf_notebook, to remove an experiment.');
+      return false;
+    }
+    return (await this.send(link, 'remove', { name }, `removed ${name}`)) !== null;
   }
 
   /** Tell that something cannot be done. */

@@ -11,6 +11,7 @@ const WIDGET_MIME = 'application/vnd.jupyter.widget-view+json';
 const LOOK_MS = 150;
 const TRY_MS = 2500;
 const MOST_TRIES = 24;
+const LATE_MS = 60_000;
 
 export class WidgetView extends Panel {
   private _isLive = false;
@@ -38,12 +39,26 @@ export class WidgetView extends Panel {
         this._isLive = true;
         return true;
       }
-      renderer.dispose();
       if (found === 'gone') {
+        renderer.dispose();
         return false;
       }
+      void this.removeLater(renderer);
     }
     return false;
+  }
+
+  /** A view that is taken away while it is being made raises in the page, so one that comes late is removed when it came. */
+  private async removeLater(renderer: IRenderMime.IRenderer): Promise<void> {
+    for (let waited = 0; waited < LATE_MS && !this.isDisposed; waited += TRY_MS) {
+      await new Promise((resolve) => setTimeout(resolve, TRY_MS));
+      if (renderer.node.querySelector('.jupyter-widgets') !== null) {
+        break;
+      }
+    }
+    if (!this.isDisposed) {
+      renderer.dispose();
+    }
   }
 
   private async draw(

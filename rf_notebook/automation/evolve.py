@@ -83,6 +83,11 @@ class Evolve:
         return "evolve"
 
     @property
+    def barrier(self) -> bool:
+        """See Policy."""
+        return True
+
+    @property
     def watches(self) -> tuple[str, ...]:
         """See Policy."""
         return (self.metric,)
@@ -131,7 +136,7 @@ class Evolve:
         if len(live) <= replaced or barrier >= known.total_samples:
             yield from _stops(run for run in live if run.diverged_at is not None)
             return
-        if any(_line(run) < barrier for run in live):
+        if any(_line(run) < barrier for run in live) or len({run.chunks for run in live}) > 1:
             return
         # A clone whose line was beyond the barrier before it joined has no figure there: its newest
         # one counts.

@@ -76,6 +76,11 @@ class Halving:
         return "halving"
 
     @property
+    def barrier(self) -> bool:
+        """See Policy."""
+        return True
+
+    @property
     def watches(self) -> tuple[str, ...]:
         """See Policy."""
         return (self.metric,)

@@ -299,7 +299,10 @@ class Policy(Protocol):
     killed continues with the same decisions. A policy may have further members: ``watches`` is a
     tuple of the metrics that it decides by, which are checked before anything trains;
     ``waits_for(view)`` says in words what it waits for, and ``is_spent(view)`` that a budget is
-    used up, so that no other policy may start anything.
+    used up, so that no other policy may start anything. ``barrier`` is true for one that compares
+    runs when all have trained equally many chunks: where several devices train, none gets ahead of
+    the others then, and the decisions do not depend on how many there are. Without it, runs train on
+    as they come, and what is decided depends on who was first.
     """
 
     @property

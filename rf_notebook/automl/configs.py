@@ -269,7 +269,8 @@ class RFModelConfig:
             runs write.
         generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length``
             shortens prompts.
-        num_gpus: 1, or omitted.
+        num_gpus: GPUs over which the model is spread, for one that does not fit on a single one;
+            runs then train in worker processes that have so many.
         warm_start_from: A folder with an adapter, as ``export`` writes it, from which the run
             starts; DPO and GRPO compare with it.
 
@@ -366,6 +367,8 @@ class RFModelConfig:
         return f"RFModelConfig({inside})"
 
 
+#: Of one machine.
+_MOST_GPUS = 16
 _CAUSAL_ONLY = (
     "trl's SFT, DPO and GRPO trainers train causal models only; use model_type='causal_lm'."
 )
@@ -427,11 +430,8 @@ def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each
         case "num_gpus":
             if isinstance(value, bool) or not isinstance(value, int):
                 wrong = "takes a whole number"
-            elif value != 1:
-                raise ConfigError(
-                    f"RFModelConfig(num_gpus={value}): all runs of an experiment share one device in the kernel; "
-                    "use num_gpus=1, or one kernel per GPU with an experiment each."
-                )
+            elif not 1 <= value <= _MOST_GPUS:
+                wrong = f"takes a number of GPUs between 1 and {_MOST_GPUS}"
     if wrong is not None:
         raise ConfigError(
             f"RFModelConfig({name}={shown(name, value)}) has a {type(value).__name__}; {name} {wrong}."

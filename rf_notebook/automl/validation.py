@@ -190,8 +190,8 @@ _LIMITS: dict[str, tuple[_Check, str]] = {
 
 _ONE_PROCESS = "runs of one experiment share a process and a device; remove it."
 ONE_GPU = (
-    "all runs of an experiment share one GPU, which holds the whole base model. Remove fsdp, fsdp_config and num_gpus, and give "
-    "model_kwargs={'device_map': 'auto'}; a model that is too large for the GPU fits in 4 bits with "
+    "all runs of an experiment share the base model, which is whole on one GPU or spread over several. Remove fsdp and fsdp_config; "
+    "a model that is too large for one GPU is spread by RFModelConfig(num_gpus=2), or fits in 4 bits with "
     "model_kwargs={'device_map': 'auto', 'load_in_4bit': True}."
 )
 _SHARED_CASTS = (

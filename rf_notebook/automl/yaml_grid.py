@@ -50,6 +50,7 @@ RUN_VALUES = (
     "keep",
     "fail_on_nan",
     "sample_prompts",
+    "devices",
 )
 _OWN = ("trainer_type", "search")
 #: Arguments of RFOptuna besides its budget.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rf_notebook.core.labels import Label
 from rf_notebook.core.operations import Operation
 from rf_notebook.core.run import (
     Failure,
@@ -85,6 +86,17 @@ class ExperimentContinued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesChosen:
+    """Runs train in worker processes on these devices from now on; in the kernel when none is named.
+
+    For information: no figure depends on which of equal devices trains a run.
+    """
+
+    devices: Mapping[str, str]
+    """What each is, by its name: {"cuda:0": "NVIDIA H100"}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentEnded:
     """``end`` or ``cancel_current`` closed the experiment; it can be continued."""
 
@@ -136,8 +148,12 @@ class ChunkTrained:
     """Whether it trained in joint steps; records of before tell it by ``fused_with`` alone."""
     fused_with: tuple[int, ...] = ()
     """The runs with which it trained in joint steps, on which its figures depend by rounding."""
+    beside: tuple[int, ...] = ()
+    """The runs with which it filled the stages of one model; its figures do not depend on them."""
     alone_because: str = ""
     """Why it trained alone where others train in joint steps."""
+    device: str = ""
+    """Of the worker process that trained it, as in ``DevicesChosen``; "" for the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +240,16 @@ class RunPinned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A run, or the experiment, has another name, tags or note."""
+
+    run_id: int | None
+    """None for the experiment."""
+    label: Label
+    """The whole of it, not what differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
     """Something the user should know."""
 
@@ -237,6 +263,7 @@ Event = (
     | FunctionsRecorded
     | BaseModelLoaded
     | ExperimentContinued
+    | DevicesChosen
     | ExperimentEnded
     | RunAdded
     | WarmStarted
@@ -249,6 +276,7 @@ Event = (
     | OperationObeyed
     | PolicyChanged
     | RunPinned
+    | Labelled
     | Noted
 )
 

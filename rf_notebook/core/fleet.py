@@ -15,16 +15,39 @@ from typing import Protocol
 from rf_notebook.core.runner import ChunkRequest, ChunkResult, Errand, LiveListener, SavedListener
 from rf_notebook.core.values import Json
 
+#: The name of the device of a fleet that trains in the kernel's own process.
+KERNEL = "kernel"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
     """What a device is."""
 
     name: str
-    """As the fleet calls it: "cpu", "cuda:0"."""
+    """As the fleet calls it: "cpu", "cuda:0"; of several GPUs "cuda:0+cuda:1"."""
+    host: str = ""
+    """The machine, on a cluster, as soon as it is known; "" for this one."""
+    gpus: int = 1
+    """Over how many devices the models of its runs are spread."""
     environment: Mapping[str, Json] = field(default_factory=dict)
     """Python, platform, device, and the settings of torch that figures depend on; empty until they
     are known."""
+    used_bytes: int | None = None
+    """Of its memory, by anybody, as of its newest turn; None until that is known."""
+    total_bytes: int | None = None
+    """Of its memory."""
+    has_bf16: bool = True
+    """Whether it computes in bfloat16, and with that in TF32."""
+
+    @property
+    def model(self) -> str:
+        """Of the device, as it says; "" until that is known."""
+        return str(self.environment.get("device", ""))
+
+    @property
+    def described(self) -> str:
+        """The model, and of several GPUs how many; "" until that is known."""
+        return f"{self.gpus} x {self.model}" if self.gpus > 1 and self.model else self.model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +94,20 @@ class Lost:
     reason: str
     """In words."""
     was_ready: bool = True
-    """Whether it had begun to listen; one that had not would end again."""
+    """Whether it had begun to listen; one that had not, and ended by itself, would do so again."""
+    was_killed: bool = False
+    """Whether somebody else ended it."""
 
 
-Message = TurnOver | TurnFailed | Answer | Lost
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """The process that trains is about to be ended by somebody else; what it holds can be saved."""
+
+    reason: str
+    """In words."""
+
+
+Message = TurnOver | TurnFailed | Answer | Lost | Leaving
 
 
 class Fleet(Protocol):

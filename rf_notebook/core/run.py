@@ -111,6 +111,12 @@ class RunConfig:
         """Whether the run trains on the CPU although there may be a GPU."""
         return bool(self.training.get("use_cpu", False))
 
+    @property
+    def num_gpus(self) -> int:
+        """Over how many GPUs the model is spread at least."""
+        given = self.extras.get("num_gpus")
+        return given if isinstance(given, int) else 1
+
     def as_json(self) -> dict[str, Json]:
         """The config as one JSON object, in the shape that users edit: keys of RFModelConfig."""
         body: dict[str, Json] = {"trainer_type": self.method, **self.model, **self.extras}
@@ -167,7 +173,12 @@ class Generation:
     """
 
     prompt: str
+    """As the model was given it, marks of a chat template included."""
     text: str
+    asked: str = ""
+    """The prompt as a person reads it; "" where it is ``prompt``."""
+    expected: str = ""
+    """The data's own answer, where it has one."""
     rewards: Mapping[str, float] = field(default_factory=dict)
     """By reward function, when it was written in training."""
 
@@ -204,6 +215,17 @@ class LoadedModel:
     facts: Mapping[str, Json]
     """What tells it from another of its name: class, revision, dtype, parameters, digests of
     weights and tokenizer."""
+
+    @property
+    def name(self) -> str:
+        """As the configs say."""
+        return str(self.chosen_by.get("model_name", ""))
+
+    def is_same(self, other: LoadedModel) -> bool:
+        """Whether it has the weights and the tokenizer of another one."""
+        return all(
+            self.facts.get(name) == other.facts.get(name) for name in ("weights", "tokenizer")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,8 @@ class ChunkRequest:
     """Steps after which the turn ends as if it had been interrupted, when they come before the
     boundary."""
     is_joint: bool = False
-    """Whether it trains in joint steps where it can: with the turn's others, or by itself."""
+    """Whether it trains in joint steps where it can, with the turn's others or by itself; over a
+    model on several GPUs, whether it fills its stages with them."""
     is_judged: bool = False
     """Whether a policy may end the run at its next boundary."""
     saves_behind: bool = False
@@ -94,7 +95,8 @@ class ChunkResult:
     is_joint: bool = False
     """Whether it trained in joint steps."""
     fused_with: tuple[int, ...] = ()
-    """The runs with which it did; none when it was by itself."""
+    """The runs with which it did, or with which it filled the stages of one model; none when it was
+    by itself."""
     hindrance: str = ""
     """Why it cannot take part in joint steps, as its trainer tells; empty when it can, or was not
     asked."""
@@ -125,6 +127,9 @@ class Fusibility:
     """Equal for runs that can train together; None for one that trains alone."""
     reason: str = ""
     """Why it trains alone."""
+    line: str | None = None
+    """Equal for runs that can fill the stages of one model on several GPUs together, each with
+    passes of its own; None for one that cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +279,10 @@ class ChunkRunner(Protocol):
             CheckpointDamaged: when a checkpoint is not what was recorded.
             StorageFull: when there is no room to write.
         """
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be trained in this process any more: most errors of CUDA stay."""
 
     def rearm(self) -> None:
         """Forget earlier interrupts."""

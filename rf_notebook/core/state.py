@@ -15,11 +15,13 @@ from rf_notebook.core.events import (
     BaseModelLoaded,
     CheckpointsRemoved,
     ChunkTrained,
+    DevicesChosen,
     Event,
     ExperimentContinued,
     ExperimentEnded,
     ExperimentStarted,
     FunctionsRecorded,
+    Labelled,
     LaunchRecorded,
     Noted,
     OperationObeyed,
@@ -33,6 +35,7 @@ from rf_notebook.core.events import (
     StateChanged,
     WarmStarted,
 )
+from rf_notebook.core.labels import UNLABELLED, Label, run_words
 from rf_notebook.core.run import (
     READY,
     Failure,
@@ -77,6 +80,8 @@ class RunRecord:
     """In its newest turn."""
     alone_because: str = ""
     """In its newest turn, where others train in joint steps."""
+    device: str = ""
+    """In its newest turn: where it trained; "" for the kernel."""
 
     @property
     def newest(self) -> StoredFolder | None:
@@ -121,6 +126,10 @@ class TrainedTurn:
     """Of those of training, by reward function."""
     shared_by: int = 1
     """How many runs had the device in joint steps; the seconds are this run's share of the time."""
+    place: int = 0
+    """Of those: how many of them have a lower id."""
+    device: str = ""
+    """Which device; "" for the kernel."""
 
     @property
     def began_at(self) -> float:
@@ -156,6 +165,8 @@ class ExperimentState:
         """Their source, by the name in configs."""
         self.base_models: dict[str, LoadedModel] = {}
         """As they were loaded first, by the digest of what chose them."""
+        self.devices: Mapping[str, str] = {}
+        """Of worker processes: what each is, by name; none when runs train in the kernel."""
         self.runs: dict[int, RunRecord] = {}
         self.live: dict[int, LiveRun] = {}
         self.operations: list[Recorded] = []
@@ -163,6 +174,8 @@ class ExperimentState:
         """The name of the one that decides."""
         self.pinned: frozenset[int] = frozenset()
         """Runs that policies leave alone."""
+        self.labels: dict[int | None, Label] = {}
+        """Of runs that have one; of the experiment under None."""
         self.turns: list[TrainedTurn] = []
         self.written: dict[int, SamplesWritten] = {}
         """The newest answers of each run to the sample prompts."""
@@ -182,6 +195,14 @@ class ExperimentState:
             raise UnknownRun(
                 f"there is no run {run_id}; the experiment's runs are: {known}."
             ) from None
+
+    def label(self, run_id: int | None) -> Label:
+        """Of a run, or for None of the experiment."""
+        return self.labels.get(run_id, UNLABELLED)
+
+    def words(self, run_id: int) -> str:
+        """How a run is called where there is room for its name: "run 3 · small rate"."""
+        return run_words(run_id, self.label(run_id))
 
     def ready(self) -> list[RunRecord]:
         """Runs that take turns."""
@@ -213,6 +234,8 @@ class ExperimentState:
                 self.base_models.setdefault(digest(event.model.chosen_by), event.model)
             case ExperimentContinued():
                 self.ended = None
+            case DevicesChosen():
+                self.devices = event.devices
             case ExperimentEnded():
                 self.ended = event
             case RunAdded():
@@ -227,6 +250,7 @@ class ExperimentState:
                 self._update(event.run_id, warm_start_report=event.report)
             case ChunkTrained():
                 self.advance(event)
+                others = event.fused_with or event.beside
                 self.turns.append(
                     TrainedTurn(
                         seq=recorded.seq,
@@ -236,7 +260,9 @@ class ExperimentState:
                         train_seconds=event.train_seconds,
                         overhead_seconds=event.overhead_seconds,
                         reward_seconds=event.reward_seconds,
-                        shared_by=len(event.fused_with) + 1,
+                        shared_by=len(others) + 1,
+                        place=sum(other < event.run_id for other in others),
+                        device=event.device,
                     )
                 )
             case SamplesWritten():
@@ -278,6 +304,8 @@ class ExperimentState:
                 self.pinned = (
                     self.pinned | {event.run_id} if event.pinned else self.pinned - {event.run_id}
                 )
+            case Labelled():
+                self.labels[event.run_id] = event.label
             case Noted():
                 self.notes.append(recorded)
             case _:
@@ -297,6 +325,7 @@ class ExperimentState:
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
             is_joint=event.is_joint or bool(event.fused_with),
+            device=event.device,
             fused_with=event.fused_with,
             alone_because=event.alone_because,
         )

@@ -6,6 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceStatus:
+    """What a device of a worker process does at the moment."""
+
+    name: str
+    """As in ``run_fit(devices=...)``."""
+    host: str = ""
+    """The machine, on a cluster; "" for this one."""
+    model: str
+    """What it is, as it says."""
+    training: tuple[int, ...]
+    """The runs whose turn it is."""
+    holds: tuple[int, ...]
+    """The runs that are in its memory."""
+    used_bytes: int | None
+    """Of its memory, by anybody, as of its newest turn."""
+    total_bytes: int | None
+    is_gone: bool
+    """Whether its process could not be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How the experiment stands, besides its runs."""
 
@@ -25,6 +46,8 @@ class Status:
     device: str = "CPU"
     memory_bytes: int | None = None
     memory_total_bytes: int | None = None
+    devices: tuple[DeviceStatus, ...] = ()
+    """Of worker processes; none when runs train in the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

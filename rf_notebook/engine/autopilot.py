@@ -60,6 +60,24 @@ class Autopilot:
         self._apply_edits = apply_edits
         self._seen: object = None
 
+    @property
+    def is_barrier(self) -> bool:
+        """Whether a policy compares runs only when all have trained equally many chunks."""
+        return any(getattr(part, "barrier", False) for part in self._parts)
+
+    @property
+    def pace_words(self) -> str:
+        """What several devices mean for what the policy decides."""
+        if self.is_barrier:
+            return (
+                f"the policy {self.name} compares runs at the same chunk: no run gets ahead of the others, so that it decides "
+                "alike on any number of devices; some of them may have to wait."
+            )
+        return (
+            f"the policy {self.name} decides whenever a run comes to a boundary: with several devices, what it decides depends "
+            "on who is there first."
+        )
+
     def is_due(self, state: ExperimentState) -> bool:
         """Whether a run has trained a chunk or ended since it was asked last."""
         now = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rf_notebook.planning.fusion import Execution, Fusible, Trial, Way, group_of
+from rf_notebook.planning.fusion import Execution, Trial, Way
 
 if TYPE_CHECKING:
     from rf_notebook.core.runner import ConfigRules, Fusibility
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 class Grouping:
     """What is known of who can train with whom."""
 
-    def __init__(self, rules: ConfigRules, execution: Execution) -> None:
+    def __init__(
+        self, rules: ConfigRules, execution: Execution, *, is_spread: bool = False
+    ) -> None:
         """Nobody has trained yet.
 
         Args:
             rules: Says who may train together, as far as configs tell.
             execution: How runs share the device.
+            is_spread: Whether models lie on several GPUs: then runs over one base fill its stages
+                together, each with passes of its own, in every execution.
         """
         self._rules = rules
         self._execution = execution
+        self._is_spread = is_spread
         self._hindrances: dict[int, str] = {}
         """Why runs cannot take part in joint steps, as their trainers told."""
         self._trials: dict[tuple[str, int], Trial] = {}
@@ -33,7 +38,7 @@ class Grouping:
     @property
     def is_joint(self) -> bool:
         """Whether runs that can train in joint steps."""
-        return self._execution is not Execution.EXACT
+        return self._execution is not Execution.EXACT and not self._is_spread
 
     def hinder(self, run_id: int, why: str) -> None:
         """A run's trainer tells that it cannot take part in joint steps."""
@@ -49,32 +54,21 @@ class Grouping:
 
     def alone_because(self, record: RunRecord) -> str:
         """Why a run trained alone where others train together; empty where all do."""
-        return "" if self._execution is Execution.EXACT else self.fusibility(record).reason
+        return self.fusibility(record).reason if self.is_joint else ""
 
-    def group(self, run_id: int, waiting: Sequence[RunRecord]) -> tuple[int, ...]:
-        """The runs that have their turn with this one, itself included.
-
-        Args:
-            run_id: Whose turn it is.
-            waiting: All runs that want one.
-        """
-        if self._execution is Execution.EXACT:
-            return (run_id,)
-        fusible = [
-            Fusible(
-                run_id=record.run_id,
-                key=self.fusibility(record).key,
-                chunks_done=record.progress.chunks,
-            )
-            for record in waiting
-        ]
-        return group_of(run_id, fusible)
+    def key(self, record: RunRecord) -> str | None:
+        """Equal for runs that share a turn; None for one that has its turns alone."""
+        if self._is_spread:
+            return self._rules.fusibility(record.config).line
+        return self.fusibility(record).key if self.is_joint else None
 
     def way(self, group: Sequence[RunRecord]) -> Way | None:
         """How a group trains; None where its trial decides.
 
         A lone run trains in joint steps, too: with execution="auto" as its peers did.
         """
+        if self._is_spread:
+            return Way.ALONE if self.key(group[0]) is None else Way.TOGETHER
         key = self.fusibility(group[0]).key
         if self._execution is Execution.EXACT or key is None:
             return Way.ALONE

@@ -61,7 +61,8 @@ class Journal:
         self.saving: dict[int, Progress] = {}
         """Runs that reached a boundary whose checkpoint is being written."""
         self._store = store
-        self._wait_for_room = wait_for_room
+        self.wait_for_room = wait_for_room
+        """Waits while the disk is full; False when the engine is to end."""
 
     def commit(self, events: Sequence[Event]) -> None:
         """Write events in one transaction, then apply and publish them."""
@@ -100,7 +101,7 @@ class Journal:
                     self.log.warning("held up: %s", error)
                 self.held_up = str(error)
                 self.publisher.changed()
-                if not self._wait_for_room():
+                if not self.wait_for_room():
                     raise Closing(str(error)) from error
             else:
                 if self.held_up is not None:

@@ -1,17 +1,17 @@
-"""What happens between two steps.
+"""What happens between two turns.
 
-Requests are answered, a run gets its turn, what it did is committed.
+Requests are answered, free devices get their turns, what they did is committed.
 
-The engine has no thread: ``turn()`` does one turn, so a test turns it by hand. ``engine/thread.py``
-is the shell.
+The engine has no thread: ``turn()`` goes on until a device has done its work, so a test turns it by
+hand. ``engine/thread.py`` is the shell.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -34,6 +34,7 @@ from rf_notebook.core.runner import (
     WriteTexts,
 )
 from rf_notebook.engine.autopilot import ApplyEdits, Autopilot
+from rf_notebook.engine.devices import Device, Devices
 from rf_notebook.engine.grouping import Grouping
 from rf_notebook.engine.journal import Closing, Journal, new_functions
 from rf_notebook.engine.keep import Keep
@@ -48,27 +49,25 @@ from rf_notebook.engine.requests import (
     CloseExperiment,
     ExportRun,
     GenerateTexts,
+    LabelRuns,
     LoadModel,
     PinRuns,
     Request,
     SetPaused,
     in_words,
 )
-from rf_notebook.engine.turns import Turns
+from rf_notebook.engine.taking import Taking
+from rf_notebook.engine.turns import Idle, Paused, Turn, Turns
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Candidate, Idle, Turn, next_turn
 from rf_notebook.runners.in_kernel import KernelFleet
 
 if TYPE_CHECKING:
     from rf_notebook.core.fleet import Fleet
     from rf_notebook.core.run import MetricPoint, Progress, RunConfig, StoredFolder
     from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.status import DeviceStatus
     from rf_notebook.core.values import Json
     from rf_notebook.engine.script import Script
-
-
-class Paused:
-    """Runs want a turn and get none, because the user paused the experiment."""
 
 
 def _no_edits(_config: RunConfig, _edits: object) -> tuple[RunConfig, Mapping[str, Json]]:
@@ -135,19 +134,18 @@ class Engine:
             log=self._log,
         )
         self._removal = Removal(folder, observer, self._log)
-        self._grouping = Grouping(rules, Execution(execution))
-        self._turns = Turns(
-            self.fleet,
-            self._journal,
-            self._grouping,
-            removal=self._removal,
-            keep=keep,
-            script=script,
-            hear_letters=self._hear_letters,
+        is_spread = any(facts.gpus > 1 for facts in self.fleet.devices())
+        self._grouping = Grouping(rules, Execution(execution), is_spread=is_spread)
+        self._devices = Devices(self.fleet)
+        self._taking = Taking(
+            self._devices, self._journal, self._grouping, keep=keep, removal=self._removal
         )
-        self._operations = Operations(self._journal, self._turns, rules, folder)
+        self._turns = Turns(self._devices, self._journal, self._grouping, self._taking, script)
+        self._operations = Operations(self._journal, self._taking, self._devices, rules, folder)
         self._apply_edits = apply_edits
-        self._piloting = Piloting(self._journal, self._operations, self._turns.behind, self._log)
+        self._piloting = Piloting(
+            self._journal, self._operations, self._taking.behind, self._turns.stand, self._log
+        )
         self._is_closed = False
         """Whether the end is committed: what were trained after it would be lost."""
         self._script = script
@@ -164,8 +162,17 @@ class Engine:
 
     @property
     def held_up(self) -> str | None:
-        """Why nothing moves at the moment: a full disk."""
-        return self._journal.held_up
+        """Why a device, or everything, does not move at the moment: a full disk."""
+        held_up = [one for one in self._devices.all if one.held_up]
+        if self._journal.held_up or not held_up:
+            return self._journal.held_up
+        name = f"{held_up[0].name}: " if len(self._devices.all) > 1 else ""
+        return f"{name}{held_up[0].held_up}"
+
+    @property
+    def devices(self) -> tuple[DeviceStatus, ...]:
+        """What the devices of worker processes do; any thread."""
+        return self._devices.statuses()
 
     @property
     def waits_for(self) -> str:
@@ -173,55 +180,73 @@ class Engine:
         return self._piloting.waits_for
 
     def turn(self) -> Turn | Idle | Paused:
-        """Answer the requests in the mailbox, then give the next run its turn unless paused.
+        """Answer the requests in the mailbox, give free devices their turns, and wait for one.
+
+        Returns:
+            The run whose device has done its work, or that some device can be given work again.
 
         Raises:
             LeaseLost: when another kernel took over; nothing may be written any more.
             Closing: when the engine was to end while it waited for room.
         """
+        self._turns.stand(())
+        self._do_what_is_due()
+        while self._devices.has_unheard:  # came while something else was waited for
+            self._turns.hear()
+            self._do_what_is_due()
+        self._turns.move_out()
+        waiting = self._turns.waiting(self._piloting.leaving)
+        rests = self.paused or self._is_closed or self._turns.is_ending
+        if not rests and not self._is_held_back():
+            self._turns.give(waiting, self._piloting.next_chunk())
+        if self._devices.working:
+            return self._listen()
+        if waiting and rests:
+            return Paused()
+        self._tell_verdict()
+        self._removal.settle()
+        return Idle()
+
+    def _do_what_is_due(self) -> None:
+        """Obey requests, the script and the policy."""
         self._settle()
-        while (letter := self.mailbox.take()) is not None:
-            self._settle(waits=True)
-            self._answer(letter)
+        if not self._answer_letters():
+            return
         self._end_script()
         self._follow_script()
         is_replay = self._script is not None and not self._script.is_over
         if not (self.paused or self._is_closed or is_replay):
             self._piloting.follow()
-        waiting = [
-            replace(record, progress=self._journal.boundary_of(record))
-            for record in self.state.ready()
-            if not self._waits_for_script(record) and record.run_id not in self._piloting.leaving
-        ]
-        chosen = next_turn(
-            Candidate(
-                run_id=record.run_id,
-                samples_done=record.progress.samples,
-                in_chunk=record.run_id in self._journal.inside,
-            )
-            for record in waiting
-        )
-        if isinstance(chosen, Idle):
-            self._tell_verdict()
-            self._removal.settle()
-        if isinstance(chosen, Turn) and (self.paused or self._is_closed):
-            return Paused()
-        if isinstance(chosen, Turn):
-            self._turns.give(chosen.run_id, waiting)
-        return chosen
+
+    def _is_held_back(self) -> bool:
+        """Whether what was asked or decided has to be obeyed before anybody begins a turn."""
+        is_led = self._script is not None or self.state.policy is not None
+        return self._piloting.holds or (is_led and self.mailbox.first() is not None)
+
+    def _listen(self) -> Turn:
+        """Hear devices and answer requests until a device has done its work, or can be given some."""
+        seen, run_id = self.state.last_seq, self._devices.working[0].run_ids[0]
+        while self._devices.working:
+            self._quietly(self._answer_letters)
+            done = self._turns.hear() if self._devices.working else None
+            if done is not None:
+                return Turn(done.run_ids[0] if done.run_ids else run_id)
+            if self.state.last_seq != seen and any(one.is_free for one in self._devices.all):
+                break
+        return Turn(run_id)
 
     def settle(self) -> None:
         """Wait for what is still being written and deleted; called between two turns."""
-        self._turns.behind.settle(waits=True)
+        self._taking.behind.settle(waits=True)
         self._removal.close()
 
     def _settle(self, *, waits: bool = False) -> None:
         """Commit what was written behind turns, and obey what waited for it.
 
-        All of it where something else than the next turn comes now.
+        All that standing devices write, where something else than the next turn comes now.
         """
         waits = waits or self._script is not None or self.paused or self._is_closed
-        self._turns.behind.settle(waits=waits)
+        self._taking.behind.settle(waits=waits)
         self._piloting.obey()
 
     def interrupt(self) -> None:
@@ -252,42 +277,48 @@ class Engine:
     def automate(self, autopilot: Autopilot | None) -> None:
         """Let a policy decide from now on, or none; called between two steps."""
         self._piloting.automate(autopilot)
+        if autopilot is not None and len(self._devices.all) > 1:
+            self.commit([Noted(text=autopilot.pace_words)])
 
     # ---- requests
 
-    def _hear_letters(self) -> None:
-        """While a turn is open: answer, in their order, the requests that can be.
-
-        The first that cannot ends the turn.
-        """
+    def _answer_letters(self) -> bool:
+        """Answer requests in their order; False when the first waits for devices to stand."""
         while (letter := self.mailbox.first()) is not None:
-            if self._needs_a_free_device(letter.request):
-                self._turns.interrupt()
-                return
+            needed = self._needed(letter.request)
+            if not self._turns.stand(needed):
+                return False
+            if needed or not self._devices.open:
+                self._settle(waits=True)
+                if self._piloting.is_deciding:
+                    return False
             taken = self.mailbox.take()
             assert taken is letter
             self._answer(letter)
+        return True
 
-    def _needs_a_free_device(self, request: Request) -> bool:
-        """Whether a request is about what the device trains or holds."""
-        opened = self._turns.open
+    def _needed(self, request: Request) -> set[Device]:
+        """The devices that have to stand between two turns when a request is answered."""
+        everyone = {device for device in self._devices.all if not device.is_gone}
+        if self._piloting.is_deciding:
+            return everyone  # what a policy decided before comes first
         match request:
-            case _ if self._piloting.leaving:
-                return True  # what a policy decided before comes first
-            case StopRun() | ResumeRun() | CloneRun() if self._journal.saving and self.state.policy:
-                return True  # a policy was told of what is being saved, and hears of this after it
-            case StopRun() | ResumeRun():
-                is_training = opened is not None and request.run_id in opened.run_ids
-                is_unsaved = {*self._journal.inside, *self._journal.saving}
-                return is_training or request.run_id in is_unsaved
-            case CloneRun():
-                return request.warm_start
+            case StopRun() | ResumeRun() | CloneRun() | DeleteRun():
+                # A policy was told of what is being saved, and hears of this after it.
+                writing = self._taking.behind.writing if self.state.policy else set()
+                return self._operations.needs(request) | writing
             case SetPaused():
-                return request.paused
-            case PinRuns() | Automate() | AddRuns():
-                return False
+                return everyone if request.paused else set()
+            case PinRuns() | LabelRuns() | Automate() | AddRuns():
+                return set()
+            case GenerateTexts():
+                return {self._devices.home(run_id) for run_id in request.run_ids}
+            case LoadModel() | ExportRun():
+                return {self._devices.anyone()}
+            case CloseExperiment():
+                return everyone
             case _:
-                return True
+                assert_never(request)
 
     def _answer(self, letter: Letter) -> None:
         self._log.info("%s: %s", letter.origin, in_words(letter.request))
@@ -317,12 +348,14 @@ class Engine:
             case PinRuns():
                 pinned = [self.state.record(run_id).run_id for run_id in request.run_ids]
                 self.commit([RunPinned(run_id=run_id, pinned=request.pinned) for run_id in pinned])
+            case LabelRuns():
+                self.commit(request.events(self.state))
             case Automate():
                 self.automate(
                     None if request.policy is None else Autopilot(request.policy, self._apply_edits)
                 )
             case GenerateTexts():
-                return self._turns.do(
+                return self._turns.texts(
                     WriteTexts(
                         models=tuple(self._model_of(run_id) for run_id in request.run_ids),
                         prompts=request.prompts,
@@ -332,14 +365,15 @@ class Engine:
                 )
             case LoadModel():
                 config, newest = self._newest(request.run_id)
-                return self._turns.do(ReadModel(config=config, checkpoint=newest))
+                return self._devices.do(
+                    self._devices.anyone(), ReadModel(config=config, checkpoint=newest)
+                )
             case ExportRun():
                 config, newest = self._newest(request.run_id)
-                self._turns.do(
-                    WriteModel(
-                        config=config, checkpoint=newest, path=request.path, merge=request.merge
-                    )
+                export = WriteModel(
+                    config=config, checkpoint=newest, path=request.path, merge=request.merge
                 )
+                self._devices.do(self._devices.anyone(), export)
             case AddRuns():
                 self.commit(
                     [*new_functions(request.functions, self.state), *self.new_runs(request.configs)]
@@ -365,8 +399,8 @@ class Engine:
         """Commit what is trained but not committed, and that the experiment ended."""
         events: list[Event] = []
         for run_id in sorted(self._journal.inside):
-            events += self._turns.save(self.state.record(run_id))
-        self._turns.commit([*events, ExperimentEnded(cancelled=cancelled)])
+            events += self._taking.save(self.state.record(run_id))
+        self._taking.commit([*events, ExperimentEnded(cancelled=cancelled)])
         self._is_closed = True
 
     # ---- a replay
@@ -380,23 +414,29 @@ class Engine:
 
     def _follow_script(self) -> None:
         while self._script is not None:
-            due = self._script.take_due(
+            due = self._script.due(
                 self.state, lambda run_id: self._steps_of(self.state.record(run_id))
             )
-            if due is None:
+            if due is None or not self._turns.stand(self._operations.needs(due.operation)):
                 return
+            self._script.take()
             try:
                 self._operations.obey(due.operation, due.origin, due.reason)
             except RFNotebookError as error:
                 text = f"the replay could not {verb(due.operation)} run {due.operation.run_id} at step {due.steps}: {error}"
                 self.commit([Noted(text=text)])
 
-    def _waits_for_script(self, record: RunRecord) -> bool:
-        limit = None if self._script is None else self._script.next_steps(record.run_id)
-        return limit is not None and self._steps_of(record) >= limit
-
     def _steps_of(self, record: RunRecord) -> int:
         return self._journal.progress_of(record).steps
+
+    def _quietly(self, answer: Callable[[], object]) -> None:
+        """Do what no turn depends on; an error of it is logged and ends none."""
+        try:
+            answer()
+        except (LeaseLost, Closing):
+            raise
+        except BaseException:  # noqa: BLE001 - the turns that are under way go on
+            self._log.error("between turns: %s", traceback.format_exc())
 
     def _tell_verdict(self) -> None:
         verdict = None if self._script is None else self._script.take_verdict(self.state)

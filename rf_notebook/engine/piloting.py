@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import LeaseLost, RFNotebookError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
     from rf_notebook.engine.autopilot import Autopilot
     from rf_notebook.engine.behind import Behind
+    from rf_notebook.engine.devices import Device
     from rf_notebook.engine.journal import Journal
     from rf_notebook.engine.operations import Operations
 
@@ -30,7 +31,12 @@ class Piloting:
     """Of one engine."""
 
     def __init__(
-        self, journal: Journal, operations: Operations, behind: Behind, log: logging.Logger
+        self,
+        journal: Journal,
+        operations: Operations,
+        behind: Behind,
+        stand: Callable[[Iterable[Device]], bool],
+        log: logging.Logger,
     ) -> None:
         """No policy is at work.
 
@@ -38,15 +44,17 @@ class Piloting:
             journal: The record.
             operations: Obeys what is decided.
             behind: What is being written.
+            stand: See Turns.
             log: The experiment's.
         """
         self._journal = journal
         self._operations = operations
         self._behind = behind
+        self._stand = stand
         self._log = log
         self._pilot: Autopilot | None = None
         self._decided: list[tuple[Operation, str]] = []
-        """What waits for checkpoints, each with its reason."""
+        """What waits for checkpoints and for devices to stand, each with its reason."""
         self._decided_at: dict[int, int] = {}
         """By run: the steps after which that was decided."""
 
@@ -56,9 +64,35 @@ class Piloting:
         return "" if self._pilot is None else self._pilot.waits_for
 
     @property
+    def is_deciding(self) -> bool:
+        """Whether something that was decided is not obeyed yet."""
+        return bool(self._decided)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody may begin a turn until what was decided is obeyed."""
+        return bool(self._decided) and not self._can_wait(self._decided, self._behind.foreseen())
+
+    @property
     def leaving(self) -> frozenset[int]:
         """Runs that are stopped as soon as their checkpoints are written; they take no turns."""
-        return frozenset(operation.run_id for operation, _ in self._decided)
+        return frozenset(
+            operation.run_id for operation, _ in self._decided if isinstance(operation, StopRun)
+        )
+
+    def next_chunk(self) -> int | None:
+        """The chunk that runs may train now, where a policy compares them only when all have it.
+
+        None when each trains on as it comes.
+        """
+        if self._pilot is None or not self._pilot.is_barrier:
+            return None
+        done = [
+            self._journal.boundary_of(record).chunks
+            for record in self._journal.state.ready()
+            if record.run_id not in self.leaving
+        ]
+        return min(done, default=None)
 
     def automate(self, pilot: Autopilot | None) -> None:
         """Let a policy decide from now on, or none."""
@@ -68,16 +102,24 @@ class Piloting:
             self._journal.commit([PolicyChanged(name=name)])
 
     def obey(self) -> None:
-        """Obey what waited for checkpoints that are written by now."""
-        if not self._decided or self._behind.runs:
+        """Obey what was decided, as soon as the checkpoints that it waits for are written.
+
+        The devices that it is about stand between two turns then.
+        """
+        if not self._decided or any(run_id in self._behind.runs for run_id in self._decided_at):
             return
-        decided, at = self._decided, self._decided_at
-        self._decided, self._decided_at = [], {}
         state = self._journal.state
-        if all(state.record(run_id).progress.steps >= steps for run_id, steps in at.items()):
+        at = self._decided_at.items()
+        if any(state.record(run_id).progress.steps < steps for run_id, steps in at):
+            # The process that wrote them died: they are trained again.
+            self._decided, self._decided_at = [], {}
+            if self._pilot is not None:
+                self._pilot.ask_again()
+            return
+        needed = {device for one, _ in self._decided for device in self._operations.needs(one)}
+        if self._stand(needed):
+            decided, self._decided, self._decided_at = self._decided, [], {}
             self._obey(decided)
-        elif self._pilot is not None:  # the process that wrote them died: they are trained again
-            self._pilot.ask_again()
 
     def follow(self) -> None:
         """Ask the policy when a chunk was trained.
@@ -93,6 +135,9 @@ class Piloting:
         if self._decided:
             self._behind.settle(waits=True)
             self.obey()
+            if self._decided:  # devices are still to stand
+                pilot.ask_again()
+                return
             foreseen = self._behind.foreseen()
         try:
             missing = pilot.missing(foreseen)
@@ -108,15 +153,14 @@ class Piloting:
         if missing:
             self._behind.settle(waits=True)
             self._set_aside(pilot, missing)
-        elif self._can_wait(decided, foreseen):
-            unsaved = self._behind.runs
+        elif decided:
             self._decided = decided
             self._decided_at = {
-                run_id: foreseen.record(run_id).progress.steps for run_id in unsaved
+                run_id: foreseen.record(run_id).progress.steps for run_id in self._behind.runs
             }
-        elif decided:
-            self._behind.settle(waits=True)
-            self._obey(decided)
+            if not self._can_wait(decided, foreseen):
+                self._behind.settle(waits=True)
+                self.obey()
 
     def _can_wait(
         self, decided: Sequence[tuple[Operation, str]], foreseen: ExperimentState

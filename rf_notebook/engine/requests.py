@@ -6,13 +6,15 @@ Values, so that it can be logged, recorded and sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from rf_notebook.core.events import Labelled
 from rf_notebook.core.operations import CloneRun, DeleteRun, Operation, ResumeRun, StopRun, verb
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
+    from rf_notebook.core.state import ExperimentState
     from rf_notebook.core.values import Json
 
 
@@ -29,6 +31,23 @@ class PinRuns:
 
     run_ids: tuple[int, ...]
     pinned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRuns:
+    """Change names, tags or notes."""
+
+    run_ids: tuple[int | None, ...]
+    """None for the experiment."""
+    changes: Mapping[str, Any]
+    """See ``core.labels.label_changes``."""
+
+    def events(self, state: ExperimentState) -> list[Labelled]:
+        """What is to be recorded."""
+        return [
+            Labelled(run_id=run_id, label=replace(state.label(run_id), **self.changes))
+            for run_id in self.run_ids
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +105,7 @@ Request = (
     Operation
     | SetPaused
     | PinRuns
+    | LabelRuns
     | Automate
     | GenerateTexts
     | LoadModel
@@ -104,6 +124,9 @@ def in_words(request: Request) -> str:
             return "pause" if request.paused else "resume"
         case PinRuns():
             return f"{'pin' if request.pinned else 'unpin'} {_runs(request.run_ids)}"
+        case LabelRuns():
+            named = [run_id for run_id in request.run_ids if run_id is not None]
+            return f"label {_runs(tuple(named)) if named else 'the experiment'}"
         case Automate():
             return "no policy" if request.policy is None else f"automate with {request.policy.name}"
         case GenerateTexts():

@@ -21,7 +21,7 @@ from rf_notebook.engine.keep import Keep, superseded
 
 
 def events_of(
-    record: RunRecord, result: ChunkResult, *, keep: Keep, alone_because: str
+    record: RunRecord, result: ChunkResult, *, keep: Keep, alone_because: str, device: str
 ) -> list[Event]:
     """What a turn gave, as events; for a run that was saved inside a chunk, too.
 
@@ -30,8 +30,9 @@ def events_of(
         result: Not of an interrupted turn, and not of a damaged checkpoint.
         keep: Which checkpoints stay.
         alone_because: Why it trained by itself, where it could have trained with others.
+        device: Where it trained; "" for the kernel.
     """
-    events = _trained(record, result, keep, alone_because)
+    events = _trained(record, result, keep, alone_because, device)
     if result.failure is not None:
         events.append(RunFailed(run_id=record.run_id, failure=result.failure))
     elif result.outcome is TurnOutcome.COMPLETED:
@@ -62,7 +63,9 @@ def fall_back(record: RunRecord, reason: str) -> list[Event]:
     ]
 
 
-def _trained(record: RunRecord, result: ChunkResult, keep: Keep, alone_because: str) -> list[Event]:
+def _trained(
+    record: RunRecord, result: ChunkResult, keep: Keep, alone_because: str, device: str
+) -> list[Event]:
     """The chunk, what came with it, and the checkpoints that it supersedes."""
     run_id = record.run_id
     events: list[Event] = [BaseModelLoaded(model=model) for model in result.loaded]
@@ -79,8 +82,10 @@ def _trained(record: RunRecord, result: ChunkResult, keep: Keep, alone_because: 
         reward_seconds=result.reward_seconds,
         own_bytes=result.own_bytes,
         is_joint=result.is_joint,
-        fused_with=result.fused_with,
+        fused_with=result.fused_with if result.is_joint else (),
+        beside=() if result.is_joint else result.fused_with,
         alone_because=alone_because,
+        device=device,
     )
     events.append(chunk)
     if result.progress.diverged_at is not None and record.progress.diverged_at is None:

@@ -61,9 +61,7 @@ class Script:
         """Whether nothing is to come."""
         return not self._coming
 
-    def take_due(
-        self, state: ExperimentState, steps_of: Callable[[int], int]
-    ) -> OperationObeyed | None:
+    def due(self, state: ExperimentState, steps_of: Callable[[int], int]) -> OperationObeyed | None:
         """The next operation, when its run is where it was.
 
         Also when that run will not advance any more.
@@ -77,7 +75,11 @@ class Script:
             first.run_state is RunState.FAILED or steps_of(first.operation.run_id) < first.steps
         ):
             return None
-        return self._coming.popleft()
+        return first
+
+    def take(self) -> None:
+        """The next operation is being obeyed."""
+        self._coming.popleft()
 
     def next_steps(self, run_id: int) -> int | None:
         """Where a run has to wait; None when nothing is to come for it, or only after it failed."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import IllegalOperation, LeaseLost, RFNotebookError
 from rf_notebook.engine.journal import Closing
-from rf_notebook.engine.loop import Engine, Paused
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle, Paused
 from rf_notebook.store.lease import RENEW_EVERY_SECONDS
 
 if TYPE_CHECKING:
     from rf_notebook.core.ports import EventStore
+    from rf_notebook.engine.loop import Engine
 
 #: Seconds that the end of the process waits for the step in progress.
 EXIT_SECONDS = 4.0

@@ -1,318 +1,306 @@
-"""How does a turn go?
-
-One run, several in joint steps, or both ways on trial; what comes back is committed.
-"""
+"""Who gets a turn, who is heard, and who is lost?"""
 
 from __future__ import annotations
 
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import inspect
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from rf_notebook.core.errors import LeaseLost, WorkerCannotStart, WorkerLost
-from rf_notebook.core.events import CheckpointsRemoved, Event, Noted, RunFailed
-from rf_notebook.core.fleet import Answer, DeviceTurn, Fleet, Lost, TurnFailed, TurnOver
-from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import READY, Failure
-from rf_notebook.core.runner import (
-    ChunkRequest,
-    ChunkResult,
-    Errand,
-    ReleaseRuns,
-    SaveRun,
-    TurnOutcome,
-)
-from rf_notebook.core.state import LiveRun, RunRecord
-from rf_notebook.engine.behind import Behind
+from rf_notebook.core.errors import StoreError, WorkerCannotStart
+from rf_notebook.core.events import DevicesChosen, Event, Noted, RunFailed
+from rf_notebook.core.fleet import Leaving, Lost, TurnFailed, TurnOver
+from rf_notebook.core.run import Failure
+from rf_notebook.core.runner import ChunkRequest, WriteTexts
+from rf_notebook.core.values import digest
 from rf_notebook.engine.journal import Closing, Journal
-from rf_notebook.engine.results import events_of, fall_back
-from rf_notebook.planning.fusion import Way
+from rf_notebook.engine.work import Work
+from rf_notebook.planning.placement import Candidate, Slot, place
 
 if TYPE_CHECKING:
+    from rf_notebook.core.run import LoadedModel
+    from rf_notebook.core.state import RunRecord
+    from rf_notebook.engine.devices import AskedTurn, Device, Devices
     from rf_notebook.engine.grouping import Grouping
-    from rf_notebook.engine.keep import Keep
-    from rf_notebook.engine.removal import Removal
     from rf_notebook.engine.script import Script
+    from rf_notebook.engine.taking import Taking
 
-#: How long the engine listens before it looks around.
-_LISTEN_SECONDS = 1.0
 #: Deaths of the process that trains, with nothing committed in between, after which the run that it
-#: trained fails.
-_MOST_DEATHS = 3
-
-
-#: What no run is to blame for, and what ends the engine.
-_ENDS = (LeaseLost, Closing, WorkerCannotStart)
+#: trained fails; and after which it trains alone, so that no other fails with it.
+_MOST_DEATHS, _SUSPECT_DEATHS = 3, 2
+#: Starts of a process that is killed each time, after which its device is left out.
+_MOST_FAILED_STARTS = 3
+#: How long a device whose turn did not fit on the disk is left alone while others train.
+_HELD_UP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTurn:
-    """A turn that is under way."""
+class Turn:
+    """A device has done its work, or can be given some."""
 
-    turn: int
-    run_ids: frozenset[int]
+    run_id: int
+    """The first run of that work."""
+
+
+class Idle:
+    """No run wants a turn."""
+
+
+class Paused:
+    """Runs want a turn and get none, because the user paused the experiment."""
 
 
 class Turns:
-    """Drives one device."""
+    """Gives devices their turns, and hears how they end."""
 
     def __init__(
         self,
-        fleet: Fleet,
+        devices: Devices,
         journal: Journal,
         grouping: Grouping,
-        *,
-        keep: Keep,
+        taking: Taking,
         script: Script | None,
-        removal: Removal,
-        hear_letters: Callable[[], None],
     ) -> None:
         """Nothing trains yet.
 
         Args:
-            fleet: Whose first device trains.
-            journal: Takes what turns give.
+            devices: Who trains.
+            journal: Says where runs stand.
             grouping: Says who trains with whom.
-            keep: Which checkpoints stay.
+            taking: Takes what turns give.
             script: What is to be done at which steps, in a replay.
-            removal: Deletes superseded checkpoints.
-            hear_letters: Called while a turn is open; answers what can be answered, and interrupts
-                for the rest.
         """
-        self._fleet = fleet
-        self._device = fleet.devices()[0].name
+        self._devices = devices
         self._journal = journal
         self._grouping = grouping
-        self._keep = keep
+        self._taking = taking
         self._script = script
-        self._removal = removal
-        self._hear_letters = hear_letters
-        self._number = 0
-        """Of the newest turn or errand."""
-        self._deaths: Counter[int] = Counter()
-        self.behind = Behind(self, journal)
-        fleet.on_saved = self.behind.hear
-        self.open: OpenTurn | None = None
-        """The turn that is under way."""
+        self._retry_at = 0.0
+        """When devices whose turns did not fit on the disk try again while others train."""
+        devices.on_lost = self._lose_aside
         self.is_ending = False
         """Whether turns end at their next step."""
+        self._models: dict[str, LoadedModel] = {}
+        """The base models as the first device had them, by digest of what chose them."""
 
-    def give(self, run_id: int, waiting: Sequence[RunRecord]) -> None:
-        """Give a run its turn, or the group in which it trains.
+    def waiting(self, leaving: Collection[int]) -> list[RunRecord]:
+        """Runs that want a turn and are not in one, as they are when what is saved is committed.
 
         Args:
-            run_id: Whose turn it is.
-            waiting: All runs that want one.
+            leaving: Runs that take no turns any more.
         """
-        state = self._journal.state
-        group = [state.record(one) for one in self._grouping.group(run_id, waiting)]
-        match self._grouping.way(group):
-            case Way.ALONE:
-                self._train_alone(group[0])
-            case Way.TOGETHER:
-                self._train_together(group)
-            case None:
-                self._train_on_trial(group)
+        at_work = {run_id for device in self._devices.working for run_id in device.run_ids}
+        return [
+            replace(record, progress=self._journal.boundary_of(record))
+            for record in self._journal.state.ready()
+            if record.run_id not in at_work
+            and record.run_id not in leaving
+            and not self._waits_for_script(record)
+        ]
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a turn is under way."""
-        return self.open is not None
+    def give(self, waiting: Sequence[RunRecord], next_chunk: int | None) -> None:
+        """Give free devices what they train next.
 
-    def listen(self) -> bool:
-        """Wait for a message, or a while; False when the process that trains is gone."""
-        found = self._fleet.next(_LISTEN_SECONDS)
-        if found is not None and isinstance(found[1], Lost):
-            self._lose(found[1], ())
-            return False
-        return True
+        Args:
+            waiting: Runs that want a turn.
+            next_chunk: Chunks that a run may have trained when it gets one; None for any number.
+        """
+        devices = [device for device in self._devices.all if not device.is_gone]
+        if len(devices) > 1 and next_chunk is not None:
+            waiting = [record for record in waiting if record.progress.chunks <= next_chunk]
+        models = {facts.name: facts.model for facts in self._devices.fleet.devices()}
+        gives = place(
+            [self._candidate(record) for record in waiting],
+            [Slot(name=one.name, model=models[one.name], is_free=one.is_free) for one in devices],
+            move_seconds=self._taking.move_seconds,
+        )
+        by_name = {device.name: device for device in devices}
+        for give in gives:
+            self._give(by_name[give.device], give.run_ids)
 
-    def interrupt(self) -> None:
-        """End the open turn at its next step."""
-        if self.open is not None:
-            self._fleet.interrupt(self._device, self.open.turn)
+    def _waits_for_script(self, record: RunRecord) -> bool:
+        limit = None if self._script is None else self._script.next_steps(record.run_id)
+        return limit is not None and self._journal.progress_of(record).steps >= limit
 
-    def do(self, what: Errand) -> Any:
-        """Have an errand done, between turns.
+    def _candidate(self, record: RunRecord) -> Candidate:
+        run_id = record.run_id
+        home = self._devices.homes.get(run_id)
+        is_suspect = self._taking.deaths[run_id] >= _SUSPECT_DEATHS
+        return Candidate(
+            run_id=run_id,
+            samples_done=record.progress.samples,
+            chunks_done=record.progress.chunks,
+            key=None if is_suspect else self._grouping.key(record),
+            in_chunk=run_id in self._journal.inside,
+            home=None if home is None else home.name,
+            is_bound=run_id in self._taking.behind.runs,
+            chunk_seconds=self._taking.chunk_seconds.get(run_id, 0.0),
+        )
+
+    def _give(self, device: Device, run_ids: Sequence[int]) -> None:
+        """Let a device train a run, or a group; those that another one holds leave it."""
+        for run_id in run_ids:
+            if self._devices.homes.get(run_id, device) is not device:
+                self._taking.release(run_id)
+                self._taking.moved.add(run_id)
+            self._devices.homes[run_id] = device
+        device.run_ids = tuple(run_ids)
+        work = Work(device, self._journal, self._grouping, self._taking)
+        device.work = work.of([self._journal.state.record(run_id) for run_id in run_ids])
+        self._go_on(device)
+
+    def stand(self, devices: Iterable[Device]) -> bool:
+        """Let these devices stand between two turns, and no others any longer.
+
+        Returns:
+            Whether they do; as long as one is in a turn, the others get none.
+        """
+        wanted = set(devices)
+        stand = all(device.turn is None for device in wanted)
+        for device in self._devices.all:
+            device.is_wanted = device in wanted and not stand
+            if device in wanted and device.turn is None:
+                self._drop(device)
+        self._devices.interrupt(wanted)
+        return stand
+
+    def hear(self) -> Device | None:
+        """Take in one message; the device whose work that ended.
 
         Raises:
-            WorkerLost: when the process that trains died meanwhile.
-            Exception: what the errand raised.
+            Closing: when the engine is to end while it waits for room on the disk.
         """
-        number = self._next_number()
-        self._fleet.ask(self._device, number, what)
-        while True:
-            found = self._fleet.next(_LISTEN_SECONDS)
-            if found is None:
-                continue
-            match found[1]:
-                case Answer(errand=errand) as answer if errand == number:
-                    if answer.error is not None:
-                        raise answer.error
-                    return answer.value
-                case Lost() as lost:
-                    self._lose(lost, ())
-                    raise WorkerLost(lost.reason)
-                case _:
-                    continue
-
-    def save(self, record: RunRecord) -> list[Event]:
-        """The events of a run that stands inside a chunk and is saved there.
-
-        The last is RunFailed when it cannot be.
-        """
-        run_id = record.run_id
-        if run_id not in self._journal.inside:
-            return []
-        errand = SaveRun(
-            run_id=run_id,
-            fence=self._journal.fence,
-            attempt=self._next_number(),
-            steps=self._journal.progress_of(record).steps,
-        )
-        try:
-            result = self._journal.when_room(lambda: self.do(errand))
-        except WorkerLost:
-            return []
-        self._journal.inside.pop(run_id, None)
-        if result is not None and result.is_being_saved:
-            self._take([result])
-            self.behind.settle(waits=True)
-            return []
-        return [] if result is None else self.events_of(record, result)
-
-    def commit(self, events: Sequence[Event]) -> None:
-        """Commit events, then delete the checkpoints that they take out of use."""
-        if events:
-            self._journal.commit(events)
-        self.remove_superseded(events)
-
-    def remove_superseded(self, events: Sequence[Event]) -> None:
-        """Delete the checkpoints that committed events take out of use."""
-        self._removal.remove(
-            [
-                path
-                for event in events
-                if isinstance(event, CheckpointsRemoved)
-                for path in event.paths
-            ]
-        )
-
-    def release(self, *run_ids: int) -> None:
-        """Free the memory of runs; an error of it is logged and ends nothing."""
-        for run_id in run_ids:
-            self._journal.inside.pop(run_id, None)
-        self._quietly(lambda: self.do(ReleaseRuns(run_ids=run_ids)))
-
-    # ---- a turn
-
-    def _train_alone(self, record: RunRecord, steps: int | None = None) -> float | None:
-        """Returns the seconds that the device was at work; None when the turn gave nothing."""
-        self._joined([record])
-        try:
-            return self._run([record], steps, is_joint=False)
-        except _ENDS:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, one run fails and the others train on
-            self._fail(record, error)
+        if self.is_ending:
+            for device in self._devices.working:
+                if device.turn is None:  # held up: what it gave has no room, and is trained again
+                    self._drop(device)
+                    return device
+            self._devices.interrupt(self._devices.open)
+        else:
+            self._ask_again()
+        found = self._devices.hear()
+        if found is None:
             return None
-
-    def _train_together(self, group: Sequence[RunRecord], steps: int | None = None) -> float | None:
-        self._joined(group)
-        try:
-            return self._run(group, steps, is_joint=True)
-        except _ENDS:
-            raise
-        except BaseException:  # noqa: BLE001 - user code, a library: nobody's failure yet
-            self._journal.log.error("a joint turn ended: %s", traceback.format_exc())
-        self._train_in_turn(group, steps)
+        device, message = found
+        match message:
+            case TurnOver(turn=turn) if turn == device.turn:
+                device.turn = None
+                if device.held_up is not None:
+                    self._journal.log.info("%s: there is room again", device.name)
+                    device.held_up = None
+                other = self._other_model(message)
+                if other is not None:
+                    return self._refuse(device, other)
+                return self._go_on(device, message)
+            case TurnFailed(turn=turn) if turn == device.turn:
+                device.turn = None
+                if isinstance(message.error, StoreError):
+                    self._hold_up(device, message.error)
+                    return None
+                return self._go_on(device, error=message.error)
+            case Lost():
+                return self._lose(device, message)
+            case Leaving():
+                return self._notice(device, message)
         return None
 
-    def _train_in_turn(
-        self, group: Sequence[RunRecord], steps: int | None = None
-    ) -> list[float | None]:
-        """Train each alone; one that was stopped or deleted during another's turn is left out."""
-        seconds = []
-        for run_id in [record.run_id for record in group]:
-            record = self._journal.state.record(run_id)
-            if record.state in READY:
-                seconds.append(self._train_alone(record, steps))
-        return seconds
+    def move_out(self) -> None:
+        """Save the runs of devices that are about to be ended, and start those anew.
 
-    def _train_on_trial(self, group: Sequence[RunRecord]) -> None:
-        """A turn in whichever way is faster.
-
-        In the first turns of a group both are timed over a few steps.
+        On a cluster that is elsewhere; a device in a turn is waited for.
         """
-        trial = self._grouping.trial(group)
-        way, steps = trial.next_way(), trial.next_steps()
-        before = {record.run_id: self._journal.progress_of(record).steps for record in group}
-        seconds: list[float | None] = []
-        if way is Way.TOGETHER:
-            seconds.append(self._train_together(group, steps))
-        else:
-            seconds += self._train_in_turn(group if steps is not None else group[:1], steps)
-        if steps is None:
+        for device in self._devices.all:
+            if not device.is_leaving or device.turn is not None:
+                continue
+            self._drop(device)
+            self._taking.behind.settle(waits=True)
+            for run_id in self._devices.held_by(device):
+                self._taking.commit(self._taking.save(self._journal.state.record(run_id)))
+            if device.is_leaving:  # it did not end meanwhile, which starts it anew
+                self._taking.release(*self._devices.held_by(device))
+                device.is_leaving = False
+                self._devices.fleet.restart(device.name)
+
+    def texts(self, errand: WriteTexts) -> list[list[str]]:
+        """What runs write, each where it is held."""
+        homes = {one.run_id: self._devices.home(one.run_id) for one in errand.models}
+        found: dict[int, list[str]] = {}
+        for device in self._devices.all:
+            models = tuple(one for one in errand.models if homes[one.run_id] is device)
+            if models:
+                written = self._devices.do(device, replace(errand, models=models))
+                found |= {one.run_id: texts for one, texts in zip(models, written, strict=True)}
+        return [found[one.run_id] for one in errand.models]
+
+    def _go_on(
+        self, device: Device, over: TurnOver | None = None, error: BaseException | None = None
+    ) -> Device | None:
+        """Let the work of a device continue after a turn; the device when it is done."""
+        work = device.work
+        assert work is not None
+        while True:
+            try:
+                if error is not None:
+                    device.asked = work.throw(error)
+                else:
+                    device.asked = next(work) if over is None else work.send(over)
+            except StopIteration:
+                self._drop(device)
+                return device
+            except BaseException:
+                self._drop(device)
+                raise
+            if device.work is not work or device.is_wanted or device.is_leaving or self.is_ending:
+                work.close()
+                self._drop(device)
+                return device
+            try:
+                self._begin(device, device.asked)
+            except Exception as problem:  # noqa: BLE001 - what cannot be sent, say: the run's alone
+                error = problem
+            else:
+                return None
+
+    def _begin(self, device: Device, asked: AskedTurn) -> None:
+        number = self._devices.next_number()
+        records = [self._journal.state.record(run_id) for run_id in asked.run_ids]
+        requests = [self._request(record, asked, number) for record in records]
+        self._devices.begin(device, requests, number)
+
+    def _drop(self, device: Device) -> None:
+        """Leave the work of a device that stands."""
+        work, device.work, device.asked, device.held_up = device.work, None, None, None
+        if work is not None and inspect.getgeneratorstate(work) != inspect.GEN_RUNNING:
+            work.close()
+
+    def _hold_up(self, device: Device, error: StoreError) -> None:
+        """A turn could not write what it gave; it is asked for again, and trains nothing then."""
+        if device.held_up is None:
+            self._journal.log.warning("%s is held up: %s", device.name, error)
+        device.held_up = str(error)
+        self._retry_at = time.monotonic() + _HELD_UP_SECONDS
+        self._journal.publisher.changed()
+
+    def _ask_again(self) -> None:
+        """Ask again for the turns of devices that were held up."""
+        held_up = [one for one in self._devices.working if one.held_up and one.turn is None]
+        if not held_up:
             return
-        parked = [record for record in group if record.run_id in self._journal.inside]
-        after = {record.run_id: self._journal.inside[record.run_id].steps for record in parked}
-        if after == {run_id: done + steps for run_id, done in before.items()}:
-            # Nobody reached a boundary or was interrupted: all that was timed are these steps.
-            trial.trained(way, sum(one or 0.0 for one in seconds))
-            if trial.is_over:
-                self._journal.commit([Noted(text=trial.verdict(len(group)))])
+        if not self._devices.open:
+            if not self._journal.wait_for_room():
+                raise Closing(str(held_up[0].held_up))
+        elif time.monotonic() < self._retry_at:
+            return
+        for device in held_up:
+            assert device.asked is not None
+            self._begin(device, device.asked)
 
-    def _run(
-        self, records: Sequence[RunRecord], steps: int | None, *, is_joint: bool
-    ) -> float | None:
-        """A turn, once there is room for what it writes.
-
-        What it gave is committed in one transaction.
-        """
-        try:
-            over = self._journal.when_room(lambda: self._attempt(records, steps, is_joint))
-        except WorkerLost:
-            return None
-        self._take(over.results)
-        set_up = sum(result.setup_seconds for result in over.results)
-        return over.seconds - set_up if over.results else None
-
-    def _attempt(self, records: Sequence[RunRecord], steps: int | None, is_joint: bool) -> TurnOver:
-        number = self._next_number()
-        requests = tuple(self._request(record, steps, number, is_joint) for record in records)
-        ids = frozenset(record.run_id for record in records)
-        self._fleet.begin(self._device, DeviceTurn(turn=number, requests=requests))
-        self.open = OpenTurn(number, ids)
-        try:
-            while True:
-                self._quietly(self._hear_letters)
-                if self.is_ending:
-                    self.interrupt()
-                found = self._fleet.next(_LISTEN_SECONDS)
-                if found is None:
-                    continue
-                match found[1]:
-                    case TurnOver(turn=turn) as over if turn == number:
-                        return over
-                    case TurnFailed(turn=turn) as failed if turn == number:
-                        raise failed.error
-                    case Lost() as lost:
-                        self._lose(lost, ids)
-                        raise WorkerLost(lost.reason)
-                    case _:
-                        continue
-        finally:
-            self.open = None
-
-    def _request(
-        self, record: RunRecord, steps: int | None, attempt: int, is_joint: bool
-    ) -> ChunkRequest:
-        """The next turn of a run; of at most ``steps`` steps."""
+    def _request(self, record: RunRecord, asked: AskedTurn, attempt: int) -> ChunkRequest:
+        """The next turn of a run."""
         state = self._journal.state
         limits = [
-            None if steps is None else self._journal.progress_of(record).steps + steps,
+            None if asked.steps is None else self._journal.progress_of(record).steps + asked.steps,
             None if self._script is None else self._script.next_steps(record.run_id),
         ]
         return ChunkRequest(
@@ -324,118 +312,115 @@ class Turns:
             fence=self._journal.fence,
             attempt=attempt,
             park_at=min((limit for limit in limits if limit is not None), default=None),
-            is_joint=is_joint,
+            is_joint=asked.is_joint,
             saves_behind=self._script is None,  # a replay goes by what is committed
             is_judged=state.policy is not None and record.run_id not in state.pinned,
         )
 
-    def _joined(self, group: Sequence[RunRecord]) -> None:
-        """Let the panel show who trains with whom."""
-        state = self._journal.state
-        for record in group:
-            others = tuple(one.run_id for one in group if one.run_id != record.run_id)
-            if others:
-                state.live.setdefault(record.run_id, LiveRun(record.progress)).fused_with = others
-            elif record.run_id in state.live:
-                state.live[record.run_id].fused_with = ()
-        self._journal.publisher.changed()
+    def _notice(self, device: Device, notice: Leaving) -> Device | None:
+        """A device is about to be ended: its turn ends at the next step, and ``move_out`` saves its runs.
 
-    # ---- what comes back
+        Returns:
+            The device when it stands.
+        """
+        if device.is_leaving or device.is_gone:
+            return None
+        device.is_leaving = True
+        self._journal.log.warning("%s is about to end: %s", device.name, notice.reason)
+        text = f"the process that trains on {device.name} is about to end: {notice.reason}. Its runs are saved."
+        self._journal.commit([Noted(text=text)])
+        self._devices.interrupt([device])
+        return device if device.turn is None else None
 
-    def _take(self, results: Sequence[ChunkResult]) -> None:
-        """Commit what a turn gave, all of it in one transaction."""
-        journal, events, over = self._journal, list[Event](), []
-        ended = [one for one in results if one.outcome is not TurnOutcome.INTERRUPTED]
-        behind = {one.run_id for one in ended} & self.behind.runs
-        if behind:
-            self.behind.settle(waits=True, without=behind)
-        for result in results:
-            if result.fence != journal.fence:
-                raise LeaseLost(
-                    f"a result of run {result.run_id} carries fence {result.fence}, not {journal.fence}."
-                )
-            record = journal.state.record(result.run_id)
-            if result.hindrance:
-                self._grouping.hinder(result.run_id, result.hindrance)
-            match result.outcome:
-                case TurnOutcome.INTERRUPTED:
-                    journal.inside[result.run_id] = result.progress
-                    continue
-                case TurnOutcome.DAMAGED:
-                    journal.inside.pop(result.run_id, None)
-                    assert result.failure is not None
-                    self._fall_back(record, result.failure.message)
-                    continue
-                case TurnOutcome.COMPLETED | TurnOutcome.FAILED:
-                    over.append(result.run_id)
-            journal.inside.pop(result.run_id, None)
-            self._deaths.pop(result.run_id, None)
-            if result.is_being_saved:
-                self.behind.add(result)
-            else:
-                events += self.events_of(record, result)
-        self.commit(events)
-        if over:
-            self.release(*over)
+    def _lose_aside(self, device: Device, lost: Lost) -> bool:
+        """As ``_lose``; whether the process was started again."""
+        self._lose(device, lost)
+        return not (self.is_ending or device.is_gone)
 
-    def events_of(self, record: RunRecord, result: ChunkResult) -> list[Event]:
-        """What a result gives."""
-        alone_because = "" if result.is_joint else self._grouping.alone_because(record)
-        return events_of(record, result, keep=self._keep, alone_because=alone_because)
+    def _lose(self, device: Device, lost: Lost) -> Device | None:
+        """The process of a device died; what it held continues from its checkpoints.
 
-    def _fall_back(self, record: RunRecord, reason: str) -> None:
-        damaged = [saved.folder.path for saved in record.checkpoints[-1:]]
-        self._journal.log.warning("run %d: %s", record.run_id, reason)
-        self._journal.commit(fall_back(record, reason))
-        self._removal.remove(damaged)
+        Returns:
+            The device when its work is done.
 
-    def _fail(self, record: RunRecord, error: BaseException) -> None:
-        """A turn raised what the runner did not expect."""
-        text = redact("".join(traceback.format_exception(error)))
-        failure = Failure(message=redact(f"{type(error).__name__}: {error}"), traceback=text)
-        self._journal.log.error("run %d: %s", record.run_id, text)
-        self._journal.commit([RunFailed(run_id=record.run_id, failure=failure)])
-        self.release(record.run_id)
-
-    def _lose(self, lost: Lost, training: Iterable[int]) -> None:
-        """The process that trains died.
-
-        What it held continues from its checkpoints, in a new one.
+        Raises:
+            WorkerCannotStart: when it never began to listen, and no other device is left.
         """
         journal = self._journal
-        self.behind.lose()
-        journal.inside.clear()
-        journal.state.live.clear()
-        journal.log.error("the worker was lost: %s", lost.reason)
+        training = () if device.turn is None or device.asked is None else device.asked.run_ids
+        device.turn = None
+        device.is_leaving = False
+        self._forget_runs(device)
+        journal.log.error("%s was lost: %s", device.name, lost.reason)
         if self.is_ending:
-            return
-        if not lost.was_ready:
-            raise WorkerCannotStart(f"the worker process could not start: {lost.reason}.")
-        events: list[Event] = [
-            Noted(
-                text=f"the process that trains ended: {lost.reason}. Its runs continue from their checkpoints."
+            self._drop(device)
+            return device
+        device.failed_starts = 0 if lost.was_ready else device.failed_starts + 1
+        if device.failed_starts and (
+            not lost.was_killed or device.failed_starts == _MOST_FAILED_STARTS
+        ):
+            if all(one.is_gone or one is device for one in self._devices.all):
+                raise WorkerCannotStart(f"the worker process could not start: {lost.reason}.")
+            return self._leave_out(
+                device, f"the process that trains on {device.name} could not start: {lost.reason}"
             )
-        ]
-        for run_id in training:
-            self._deaths[run_id] += 1
-            if self._deaths[run_id] == _MOST_DEATHS:
+        text = f"the process that trains on {device.name} ended: {lost.reason}. Its runs continue from their checkpoints."
+        events: list[Event] = [Noted(text=text)]
+        for run_id in training if lost.was_ready else ():
+            self._taking.deaths[run_id] += 1
+            if self._taking.deaths[run_id] == _MOST_DEATHS:
                 failure = Failure(
                     message=f"the process that trained it ended {_MOST_DEATHS} times: {lost.reason}",
                     traceback="",
                 )
                 events.append(RunFailed(run_id=run_id, failure=failure))
         journal.commit(events)
-        self._fleet.restart(self._device)
+        self._devices.fleet.restart(device.name)
+        self._drop(device)
+        return device
 
-    def _next_number(self) -> int:
-        self._number += 1
-        return self._number
+    def _forget_runs(self, device: Device) -> None:
+        """What a device held in memory is gone; its runs continue from their checkpoints."""
+        self._taking.behind.lose(device)
+        for run_id in self._devices.held_by(device):
+            del self._devices.homes[run_id]
+            self._journal.inside.pop(run_id, None)
+            self._journal.state.live.pop(run_id, None)
 
-    def _quietly(self, tidy: Callable[[], object]) -> None:
-        """Do what no run depends on; an error of it is logged and ends nothing."""
-        try:
-            tidy()
-        except _ENDS:
-            raise
-        except BaseException:  # noqa: BLE001 - nothing depends on it
-            self._journal.log.error("outside a turn: %s", traceback.format_exc())
+    def _other_model(self, over: TurnOver) -> LoadedModel | None:
+        """A base model that a device has loaded and that is not the one of the other devices."""
+        loaded = [model for result in over.results for model in result.loaded]
+        for model in loaded:
+            key = digest(model.chosen_by)
+            if key not in self._models:
+                recorded = self._journal.state.base_models.get(key, model)
+                if not model.is_same(recorded):
+                    text = (
+                        f"the base model {model.name} is not the one that this experiment began with: its "
+                        "weights or its tokenizer are others, so figures from now on belong to another model."
+                    )
+                    self._journal.commit([Noted(text=text)])
+            if not self._models.setdefault(key, model).is_same(model):
+                return model
+        return None
+
+    def _refuse(self, device: Device, model: LoadedModel) -> Device:
+        """A device has another model than the others: what it trained is dropped, and it is left out."""
+        self._forget_runs(device)
+        self._devices.fleet.restart(device.name)  # so that nothing more is told of what it did
+        return self._leave_out(
+            device,
+            f"{device.name} loaded other weights or another tokenizer as {model.name} than the other devices: "
+            "create_model_fn must give the same everywhere (a seed for what it draws, the same files on all machines)",
+        )
+
+    def _leave_out(self, device: Device, why: str) -> Device:
+        """A device trains nothing more; the others train on."""
+        device.is_gone = True
+        gone = {one.name for one in self._devices.all if one.is_gone}
+        there = [facts for facts in self._devices.fleet.devices() if facts.name not in gone]
+        chosen = DevicesChosen(devices={facts.name: facts.described for facts in there})
+        text = f"{why}. The other devices train its runs."
+        self._journal.commit([chosen, Noted(text=text)])
+        self._drop(device)
+        return device

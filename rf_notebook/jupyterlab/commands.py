@@ -50,6 +50,10 @@ def obey(
     if command.name == "open":
         experiments.open(_text(command.arguments, "name"))
         return {}
+    if command.name == "remove":
+        name = _text(command.arguments, "name")
+        _in_thread(lambda: experiments.remove(name), answer_later)
+        return LATER
     one = _experiment(command.arguments, experiments)
     if command.name == "end":
         one.commands.end_soon(answer_later)

@@ -16,17 +16,22 @@ from rf_notebook.jupyterlab.protocol import present
 from rf_notebook.results.times import etas
 from rf_notebook.session.cells import spec_digest
 from rf_notebook.views.header import overall_progress
-from rf_notebook.views.runs_table import SHORT_NAMES, RunRow, runs_view
+from rf_notebook.views.runs_filter import SHORT_NAMES
+from rf_notebook.views.runs_table import runs_view
 from rf_notebook.views.series import CurveSettings, ExperimentSeries
 from rf_notebook.views.standing import standing
 from rf_notebook.views.words import config_value, knob_name, shortened
 from rf_notebook.widgets.controls import VERBS, why_not
+
+#: The sidebar's buttons.
+_VERBS = tuple(verb for verb in VERBS if verb != "label")
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
     from rf_notebook.core.status import Status
     from rf_notebook.core.values import Json
     from rf_notebook.jupyterlab.protocols import Experiments, LabExperiment
+    from rf_notebook.views.run_row import RunRow
 
 #: Points of a sparkline, about.
 _SPARK_POINTS = 16
@@ -138,7 +143,7 @@ def _run(
         f"{SHORT_NAMES.get(knob_name(key), knob_name(key))} {config_value(value)}"
         for key, value in row.knobs.items()
     ]
-    can = [verb for verb in VERBS if why_not(verb, [row.run_id], state, status) is None]
+    can = [verb for verb in _VERBS if why_not(verb, [row.run_id], state, status) is None]
     if record.failure is not None and record.failure.retry and status.open:
         can.append("retry")
     made = present(

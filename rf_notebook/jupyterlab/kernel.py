@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.jupyterlab.recorded import recorded_words
 from rf_notebook.replay.again import replay_again
 from rf_notebook.replay.sharing import export_to
 from rf_notebook.session import registry
@@ -98,7 +99,7 @@ class KernelExperiments:
     def __init__(self) -> None:
         """Every method may be called from any thread."""
         self._looked_at = float("-inf")
-        self._seen: dict[str, tuple[tuple[int, int], Glance]] = {}
+        self._seen: dict[str, tuple[tuple[int, int], Glance, str]] = {}
 
     def known(self) -> Sequence[KernelExperiment]:
         """See Experiments."""
@@ -115,8 +116,8 @@ class KernelExperiments:
             self._seen = {name: self._glance(name) for name in recorded_experiments()}
         known = {session.folder for session in known_sessions() if session.state.started}
         return {
-            name: {"standing": str(found.standing), "runs": found.runs}
-            for name, (_, found) in self._seen.items()
+            name: {"standing": str(found.standing), "runs": found.runs, "words": words}
+            for name, (_, found, words) in self._seen.items()
             if (Path(FOLDER) / name).absolute() not in known
         }
 
@@ -128,19 +129,25 @@ class KernelExperiments:
             )
         use(session_of(name))
 
+    def remove(self, name: str) -> None:
+        """See Experiments."""
+        registry.remove(name)
+        self._looked_at = float("-inf")
+        registry.signal.changed()
+
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """See Experiments."""
         return registry.signal.wait(seen, timeout)
 
-    def _glance(self, name: str) -> tuple[tuple[int, int], Glance]:
+    def _glance(self, name: str) -> tuple[tuple[int, int], Glance, str]:
         path = layout.record(Path(FOLDER) / name)
         try:
             stat = path.stat()
         except OSError:
-            return (0, 0), Glance(standing=Recorded.UNREADABLE)
+            return (0, 0), Glance(standing=Recorded.UNREADABLE), ""
         key = (stat.st_mtime_ns, stat.st_size)
         held = self._seen.get(name)
         # Whether a process still trains it is not told by the file's time.
         if held is not None and held[0] == key and held[1].standing is not Recorded.ELSEWHERE:
             return held
-        return key, glance(path)
+        return key, glance(path), recorded_words(path.parent, stat.st_mtime)

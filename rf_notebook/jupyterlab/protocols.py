@@ -70,7 +70,14 @@ class Experiments(Protocol):
     def recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """What lies on disk and is not among the known.
 
-        For each name its ``standing`` and ``runs``.
+        For each name its ``standing``, ``runs``, and ``words`` about it.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a recorded experiment from the disk.
+
+        Raises:
+            RFNotebookError: when there is none, or it cannot be removed.
         """
 
     def open(self, name: str) -> None:

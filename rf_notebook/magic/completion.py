@@ -39,7 +39,7 @@ def complete(context: Context, words: list[str], begun: str) -> list[str]:
         offered = list(HELP)
     elif command == "automate" and len(words) == 1:
         offered = ["halving", "async", "median", "rules", "off"]
-    elif command == "open":
+    elif command in ("open", "remove"):
         offered = recorded_experiments()
     elif command == "run" and len(words) >= 2:
         offered = [name for name in context.variables if not name.startswith("_")]
@@ -61,6 +61,7 @@ def complete(context: Context, words: list[str], begun: str) -> list[str]:
             "delete",
             "clone",
             "retry",
+            "label",
             "pin",
             "unpin",
             "undo",

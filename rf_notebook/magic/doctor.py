@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -11,10 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.requirements import TRAINING, lower_bounds, too_old
 from rf_notebook.store.sqlite import sqlite_version
 from rf_notebook.widgets.front_end import FrontEnd, front_end
+
+if TYPE_CHECKING:
+    from rf_notebook.core.cluster import Cluster
 
 
 class Health(StrEnum):
@@ -58,14 +64,18 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnose(folder: Path) -> Diagnosis:
+def diagnose(folder: Path, cluster: Cluster | None = None) -> Diagnosis:
     """Look at everything; a part that cannot be looked at is a finding, too.
 
     Args:
         folder: Where experiments are kept.
+        cluster: A Ray cluster to look at, too.
     """
     found: list[Finding] = []
-    for part, check in _CHECKS.items():
+    checks = dict(_CHECKS)
+    if cluster is not None:
+        checks["cluster"] = lambda _folder: _cluster(cluster)
+    for part, check in checks.items():
         try:
             found.extend(check(folder))
         except Exception as error:  # noqa: BLE001 - one broken part must not hide the others
@@ -191,7 +201,7 @@ def _front_end(_folder: Path) -> Iterator[Finding]:
 
 
 def _tracking(_folder: Path) -> Iterator[Finding]:
-    from rf_notebook.tracking.mlflow_mirror import tracking_uri_of_user
+    from rf_notebook.tracking.mlflow_database import tracking_uri_of_user
 
     given = tracking_uri_of_user()
     words = (
@@ -200,6 +210,48 @@ def _tracking(_folder: Path) -> Iterator[Finding]:
         else "mlflow.db in each experiment's folder"
     )
     yield Finding(part="MLflow", health=Health.GOOD, words=words)
+
+
+def _cluster(cluster: Cluster) -> Iterator[Finding]:
+    from rf_notebook.runners.cluster.look import look_at
+
+    try:
+        seen = look_at(cluster)
+    except ConfigError as error:
+        yield Finding(part="cluster", health=Health.BAD, words=str(error))
+        return
+    gpus = sum(node.gpus for node in seen.nodes)
+    yield Finding(
+        part="cluster",
+        health=Health.GOOD,
+        words=f"Ray {seen.ray} at {cluster.address}: nodes: {len(seen.nodes)}, GPUs free: {seen.free_gpus:g} of {gpus:g}",
+    )
+    for node in seen.nodes:
+        yield Finding(
+            part=f"node {node.host}",
+            health=Health.BAD if node.problem else Health.GOOD,
+            words=node.problem or f"{node.gpus:g} GPUs, the versions of this kernel",
+        )
+    if cluster.storage is not None:
+        yield Finding(
+            part="storage",
+            health=Health.BAD if seen.storage else Health.GOOD,
+            words=seen.storage or f"all nodes write and read in {cluster.storage}",
+        )
+    if seen.listeners:
+        yield Finding(
+            part="listeners",
+            health=Health.NOTE,
+            words=f"a process that joins opens {', '.join(seen.listeners)} here, while it is there",
+            remedy="cluster='ray://host:10001' opens none",
+        )
+    if os.environ.get("RAY_USE_TLS", "0") == "0":
+        yield Finding(
+            part="traffic",
+            health=Health.NOTE,
+            words="not encrypted: data, checkpoints, configs and the token pass in clear text",
+            remedy="use a private network, or Ray's TLS",
+        )
 
 
 _CHECKS: dict[str, Callable[[Path], Iterator[Finding]]] = {

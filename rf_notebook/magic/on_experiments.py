@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.typed_text import parse_values
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.automl.yaml_grid import RUN_VALUES, RUN_VARIABLES, parse_grid
+from rf_notebook.core.cluster import Cluster
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import FINISHED, RunState
 from rf_notebook.experiment import Experiment, use_experiment
+from rf_notebook.magic.context import Text
 from rf_notebook.magic.doctor import Diagnosis, diagnose
 from rf_notebook.magic.parser import POSITIONAL
-from rf_notebook.session.registry import recorded_experiments
+from rf_notebook.session.arguments import check_storage
+from rf_notebook.session.registry import recorded_experiments, remove
+from rf_notebook.store.disposal import bytes_of
+from rf_notebook.views.words import size
 
 if TYPE_CHECKING:
     from rf_notebook.magic.context import Context
@@ -90,6 +96,17 @@ class OnExperiments:
         """Read a recorded experiment."""
         return use_experiment(_recorded(given.name))
 
+    def remove(self, given: argparse.Namespace) -> Text:
+        """Remove a recorded experiment from the disk, or say what that would do."""
+        if given.yes:
+            remove(given.name)
+            return Text(f"experiment {given.name!r} is removed.")
+        folder = _recorded(given.name).folder
+        return Text(
+            f"{folder} ({size(bytes_of(folder))}) would be removed, its record, checkpoints and figures, for good: "
+            f"%rapidfire remove {shlex.quote(given.name)} --yes"
+        )
+
     def replay(self, given: argparse.Namespace) -> Any:
         """Train an experiment again, or say what that would do."""
         if given.what is None or not _is_file(given.what):
@@ -140,7 +157,19 @@ class OnExperiments:
 
     def doctor(self, given: argparse.Namespace) -> Diagnosis:
         """Whether this machine can train."""
-        return diagnose(Path("rf_experiments"))
+        storage = check_storage("doctor", given.storage)
+        if storage is not None and not given.cluster:
+            raise ConfigError("doctor --storage is about a cluster's nodes; give --cluster, too.")
+        cluster = (
+            Cluster(
+                address=given.cluster,
+                allow_unauthenticated=given.allow_unauthenticated,
+                storage=storage,
+            )
+            if given.cluster
+            else None
+        )
+        return diagnose(Path("rf_experiments"), cluster)
 
 
 def _is_file(word: str) -> bool:

@@ -30,6 +30,10 @@ class OnRuns:
 
         return runs_table_frame(self._context.session.recent_state)
 
+    def devices(self, given: argparse.Namespace) -> Any:
+        """The table of devices."""
+        return self._context.experiment.get_devices()
+
     def panel(self, given: argparse.Namespace) -> Any:
         """The live panel."""
         return self._context.experiment.panel()
@@ -109,6 +113,14 @@ class OnRuns:
                 raise unknown_argument(built_in[word].__name__, key, known)
             (typed[key],) = parse_values(value)
         return built_in[word](**typed)
+
+    def label(self, given: argparse.Namespace) -> None:
+        """Give runs, or the experiment, a name, tags or a note."""
+        runs = self._context.run_ids(given.runs) if given.runs else None
+        tags = None if given.tags is None else [one for one in given.tags.split(",") if one.strip()]
+        self._context.commands.label(
+            runs, "magic", name=given.name, tags=tags, note=given.note
+        ).result(PATIENCE_SECONDS)
 
     def pin(self, given: argparse.Namespace) -> None:
         """Let policies leave runs alone."""

@@ -13,6 +13,7 @@ HELP = {
     "demo": "start the offline demo: four configs on a small model",
     "run": "start an experiment from variables, or, as %%rapidfire run NAME, from a YAML grid in the cell",
     "status": "a table of the runs",
+    "devices": "which device trains and holds which runs, and its memory",
     "panel": "show the live panel here",
     "stop": "take runs out of the rotation; nothing is lost",
     "resume": "put stopped runs back; without RUN, continue after pause",
@@ -21,6 +22,7 @@ HELP = {
     "clone": "a new run: a run's config with edits; several values make several clones",
     "retry": "a run that ran out of memory once more, with half its batch and twice its accumulation",
     "automate": "let a policy decide at chunk boundaries: halving, async, median, rules, a variable; off takes the wheel back",
+    "label": "give runs a name, tags or a note, or, without RUN, the experiment tags or a note",
     "pin": "policies leave runs alone",
     "unpin": "the inverse of pin",
     "undo": "take back what a policy did last to a run",
@@ -31,6 +33,7 @@ HELP = {
     "export": "write a run's adapter to a folder; with an experiment's name, a notebook, page, folder or zip of it",
     "open": "open a recorded experiment",
     "list": "the recorded experiments",
+    "remove": "remove a recorded experiment from the disk; without --yes it says what would go",
     "replay": "train everything again, operations at their steps, and compare: this experiment, or that of a FILE",
     "verify": "check the experiment in a notebook, folder or zip, without training",
     "diff": "in what two experiments differ, by name or by file",
@@ -90,6 +93,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         ),
     )
     add("status")
+    add("devices")
     add("panel")
     add("stop", runs)
     add("resume", (runs[0], {**runs[1], "nargs": "*"}))
@@ -126,6 +130,13 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
             {"nargs": "*", "metavar": "KEY=VALUE", "help": "of a built-in one: metric=loss eta=3"},
         ),
     )
+    add(
+        "label",
+        (runs[0], {**runs[1], "nargs": "*"}),
+        (("--name",), {"help": "of one run; in quotes when it has spaces"}),
+        (("--tags",), {"metavar": "A,B", "help": "all that it has from now on; '' for none"}),
+        (("--note",), {"metavar": "TEXT", "help": "in quotes; '' takes it away"}),
+    )
     add("pin", runs)
     add("unpin", runs)
     add("undo", run)
@@ -157,6 +168,11 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     add("open", (("name",), {"metavar": "NAME"}))
     add("list")
     add(
+        "remove",
+        (("name",), {"metavar": "NAME"}),
+        (("--yes",), {"action": "store_true", "help": "really remove it"}),
+    )
+    add(
         "replay",
         (
             ("what",),
@@ -183,6 +199,11 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     add("verify", (("file",), {"metavar": "FILE"}))
     add("diff", (("first",), {"metavar": "A"}), (("second",), {"metavar": "B"}))
     add("end", (("--now",), {"action": "store_true"}))
-    add("doctor")
+    add(
+        "doctor",
+        (("--cluster",), {"metavar": "ADDRESS", "help": "of a Ray cluster to look at, too"}),
+        (("--allow-unauthenticated",), {"action": "store_true", "help": "also without a token"}),
+        (("--storage",), {"metavar": "ADDRESS", "help": "that the cluster's nodes are to share"}),
+    )
     add("help", (("topic",), {"nargs": "?", "metavar": "SUB-COMMAND"}))
     return made_parser, made

@@ -16,11 +16,15 @@ class Pace:
     """None before its first chunk: then the others' mean is taken."""
 
 
-def remaining_seconds(paces: Iterable[Pace]) -> dict[int, float]:
+def remaining_seconds(paces: Iterable[Pace], *, devices: int = 1) -> dict[int, float]:
     """Wall seconds until each run is over, by run id; empty as long as no pace is known.
 
     Runs advance side by side, so by the time a run with ``n`` samples left is over each other run
-    has trained ``min(n, its own samples left)``.
+    has trained ``min(n, its own samples left)``. Several devices share that, but no run.
+
+    Args:
+        paces: Of the runs that are not over.
+        devices: How many train.
     """
     runs = list(paces)
     known = [run.seconds_per_sample for run in runs if run.seconds_per_sample is not None]
@@ -33,5 +37,6 @@ def remaining_seconds(paces: Iterable[Pace]) -> dict[int, float]:
     for run in sorted(runs, key=lambda one: one.samples_left):
         longer -= speed[run.run_id]
         shorter += run.samples_left * speed[run.run_id]
-        left[run.run_id] = shorter + run.samples_left * longer
+        shared = (shorter + run.samples_left * longer) / devices
+        left[run.run_id] = max(shared, run.samples_left * speed[run.run_id])
     return left

@@ -61,6 +61,8 @@ def standard_for(
     for name in ("device",) if on_gpu else ("device", "cpu", "threads"):
         if spec.environment.get(name) != environment.get(name):
             reasons.append(f"{spec.environment.get(name)}{' threads' if name == 'threads' else ''}")
+    if len(set(spec.devices.values())) > 1:
+        reasons.append("devices of several kinds")
     if spec.execution != "exact":
         reasons.append(f"execution={spec.execution!r}")
     if not reasons:

@@ -140,6 +140,8 @@ class Spec(_Part):
     versions: dict[str, str]
     environment: dict[str, Any]
     """Python, platform, device, and settings of torch that figures depend on."""
+    devices: dict[str, str] = Field(default_factory=dict)
+    """Of worker processes: what each is, by name; no figure depends on how many there were."""
 
 
 class Operation(_Part):
@@ -198,6 +200,16 @@ class Curve(_Part):
     values: list[Figure]
 
 
+class Labelled(_Part):
+    """What a run, or the experiment, is called: see ``core.labels.Label``."""
+
+    run: RunId | None
+    """None for the experiment."""
+    name: Annotated[str, Field(max_length=200)]
+    tags: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=100)]
+    note: Text
+
+
 class Record(_Part):
     """An experiment as it travels."""
 
@@ -210,6 +222,10 @@ class Record(_Part):
     results: Annotated[list[Result], Field(max_length=_MOST_RUNS)]
     curves: dict[str, dict[str, Curve]]
     """By metric, then by run."""
+    labels: Annotated[list[Labelled], Field(max_length=_MOST_RUNS + 1)] = Field(
+        default_factory=list
+    )
+    """No figure depends on them."""
     parts: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
     """Short digests of its parts, so that what was changed can be named."""
     digest: Digest
@@ -217,7 +233,12 @@ class Record(_Part):
 
     def as_json(self) -> dict[str, Json]:
         """What is written."""
-        written: dict[str, Json] = portable(self.model_dump(mode="json"))
+        exclude: dict[str, Any] = {}  # what older records do not have
+        if not self.spec.devices:
+            exclude["spec"] = {"devices"}
+        if not self.labels:
+            exclude["labels"] = True
+        written: dict[str, Json] = portable(self.model_dump(mode="json", exclude=exclude))
         return written
 
     def digest_now(self) -> str:
@@ -265,7 +286,16 @@ def record_digest(written: Mapping[str, Json]) -> str:
 def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
     """A short digest of each part of a record, by what the part is called."""
     spec = mapping(written["spec"])
-    shared = ("configs", "data", "functions", "cells", "versions", "environment", "models")
+    shared = (
+        "configs",
+        "data",
+        "functions",
+        "cells",
+        "versions",
+        "environment",
+        "models",
+        "devices",
+    )
     parts: dict[str, Json] = {
         "the search's settings": {
             name: value for name, value in spec.items() if name not in shared
@@ -274,7 +304,9 @@ def part_digests(written: Mapping[str, Json]) -> dict[str, str]:
         "the recorded base models": spec["models"],
         "the recorded versions": spec["versions"],
         "the recorded environment": spec["environment"],
+        **({"the recorded devices": spec["devices"]} if "devices" in spec else {}),
         "the curves": written["curves"],
+        **({"the labels": written["labels"]} if "labels" in written else {}),
         **{
             f"the config of run {i}": config
             for i, config in enumerate(sequence(spec["configs"]), start=1)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.events import OperationObeyed, Recorded
+from rf_notebook.core.labels import UNLABELLED
 from rf_notebook.core.operations import CloneRun, verb
 from rf_notebook.core.redaction import private_json
 from rf_notebook.core.values import Json, digest
@@ -62,6 +63,8 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
         "versions": dict(started.versions),
         "environment": {} if launch is None else dict(launch.environment),
     }
+    if state.devices:
+        spec["devices"] = dict(state.devices)
     written = portable(
         private_json(
             {
@@ -73,6 +76,7 @@ def record_of(state: ExperimentState, known: Known | None = None) -> dict[str, J
                 "operations": [_operation(recorded) for recorded in list(state.operations)],
                 "results": [_result(run, known) for run in runs],
                 "curves": _curves(runs),
+                **({"labels": labels} if (labels := _labels(state)) else {}),
             }
         )
     )
@@ -158,6 +162,15 @@ def _result(run: RunRecord, known: Known | None) -> dict[str, Json]:
         "metrics": newest(run.all_points()),
         "chunks": chunks_of(run, known),
     }
+
+
+def _labels(state: ExperimentState) -> list[dict[str, Json]]:
+    labels = sorted(state.labels.items(), key=lambda one: one[0] or 0)
+    return [
+        {"run": run_id, "name": label.name, "tags": list(label.tags), "note": label.note}
+        for run_id, label in labels
+        if label != UNLABELLED
+    ]
 
 
 def _curves(runs: Sequence[RunRecord]) -> dict[str, dict[str, Json]]:

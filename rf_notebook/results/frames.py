@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.status import DeviceStatus
 
 
 def results_frame(state: ExperimentState) -> pd.DataFrame:
@@ -41,6 +43,42 @@ def results_frame(state: ExperimentState) -> pd.DataFrame:
     )
 
 
+def devices_frame(state: ExperimentState, devices: Sequence[DeviceStatus]) -> pd.DataFrame:
+    """A row per device of worker processes; on a cluster with the machine that each is on.
+
+    Args:
+        state: The experiment's state; what it records is all that is known when nobody trains.
+        devices: What they do now.
+    """
+    import pandas as pd
+
+    columns = ["device", "model", "training", "holds", "memory_gb", "memory_total_gb", "chunks"]
+    chunks = Counter(turn.device for turn in state.turns)
+    now = {one.name: one for one in devices}
+    rows: list[dict[str, Any]] = []
+    for name, model in state.devices.items():
+        one = now.get(name)
+        rows.append(
+            {
+                "device": name,
+                "model": model if one is None else one.model,
+                "training": [] if one is None else list(one.training),
+                "holds": [] if one is None else list(one.holds),
+                "memory_gb": _gigabytes(None if one is None else one.used_bytes),
+                "memory_total_gb": _gigabytes(None if one is None else one.total_bytes),
+                "chunks": chunks[name],
+            }
+        )
+    frame = pd.DataFrame(rows, columns=columns)
+    if any(one.host for one in devices):
+        frame.insert(1, "host", [now[name].host if name in now else "" for name in state.devices])
+    return frame
+
+
+def _gigabytes(count: int | None) -> float | None:
+    return None if count is None else round(count / 1e9, 2)
+
+
 def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.DataFrame:
     """A row per run: our columns, those of RapidFire AI, and the config, flattened.
 
@@ -60,6 +98,9 @@ def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.Data
         rows.append(
             {
                 "run_id": record.run_id,
+                "name": handle.name,
+                "tags": list(handle.tags),
+                "note": handle.note,
                 "state": str(handle.state),
                 "parent": record.parent_id,
                 "warm_start": record.warm_start is not None,

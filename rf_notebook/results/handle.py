@@ -31,8 +31,18 @@ class Run:
 
     @property
     def name(self) -> str:
-        """A short name for tables and curves."""
-        return f"run {self._id}"
+        """What ``Experiment.label`` called it, or "run 3"."""
+        return self._state.label(self._id).name or f"run {self._id}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What ``Experiment.label`` gave it."""
+        return self._state.label(self._id).tags
+
+    @property
+    def note(self) -> str:
+        """What ``Experiment.label`` noted of it."""
+        return self._state.label(self._id).note
 
     @property
     def config(self) -> dict[str, Any]:
@@ -139,7 +149,9 @@ class Run:
         telling = shown_metrics([self._record.config.method])
         shown = [f"{name}={value:.4g}" for name, value in self.metrics.items() if name in telling]
         diverged = [] if self.diverged_at is None else [f"diverged at step {self.diverged_at}"]
-        return f"<Run {self.id}: {', '.join([str(self.state), f'{self.progress:.0%}', *diverged, *shown])}>"
+        name = self._state.label(self._id).name
+        named = f" {name!r}" if name else ""
+        return f"<Run {self.id}{named}: {', '.join([str(self.state), f'{self.progress:.0%}', *diverged, *shown])}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other._id == self._id and other._state is self._state

@@ -9,8 +9,6 @@ from rf_notebook.planning.eta import Pace, remaining_seconds
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
 
-    pass
-
 
 def etas(state: ExperimentState) -> dict[int, float]:
     """Wall seconds until each unfinished run is over, by id."""
@@ -27,7 +25,7 @@ def etas(state: ExperimentState) -> dict[int, float]:
                 seconds_per_sample=spent / trained if trained else None,
             )
         )
-    return remaining_seconds(paces)
+    return remaining_seconds(paces, devices=max(1, len(state.devices)))
 
 
 def _total_samples(state: ExperimentState) -> int:

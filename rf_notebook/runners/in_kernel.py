@@ -11,7 +11,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Message, TurnFailed, TurnOver
+from rf_notebook.core.fleet import (
+    KERNEL,
+    Answer,
+    DeviceFacts,
+    DeviceTurn,
+    Message,
+    TurnFailed,
+    TurnOver,
+)
 from rf_notebook.core.runner import (
     ChunkResult,
     ChunkRunner,
@@ -24,8 +32,6 @@ from rf_notebook.core.runner import (
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import MetricPoint, Progress
-
-DEVICE = "kernel"
 
 
 class KernelFleet:
@@ -65,7 +71,7 @@ class KernelFleet:
 
     def devices(self) -> Sequence[DeviceFacts]:
         """See Fleet."""
-        return [DeviceFacts(name=DEVICE)]
+        return [DeviceFacts(name=KERNEL)]
 
     def begin(self, device: str, turn: DeviceTurn) -> None:
         """See Fleet."""
@@ -98,7 +104,7 @@ class KernelFleet:
                 return None
             work = self._work.popleft()
         message = self._trained(work) if isinstance(work, DeviceTurn) else self._done(*work)
-        return None if message is None else (DEVICE, message)
+        return None if message is None else (KERNEL, message)
 
     def wake(self) -> None:
         """See Fleet."""

@@ -21,6 +21,8 @@ class OpenExperiment:
 
     recipe: bytes
     """A Recipe, by cloudpickle."""
+    folder: str
+    """The experiment's where the worker is, absolute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryInUse:
+    """After a turn: the memory of the device, or of the process on the CPU."""
+
+    used: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """See LiveListener."""
 
@@ -79,8 +89,25 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where the worker is, on a cluster."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     """For the experiment's log."""
 
     level: int
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The worker has ended; said by whoever saw it."""
+
+    reason: str
+    """In words."""
+    was_killed: bool = False
+    """Whether somebody else ended it."""

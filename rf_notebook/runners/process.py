@@ -1,6 +1,6 @@
-"""A fleet of one worker process on this machine.
+"""Worker processes on this machine, one for each device.
 
-The kernel's process is left alone, and nothing but a pipe is opened.
+The kernel's process is left alone, and nothing but pipes is opened.
 """
 
 from __future__ import annotations
@@ -14,63 +14,53 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.fleet import Answer, DeviceFacts, DeviceTurn, Lost, Message
-from rf_notebook.core.run import RunConfig, objects_in, secrets_in
-from rf_notebook.core.runner import (
-    Errand,
-    LiveListener,
-    ReadModel,
-    Saved,
-    SavedListener,
-    WriteTexts,
-)
-from rf_notebook.runners.messages import (
-    Ask,
-    Begin,
-    Bring,
-    Close,
-    Interrupt,
-    Live,
-    LogLine,
-    OpenExperiment,
-    Ready,
-)
+from rf_notebook.runners.fleet import WorkerFleet
+from rf_notebook.runners.links import RemoteWorker
+from rf_notebook.runners.messages import Gone, OpenExperiment
 from rf_notebook.runners.recipe import Recipe, pickled
 
 if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.objects import Objects
 
-#: Run by the worker's interpreter: this process's search path first, so that the user's modules are
+#: Run by the process's interpreter: its parent's search path first, so that the user's modules are
 #: found.
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from rf_notebook.runners.worker import main; main(int(sys.argv[1]))"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from {module} import main; main(*sys.argv[2:])"
 )
-#: Lines of what a worker wrote last, which say why it ended.
+#: Lines of what a process wrote last, which say why it ended.
 _LAST_WORDS = 40
-_CLOSE_SECONDS = 10.0
 
 
-class ProcessFleet:
+class ProcessFleet(WorkerFleet):
     """See core.fleet.Fleet."""
 
     def __init__(
-        self, recipe: Recipe, objects: Objects, *, device: str, log: logging.Logger
+        self,
+        recipe: Recipe,
+        objects: Objects,
+        *,
+        folder: Path,
+        devices: Sequence[DeviceFacts],
+        log: logging.Logger,
     ) -> None:
-        """Start the worker; it imports the libraries while the kernel does something else.
+        """Start the workers.
 
         Args:
-            recipe: What its runner is made of.
+            recipe: What their runners are made of.
             objects: Functions and other values behind the configs' names; what a turn needs is sent
                 with it.
-            device: "cpu" or "cuda:N".
+            folder: The experiment's.
+            devices: "cpu", "cuda:N" or several joined by "+", as far as is known of them.
             log: The experiment's.
 
         Raises:
@@ -78,201 +68,160 @@ class ProcessFleet:
         """
         if sys.platform == "win32":
             raise ConfigError("devices= needs Linux or macOS; leave it out to train in the kernel.")
-        self.listener: LiveListener | None = None
-        self.on_saved: SavedListener | None = None
-        self._device = device
-        self._objects = objects
-        self._log = log
-        self._opening = OpenExperiment(recipe=pickled(recipe, "the experiment"))
-        self._facts = DeviceFacts(name=device)
-        # Of the moment of the launch, also for a worker that is started again after a cell has
-        # changed them.
-        self._directory, self._path = Path.cwd(), list(sys.path)
-        self._environment = {**os.environ, **visible_to(device)}
-        self._wake_in, self._wake_out = Pipe(duplex=False)
-        self._waking, self._is_woken = threading.Lock(), False
+        opening = OpenExperiment(recipe=pickled(recipe, "the experiment"), folder=str(folder))
+        names = numbered([facts.name for facts in devices])
+        super().__init__(
+            RemoteWorker(
+                replace(facts, name=name),
+                partial(worker_link, Place(facts.name), partial(_write_down, log, name)),
+                opening,
+                objects,
+                log,
+            )
+            for name, facts in zip(names, devices, strict=True)
+        )
+
+
+class Place:
+    """Where a process starts: as the kernel was at the launch.
+
+    Also for one that is started again after a cell has changed directory or environment.
+    """
+
+    def __init__(self, device: str, directory: Path | None = None) -> None:
+        """As it is now.
+
+        Args:
+            device: What the process sees: "cpu", "cuda:N", or several joined by "+".
+            directory: Where it starts, when that is not here.
+        """
+        self.directory, self.path = directory or Path.cwd(), list(sys.path)
+        self.environment = {**os.environ, **visible_to(device)}
+
+
+class ProcessLink:
+    """See Link: a process of this machine, and the pipe to it."""
+
+    def __init__(
+        self,
+        place: Place,
+        module: str,
+        *arguments: str,
+        write_down: Callable[[str], object],
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Start it.
+
+        Args:
+            place: Where.
+            module: Has a function ``main`` of the descriptor of its pipe and the arguments.
+            arguments: Of that.
+            write_down: Takes what it prints, line by line, in a thread.
+            descriptors: Of further pipes that it has.
+        """
+        self.pipe, theirs = Pipe()
+        """See Link."""
         self._sending = threading.Lock()
-        self._answers: deque[Message] = deque()
-        self._is_abandoned = False
-        self._is_ready = False
-        """Whether the worker has begun to listen."""
-        self._start()
-
-    @property
-    def pid(self) -> int:
-        """Of the worker."""
-        return self._process.pid
-
-    def devices(self) -> Sequence[DeviceFacts]:
-        """See Fleet."""
-        return [self._facts]
-
-    def begin(self, device: str, turn: DeviceTurn) -> None:
-        """See Fleet."""
-        for request in turn.requests:
-            self._bring(request.config)
-        self._send(Begin(turn=turn))
-
-    def interrupt(self, device: str, turn: int) -> None:
-        """See Fleet."""
-        self._send(Interrupt(turn=turn))
-
-    def ask(self, device: str, errand: int, what: Errand) -> None:
-        """See Fleet."""
-        if isinstance(what, ReadModel):  # a model in the worker is of no use here
-            self._answers.append(Answer(errand=errand))
-            return
-        models = what.models if isinstance(what, WriteTexts) else (what,)
-        for one in models:
-            config = getattr(one, "config", None)
-            if config is not None:
-                self._bring(config)
-        self._send(Ask(errand=errand, what=what))
-
-    def next(self, timeout: float | None) -> tuple[str, Message] | None:
-        """See Fleet."""
-        if self._answers:
-            return self._device, self._answers.popleft()
-        while True:
-            ready = wait([self._pipe, self._wake_in], timeout)
-            if self._wake_in in ready:
-                with self._waking:
-                    self._wake_in.recv_bytes()
-                    self._is_woken = False
-                return None
-            if not ready:
-                return None
-            try:
-                said = self._pipe.recv()
-            except (EOFError, OSError):
-                return self._device, Lost(reason=self._reason(), was_ready=self._is_ready)
-            match said:
-                case Live():
-                    if self.listener is not None:
-                        self.listener(said.run_id, said.progress, said.point)
-                case Saved():
-                    if self.on_saved is not None:
-                        self.on_saved(said)
-                    return None
-                case LogLine():
-                    self._log.log(said.level, "%s: %s", self._device, said.text)
-                case Ready():
-                    self._is_ready = True
-                    self._facts = DeviceFacts(name=self._device, environment=said.environment)
-                case _:
-                    return self._device, said
-
-    def wake(self) -> None:
-        """See Fleet."""
-        with self._waking, contextlib.suppress(OSError):  # closed: nothing waits any more
-            if not self._is_woken:
-                self._wake_out.send_bytes(b"!")
-                self._is_woken = True
-
-    def restart(self, device: str) -> None:
-        """See Fleet."""
-        self._end()
-        if not self._is_abandoned:
-            self._start()
-
-    def abandon(self) -> None:
-        """See Fleet."""
-        self._is_abandoned = True
-        self._process.kill()
-
-    def close(self) -> None:
-        """See Fleet."""
-        self._send(Close())
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_SECONDS)
-        self._end()
-        self._wake_in.close()
-        self._wake_out.close()
-
-    # ---- the process
-
-    def _start(self) -> None:
-        ours, theirs = Pipe()
-        self._is_ready = False
-        self._sent: dict[str, int] = {}
-        """Ids of the objects that the worker has, by name."""
+        self._write_down = write_down
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        code = _BOOT.format(module=module)
+        descriptor = str(theirs.fileno())
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(self._path)],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-c", code, json.dumps(place.path), descriptor, *arguments],
+            pass_fds=[theirs.fileno(), *descriptors],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            cwd=self._directory,
-            env=self._environment,
+            cwd=place.directory,
+            env=place.environment,
             start_new_session=True,  # an interrupt of the notebook is not for it
         )
         theirs.close()
-        self._pipe: Connection = ours
         self._reader = threading.Thread(
-            target=self._read_words,
-            args=(self._process, self._last_words),
-            name="rf-worker-words",
-            daemon=True,
+            target=self._read_words, name="rf-worker-words", daemon=True
         )
         self._reader.start()
-        self._send(self._opening)
 
-    def _end(self) -> None:
-        """Let the process and its pipe go."""
+    @property
+    def pid(self) -> int:
+        """See Link."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def send(self, message: object) -> None:
+        """See Link; any thread."""
+        with self._sending, contextlib.suppress(OSError):
+            self.pipe.send(message)
+
+    def send_bytes(self, message: bytes) -> None:
+        """As ``send``, of a message that is pickled."""
+        with self._sending, contextlib.suppress(OSError):
+            self.pipe.send_bytes(message)
+
+    def gone(self) -> Gone:
+        """See Link."""
+        code = self._process.wait()
+        self._reader.join(1.0)
+        if code == -signal.SIGKILL:
+            reason = "it was killed, perhaps by the system for want of memory"
+            return Gone(reason=reason, was_killed=True)
+        said = next((line for line in reversed(self._last_words) if line.strip()), "")
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        return Gone(reason=f"it ended {how}{': ' + said[:300] if said else ''}")
+
+    def kill(self) -> None:
+        """See Link."""
+        self._process.kill()
+
+    def end(self, seconds: float) -> None:
+        """See Link."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         self._reader.join()
-        self._pipe.close()
+        self.pipe.close()
 
-    def _read_words(self, process: subprocess.Popen[str], words: deque[str]) -> None:
-        """What the worker prints goes to the log, and its last lines say why it ended."""
-        assert process.stdout is not None
-        with process.stdout as lines:
+    def _read_words(self) -> None:
+        """What the process prints is written down, and its last lines say why it ended."""
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
             for line in lines:
-                words.append(line.rstrip())
-                self._log.info("%s: %s", self._device, line.rstrip())
+                self._last_words.append(line.rstrip())
+                self._write_down(line.rstrip())
 
-    def _reason(self) -> str:
-        code = self._process.wait()
-        self._reader.join(1.0)
-        if code == -signal.SIGKILL:
-            return "it was killed, perhaps by the system for want of memory"
-        said = next((line for line in reversed(self._last_words) if line.strip()), "")
-        how = f"by signal {-code}" if code < 0 else f"with status {code}"
-        return f"it ended {how}{': ' + said[:300] if said else ''}"
 
-    def _send(self, message: object) -> None:
-        """A worker that is gone hears nothing; ``next`` tells of it."""
-        with self._sending, contextlib.suppress(OSError):
-            self._pipe.send(message)
+def worker_link(place: Place, write_down: Callable[[str], object]) -> ProcessLink:
+    """Start a worker process; see ProcessLink."""
+    return ProcessLink(place, "rf_notebook.runners.worker", write_down=write_down)
 
-    # ---- what is sent
 
-    def _bring(self, config: RunConfig) -> None:
-        """Send what a config refers to and the worker does not have yet, or has another value of."""
-        body = config.as_json()
-        names = [*objects_in(body), *(f"secret {name}" for name in secrets_in(body))]
-        values = {name: self._objects.get(name) for name in names}
-        new = {name: value for name, value in values.items() if self._sent.get(name) != id(value)}
-        if new:
-            self._send(
-                Bring(
-                    values={
-                        name: pickled(value, name.partition("@")[0]) for name, value in new.items()
-                    }
-                )
-            )
-            self._sent |= {name: id(value) for name, value in new.items()}
+def _write_down(log: logging.Logger, name: str, line: str) -> None:
+    log.info("%s: %s", name, line)
 
 
 def visible_to(device: str) -> dict[str, str]:
-    """The environment in which a process sees one device alone; set before it imports torch."""
-    if device == "cpu":
-        return {"CUDA_VISIBLE_DEVICES": ""}
-    number = int(device.partition(":")[2] or 0)
+    """The environment in which a process sees its own devices alone; set before it imports torch."""
     listed = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    return {"CUDA_VISIBLE_DEVICES": listed[number] if number < len(listed) else str(number)}
+    numbers = [int(one.partition(":")[2] or 0) for one in device.split("+") if one != "cpu"]
+    seen = [listed[number] if number < len(listed) else str(number) for number in numbers]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(seen)}
+
+
+def numbered(devices: Sequence[str]) -> list[str]:
+    """Names of workers: one for each, also where several share the CPU."""
+    if len(set(devices)) == len(devices):
+        return list(devices)
+    seen: dict[str, int] = {}
+    found = []
+    for device in devices:
+        found.append(f"{device}:{seen.get(device, 0)}")
+        seen[device] = seen.get(device, 0) + 1
+    return found

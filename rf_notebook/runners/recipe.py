@@ -29,11 +29,12 @@ class Recipe(Protocol):
     """Makes a runner in the process that it was sent to."""
 
     def cooked(
-        self, objects: Objects, listener: LiveListener, log: logging.Logger
+        self, folder: Path, objects: Objects, listener: LiveListener, log: logging.Logger
     ) -> AbstractContextManager[tuple[ChunkRunner, Mapping[str, Json]]]:
         """The runner, and what its device is; both for as long as the context lasts.
 
         Args:
+            folder: The experiment's, where it runs.
             objects: Takes the functions and other values that the kernel sends.
             listener: Hears of every step.
             log: Its lines go to the experiment's log.
@@ -44,10 +45,8 @@ class Recipe(Protocol):
 class ExperimentRecipe:
     """Of every real experiment."""
 
-    folder: str
-    """The experiment's, absolute."""
     train: bytes
-    """A function that gives the training data, by cloudpickle."""
+    """A function that gives the training data for the experiment's folder, by cloudpickle."""
     evaluation: bytes | None
     create_model: bytes | None
     """The user's loader, by cloudpickle."""
@@ -56,23 +55,28 @@ class ExperimentRecipe:
     sample_prompts: int | tuple[str, ...]
     settings: Mapping[str, Json]
     """Of torch, as in the kernel."""
+    stages: int = 1
+    """Devices over which models are spread."""
 
     @contextmanager
     def cooked(
-        self, objects: Objects, listener: LiveListener, log: logging.Logger
+        self, folder: Path, objects: Objects, listener: LiveListener, log: logging.Logger
     ) -> Iterator[tuple[ChunkRunner, Mapping[str, Json]]]:
         """See Recipe."""
         from rf_notebook.training.datasets import ExperimentData
+        from rf_notebook.training.device import spread_over
         from rf_notebook.training.facts import environment
         from rf_notebook.training.quiet import library_messages_to
         from rf_notebook.training.runner import KernelRunner
         from rf_notebook.training.settings import use_settings
 
         use_settings(self.settings)
-        evaluation = None if self.evaluation is None else cloudpickle.loads(self.evaluation)()
+        spread_over(self.stages)
+        train = cloudpickle.loads(self.train)(folder)
+        evaluation = None if self.evaluation is None else cloudpickle.loads(self.evaluation)(folder)
         runner = KernelRunner(
-            Path(self.folder),
-            ExperimentData(cloudpickle.loads(self.train)(), evaluation),
+            folder,
+            ExperimentData(train, evaluation),
             objects,
             None if self.create_model is None else cloudpickle.loads(self.create_model),
             num_chunks=self.num_chunks,
@@ -93,6 +97,8 @@ def experiment_recipe(
     num_chunks: int,
     fail_on_nan: bool,
     sample_prompts: int | tuple[str, ...],
+    processes: int = 1,
+    stages: int = 1,
 ) -> ExperimentRecipe:
     """What a worker needs of an experiment.
 
@@ -103,6 +109,8 @@ def experiment_recipe(
         num_chunks: Chunks a pass over the data.
         fail_on_nan: Whether a loss that is NaN or infinite ends a run.
         sample_prompts: What every run answers at each boundary.
+        processes: How many workers there are; they share torch's threads.
+        stages: Devices of each, over which models are spread.
 
     Raises:
         ConfigError: for a loader or data that cannot be sent to another process.
@@ -113,18 +121,18 @@ def experiment_recipe(
     place = layout.worker_data(folder)
     remove_folder(folder, place.relative_to(folder).as_posix())
     train, evaluation = (
-        opener_of(data.train, place / "train"),
-        opener_of(data.evaluation, place / "eval"),
+        opener_of(rows, folder, place / name, layout.data(folder) / name)
+        for rows, name in ((data.train, "train"), (data.evaluation, "eval"))
     )
     return ExperimentRecipe(
-        folder=str(folder),
         train=pickled(train, "train_dataset"),
         evaluation=None if data.evaluation is None else pickled(evaluation, "eval_dataset"),
         create_model=None if create_model is None else pickled(create_model, "create_model_fn"),
         num_chunks=num_chunks,
         fail_on_nan=fail_on_nan,
         sample_prompts=sample_prompts,
-        settings=settings_now(),
+        settings=settings_now(processes=processes),
+        stages=stages,
     )
 
 

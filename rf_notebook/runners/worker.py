@@ -1,7 +1,7 @@
 """The worker process: a runner in its main thread, and a thread that listens to the kernel.
 
-Started by ``process.py``. It ends with the kernel: when the pipe closes, whatever it does is no
-longer wanted.
+Started by ``process.py``. It ends with the kernel: when the pipe closes, or the process at its other
+end is gone, whatever it does is no longer wanted.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import pickle
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cloudpickle
 
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.core.fleet import Answer, Message, TurnFailed
+from rf_notebook.core.fleet import KERNEL, Answer, Leaving, Message, TurnFailed, TurnOver
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.core.objects import Objects
-from rf_notebook.runners.in_kernel import DEVICE, KernelFleet
+from rf_notebook.runners.ending import end_with_parent, heed_notice
+from rf_notebook.runners.in_kernel import KernelFleet
+from rf_notebook.runners.memory_gauge import MemoryGauge
 from rf_notebook.runners.messages import (
     Ask,
     Begin,
@@ -29,6 +32,7 @@ from rf_notebook.runners.messages import (
     Interrupt,
     Live,
     LogLine,
+    MemoryInUse,
     OpenExperiment,
     Ready,
 )
@@ -41,13 +45,13 @@ if TYPE_CHECKING:
     from rf_notebook.runners.recipe import Recipe
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: str) -> None:
     """Serve the kernel at the other end of a pipe until it is closed.
 
     Args:
         descriptor: The pipe's file descriptor.
     """
-    Worker(Connection(descriptor)).serve()
+    Worker(Connection(int(descriptor))).serve()
 
 
 class Worker:
@@ -62,10 +66,12 @@ class Worker:
         self._pipe = pipe
         self._sending = threading.Lock()
         self._objects = Objects()
+        self._gauge = MemoryGauge()
         self._is_closing = False
 
     def serve(self) -> None:
         """Train and answer until the kernel says that it is over."""
+        end_with_parent()
         opened: OpenExperiment = self._pipe.recv()
         recipe: Recipe = cloudpickle.loads(opened.recipe)
         log = logging.Logger("rf_notebook.worker")
@@ -76,15 +82,26 @@ class Worker:
         # No code of the user's is at work here.
         with (
             only_waiting(),
-            recipe.cooked(self._objects, self._heard, log) as (runner, environment),
+            recipe.cooked(Path(opened.folder), self._objects, self._heard, log) as (
+                runner,
+                environment,
+            ),
         ):
             self._fleet = KernelFleet(runner)
             runner.on_saved = self._was_saved  # told at once, not at the next step
+            heed_notice(lambda: self._send(Leaving(reason="it was asked to end (SIGTERM)")))
             self._send(Ready(environment=environment))
             threading.Thread(target=self._listen, name="rf-listener", daemon=True).start()
             while not self._is_closing:
                 found = self._fleet.next(None)
                 if found is not None:
+                    reason = _failed(found[1])
+                    if reason and runner.is_broken:
+                        # The run is not to blame, and the next one would fail, too: in a new
+                        # process all continue from their checkpoints.
+                        os.write(2, f"the device takes no more work: {reason}\n".encode())
+                        os._exit(1)
+                    self._tell_memory()
                     self._send(_readable(found[1]))
             self._fleet.close()
         self._pipe.close()
@@ -100,15 +117,20 @@ class Worker:
                     for name, value in said.values.items():
                         self._objects.put(name, cloudpickle.loads(value))
                 case Begin():
-                    self._fleet.begin(DEVICE, said.turn)
+                    self._fleet.begin(KERNEL, said.turn)
                 case Ask():
-                    self._fleet.ask(DEVICE, said.errand, said.what)
+                    self._fleet.ask(KERNEL, said.errand, said.what)
                 case Interrupt():
-                    self._fleet.interrupt(DEVICE, said.turn)
+                    self._fleet.interrupt(KERNEL, said.turn)
                 case Close():
                     self._is_closing = True
                     self._fleet.wake()
                     return
+
+    def _tell_memory(self) -> None:
+        _, used, total = self._gauge.read(is_training=True)
+        if used is not None and total is not None:
+            self._send(MemoryInUse(used=used, total=total))
 
     def _heard(self, run_id: int, progress: Progress, point: MetricPoint | None) -> None:
         self._send(Live(run_id=run_id, progress=progress, point=point))
@@ -119,6 +141,19 @@ class Worker:
     def _send(self, message: Any) -> None:
         with self._sending:
             self._pipe.send(message)
+
+
+def _failed(message: Message) -> str:
+    """What went wrong, when something did."""
+    match message:
+        case TurnOver():
+            told = (one.failure.message for one in message.results if one.failure is not None)
+            return next(told, "")
+        case TurnFailed():
+            return repr(message.error)
+        case Answer() if message.error is not None:
+            return repr(message.error)
+    return ""
 
 
 class _ToKernel(logging.Handler):

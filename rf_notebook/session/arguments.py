@@ -6,18 +6,29 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
+from rf_notebook.core.cluster import Cluster
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
 
 _MOST_SAMPLES = 20
+_ADDRESS = re.compile(r"auto|(ray://)?[^\s/@]+:\d{1,5}")
+#: Of a storage; the second finds pyarrow's options that are secret.
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?]+")
+_KEY = re.compile(r"[?&][^=&]*(key|token|secret|password)[^=&]*=", re.IGNORECASE)
 _DEVICE = re.compile(r"cpu|cuda:\d{1,3}")
+_MOST_DEVICES = 128
+
+#: Worker processes: on these devices ("cpu", "cuda:N", or several joined by "+" over which a model is
+#: spread), on so many GPUs, or on all ("auto"); None trains in the kernel.
+Devices = tuple[str, ...] | int | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +46,12 @@ class FitArguments:
     keep: Keep
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
-    device: str | None
-    """Of the worker process, "cpu" or "cuda:N"; None trains in the kernel."""
+    devices: Devices
+    """Of worker processes."""
+    cluster: Cluster | None
+    """Whose devices they are; None for this machine's."""
+    storage: str | None
+    """Where checkpoints lie that workers of a cluster write, or wrote."""
 
 
 def fit_arguments(
@@ -49,6 +64,9 @@ def fit_arguments(
     num_shards: Any,
     num_gpus: Any,
     devices: Any,
+    cluster: Any,
+    storage: Any,
+    allow_unauthenticated: Any,
     seed: Any,
     data_seed: Any,
     execution: Any,
@@ -63,6 +81,8 @@ def fit_arguments(
     """
     chunks = _chunks(num_chunks, num_shards)
     check_num_gpus("run_fit", num_gpus)
+    if devices is None and num_gpus is not None and num_gpus > 1:
+        devices = num_gpus
     _check_seed("seed", seed)
     if data_seed is not None:
         _check_seed("data_seed", data_seed)
@@ -89,7 +109,9 @@ def fit_arguments(
         keep=Keep(keep),
         fail_on_nan=bool(fail_on_nan),
         sample_prompts=samples,
-        device=_device(devices),
+        devices=_devices(devices) if cluster is None else _of_cluster(_devices(devices)),
+        cluster=_cluster(cluster, allow_unauthenticated, check_storage("run_fit", storage)),
+        storage=check_storage("run_fit", storage),
     )
 
 
@@ -97,13 +119,11 @@ def check_num_gpus(owner: str, given: Any) -> None:
     """Refuse a number of GPUs that an experiment cannot have.
 
     Raises:
-        ConfigError: for all but None and 1.
+        ConfigError: for all but None and a whole number of at least 1.
     """
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int | None)
-        or (given is not None and given < 0)
-    ):
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
         raise ConfigError(
             f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1."
         )
@@ -111,28 +131,96 @@ def check_num_gpus(owner: str, given: Any) -> None:
         raise ConfigError(
             f"{owner}(num_gpus=0): to train on the CPU, set use_cpu=True in the training_args instead."
         )
-    if given is None or given == 1:
-        return
-    raise ConfigError(
-        f"{owner}(num_gpus={given}): all runs of an experiment share one GPU. Use num_gpus=1; for more GPUs, start a kernel "
-        "for each (CUDA_VISIBLE_DEVICES=0, 1, ...) with an experiment of its own."
+    _check_count(f"{owner}(num_gpus={given})", given)
+
+
+def _check_count(what: str, count: int) -> None:
+    if not 1 <= count <= _MOST_DEVICES:
+        raise ConfigError(f"{what}: give a number of GPUs between 1 and {_MOST_DEVICES}.")
+
+
+def _devices(given: Any) -> Devices:
+    what = f"run_fit(devices={given!r:.80})"
+    if given is None or given == "auto":
+        return "auto" if given else None
+    if isinstance(given, int) and not isinstance(given, bool):
+        _check_count(what, given)
+        return given
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, list | tuple) or not 0 < len(listed) <= _MOST_DEVICES:
+        raise ConfigError(
+            f"{what}: give a list such as ['cuda:0', 'cuda:1'], a number of GPUs, or 'auto'; "
+            "leave devices out to train in the kernel."
+        )
+    workers = [tuple(one) if isinstance(one, list | tuple) else (one,) for one in listed]
+    names = [name for worker in workers for name in worker]
+    if not all(isinstance(one, str) and _DEVICE.fullmatch(one) for one in names):
+        raise ConfigError(
+            f"{what}: a device is 'cpu' or 'cuda:0', 'cuda:1', ...; a tuple of them spreads the model "
+            "of a run over these."
+        )
+    if len({len(worker) for worker in workers}) > 1 or not names:
+        raise ConfigError(
+            f"{what}: give each worker as many devices; a run moves only between workers that are alike."
+        )
+    gpus = [one for one in names if one != "cpu"]
+    if len(set(gpus)) < len(gpus):
+        raise ConfigError(f"{what}: give each GPU once; runs on one GPU share it anyway.")
+    if gpus and len(gpus) < len(names):
+        raise ConfigError(
+            f"{what}: give GPUs or CPUs; a run would not be the same on both, so it could not move."
+        )
+    return tuple(map("+".join, workers))
+
+
+def check_storage(owner: str, given: Any) -> str | None:
+    """The address of a storage.
+
+    Raises:
+        ConfigError: for what is none, or has a password in it.
+    """
+    if given is None:
+        return None
+    address = str(given) if isinstance(given, Path) else given
+    if not isinstance(address, str) or not (address.startswith("/") or _URI.match(address)):
+        raise ConfigError(
+            f"{owner}(storage={given!r:.200}): give the address of a bucket, such as 's3://bucket/folder', or the absolute "
+            "path of a folder that all machines share."
+        )
+    if "@" in address.partition("?")[0].partition("://")[2].partition("/")[0] or _KEY.search(
+        address
+    ):
+        raise ConfigError(
+            f"{owner}(storage=...): leave keys and passwords out of the address, for it is recorded; set them in the "
+            "environment of the nodes, such as AWS_ACCESS_KEY_ID."
+        )
+    return address
+
+
+def _cluster(given: Any, allow_unauthenticated: Any, storage: str | None) -> Cluster | None:
+    if given is None:
+        if allow_unauthenticated:
+            raise ConfigError(
+                "run_fit(allow_unauthenticated=True) is about a cluster; give cluster=, too."
+            )
+        return None
+    if not isinstance(given, str) or not _ADDRESS.fullmatch(given):
+        raise ConfigError(
+            f"run_fit(cluster={given!r:.80}): give the address of a running Ray cluster, such as 'auto', "
+            "'10.0.0.5:6379' or 'ray://10.0.0.5:10001'."
+        )
+    return Cluster(
+        address=given, allow_unauthenticated=bool(allow_unauthenticated), storage=storage
     )
 
 
-def _device(devices: Any) -> str | None:
-    if devices is None:
-        return None
-    listed = [devices] if isinstance(devices, str) else devices
-    if not isinstance(listed, list | tuple) or len(listed) != 1:
+def _of_cluster(devices: Devices) -> Devices:
+    if isinstance(devices, tuple) and any("cuda" in name for name in devices):
         raise ConfigError(
-            f"run_fit(devices={devices!r:.80}): give one device in a list, such as ['cuda:0'] or ['cpu'], for a worker process "
-            "of its own; leave devices out to train in the kernel."
+            f"run_fit(devices={list(devices)!r:.80}, cluster=...): the cluster chooses the GPUs; give their number, or "
+            "'auto' for all that are free."
         )
-    if not isinstance(listed[0], str) or not _DEVICE.fullmatch(listed[0]):
-        raise ConfigError(
-            f"run_fit(devices={devices!r:.80}): a device is 'cpu' or 'cuda:0', 'cuda:1', ..."
-        )
-    return listed[0]
+    return "auto" if devices is None else devices
 
 
 def _chunks(num_chunks: Any, num_shards: Any) -> int:

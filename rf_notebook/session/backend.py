@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import random
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,11 +19,13 @@ from rf_notebook.runners.in_kernel import KernelFleet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rf_notebook.core.fleet import Fleet
+    from rf_notebook.core.cluster import Cluster
+    from rf_notebook.core.fleet import DeviceFacts, Fleet
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.ports import CommitObserver
     from rf_notebook.core.runner import ConfigRules
     from rf_notebook.core.values import Json
+    from rf_notebook.session.arguments import Devices
     from rf_notebook.session.launch import Data, Launch
 
 
@@ -36,11 +39,22 @@ class Backend(Protocol):
             ConfigError: when a library is too old.
         """
 
-    def check_device(self, name: str) -> None:
-        """Refuse a device that is not here.
+    def gpu_count(self) -> int:
+        """How many GPUs are visible."""
+
+    def devices(
+        self, wanted: Devices, stages: int, cluster: Cluster | None
+    ) -> tuple[DeviceFacts, ...]:
+        """The devices that worker processes train on; none to train in the kernel.
+
+        Args:
+            wanted: By the user.
+            stages: GPUs over which a model is spread, of the config that asks for most.
+            cluster: Whose devices; this machine's when None.
 
         Raises:
-            ConfigError: with the devices that there are.
+            ConfigError: for one that is not here, with those that there are; for workers of fewer
+                GPUs than a config needs.
         """
 
     def data(self, train: Any, evaluation: Any) -> Data:
@@ -50,11 +64,21 @@ class Backend(Protocol):
             ConfigError: for what cannot be trained on.
         """
 
-    def environment(self) -> dict[str, Json]:
-        """Python, platform, device, and the settings that figures depend on."""
+    def environment(self, devices: Sequence[DeviceFacts]) -> Mapping[str, Json]:
+        """Python, platform, device, and the settings that figures depend on.
+
+        Args:
+            devices: Of worker processes, the first of which is meant; none for the kernel's own.
+        """
 
     def rules(
-        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+        self,
+        folder: Path,
+        data: Any,
+        objects: Objects,
+        create_model: Any,
+        num_chunks: int,
+        devices: Sequence[DeviceFacts],
     ) -> ConfigRules:
         """What is known of configs.
 
@@ -64,6 +88,7 @@ class Backend(Protocol):
             objects: Functions and other values behind the configs' names.
             create_model: The user's loader.
             num_chunks: Chunks a pass over the data.
+            devices: Of worker processes; none for the kernel's own.
         """
 
     def fleet(
@@ -109,11 +134,26 @@ class Libraries:
             talker.setLevel(level)
             random.setstate(before)
 
-    def check_device(self, name: str) -> None:
+    def gpu_count(self) -> int:
         """See Backend."""
-        from rf_notebook.training.device import check_device
+        from rf_notebook.training.device import gpu_names
 
-        check_device(name)
+        return len(gpu_names())
+
+    def devices(
+        self, wanted: Devices, stages: int, cluster: Cluster | None
+    ) -> tuple[DeviceFacts, ...]:
+        """See Backend."""
+        if wanted is None:
+            return ()
+        if cluster is not None:
+            from rf_notebook.runners.cluster.probe import devices_of
+
+            return devices_of(cluster, wanted, stages)
+        from rf_notebook.runners.probe import probed
+        from rf_notebook.training.device import named_devices
+
+        return probed(named_devices(wanted, stages=stages))
 
     def data(self, train: Any, evaluation: Any) -> Data:
         """See Backend."""
@@ -124,26 +164,33 @@ class Libraries:
             None if evaluation is None else as_dataset(evaluation, "eval_dataset"),
         )
 
-    def environment(self) -> dict[str, Json]:
+    def environment(self, devices: Sequence[DeviceFacts]) -> Mapping[str, Json]:
         """See Backend."""
         from rf_notebook.training.facts import environment
 
-        return environment()
+        known = devices[0].environment if devices else {}
+        return known or environment(use_cpu=bool(devices), processes=max(1, len(devices)))
 
     def rules(
-        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+        self,
+        folder: Path,
+        data: Any,
+        objects: Objects,
+        create_model: Any,
+        num_chunks: int,
+        devices: Sequence[DeviceFacts],
     ) -> ConfigRules:
         """See Backend."""
         from rf_notebook.training.validation import Validation
 
-        return Validation(folder, data, objects, create_model, num_chunks)
+        return Validation(folder, data, objects, create_model, num_chunks, devices)
 
     def fleet(
         self, folder: Path, launch: Launch, observer: CommitObserver, log: logging.Logger
     ) -> Fleet:
-        """See Backend: in the kernel, or in a worker process when the launch asks for a device."""
+        """See Backend: in the kernel, or in worker processes when the launch asks for devices."""
         data: Any = launch.data
-        if launch.device is not None:
+        if launch.devices:
             from rf_notebook.runners.process import ProcessFleet
             from rf_notebook.runners.recipe import check_portable, experiment_recipe
 
@@ -155,8 +202,25 @@ class Libraries:
                 num_chunks=launch.started.num_chunks,
                 fail_on_nan=launch.fail_on_nan,
                 sample_prompts=launch.sample_prompts,
+                processes=len(launch.devices),
+                stages=launch.devices[0].gpus,
             )
-            return ProcessFleet(recipe, launch.objects, device=launch.device, log=log)
+            if launch.cluster is not None:
+                from rf_notebook.runners.cluster.fleet import ClusterFleet
+                from rf_notebook.store.storage_place import known_place
+
+                return ClusterFleet(
+                    recipe,
+                    launch.objects,
+                    folder=folder,
+                    cluster=launch.cluster,
+                    devices=launch.devices,
+                    storage=None if launch.cluster.storage is None else known_place(folder),
+                    log=log,
+                )
+            return ProcessFleet(
+                recipe, launch.objects, folder=folder, devices=launch.devices, log=log
+            )
         from rf_notebook.training.runner import KernelRunner
 
         runner = KernelRunner(

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policy import Policy, evaluates
 from rf_notebook.automl.concrete import apply_edits, functions_brought
-from rf_notebook.core.errors import IllegalOperation
+from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.core.labels import label_changes
 from rf_notebook.core.operations import BY_VERB, CloneRun
 from rf_notebook.core.receipt import Receipt
 from rf_notebook.engine.requests import (
     Automate,
     ExportRun,
     GenerateTexts,
+    LabelRuns,
     LoadModel,
     PinRuns,
     Request,
@@ -28,6 +30,7 @@ from rf_notebook.engine.requests import (
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.handle import Run
 from rf_notebook.results.metrics import latest_metrics
+from rf_notebook.session.labelling import label_at_rest
 from rf_notebook.session.models import CreateModel, load_model, texts_from, write_model
 from rf_notebook.session.opening import autopilot_of
 from rf_notebook.session.session import RunLike, Session
@@ -149,6 +152,33 @@ class Commands:
         return self._submit(
             [PinRuns(run_ids=tuple(self._ids(runs)), pinned=pinned)], origin, _nothing
         )
+
+    def label(
+        self,
+        runs: RunsLike | None,
+        origin: str,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        note: str | None = None,
+    ) -> Receipt[Any]:
+        """Change names, tags or notes; None for ``runs`` is the experiment. See ``Experiment.label``.
+
+        Raises:
+            ConfigError: for a label that cannot be.
+            ReadOnlyExperiment: when another kernel trains this experiment.
+        """
+        changes = label_changes(name=name, tags=tags, note=note)
+        run_ids = (None,) if runs is None else tuple(self._ids(runs))
+        if changes.get("name") and run_ids == (None,):
+            raise ConfigError("an experiment has the name of its folder; give it tags or a note.")
+        if changes.get("name") and len(run_ids) > 1:
+            raise ConfigError("a name is for one run; give several runs tags or a note.")
+        asked = LabelRuns(run_ids=run_ids, changes=changes)
+        if self._session.is_training:
+            return self._submit([asked], origin, _nothing)
+        label_at_rest(self._session, asked)
+        return Receipt([], _nothing)
 
     def automate(self, policy: Policy | None, origin: str) -> Receipt[Any]:
         """Let a policy decide at chunk boundaries from now on; None for none.

@@ -14,6 +14,8 @@ from rf_notebook.core.redaction import private, private_json
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
     from rf_notebook.automl.search import Search
+    from rf_notebook.core.cluster import Cluster
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.values import Json
 
@@ -50,8 +52,10 @@ class Launch:
     create_model: Callable[[dict[str, Any]], tuple[Any, Any]] | None
     fail_on_nan: bool
     sample_prompts: int | tuple[str, ...]
-    device: str | None
-    """Of the worker process; None trains in the kernel."""
+    devices: tuple[DeviceFacts, ...]
+    """Of worker processes, one each; none trains in the kernel."""
+    cluster: Cluster | None
+    """Where they are; None for this machine."""
     environment: Mapping[str, Json]
     """Python, platform, device, and the settings that figures depend on."""
     warnings: tuple[str, ...]

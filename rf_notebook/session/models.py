@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rf_notebook.core.errors import IllegalOperation
 from rf_notebook.core.runner import ModelOfRun
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.session.stored import bring
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
@@ -32,6 +33,7 @@ def load_model(session: Session, run_id: int, create_model: CreateModel | None) 
 
     Raises:
         IllegalOperation: for a run without a checkpoint.
+        ConfigError: for a checkpoint that lies in a storage which the user has not named.
     """
     return _trained(session, run_id, _base_models(session, create_model)).model
 
@@ -91,4 +93,5 @@ def _model_of(session: Session, run_id: int) -> ModelOfRun:
     record = session.state.record(run_id)
     if record.newest is None:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
+    bring(session.folder, [record.newest], session.storage)
     return ModelOfRun(run_id=run_id, config=record.config, checkpoint=record.newest)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ from rf_notebook.automation.policies import Policies
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import ConfigError, IllegalOperation
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.session.arguments import FitArguments, check_num_gpus
+from rf_notebook.session.arguments import FitArguments, check_num_gpus, check_storage
 from rf_notebook.session.cells import sources_now
 from rf_notebook.session.preparing import prepare
 from rf_notebook.session.registry import folder_of, open_sessions, opened, session_of
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import wait
+from rf_notebook.store.storage_place import known_place
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
@@ -35,6 +37,7 @@ def open_session(
     mode: Any,
     num_cpus: Any,
     num_gpus: Any,
+    storage: Any = None,
     runner: Backend | None = None,
 ) -> Session:
     """The session behind ``Experiment(...)``, whose arguments these are.
@@ -56,7 +59,10 @@ def open_session(
             f"Experiment(experiment_name={name!r}): a name has up to 100 letters, digits, spaces and . _ + - "
             "and begins with a letter, digit or _."
         )
-    return session_of(name, path, runner)
+    session = session_of(name, path, runner)
+    session.num_gpus = num_gpus
+    session.storage = check_storage("Experiment", storage)
+    return session
 
 
 def open_here(name: Any, path: str | Path | None) -> Session | None:
@@ -93,6 +99,8 @@ def fit(
         ReadOnlyExperiment: when another kernel trains this experiment.
     """
     stage, sources = current_stage(), sources_now()
+    if stage is None:
+        given = _with_storage(session, given)
     autopilot = None if policy is None or stage is not None else autopilot_of(session, policy)
     launch = prepare(
         session.folder,
@@ -102,6 +110,8 @@ def fit(
         backend=session.backend,
         cells=() if sources is None else sources.cells,
         before_import=before_import,
+        is_replay=stage is not None,
+        at_work=session.launch if session.is_training else None,
     )
     told = list(launch.warnings)
     if autopilot is not None:
@@ -115,6 +125,14 @@ def fit(
         autopilot = autopilot_of(session, policies[0] if len(policies) == 1 else Policies(policies))
     if session.is_training:
         session.attach(launch, extend=extend, autopilot=autopilot, studies=studies)
+        assert session.launch is not None
+        now, asked = (sorted(one.name for one in of.devices) for of in (session.launch, launch))
+        if asked != now:
+            warnings.warn(
+                f"run_fit(devices=...) has no effect while the experiment trains: it does so on {_listed(now)}. "
+                f"After experiment.cancel_current() the same cell continues it on {_listed(asked)}.",
+                stacklevel=3,
+            )
         return False
     script = None
     if stage is not None:
@@ -156,7 +174,29 @@ def autopilot_of(session: Session, policy: Any) -> Autopilot:
     return Autopilot(policy, lambda config, edits: apply_edits(config, edits, session.objects))
 
 
+def _with_storage(session: Session, given: FitArguments) -> FitArguments:
+    """The arguments with the storage that this call or the constructor has named.
+
+    Raises:
+        ConfigError: when nothing would be written there.
+    """
+    if given.storage is not None:
+        if given.cluster is None and known_place(session.folder) is None:
+            raise ConfigError(
+                f"run_fit(storage={given.storage!r}) is about a cluster's checkpoints; give cluster=, too. Here they are "
+                "written to the experiment's folder."
+            )
+        session.storage = given.storage
+    if given.cluster is None:
+        return given
+    return replace(given, cluster=replace(given.cluster, storage=session.storage))
+
+
 def _staged(name: Any, path: str | Path | None) -> tuple[Any, str | Path | None]:
     """The name and the place that a cell asked for, or those of the replay for which it is run."""
     stage = current_stage()
     return (name, path) if stage is None else stage.place_of(name)
+
+
+def _listed(devices: Sequence[str]) -> str:
+    return ", ".join(devices) or "the kernel"

@@ -12,16 +12,18 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.metrics import check_metric
 from rf_notebook.core.values import text
+from rf_notebook.core.versions import versions
 from rf_notebook.session.launch import Launch
-from rf_notebook.session.versions import versions
 from rf_notebook.store.adapters import check_adapter
 
 if TYPE_CHECKING:
     from rf_notebook.automl.search import Search
+    from rf_notebook.core.cluster import Cluster
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.runner import ConfigRules
-    from rf_notebook.session.arguments import FitArguments
+    from rf_notebook.session.arguments import Devices, FitArguments
     from rf_notebook.session.backend import Backend
 
 
@@ -33,6 +35,8 @@ def prepare(
     known: Objects,
     backend: Backend,
     cells: Sequence[str] = (),
+    is_replay: bool = False,
+    at_work: Launch | None = None,
     before_import: Callable[[], None] = lambda: None,
 ) -> Launch:
     """Check what needs the libraries and the data; nothing is written and no model is loaded.
@@ -44,6 +48,8 @@ def prepare(
         known: What the experiment's configs refer to so far: the same objects keep their names.
         backend: Who trains.
         cells: Texts of the cells that were run, the launching one last.
+        is_replay: Whether the cells are another machine's, which may have had other devices.
+        at_work: The launch that trains already; its cluster is not asked again for what it gave.
         before_import: Called before the libraries are imported, which takes seconds.
 
     Raises:
@@ -51,8 +57,6 @@ def prepare(
     """
     before_import()
     backend.load()
-    if given.device is not None:
-        backend.check_device(given.device)
     objects, has_eval = known.for_launch(), given.eval_dataset is not None
     search_given = [
         one.as_given(objects) for one in given.searches
@@ -66,6 +70,11 @@ def prepare(
         _check_objective(search, configs, objects, has_eval=has_eval)
     for number, config in enumerate(configs, start=1):
         _check_config(number, config, has_loader=given.create_model is not None, has_eval=has_eval)
+    cluster = None if is_replay else given.cluster  # other people's cells join none
+    if at_work is not None and cluster is not None and cluster == at_work.cluster:
+        devices = at_work.devices
+    else:
+        devices = _devices(backend, given.devices, cluster, configs, is_replay=is_replay)
 
     if given.train_dataset is None:
         raise ConfigError(
@@ -75,7 +84,7 @@ def prepare(
     objects.seal()
     told = [
         *_unused_trackers(configs),
-        *_checked(backend.rules(folder, data, objects, None, given.num_chunks), configs),
+        *_checked(backend.rules(folder, data, objects, None, given.num_chunks, devices), configs),
     ]
     started = ExperimentStarted(
         name=name,
@@ -100,10 +109,34 @@ def prepare(
         create_model=given.create_model,
         fail_on_nan=given.fail_on_nan,
         sample_prompts=given.sample_prompts,
-        device=given.device,
-        environment=backend.environment(),
+        devices=devices,
+        cluster=cluster,
+        environment=backend.environment(devices),
         warnings=tuple(told),
     )
+
+
+def _devices(
+    backend: Backend,
+    wanted: Devices,
+    cluster: Cluster | None,
+    configs: Sequence[RunConfig],
+    *,
+    is_replay: bool,
+) -> tuple[DeviceFacts, ...]:
+    """The devices that are asked for, by the call or by a config that needs several GPUs.
+
+    A replay takes those that there are.
+    """
+    stages = max((config.num_gpus for config in configs), default=1)
+    if wanted is None and stages > 1:
+        wanted = "auto"
+    try:
+        return backend.devices(wanted, stages, cluster)
+    except ConfigError:
+        if not is_replay:
+            raise
+    return backend.devices("auto", 1, None)
 
 
 def check_starts(new: Iterable[RunConfig]) -> None:

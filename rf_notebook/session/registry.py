@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from rf_notebook.core.change import ChangeSignal
+from rf_notebook.core.errors import ConfigError, IllegalOperation
 from rf_notebook.session.session import Session
 from rf_notebook.store import layout
+from rf_notebook.store.disposal import remove_folder
 
 if TYPE_CHECKING:
     from rf_notebook.session.backend import Backend
@@ -89,6 +91,38 @@ def known_sessions() -> list[Session]:
 def recorded_experiments(path: str | Path | None = None) -> list[str]:
     """Names of the experiments whose record lies in a folder, "rf_experiments" when omitted."""
     return layout.recorded_in(Path(path if path is not None else FOLDER))
+
+
+def remove(name: str, path: str | Path | None = None) -> None:
+    """Remove an experiment from the disk, its record, checkpoints and figures.
+
+    Args:
+        name: The experiment's name.
+        path: See ``session_of``.
+
+    Raises:
+        ConfigError: when there is none of this name.
+        IllegalOperation: when it is open for training in this process.
+        ReadOnlyExperiment: when another process trains it.
+        StoreError: when it cannot be removed.
+    """
+    if name not in recorded_experiments(path):
+        known = ", ".join(recorded_experiments(path)) or "none"
+        raise ConfigError(f"no experiment {name!r:.100} is recorded here; there are: {known:.300}.")
+    folder = folder_of(name, path)
+    session = open_sessions.get(folder) or _known.get(folder)
+    if session is not None and session.training is not None:
+        raise IllegalOperation(
+            f"experiment {name!r} is open for training here; end it first, as in experiment.end()."
+        )
+    if session is not None and session.store is not None:
+        session.store.close()
+        session.store = None
+    remove_folder(folder)
+    _known.pop(folder, None)
+    if _latest and _latest[-1].folder == folder:
+        _latest.clear()
+    signal.changed()
 
 
 def forget_all() -> None:

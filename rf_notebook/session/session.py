@@ -23,13 +23,15 @@ from rf_notebook.engine.requests import Automate
 from rf_notebook.record.record import RECORD_MIME
 from rf_notebook.record.recording import Known, record_of
 from rf_notebook.results.handle import Run
+from rf_notebook.runners.memory_gauge import MemoryGauge
 from rf_notebook.session.backend import Libraries
-from rf_notebook.session.memory_gauge import MemoryGauge
 from rf_notebook.session.preparing import check_starts
 from rf_notebook.session.recorded import Continuation, continuation
+from rf_notebook.session.stored import provide
 from rf_notebook.session.training import Training
 from rf_notebook.store import layout
 from rf_notebook.store.lease import this_process
+from rf_notebook.store.panel_file import read_arrangement, write_arrangement
 from rf_notebook.store.secret_digests import read_secret_names, write_secret_names
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
@@ -99,6 +101,10 @@ class Session:
         """Functions and other values behind the names in configs."""
         self.log = ExperimentLog(layout.log(folder), name)
         self.signal = ChangeSignal(also=changes_also)
+        self.num_gpus: int | None = None
+        """That ``run_fit`` divides its runs among when it is not told; None trains in the kernel."""
+        self.storage: str | None = None
+        """The bucket or mount that the user has named for checkpoints."""
         self.launch: Launch | None = None
         """What ``run_fit`` was given, when this process called it."""
         self.sources: Sources | None = None
@@ -207,7 +213,17 @@ class Session:
             device=device,
             memory_bytes=used,
             memory_total_bytes=total,
+            devices=engine.devices,
         )
+
+    def arrangement(self) -> Json:
+        """How the panel was arranged last; None where that is not known."""
+        return read_arrangement(self.folder)
+
+    def keep_arrangement(self, arrangement: Mapping[str, Json]) -> None:
+        """Remember how the panel is arranged."""
+        if self.state.started is not None:
+            write_arrangement(self.folder, arrangement)
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """Wait until something changed since ``seen``, or the seconds are over.
@@ -291,6 +307,7 @@ class Session:
         Raises:
             ConfigError: when the arguments are not the recorded ones.
             ReadOnlyExperiment: when another kernel trains this experiment.
+            StorageFull: when checkpoints lie in a storage that does not answer.
         """
         with self._applying:
             self.refresh()
@@ -303,6 +320,9 @@ class Session:
                 self.refresh()
                 found = continuation(self.state, launch, known=self.objects, extend=extend)
                 _take_names(launch, found)
+                provide(
+                    self.folder, self.name, self.state, storage=self.storage, cluster=launch.cluster
+                )
                 self.objects, self.launch = launch.objects, launch
                 _keep_secret_names(self.folder, launch.objects)
                 self.sources = sources
@@ -339,10 +359,21 @@ class Session:
         autopilot: Autopilot | None,
         studies: Sequence[OptunaPolicy],
     ) -> None:
-        """The launching cell was run again while the experiment trains; see ``begin``."""
+        """The launching cell was run again while the experiment trains; see ``begin``.
+
+        Raises:
+            ConfigError: also for new configs that need more GPUs than the workers have.
+        """
         assert self.training is not None
         found = continuation(self.state, launch, known=self.objects, extend=extend)
         check_starts(found.new)
+        gpus = max(facts.gpus for facts in self.engine.fleet.devices())
+        needed = max((config.num_gpus for config in found.new), default=1)
+        if needed > gpus:
+            raise ConfigError(
+                f"a new config has num_gpus={needed}, and the experiment trains on workers of {gpus}; "
+                f"let it end, then call run_fit with workers of {needed}."
+            )
         if autopilot is not None:
             self.engine.mailbox.submit(Automate(policy=autopilot.policy)).result()
         self.training.keep_studies(studies)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import apply_edits
 from rf_notebook.core.errors import RFNotebookError
-from rf_notebook.core.events import Event, ExperimentContinued, Noted
+from rf_notebook.core.events import DevicesChosen, Event, ExperimentContinued, Noted
+from rf_notebook.core.fleet import KERNEL
 from rf_notebook.engine.journal import new_functions
 from rf_notebook.engine.keep import Keep
 from rf_notebook.engine.loop import Engine
@@ -20,6 +21,7 @@ from rf_notebook.engine.publisher import Publisher
 from rf_notebook.engine.requests import AddRuns, CloseExperiment
 from rf_notebook.engine.thread import EngineThread
 from rf_notebook.planning.fusion import Execution, suggestions
+from rf_notebook.session.stored import in_use
 from rf_notebook.store import layout
 from rf_notebook.store.folders import remove_folder, remove_orphans
 from rf_notebook.tracking.mlflow_mirror import MlflowMirror
@@ -83,10 +85,15 @@ class Training:
         self._backend = backend
         self._studies: Sequence[OptunaPolicy] = ()
         self._study_file: StudyFile | None = None
-        self._has_worker = launch.device is not None
+        self._has_worker = bool(launch.devices)
         fleet = backend.fleet(folder, launch, observer, self._log)
         rules = backend.rules(
-            folder, launch.data, launch.objects, launch.create_model, launch.started.num_chunks
+            folder,
+            launch.data,
+            launch.objects,
+            launch.create_model,
+            launch.started.num_chunks,
+            launch.devices,
         )
 
         def make_engine(wait_for_room: Callable[[], bool]) -> Engine:
@@ -117,8 +124,20 @@ class Training:
         )
         try:
             new, notes = list(new), list(launch.warnings)
-            if state.started is None and launch.started.execution == Execution.EXACT:
+            is_spread = any(facts.gpus > 1 for facts in launch.devices)
+            is_exact = launch.started.execution == Execution.EXACT
+            if state.started is None and is_exact and not is_spread:
                 notes += suggestions(rules.fusibility(config).key for config in new)
+            if state.started is None and is_spread and not is_exact:
+                notes.append(
+                    f"execution={str(launch.started.execution)!r}: over a model on several GPUs there are no joint steps; "
+                    "runs fill its GPUs together, each exactly as alone."
+                )
+            gpus = 1 if launch.devices else backend.gpu_count()
+            if state.started is None and gpus > 1 and len(new) > 1:
+                notes.append(
+                    f"{gpus} GPUs are visible, and these runs share one: run_fit(..., devices='auto') divides them among all."
+                )
             self._mirror = self._open(
                 launch, new, notes, state, store, autopilot=autopilot, log=log
             )
@@ -148,14 +167,18 @@ class Training:
         The arguments are the constructor's; ``notes`` are to be read at once.
         """
         engine = self.thread.engine
+        fleet = engine.fleet
         opened: list[Event] = [launch.started, launch.recorded()]
         if state.started is not None:
             opened = [ExperimentContinued(versions=launch.started.versions)]
         opened += new_functions(launch.functions(), state)
+        devices = {facts.name: facts.described for facts in fleet.devices() if facts.name != KERNEL}
+        if devices != state.devices:
+            opened.append(DevicesChosen(devices=devices))
         engine.commit([*opened, *engine.new_runs(new), *(Noted(text=text) for text in notes)])
         engine.automate(autopilot)
         assert state.started is not None
-        remove_orphans(self._folder, _folders_in_use(state))
+        remove_orphans(self._folder, {folder.path for folder in in_use(state)})
         mirror = MlflowMirror(self._folder, self._name, state.started.identity, log=self._log)
         engine.publisher.subscribe(mirror.notify)
         engine.publisher.subscribe(log.take)
@@ -218,12 +241,3 @@ class Training:
             self._log.warning(
                 "optuna.db is behind; it is written again when the experiment is continued"
             )
-
-
-def _folders_in_use(state: ExperimentState) -> set[str]:
-    used = set()
-    for record in state.runs.values():
-        used |= {saved.folder.path for saved in record.checkpoints}
-        if record.warm_start is not None:
-            used.add(record.warm_start.path)
-    return used

@@ -75,14 +75,19 @@ def end(session: Session, *, cancel: bool) -> None:
     error = session.end_training(cancelled=cancel)
     closed(session)
     if session.state.started is not None:
-        try:
-            write_record(session.folder, record_of(session.state))
-        except OSError as refusal:  # hinders nothing else
-            session.log.logger.warning("%s was not written: %s", RECORD, refusal)
+        write_record_file(session)
     session.log.close()
     if error is not None:
         raise error
     refresh_display(session)
+
+
+def write_record_file(session: Session) -> None:
+    """Write the record into the experiment's folder; that it cannot be is told in the log."""
+    try:
+        write_record(session.folder, record_of(session.state))
+    except OSError as refusal:
+        session.log.logger.warning("%s was not written: %s", RECORD, refusal)
 
 
 def refresh_display(session: Session) -> None:

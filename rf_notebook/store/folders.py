@@ -25,7 +25,8 @@ from rf_notebook.core.run import StoredFolder
 from rf_notebook.core.values import digest
 from rf_notebook.store import layout
 
-_MANIFEST = "manifest.json"
+#: Of the files of a folder: name to bytes and sha256.
+MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
 #: Bytes that are read at once.
 _PIECE = 32 * 2**20
@@ -114,23 +115,15 @@ class BegunFolder:
             StorageFull: as ``write_folder``.
             FileExistsError: as ``write_folder``.
         """
-        target, temporary = self.target, self.temporary
+        temporary = self.temporary
         with self.refused_by_disk():
             for write in self.rest:
                 write()
             self.observer(CommitPoint.CHECKPOINT_WRITTEN)
             manifest = _manifest_of(temporary)
             text = json.dumps(manifest, sort_keys=True, indent=1)
-            (temporary / _MANIFEST).write_text(text)
-            for name in (*manifest, _MANIFEST):
-                _flush(temporary / name)
-            _flush(temporary)
-            self.observer(CommitPoint.CHECKPOINT_SYNCED)
-            if os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.relative)
-            temporary.rename(target)
-            _flush(target.parent)
-            self.observer(CommitPoint.CHECKPOINT_RENAMED)
+            (temporary / MANIFEST).write_text(text)
+            self.place()
         return StoredFolder(
             path=self.relative,
             sha256=hashlib.sha256(text.encode()).hexdigest(),
@@ -139,6 +132,23 @@ class BegunFolder:
             bytes=sum(size for size, _ in manifest.values()),
             weights=_weights_digest(manifest),
         )
+
+    def place(self) -> None:
+        """Flush the files, which are all there, and move the folder to its place.
+
+        Raises:
+            FileExistsError: when something is there already.
+        """
+        target, temporary = self.target, self.temporary
+        for file in _files(temporary):
+            flush(file)
+        flush(temporary)
+        self.observer(CommitPoint.CHECKPOINT_SYNCED)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.relative)
+        temporary.rename(target)
+        flush(target.parent)
+        self.observer(CommitPoint.CHECKPOINT_RENAMED)
 
     @contextlib.contextmanager
     def refused_by_disk(self) -> Iterator[None]:
@@ -155,6 +165,40 @@ class BegunFolder:
             raise
 
 
+def write_stand_in(root: Path, folder: StoredFolder, manifest: bytes) -> None:
+    """Note that a folder lies elsewhere: of its files the manifest alone is here.
+
+    Args:
+        root: The experiment's folder.
+        folder: What was recorded of it.
+        manifest: The bytes of its manifest.
+
+    Raises:
+        CheckpointDamaged: when that is not its manifest.
+        StorageFull: when there is no room.
+    """
+    if hashlib.sha256(manifest).hexdigest() != folder.sha256:
+        raise CheckpointDamaged(f"{folder.path}/{MANIFEST} is not the one that was recorded.")
+    begun = BegunFolder(root, folder.path, folder.steps, folder.samples, unobserved)
+    if begun.target.exists():
+        return
+    with begun.refused_by_disk():
+        shutil.rmtree(begun.temporary, ignore_errors=True)
+        begun.temporary.mkdir(parents=True)
+        (begun.temporary / MANIFEST).write_bytes(manifest)
+        begun.place()
+
+
+def is_stand_in(root: Path, relative: str) -> bool:
+    """Whether a folder lies elsewhere, or was not brought here whole; see ``write_stand_in``."""
+    path = safe_path(root, relative)
+    try:
+        named = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(named, dict) and not all((path / name).is_file() for name in named)
+
+
 def verify_folder(root: Path, folder: StoredFolder) -> Path:
     """The folder's path, after every file was hashed again.
 
@@ -163,13 +207,17 @@ def verify_folder(root: Path, folder: StoredFolder) -> Path:
     """
     path = safe_path(root, folder.path)
     try:
-        text = (path / _MANIFEST).read_text()
+        text = (path / MANIFEST).read_text()
     except OSError as error:
         raise CheckpointDamaged(f"{folder.path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(text.encode()).hexdigest() != folder.sha256:
-        raise CheckpointDamaged(f"{folder.path}/{_MANIFEST} is not the one that was recorded.")
+        raise CheckpointDamaged(f"{folder.path}/{MANIFEST} is not the one that was recorded.")
     recorded = {name: tuple(entry) for name, entry in json.loads(text).items()}
     found = _manifest_of(path)
+    if recorded and not found:
+        raise CheckpointDamaged(
+            f"{folder.path} lies in the experiment's storage; give run_fit or Experiment its storage=."
+        )
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
             raise CheckpointDamaged(f"{folder.path}/{name} is not the file that was recorded.")
@@ -310,7 +358,7 @@ def _files(folder: Path) -> list[Path]:
 def _manifest_of(folder: Path) -> dict[str, tuple[int, str]]:
     manifest = {}
     for file in _files(folder):
-        if file.name != _MANIFEST:
+        if file.name != MANIFEST:
             manifest[file.relative_to(folder).as_posix()] = (file.stat().st_size, _sha256(file))
     return manifest
 
@@ -338,7 +386,8 @@ def _weights_digest(manifest: Mapping[str, tuple[int, str]]) -> str:
     return digest(weights) if weights else ""
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Let the disk have a file's bytes, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

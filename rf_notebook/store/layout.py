@@ -39,6 +39,16 @@ def secrets(folder: Path) -> Path:
     return folder / "secrets.json"
 
 
+def storage(folder: Path) -> Path:
+    """Which bucket or mount holds checkpoints, where one does."""
+    return folder / "storage.json"
+
+
+def panel(folder: Path) -> Path:
+    """How the user has arranged the panel."""
+    return folder / "panel.json"
+
+
 def data(folder: Path) -> Path:
     """Copies of data that lies in files."""
     return folder / "data"

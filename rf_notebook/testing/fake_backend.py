@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rf_notebook.core.fleet import Fleet
+    from rf_notebook.core.fleet import DeviceFacts, Fleet
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.ports import CommitObserver
     from rf_notebook.core.runner import ConfigRules
@@ -48,14 +48,23 @@ class FakeBackend:
 
     on_step: Callable[[int, int], None] = lambda _run_id, _step: None
     """Called before each step with the run and its steps done."""
+    gpus: int = 0
+    """That are said to be visible."""
     runners: list[FakeRunner] = field(default_factory=list)
     """Those that were made."""
 
     def load(self) -> None:
         """See Backend: nothing to load."""
 
-    def check_device(self, name: str) -> None:
-        """See Backend: every device is here."""
+    def gpu_count(self) -> int:
+        """See Backend."""
+        return self.gpus
+
+    def devices(self, wanted: Any, stages: int, cluster: Any) -> tuple[DeviceFacts, ...]:
+        """See Backend: runs train in the kernel, and there are no GPUs."""
+        if isinstance(wanted, int):
+            raise ConfigError(f"run_fit(devices={wanted!r}): this machine has cpu.")
+        return ()
 
     def data(self, train: Any, evaluation: Any) -> FakeData:
         """See Backend."""
@@ -64,12 +73,18 @@ class FakeBackend:
                 raise ConfigError(f"{name} must be a list of at least one row.")
         return FakeData(train, evaluation)
 
-    def environment(self) -> dict[str, Json]:
+    def environment(self, devices: Sequence[DeviceFacts]) -> dict[str, Json]:
         """See Backend."""
         return {"device": "none"}
 
     def rules(
-        self, folder: Path, data: Any, objects: Objects, create_model: Any, num_chunks: int
+        self,
+        folder: Path,
+        data: Any,
+        objects: Objects,
+        create_model: Any,
+        num_chunks: int,
+        devices: Sequence[DeviceFacts],
     ) -> ConfigRules:
         """See Backend."""
         return FakeRunner(folder, examples=len(data.train), num_chunks=num_chunks)

@@ -16,7 +16,14 @@ from pathlib import Path
 
 from rf_notebook.core.errors import CheckpointDamaged, ConfigError
 from rf_notebook.core.ports import CommitObserver, unobserved
-from rf_notebook.core.run import Failure, MetricPoint, Progress, RunConfig, StoredFolder
+from rf_notebook.core.run import (
+    Failure,
+    LoadedModel,
+    MetricPoint,
+    Progress,
+    RunConfig,
+    StoredFolder,
+)
 from rf_notebook.core.runner import (
     ChunkRequest,
     ChunkResult,
@@ -34,6 +41,7 @@ from rf_notebook.core.runner import (
 from rf_notebook.core.values import number, whole
 from rf_notebook.planning.chunks import Plan, steps_per_pass
 from rf_notebook.store import folders, layout
+from rf_notebook.testing.once import Once
 
 #: That a step is said to take.
 _STEP_SECONDS = 0.001
@@ -60,21 +68,6 @@ def fake_config(
     return RunConfig(method="SFT", model={"model_name": "fake"}, peft={"r": 8}, training=training)
 
 
-class _Behind:
-    """A checkpoint that somebody writes, once."""
-
-    def __init__(self, write: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
-        self._write: Callable[[], None] | None = write
-
-    def finish(self) -> None:
-        """Write it, unless it is written."""
-        with self._lock:
-            if self._write is not None:
-                self._write()
-                self._write = None
-
-
 @dataclass(slots=True)
 class _Held:
     plan: Plan
@@ -90,7 +83,7 @@ class _Held:
     has_failed: bool = False
     result: ChunkResult | None = None
     """Of the last turn, until it is committed."""
-    behind: _Behind | None = None
+    behind: Once | None = None
     """The newest checkpoint that is written behind a turn."""
 
 
@@ -137,15 +130,21 @@ class FakeRunner:
         self.on_saved: SavedListener | None = None
         self._held: dict[int, _Held] = {}
         self._interrupted = threading.Event()
+        self.is_broken = False
+        """See ChunkRunner."""
         self.steps_trained = 0
         self.joint_turns: list[tuple[int, ...]] = []
         """Who trained in each joint turn."""
+        self.loads: tuple[LoadedModel, ...] = ()
+        """Base models that the next turn tells of."""
 
     def train(self, requests: Sequence[ChunkRequest]) -> tuple[ChunkResult, ...]:
         """See ChunkRunner; several runs train a step each in turn."""
         if requests[0].is_joint:
             self._train_together(requests)
-        return tuple(self._turn(request, trains=not request.is_joint) for request in requests)
+        first, *others = [self._turn(request, trains=not request.is_joint) for request in requests]
+        loads, self.loads = self.loads, ()
+        return (replace(first, loaded=loads), *others)
 
     def do(self, errand: Errand) -> object:
         """See ChunkRunner."""
@@ -169,9 +168,10 @@ class FakeRunner:
 
     def fusibility(self, config: RunConfig) -> Fusibility:
         """See ConfigRules: runs of one model train together, but for those whose seed is odd."""
+        name = str(config.model["model_name"])
         if whole(config.training.get("seed", 0)) % 2:
-            return Fusibility(None, "its seed is odd")
-        return Fusibility(str(config.model["model_name"]))
+            return Fusibility(None, "its seed is odd", line=name)
+        return Fusibility(name, line=name)
 
     def validate(self, config: RunConfig) -> list[str]:
         """See ConfigRules."""
@@ -387,7 +387,7 @@ class FakeRunner:
             if self.on_saved is not None:
                 self.on_saved(saved)
 
-        held.behind = _Behind(write)
+        held.behind = Once(write)
         writer(held.behind.finish)
         return result
 

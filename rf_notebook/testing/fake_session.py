@@ -5,6 +5,7 @@ Panels, pictures and benchmarks can be made of it, of any size and with any text
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import threading
@@ -25,11 +26,13 @@ from rf_notebook.core.events import (
     RunPinned,
     StateChanged,
 )
+from rf_notebook.core.labels import label_changes
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.receipt import Receipt
 from rf_notebook.core.run import MetricPoint, Progress, RunConfig, RunState, StoredFolder
 from rf_notebook.core.state import ExperimentState, LiveRun
 from rf_notebook.core.status import Status
+from rf_notebook.engine.requests import LabelRuns
 
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
@@ -147,6 +150,8 @@ class FakeSession:
             open=True, memory_bytes=10**9, memory_total_bytes=2 * 10**10
         )
         self.sources: Sources | None = None
+        self.arranged: Json = None
+        """How the panel is arranged."""
         self.saved_seq = 0
         """See LabExperiment."""
         self.asked: list[tuple[Any, ...]] = []
@@ -228,10 +233,38 @@ class FakeSession:
         )
         return _done([])
 
+    def label(
+        self,
+        runs: Sequence[int] | None,
+        origin: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        note: str | None = None,
+    ) -> Receipt[Any]:
+        """See PanelCommands."""
+        self.asked.append(("label", runs, origin, name, tags, note))
+        changes = label_changes(name=name, tags=tags, note=note)
+        for event in LabelRuns(
+            run_ids=(None,) if runs is None else tuple(runs), changes=changes
+        ).events(self.recent_state):
+            self.recent_state.apply(
+                Recorded(seq=self.recent_state.last_seq + 1, at=time.time(), event=event)
+            )
+        return _done([])
+
     def automate(self, policy: None, origin: str) -> Receipt[Any]:
         """See PanelCommands."""
         self.asked.append(("automate", policy, origin))
         return _done([])
+
+    def arrangement(self) -> Json:
+        """See PanelSession."""
+        return self.arranged
+
+    def keep_arrangement(self, arrangement: Mapping[str, Json]) -> None:
+        """See PanelSession."""
+        self.arranged = json.loads(json.dumps(arrangement))
 
     def also_saved(self) -> Mapping[str, Json]:
         """See PanelSession."""
@@ -312,6 +345,12 @@ class FakeExperiments:
         if name not in self.on_disk:
             raise ConfigError(f"no experiment {name!r} is recorded.")
         self.opened.append(name)
+
+    def remove(self, name: str) -> None:
+        """See Experiments."""
+        if name not in self.on_disk:
+            raise ConfigError(f"no experiment {name!r} is recorded here; there are: none.")
+        del self.on_disk[name]
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """See Experiments."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from rf_notebook.core.events import (
     ChunkTrained,
     Event,
+    Labelled,
     Noted,
     OperationObeyed,
     Recorded,
@@ -78,6 +79,10 @@ def _line(event: Event) -> str:
             return f"run {event.run_id} failed: {event.failure.message}\n{event.failure.traceback}"
         case OperationObeyed():
             return f"obeyed: {type(event.operation).__name__} on run {event.operation.run_id} at step {event.steps}"
+        case Labelled():
+            called = "the experiment" if event.run_id is None else f"run {event.run_id}"
+            tags = ", ".join(event.label.tags)
+            return f"{called} is labelled: name {event.label.name!r}, tags {tags!r}"
         case Noted():
             return event.text
         case _:

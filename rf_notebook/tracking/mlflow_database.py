@@ -1,4 +1,4 @@
-"""Where does MLflow write when the user has not set a tracking server, and how is it imported quietly?"""
+"""Where does MLflow write, and how is it imported quietly?"""
 
 from __future__ import annotations
 
@@ -9,11 +9,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import redact
 from rf_notebook.store import layout
 
 #: Descriptors of folders whose names have what an address cannot hold. Never closed: MLflow
 #: remembers what it opened by address, and another folder must not come to have the same one.
 _directories: dict[Path, int] = {}
+
+
+def tracking_uri_of_user() -> str | None:
+    """The tracking server that the user set, secrets left out.
+
+    None when each experiment has its own database.
+    """
+    given = uri_of_user()
+    return None if given is None else redact(given)
+
+
+def uri_of_user() -> str | None:
+    """The tracking server that the user has set.
+
+    A database named by a relative path as it is seen from here, now.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow = sys.modules.get("mlflow")
+    if given is None and mlflow is not None:
+        from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
+
+        given = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
+    scheme, slashes, path = (given or "").partition(":///")
+    is_relative = (
+        scheme.startswith("sqlite")
+        and slashes
+        and path not in ("", ":memory:")
+        and not path.startswith("/")
+    )
+    return f"{scheme}:///{Path(path).absolute()}" if is_relative else given
 
 
 def own_database(folder: Path) -> str:

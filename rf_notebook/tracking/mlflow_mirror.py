@@ -11,9 +11,7 @@ a metric that it has with the same step, value and time.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from typing import Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import (
     ChunkTrained,
+    Labelled,
     Recorded,
     RunAdded,
     RunFailed,
@@ -32,7 +31,7 @@ from rf_notebook.core.events import (
 from rf_notebook.core.redaction import REDACTED, redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
 from rf_notebook.core.values import Json, flatten
-from rf_notebook.tracking.mlflow_database import own_database, without_telemetry
+from rf_notebook.tracking.mlflow_database import own_database, uri_of_user, without_telemetry
 
 _TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"
 _TAG_SEQ, _TAG_STEP = "rf_notebook.seq", "rf_notebook.step"
@@ -49,41 +48,13 @@ _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
 #: In one call of log_batch, which takes 1000 things in all, 100 of them parameters.
 _MOST_METRICS, _MOST_PARAMS = 900, 100
 _LONGEST_VALUE = 500
+#: Of a tag, which notes are there.
+_LONGEST_NOTE = 5000
 #: After this many tries ``close`` does not wait for MLflow.
 _MOST_REFUSALS = 2
 #: Error codes of what stays refused however often it is tried.
 _NEVER_TAKEN = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
-
-
-def tracking_uri_of_user() -> str | None:
-    """The tracking server that the user set, secrets left out.
-
-    None when each experiment has its own database.
-    """
-    given = _uri_of_user()
-    return None if given is None else redact(given)
-
-
-def _uri_of_user() -> str | None:
-    """The tracking server that the user has set.
-
-    A database named by a relative path as it is seen from here, now.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow = sys.modules.get("mlflow")
-    if given is None and mlflow is not None:
-        from mlflow.tracking._tracking_service.utils import is_tracking_uri_set
-
-        given = mlflow.get_tracking_uri() if is_tracking_uri_set() else None
-    scheme, slashes, path = (given or "").partition(":///")
-    is_relative = (
-        scheme.startswith("sqlite")
-        and slashes
-        and path not in ("", ":memory:")
-        and not path.startswith("/")
-    )
-    return f"{scheme}:///{Path(path).absolute()}" if is_relative else given
 
 
 class MlflowMirror:
@@ -111,7 +82,7 @@ class MlflowMirror:
         self._name = name
         self._identity = identity
         self._log = log
-        self._tracking_uri = tracking_uri or _uri_of_user()
+        self._tracking_uri = tracking_uri or uri_of_user()
         """Decided here: another cell may set another one, or change the working directory."""
         self._waiting: deque[Recorded] = deque()
         self._arrived = threading.Condition()
@@ -302,6 +273,9 @@ class MlflowMirror:
         event = recorded.event
         run_id = getattr(event, "run_id", None)
         if run_id is None:
+            if isinstance(event, Labelled):
+                for key, value in _label_tags(event).items():
+                    self._client.set_experiment_tag(self._experiment_id, key, value)
             return
         mirrored = self._runs.get(run_id)
         if isinstance(event, RunAdded):
@@ -332,6 +306,10 @@ class MlflowMirror:
             case RunFailed():
                 tags = {"state": RunState.FAILED, "error": event.failure.message[:_LONGEST_VALUE]}
                 self._set_status(mirrored, _STATUS[RunState.FAILED], recorded.at)
+            case Labelled():
+                name = redact(event.label.name) or _run_name(event.run_id)
+                self._client.update_run(mirrored.mlflow_id, name=name)
+                tags = _label_tags(event)
             case WarmStarted():
                 tags = {"warm_start_report": event.report.sentence()}
             case _:
@@ -348,7 +326,7 @@ class MlflowMirror:
         }
         started = int(recorded.at * 1000)
         run = self._client.create_run(
-            self._experiment_id, start_time=started, tags=tags, run_name=f"run {event.run_id}"
+            self._experiment_id, start_time=started, tags=tags, run_name=_run_name(event.run_id)
         )
         return _MirroredRun(run.info.run_id, 0, 0, status=str(run.info.status))
 
@@ -430,6 +408,19 @@ class _MirroredRun:
 def _not_from_mirrors(record: logging.LogRecord) -> bool:
     """MLflow reports the creation of its tables on stderr, under whichever cell ran last."""
     return not (record.threadName or "").startswith("rf-mlflow")
+
+
+def _run_name(run_id: int | None) -> str:
+    return f"run {run_id}"
+
+
+def _label_tags(event: Labelled) -> dict[str, str]:
+    """``mlflow.note.content`` is what MLflow shows as the description."""
+    label = event.label
+    return {
+        "tags": redact(", ".join(label.tags)),
+        "mlflow.note.content": redact(label.note)[:_LONGEST_NOTE],
+    }
 
 
 def _name(key: str) -> str:

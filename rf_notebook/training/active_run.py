@@ -94,7 +94,7 @@ class ActiveRun:
         self.is_joint = False
         """Whether the run trained in joint steps since the last commit."""
         self.fused_with: tuple[int, ...] = ()
-        """Those with which the run trained in joint steps since the last commit."""
+        """Those with which the run trained together since the last commit."""
         self.hindrance: str | None = None
         """Why it cannot take part in joint steps, as its trainer tells; empty when it can, None
         before it was asked."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rf_notebook.core.run import Failure, Generation
@@ -114,11 +115,22 @@ class AtBoundary:
         """Let the run answer the sample prompts. What fails here fails nothing."""
         run, resources = self._run, self._resources
         try:
+            asked = resources.sample_prompts
             exchanges = resources.trainers.exchanges(run.config)
-            prompts, texts = self._answers(resources.sample_prompts, exchanges, {})
+            rows = list(islice(exchanges, asked)) if isinstance(asked, int) else []
+            prompts, texts = self._answers(asked, rows, {})
+            words = [one.words for one in rows] if isinstance(asked, int) else asked
+            expected = ["" if one.is_guess else one.expected for one in rows]
             self._samples = tuple(
-                Generation(prompt=prompt, text=text)
-                for prompt, text in zip(prompts, texts, strict=True)
+                Generation(
+                    prompt=prompt,
+                    text=text,
+                    asked="" if asked_for == prompt else asked_for,
+                    expected=answer,
+                )
+                for prompt, text, asked_for, answer in zip(
+                    prompts, texts, words, expected or [""] * len(texts), strict=True
+                )
             )
         except StopTraining:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,12 @@ from rf_notebook.core.values import Json, digest
 from rf_notebook.planning.memory_plan import gibibytes
 from rf_notebook.store.folders import refusal_of_disk
 from rf_notebook.training import memory
-from rf_notebook.training.device import run_device
+from rf_notebook.training.device import run_device, run_devices
+from rf_notebook.training.memory_estimate import model_without_weights
 from rf_notebook.training.per_thread import loading_alone
 from rf_notebook.training.process_state import isolated
 from rf_notebook.training.quiet import no_progress_bars
+from rf_notebook.training.stages import spread, stage_map
 from rf_notebook.training.undisturbed import (
     Disturbed,
     Drawn,
@@ -145,11 +147,11 @@ class BaseModels:
         Raises:
             ConfigError: when the loader gives something else than a model and a tokenizer.
         """
-        device = run_device(use_cpu=use_cpu)
-        key = f"{device}:{_in_order(model_config)!r}"
+        devices = run_devices(use_cpu=use_cpu)
+        key = f"{devices[0]}:{_in_order(model_config)!r}"
         if key not in self.loaded:
             self.loaded[key] = until_undisturbed(
-                lambda: self._load_undisturbed(dict(model_config), device)
+                lambda: self._load_undisturbed(dict(model_config), devices)
             )
         self.on_use(self.loaded[key].model)
         return self.loaded[key]
@@ -189,7 +191,9 @@ class BaseModels:
         self.loaded.clear()
         self.loaded_rewards.clear()
 
-    def _load_undisturbed(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+    def _load_undisturbed(
+        self, model_config: dict[str, Any], devices: Sequence[torch.device]
+    ) -> BaseModel:
         """Of a user's loader the process's streams are its own to draw from and to seed.
 
         The hub's gets a copy of them.
@@ -203,7 +207,7 @@ class BaseModels:
             own,
             stream,
         ):
-            loaded = self._load(model_config, device)
+            loaded = self._load(model_config, devices)
         dtypes = tuple(
             str(weight.dtype) for weight in loaded.model.parameters() if weight.is_floating_point()
         )
@@ -214,12 +218,12 @@ class BaseModels:
             raise Disturbed("another cell changed torch's default dtype")
         return loaded
 
-    def _load(self, model_config: dict[str, Any], device: torch.device) -> BaseModel:
+    def _load(self, model_config: dict[str, Any], devices: Sequence[torch.device]) -> BaseModel:
         model_config |= {
             name: self.located(model_config.get(name)) for name in ("model_name", "tokenizer")
         }
         if self._create_model is None:
-            given: Any = load_from_hub(_for_one_device(model_config, device))
+            given: Any = load_from_hub(_placed(model_config, devices))
         else:
             given = self._create_model(model_config)
         if not (isinstance(given, tuple) and len(given) == 2):
@@ -236,7 +240,9 @@ class BaseModels:
             raise ConfigError(
                 "create_model_fn returned no tokenizer; it must return a tuple (model, tokenizer)."
             )
-        return BaseModel(_on_one_device(model, device), tokenizer, {})
+        is_spread = len(devices) > 1
+        placed = spread(model, devices) if is_spread else _on_one_device(model, devices[0])
+        return BaseModel(placed, tokenizer, {})
 
 
 def _in_order(value: Any) -> Any:
@@ -304,12 +310,18 @@ def _not_there(what: str, name: str, error: Exception) -> ConfigError:
     )
 
 
-def _for_one_device(model_config: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The config with the run's device in place of a ``device_map`` such as "auto"."""
+def _placed(model_config: dict[str, Any], devices: Sequence[torch.device]) -> dict[str, Any]:
+    """The config with the run's devices in place of a ``device_map`` such as "auto"."""
     kwargs = dict(model_config.get("model_kwargs") or {})
-    if device.type == "cuda" and kwargs.get("device_map") in _MAPS_THAT_CHOOSE:
-        kwargs["device_map"] = {"": device.index}
+    is_on_gpus, chooses = devices[0].type == "cuda", kwargs.get("device_map") in _MAPS_THAT_CHOOSE
+    if is_on_gpus and len(devices) > 1:
+        # a model that is not described here is divided by accelerate
+        described = model_without_weights(model_config)
+        kwargs["device_map"] = "balanced" if described is None else stage_map(described, devices)
         kwargs.pop("max_memory", None)  # says how to spread
+    elif is_on_gpus and chooses:
+        kwargs["device_map"] = {"": devices[0].index}
+        kwargs.pop("max_memory", None)
     return {**model_config, "model_kwargs": kwargs}
 
 
@@ -332,8 +344,8 @@ def _on_one_device(model: nn.Module, device: torch.device) -> nn.Module:
         places = {str(place) for place in device_map.values()}
         if places & {"disk", "meta"} or (len(places) > 1 and "cpu" in places):
             raise ConfigError(
-                f"the base model was spread over {', '.join(sorted(places))}, so it does not fit on {device}; every run "
-                "trains on one device. Use a smaller or quantised model."
+                f"the base model was spread over {', '.join(sorted(places))}, so it does not fit on {device}. "
+                "Use a smaller or quantised model, or spread it over several GPUs with RFModelConfig(num_gpus=2)."
             )
         is_spread = len(places) > 1
         remove_hook_from_submodules(model)
@@ -363,5 +375,6 @@ def does_not_fit(device: torch.device, needed: int | None = None) -> ConfigError
     size = "" if needed is None else f" of {gibibytes(needed)} GiB"
     return ConfigError(
         f"the base model{size} does not fit on {torch.cuda.get_device_name(device)} ({device}), which has "
-        f"{gibibytes(free)} GiB free; every run trains on one device. Use a smaller or quantised model."
+        f"{gibibytes(free)} GiB free. Use a smaller or quantised model, or spread it over several GPUs with "
+        "RFModelConfig(num_gpus=2)."
     )

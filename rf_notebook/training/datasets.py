@@ -60,20 +60,29 @@ class ExperimentData:
         return {"train": _origin(self.train), "eval": _origin(self.evaluation)}
 
 
-def opener_of(dataset: Any, place: Path) -> Callable[[], Any]:
-    """What gives the data in another process.
+def opener_of(dataset: Any, folder: Path, place: Path, copy: Path) -> Callable[[Path], Any]:
+    """What gives the data in other processes, for the experiment's folder as it is there.
 
-    Data in memory goes through a folder, so that it is mapped there.
+    It is written here, once, and mapped there: none of them writes a copy that another one reads.
 
     Args:
         dataset: A Dataset, an IterableDataset, or None.
-        place: A folder for it, which is not there yet.
+        folder: The experiment's.
+        place: A folder for data that lies in memory, which is not there yet.
+        copy: Where FormattedData keeps a copy of data that lies in files.
     """
-    if not isinstance(dataset, datasets.Dataset) or dataset.cache_files:
-        return lambda: dataset
+    if not isinstance(dataset, datasets.Dataset):
+        return lambda _folder: dataset
+    if dataset.cache_files:
+        _in_experiment_folder(dataset, copy)
+        return partial(_opened, copy.relative_to(folder).as_posix())
     with no_progress_bars():
         dataset.save_to_disk(str(place))
-    return partial(datasets.load_from_disk, str(place))
+    return partial(_opened, place.relative_to(folder).as_posix())
+
+
+def _opened(relative: str, folder: Path) -> Any:
+    return datasets.load_from_disk(str(folder / relative))
 
 
 def as_dataset(given: Any, argument: str) -> Any:
@@ -280,6 +289,8 @@ def _in_experiment_folder(dataset: Any | None, folder: Path) -> Any | None:
     """Data that lies in cache files is copied, for ``map`` writes its results next to them."""
     if not isinstance(dataset, datasets.Dataset) or not dataset.cache_files:
         return dataset
+    if all(folder.parent in Path(one["filename"]).parents for one in dataset.cache_files):
+        return dataset  # as the kernel handed it to this process
     with no_progress_bars():
         if not (folder / "state.json").exists():
             dataset.save_to_disk(folder)

@@ -34,6 +34,13 @@ class Exchange:
         """Whether the question is messages."""
         return not isinstance(self.asked, str)
 
+    @property
+    def words(self) -> str:
+        """The question as a person reads it, without the marks of a template."""
+        if isinstance(self.asked, str):
+            return self.asked
+        return "\n".join(f"{message.get('role', '')}: {_said(message)}" for message in self.asked)
+
     def prompt(self, tokenizer: Any, *, add_generation_prompt: bool = True) -> str:
         """The text to generate from.
 
@@ -120,6 +127,21 @@ def _question(value: Any) -> str | list[dict[str, Any]]:
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     """The text of the first of these columns that has one."""
     return next((_text(row[name]) for name in names if row.get(name)), None)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """What a message says: its text, that of its parts, and which tools it calls."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [content]
+    said = [
+        str(part.get("text") or f"[{part.get('type')}]") if isinstance(part, dict) else str(part)
+        for part in parts
+        if part is not None
+    ]
+    made = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    calls = [call.get("function") or call for call in made]
+    said += [f"[calls {call.get('name')}({call.get('arguments', '')})]" for call in calls]
+    return " ".join(said)
 
 
 def _text(value: Any) -> str:

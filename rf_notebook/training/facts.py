@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rf_notebook.core.values import Json, digest
+from rf_notebook.training.settings import threads_of_each
 
 #: Bytes of a tensor up to which all of it goes into the digest; of a larger one, as many in even
 #: slices.
@@ -44,18 +45,24 @@ def model_facts(model: nn.Module, tokenizer: Any) -> dict[str, Json]:
     }
 
 
-def environment() -> dict[str, Json]:
-    """Python, platform, device, and the settings of torch that figures depend on, as JSON."""
-    has_gpu = torch.cuda.is_available()
+def environment(*, use_cpu: bool = False, gpu: int = 0, processes: int = 1) -> dict[str, Json]:
+    """Python, platform, device, and the settings of torch that figures depend on, as JSON.
+
+    Args:
+        use_cpu: Whether runs train on the CPU although there is a GPU.
+        gpu: The visible GPU that is meant otherwise.
+        processes: How many share torch's threads.
+    """
+    has_gpu = not use_cpu and torch.cuda.is_available()
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(0)
+        "device": torch.cuda.get_device_name(gpu)
         if has_gpu
         else (platform.processor() or platform.machine()),
         "device_type": "cuda" if has_gpu else "cpu",
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "threads": threads_of_each(processes),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
-from rf_notebook.training.device import gpu_of_runs, run_device
+from rf_notebook.training.device import gpus_of_runs, name_of, run_devices
 
 if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.training.methods.trainer_like import TrainerLike
 
 
@@ -35,17 +36,28 @@ def free_bytes(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
+def device_memory(
+    *, use_cpu: bool = False, elsewhere: Sequence[DeviceFacts] = ()
+) -> tuple[str, int, int]:
     """The device that runs train on.
 
     Its name, the bytes that can still be allocated, and how many it has.
+
+    Args:
+        use_cpu: Whether the run's config asks for the CPU.
+        elsewhere: Devices of worker processes, of which the smallest counts; this process makes no
+            CUDA context then.
     """
-    device = run_device(use_cpu=use_cpu)
-    if device.type == "cuda":
+    smallest = min(elsewhere, key=lambda one: one.total_bytes or 0, default=None)
+    if smallest is not None and smallest.total_bytes is not None and not use_cpu:
+        free = smallest.total_bytes - (smallest.used_bytes or 0)
+        return smallest.described, free, smallest.total_bytes
+    devices = run_devices(use_cpu=use_cpu or smallest is not None)
+    if devices[0].type == "cuda":
         return (
-            torch.cuda.get_device_name(device),
-            free_bytes(device),
-            torch.cuda.mem_get_info(device)[1],
+            name_of(devices),
+            sum(map(free_bytes, devices)),
+            sum(torch.cuda.mem_get_info(device)[1] for device in devices),
         )
     memory = psutil.virtual_memory()
     return "CPU", memory.available, memory.total
@@ -53,8 +65,7 @@ def device_memory(*, use_cpu: bool = False) -> tuple[str, int, int]:
 
 def allocated_bytes() -> int:
     """Device memory in use by tensors; 0 without a GPU."""
-    device = gpu_of_runs()
-    return 0 if device is None else torch.cuda.memory_allocated(device)
+    return sum(map(torch.cuda.memory_allocated, gpus_of_runs()))
 
 
 def collect() -> None:
@@ -65,13 +76,12 @@ def collect() -> None:
 
 
 def peak_bytes() -> int | None:
-    """Highest device memory since ``reset_peak``; None without a GPU."""
-    device = gpu_of_runs()
-    return None if device is None else torch.cuda.max_memory_allocated(device)
+    """Highest device memory since ``reset_peak``, of several GPUs the sum; None without one."""
+    gpus = gpus_of_runs()
+    return sum(map(torch.cuda.max_memory_allocated, gpus)) if gpus else None
 
 
 def reset_peak() -> None:
     """Start a new measurement of the peak."""
-    device = gpu_of_runs()
-    if device is not None:
-        torch.cuda.reset_peak_memory_stats(device)
+    for gpu in gpus_of_runs():
+        torch.cuda.reset_peak_memory_stats(gpu)

@@ -5,7 +5,8 @@ The libraries' own classes say what the weights are, on no device at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 import transformers
 from peft import get_peft_model
 
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, digest, mapping
 from rf_notebook.planning.memory_plan import (
     Load,
@@ -23,12 +25,15 @@ from rf_notebook.planning.memory_plan import (
     gibibytes,
 )
 from rf_notebook.planning.memory_plan import remedy as remedy_edits
+from rf_notebook.training import memory
+from rf_notebook.training.device import gpu_names
 from rf_notebook.training.memory import bytes_of
 from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.quiet import no_progress_bars, without_old_names
 from rf_notebook.training.undisturbed import isolated_from_streams
 
 if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.run import RunConfig
     from rf_notebook.training.methods.trainer_like import TrainerLike
 
@@ -56,6 +61,39 @@ class MemoryNeeds:
     def __init__(self) -> None:
         self._described: dict[str, Any] = {}
         self._trained: dict[str, int] = {}
+
+    def check(
+        self,
+        config: RunConfig,
+        arguments: Any,
+        peft_config: Any | None,
+        elsewhere: Sequence[DeviceFacts],
+    ) -> list[str]:
+        """Refuse a config that does not fit on the device.
+
+        Args:
+            config: The run's.
+            arguments: Trl's config object.
+            peft_config: The adapter's peft config.
+            elsewhere: Devices of worker processes; none where runs train in this one.
+
+        Returns:
+            What the user should be warned of.
+
+        Raises:
+            ConfigError: with what it needs.
+        """
+        need = self.before_loading(config, arguments, peft_config)
+        if need is None:
+            return []
+        device, free, total = memory.device_memory(use_cpu=config.use_cpu, elsewhere=elsewhere)
+        gpus = elsewhere[0].gpus if elsewhere else 1
+        here = 0 if config.use_cpu else len(gpu_names())
+        refusal = memory_refusal(need, device, total, gpus=gpus, here=here)
+        if refusal is not None:
+            raise ConfigError(refusal)
+        warning = memory_warning(need, device, free)
+        return [] if warning is None else [warning]
 
     def before_loading(
         self, config: RunConfig, arguments: Any, peft_config: Any | None
@@ -92,8 +130,18 @@ def need_of_trainer(config: RunConfig, trainer: TrainerLike, base: Any) -> Need:
     return _need(config, trainer.args, shape_of(base), trained)
 
 
-def memory_refusal(need: Need, device: str, total: int) -> str | None:
-    """Why a run cannot fit, in a sentence; None when it might."""
+def memory_refusal(
+    need: Need, device: str, total: int, *, gpus: int = 1, here: int = 0
+) -> str | None:
+    """Why a run cannot fit, in a sentence; None when it might.
+
+    Args:
+        need: The run's.
+        device: What it trains on, in words.
+        total: Bytes of that.
+        gpus: GPUs that these are.
+        here: GPUs of this machine, alike.
+    """
     estimated = need.estimate
     if estimated.certain <= total:
         return None
@@ -102,6 +150,11 @@ def memory_refusal(need: Need, device: str, total: int) -> str | None:
         if not need.load.has_adapter
         else "load it quantised (model_kwargs) or use a smaller one"
     )
+    enough = math.ceil(estimated.certain * gpus / total)
+    if enough <= here:
+        remedy = f"spread it over {enough} GPUs with RFModelConfig(num_gpus={enough}), or {remedy}"
+    elif here > 1:
+        remedy = f"it would need {enough} such GPUs and {here} are here: {remedy}"
     return f"it needs at least {gibibytes(estimated.certain)} GiB and {device} has {gibibytes(total)} GiB; {remedy}."
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from rf_notebook.training.device import gpu_of_runs
+from rf_notebook.training.device import gpus_of_runs
 
 #: Held by whoever has the process's state to itself: a run's turn, a check of arguments, the
 #: loading of a model.
@@ -92,14 +92,13 @@ class RandomState:
     numpy: Any
     cpu: torch.Tensor
     cuda: tuple[torch.Tensor, ...]
-    """Of the run's GPU, the first; of all GPUs where the notebook's streams are set aside; empty
-    without one."""
+    """Of the run's GPUs, usually the first alone; of all GPUs where the notebook's streams are set
+    aside; empty without one."""
 
     @classmethod
     def capture(cls) -> RandomState:
-        """The streams of a run as they are: those of its own device, whatever else is visible."""
-        device = gpu_of_runs()
-        return cls._with(() if device is None else (torch.cuda.get_rng_state(device),))
+        """The streams of a run as they are: those of its own devices, whatever else is visible."""
+        return cls._with(tuple(map(torch.cuda.get_rng_state, gpus_of_runs())))
 
     @classmethod
     def capture_everywhere(cls) -> RandomState:
@@ -114,8 +113,7 @@ class RandomState:
 
         Those of the process stay as they are.
         """
-        device = gpu_of_runs()
-        cuda = () if device is None else (torch.Generator(device).manual_seed(seed).get_state(),)
+        cuda = tuple(torch.Generator(gpu).manual_seed(seed).get_state() for gpu in gpus_of_runs())
         numpy = np.random.RandomState(seed).get_state()
         return cls(
             random.Random(seed).getstate(),
@@ -160,7 +158,8 @@ class RandomState:
     def from_plain(cls, plain: dict[str, Any]) -> RandomState:
         """The inverse of ``as_plain``.
 
-        Of a checkpoint that holds the streams of several GPUs, the run's own.
+        A run that was on more GPUs keeps the streams of the first ones; on one that is new to it, it
+        draws as on the first.
         """
         kind, keys, position, has_gauss, gauss = plain["numpy"]
         version, words, gauss_next = plain["python"]
@@ -168,8 +167,13 @@ class RandomState:
             python=(version, tuple(words), gauss_next),
             numpy=(kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss),
             cpu=plain["cpu"],
-            cuda=tuple(plain["cuda"][:1]),
+            cuda=_of_each_gpu(plain["cuda"]),
         )
+
+
+def _of_each_gpu(states: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    count = max(1, len(gpus_of_runs()))
+    return (*states, *states[:1] * (count - len(states)))[:count]
 
 
 @dataclass(frozen=True, slots=True)

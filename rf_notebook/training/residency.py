@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rf_notebook.planning.residency import Resident, to_move_out
 from rf_notebook.training import memory
-from rf_notebook.training.device import run_device
+from rf_notebook.training.device import is_spread, run_device
 
 if TYPE_CHECKING:
     from rf_notebook.training.methods.trainer_like import TrainerLike
@@ -139,12 +139,15 @@ class _Kept:
 
 
 class Residency:
-    """Keeps on the device what the next turn needs. Does nothing without a GPU."""
+    """Keeps on the device what the next turn needs.
+
+    Does nothing without a GPU, and for models that are spread over several: they stay.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
         """Empty; ``log`` is the experiment's."""
         device = run_device()
-        self._device = device if device.type == "cuda" else None
+        self._device = device if device.type == "cuda" and not is_spread() else None
         self._log = log
         self._kept: dict[str, _Kept] = {}
         self._turn = 0

@@ -30,9 +30,11 @@ from rf_notebook.training import memory
 from rf_notebook.training.active_run import ActiveRun
 from rf_notebook.training.base_models import BaseModels, CreateModel
 from rf_notebook.training.building import build
+from rf_notebook.training.device import is_broken, is_spread
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.fused.joint_turns import JointTurns
 from rf_notebook.training.parked import ParkedStatus, StopTraining
+from rf_notebook.training.pipeline import PipelineTurns
 from rf_notebook.training.process_state import PROCESS
 from rf_notebook.training.resources import Resources
 from rf_notebook.training.texts import CheckpointTexts
@@ -93,6 +95,7 @@ class KernelRunner:
             log=log or logging.getLogger("rf_notebook.quiet"),
         )
         self.joint_turns = JointTurns(self._resources)
+        self._pipeline = PipelineTurns(self._resources)
         self.runs: dict[int, ActiveRun] = {}
         """Those whose trainers are in memory, by id."""
 
@@ -159,6 +162,11 @@ class KernelRunner:
         finally:
             self._resources.forget(held, held_bytes)
 
+    @property
+    def is_broken(self) -> bool:
+        """See ChunkRunner."""
+        return is_broken()
+
     def rearm(self) -> None:
         """See ChunkRunner."""
         if not self._resources.abandoned.is_set():
@@ -190,6 +198,9 @@ class KernelRunner:
             Whether any was advanced.
         """
         ready = [request for request in requests if self._is_ready(request)]
+        if is_spread():
+            self._pipeline.advance(ready, self.runs)
+            return bool(ready)
         joint = [
             request
             for request in ready

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from rf_notebook.core.values import Json
 
 
-def settings_now() -> dict[str, Json]:
-    """This process's settings, as JSON."""
+def threads_of_each(processes: int) -> int:
+    """Torch's threads of each of so many processes that share those of this one."""
+    return max(1, torch.get_num_threads() // processes)
+
+
+def settings_now(*, processes: int = 1) -> dict[str, Json]:
+    """This process's settings, as JSON, for so many others that share its threads."""
     return {
-        "threads": torch.get_num_threads(),
+        "threads": threads_of_each(processes),
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),

@@ -18,7 +18,6 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.values import mapping
 from rf_notebook.planning.chunks import Plan, check_num_chunks
 from rf_notebook.store import layout
-from rf_notebook.training import memory
 from rf_notebook.training.base_models import (
     BaseModel,
     BaseModels,
@@ -34,8 +33,8 @@ from rf_notebook.training.datasets import (
     check_rows,
     formatted_row,
 )
+from rf_notebook.training.device import check_precision
 from rf_notebook.training.exchanges import Exchange, exchange_of, is_chat
-from rf_notebook.training.memory_estimate import MemoryNeeds, memory_refusal, memory_warning
 from rf_notebook.training.methods import Method, method_named
 from rf_notebook.training.methods.base import TrainerParts
 from rf_notebook.training.module_names import check_module_names
@@ -44,8 +43,10 @@ from rf_notebook.training.undisturbed import isolated_from_streams
 from rf_notebook.training.warm_start import REFERENCE_ADAPTER, Start, warm_start
 
 if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.run import RunConfig, WarmStartReport
+    from rf_notebook.training.memory_estimate import MemoryNeeds
     from rf_notebook.training.methods.trainer_like import TrainerLike
     from rf_notebook.training.parked import Gate
 
@@ -73,6 +74,8 @@ class Trainers:
     prepared: PreparedDatasets
     num_chunks: int
     needs: MemoryNeeds
+    elsewhere: tuple[DeviceFacts, ...] = ()
+    """The devices of worker processes, where runs train there: nothing of this process's is used."""
 
     def validate(self, config: RunConfig) -> list[str]:
         """Try all that can be tried without a model.
@@ -97,24 +100,14 @@ class Trainers:
                     else ""
                 )
                 raise ConfigError(f"the config is refused: {redact(str(error))}{remedy}") from error
+        if not config.use_cpu:
+            tf32 = bool(config.training.get("tf32"))
+            check_precision(self.elsewhere, bf16=arguments.bf16, tf32=tf32)
         self._check_fields(method, config, arguments)
         self._check_columns(method, config)
         told = self._check_generation(config)
         self._check_chunks(method, config, arguments)
-        return told + self._check_memory(config, arguments, peft_config)
-
-    def _check_memory(
-        self, config: RunConfig, arguments: Any, peft_config: PeftConfig | None
-    ) -> list[str]:
-        need = self.needs.before_loading(config, arguments, peft_config)
-        if need is None:
-            return []
-        device, free, total = memory.device_memory(use_cpu=config.use_cpu)
-        refusal = memory_refusal(need, device, total)
-        if refusal is not None:
-            raise ConfigError(refusal)
-        warning = memory_warning(need, device, free)
-        return [] if warning is None else [warning]
+        return told + self.needs.check(config, arguments, peft_config, self.elsewhere)
 
     def _check_fields(self, method: Method, config: RunConfig, arguments: Any) -> None:
         for name, owner in _OF_ONE_METHOD.items():
@@ -324,6 +317,9 @@ class Trainers:
             "push_to_hub": False,
             "log_level": "passive",
         }
+        if self.elsewhere:
+            given["use_cpu"] = True  # no CUDA context in this process
+            given.pop("tf32", None)  # asks for this process's GPU
         for name in ("dataloader_persistent_workers", "dataloader_prefetch_factor"):
             given.pop(name, None)  # of workers, of which there are none
         if self.data.evaluation is None and given.get("eval_strategy", "no") != "no":

@@ -25,7 +25,7 @@ import torch.utils.checkpoint
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from rf_notebook.training.device import gpu_of_runs
+from rf_notebook.training.device import gpus_of_runs
 from rf_notebook.training.per_thread import seeding_only
 from rf_notebook.training.process_state import RandomState, isolated
 
@@ -184,9 +184,8 @@ class OwnStream(TorchFunctionMode):
 
         Python's and numpy's as ``set_seed`` leaves them.
         """
-        seeded, device = RandomState.seeded(seed), gpu_of_runs()
-        cuda = () if device is None else (self.of(device).get_state(),)
-        return replace(seeded, cpu=self.state, cuda=cuda)
+        cuda = tuple(self.of(gpu).get_state() for gpu in gpus_of_runs())
+        return replace(RandomState.seeded(seed), cpu=self.state, cuda=cuda)
 
     def drawing(self, func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a function, with its generator where it draws."""

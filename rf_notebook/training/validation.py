@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rf_notebook.training.memory_estimate import MemoryNeeds
 from rf_notebook.training.trainers import Trainers
 
 if TYPE_CHECKING:
+    from rf_notebook.core.fleet import DeviceFacts
     from rf_notebook.core.objects import Objects
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.runner import Fusibility
@@ -28,6 +30,7 @@ class Validation:
         objects: Objects,
         create_model: CreateModel | None,
         num_chunks: int,
+        devices: Sequence[DeviceFacts] = (),
     ) -> None:
         """Nothing is known yet.
 
@@ -37,8 +40,10 @@ class Validation:
             objects: Functions and other values behind the configs' names.
             create_model: The user's loader.
             num_chunks: Chunks a pass over the data.
+            devices: Of worker processes; none where runs train in this one.
         """
-        self._trainers = trainers_of(folder, data, objects, BaseModels(create_model), num_chunks)
+        models = BaseModels(create_model)
+        self._trainers = trainers_of(folder, data, objects, models, num_chunks, devices)
         self._fusibility: dict[str, Fusibility] = {}
         """By the digest of a config."""
 
@@ -55,7 +60,12 @@ class Validation:
 
 
 def trainers_of(
-    folder: Path, data: ExperimentData, objects: Objects, models: BaseModels, num_chunks: int
+    folder: Path,
+    data: ExperimentData,
+    objects: Objects,
+    models: BaseModels,
+    num_chunks: int,
+    devices: Sequence[DeviceFacts] = (),
 ) -> Trainers:
     """Who makes the trainers of an experiment.
 
@@ -65,6 +75,7 @@ def trainers_of(
         objects: Functions and other values behind the configs' names.
         models: Keeps base models resident.
         num_chunks: Chunks a pass over the data.
+        devices: Of worker processes; none where runs train in this one.
     """
     return Trainers(
         folder=folder,
@@ -75,4 +86,5 @@ def trainers_of(
         prepared=PreparedDatasets(),
         num_chunks=num_chunks,
         needs=MemoryNeeds(),
+        elsewhere=tuple(devices),
     )

@@ -11,13 +11,23 @@ import numpy as np
 from rf_notebook.core.metrics import cost_of, direction, dominates
 from rf_notebook.views.curves import Figure, Trace
 from rf_notebook.views.palette import colour
-from rf_notebook.views.words import config_value, knob_name, number, plain_for_plotly, shortened
+from rf_notebook.views.words import (
+    NAME_LENGTH,
+    config_value,
+    knob_name,
+    number,
+    plain_for_plotly,
+    shortened,
+)
 
 if TYPE_CHECKING:
-    from rf_notebook.views.runs_table import RunRow, RunsView
+    from rf_notebook.views.run_row import RunRow
+    from rf_notebook.views.runs_table import RunsView
 
 #: Between two labels of an axis, as a share of its length.
 _LABEL_GAP = 0.06
+#: Of a number beside a point: its width and height, as shares of the chart's.
+_NAME_GAP = (0.025, 0.07)
 
 
 def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = ()) -> Figure:
@@ -55,7 +65,7 @@ def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = (
                 "mode": "markers+text",
                 "name": "runs",
                 "meta": {"runs": [row.run_id for row in rows]},
-                "text": [str(row.run_id) for row in rows],
+                "text": _names(rows, x, y, selected),
                 "textposition": "top center",
                 "hovertext": [_hover(row, x, y) for row in rows],
                 "hoverinfo": "text",
@@ -70,6 +80,21 @@ def scatter_figure(view: RunsView, x: str, y: str, selected: Collection[int] = (
         )
     )
     return figure
+
+
+def _names(rows: Sequence[RunRow], x: str, y: str, selected: Collection[int]) -> list[str]:
+    """The numbers beside the points, the selected ones' first; none lies over another."""
+    x_R, y_R = _points(rows, x, y)
+    spans = [float(np.ptp(values)) or 1.0 for values in (x_R, y_R)]
+    places = np.stack([x_R / spans[0], y_R / spans[1]], axis=1)
+    names = [""] * len(rows)
+    taken: list[Any] = []
+    for at in sorted(range(len(rows)), key=lambda one: rows[one].run_id not in selected):
+        apart = [np.abs(places[at] - other) for other in taken]
+        if all(gap[0] > _NAME_GAP[0] or gap[1] > _NAME_GAP[1] for gap in apart):
+            names[at] = str(rows[at].run_id)
+            taken.append(places[at])
+    return names
 
 
 def pareto_front(rows: Sequence[RunRow], x: str, y: str) -> list[RunRow]:
@@ -100,7 +125,7 @@ def parallel_figure(view: RunsView, metric: str, selected: Collection[int] = ())
             Trace(
                 {
                     "mode": "lines+markers",
-                    "name": f"run {row.run_id}",
+                    "name": plain_for_plotly(shortened(row.words, NAME_LENGTH)),
                     "meta": {"run": row.run_id},
                     "hovertext": [_axis_text(row, axis, metric) for axis in axes],
                     "hoverinfo": "text+name",
@@ -151,9 +176,7 @@ def _points(rows: Sequence[RunRow], x: str, y: str) -> tuple[Any, Any]:
 
 def _hover(row: RunRow, x: str, y: str) -> str:
     knobs = ", ".join(f"{knob_name(key)} {config_value(value)}" for key, value in row.knobs.items())
-    words = (
-        f"run {row.run_id}: {x} {number(value_of(row, x))}, {y} {number(value_of(row, y))}; {knobs}"
-    )
+    words = f"{row.words}: {x} {number(value_of(row, x))}, {y} {number(value_of(row, y))}; {knobs}"
     return plain_for_plotly(shortened(words, 300))
 
 

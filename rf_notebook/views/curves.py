@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,18 @@ from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.series import X_AXES, Array, CurveSettings, ExperimentSeries
-from rf_notebook.views.words import config_value, knob_name, plain_for_plotly
+from rf_notebook.views.words import (
+    NAME_LENGTH,
+    config_value,
+    knob_name,
+    plain_for_plotly,
+    run_name,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
+    from rf_notebook.views.groups import Group
 
 #: Up to this many curves, hovering compares all at one x, and each is labelled where it ends.
 _FEW_RUNS = 12
@@ -34,6 +43,8 @@ class Trace:
     """Of a plotly scatter trace, without x and y."""
     x_N: Array
     y_N: Array
+    key: str = ""
+    """Tells it from the others of a figure, also while they change; its place when empty."""
 
 
 @dataclass(slots=True)
@@ -58,7 +69,9 @@ def curves_figure(
     settings: CurveSettings,
     *,
     log_scale: bool = False,
+    y_range: tuple[float, float] | None = None,
     emphasis: Emphasis | None = None,
+    groups: Sequence[Group] = (),
 ) -> Figure:
     """The curves of one metric.
 
@@ -67,7 +80,10 @@ def curves_figure(
         series: Up to date.
         settings: Metric, x axis, smoothing and zoom.
         log_scale: Whether the y axis is logarithmic.
+        y_range: Lowest and highest value that is seen; None for all.
         emphasis: Selected and hidden runs.
+        groups: Each is drawn as its mean in a band, those of its runs that are selected by
+            themselves, too; without groups every run is.
     """
     emphasis = emphasis or Emphasis()
     shown = [
@@ -75,12 +91,17 @@ def curves_figure(
         for run_id, record in list(state.runs.items())
         if record.state is not RunState.DELETED and run_id not in emphasis.hidden
     ]
-    figure = Figure(layout=_layout(settings, log_scale=log_scale, many=len(shown) > _FEW_RUNS))
-    curves = {run_id: series.curve(run_id, settings) for run_id in shown}
-    curves = {run_id: curve for run_id, curve in curves.items() if len(curve[0])}
+    many = (len(groups) or len(shown)) > _FEW_RUNS
+    figure = Figure(layout=_layout(settings, log_scale=log_scale, y_range=y_range, many=many))
+    if groups:
+        means = [trace for one in groups for trace in _mean(series, one, settings, emphasis)]
+        # Bands are drawn first, so that every mean can be seen.
+        figure.traces.extend(sorted(means, key=lambda trace: "meta" in trace.props))
+        shown = [run_id for run_id in shown if run_id in emphasis.selected]
+    curves, drawn = series.curves(shown, settings), series.drawn(settings)
     # Selected runs are drawn last, so that they lie on top.
     for run_id in sorted(curves, key=lambda one: (one in emphasis.selected, one)):
-        figure.traces.append(_curve(state, run_id, curves[run_id], emphasis))
+        figure.traces.append(_curve(state, drawn, run_id, curves[run_id], emphasis))
     figure.traces.extend(_connectors(state, series, curves, settings.x))
     marks = _marks(state, series, curves, settings.x)
     if marks is not None:
@@ -90,37 +111,52 @@ def curves_figure(
 
 
 def _curve(
-    state: ExperimentState, run_id: int, curve: tuple[Array, Array], emphasis: Emphasis
+    state: ExperimentState,
+    drawn: dict[int, Any],
+    run_id: int,
+    curve: tuple[Array, Array],
+    emphasis: Emphasis,
 ) -> Trace:
-    record = state.runs[run_id]
-    aside = bool(emphasis.selected) and run_id not in emphasis.selected
+    """The same trace as long as nothing of it changes."""
+    record, selected = state.runs[run_id], run_id in emphasis.selected
+    aside = bool(emphasis.selected) and not selected
     out = record.state in (RunState.STOPPED, RunState.FAILED, RunState.DIVERGED)
-    return Trace(
+    label, ink = state.label(run_id), colour(run_id)
+    look = (selected, aside, out, ink)
+    held = drawn.get(run_id)
+    if held is not None and held[0] is curve and held[1] is label and held[2] == look:
+        known: Trace = held[3]
+        return known
+    made = Trace(
         {
             "mode": "lines" if len(curve[0]) > 1 else "markers",
-            "name": f"run {run_id}",
+            "name": plain_for_plotly(run_name(state, run_id)),
             "meta": {"run": run_id},
             "line": {
-                "color": colour(run_id),
-                "dash": dash(run_id),
+                "color": ink,
+                "dash": _plotly_dash(run_id),
                 "width": 3 if run_id in emphasis.selected else 1.7,
             },
-            "marker": {"color": colour(run_id), "size": 7},
+            "marker": {"color": ink, "size": 7},
             "opacity": 0.45 if aside else 0.55 if out else 1.0,
         },
         *curve,
+        key=f"run {run_id}",
     )
+    drawn[run_id] = (curve, label, look, made)
+    return made
 
 
 def _connectors(
     state: ExperimentState, series: ExperimentSeries, curves: dict[int, tuple[Array, Array]], x: str
 ) -> Iterator[Trace]:
-    """A dashed line from where a parent was when it was cloned to where its clone begins."""
+    """A dashed line from where a parent was when it was cloned to where its warm clone begins."""
     obeyed = _clonings(state)
     for run_id in curves:
-        parent = state.runs[run_id].parent_id
-        if parent not in curves or run_id not in obeyed:
-            continue
+        record = state.runs[run_id]
+        parent = record.parent_id
+        if parent not in curves or run_id not in obeyed or record.warm_start is None:
+            continue  # a clone that begins anew does not continue its parent's curve
         x_N, y_N = curves[run_id]
         at = _place(series, parent, obeyed[run_id].samples, x, *curves[parent])
         yield Trace(
@@ -133,6 +169,7 @@ def _connectors(
             },
             np.array([at[0], x_N[0]]),
             np.array([at[1], y_N[0]]),
+            key=f"from {run_id}",
         )
 
 
@@ -191,6 +228,7 @@ def _marks(
         },
         np.array(xs),
         np.array(ys),
+        key="operations",
     )
 
 
@@ -258,15 +296,60 @@ def _labels(
         }
 
 
-def _layout(settings: CurveSettings, *, log_scale: bool, many: bool) -> dict[str, Any]:
+def _mean(
+    series: ExperimentSeries, group: Group, settings: CurveSettings, emphasis: Emphasis
+) -> Iterator[Trace]:
+    """A group's mean, one standard deviation below and above it where several runs are."""
+    run_ids = [row.run_id for row in group.rows if row.run_id not in emphasis.hidden]
+    x_N, mean_N, deviation_N = series.mean(run_ids, settings)
+    if not len(x_N):
+        return
+    ink = colour(group.first_run)
+    edge = {"mode": "lines", "hoverinfo": "skip", "line": {"color": ink, "width": 0}}
+    if deviation_N.any():
+        yield Trace({**edge, "name": "below"}, x_N, mean_N - deviation_N, f"below {group.key}")
+        fill = {"fill": "tonexty", "fillcolor": ink}
+        yield Trace(
+            {**edge, **fill, "name": "above"}, x_N, mean_N + deviation_N, f"above {group.key}"
+        )
+    name = f"{group.title} ({len(run_ids)})"
+    yield Trace(
+        {
+            "mode": "lines" if len(x_N) > 1 else "markers",
+            "name": plain_for_plotly(shortened(name, NAME_LENGTH)),
+            "meta": {"members": run_ids},
+            "line": {"color": ink, "dash": _plotly_dash(group.first_run), "width": 2.5},
+            "opacity": 0.45 if emphasis.selected else 1.0,
+        },
+        x_N,
+        mean_N,
+        f"mean {group.key}",
+    )
+
+
+def _plotly_dash(run_id: int) -> str:
+    return ",".join(f"{length}px" for length in dash(run_id)) or "solid"
+
+
+def _layout(
+    settings: CurveSettings,
+    *,
+    log_scale: bool,
+    y_range: tuple[float, float] | None,
+    many: bool,
+) -> dict[str, Any]:
     zoomed = {"range": list(settings.x_range)} if settings.x_range else {}
+    seen: dict[str, Any] = {}
+    if y_range is not None and not (log_scale and y_range[0] <= 0):
+        seen = {"range": [math.log10(value) for value in y_range] if log_scale else list(y_range)}
     return {
         "xaxis": {"title": {"text": X_AXES[settings.x]}, **zoomed},
         "yaxis": {
             "title": {"text": plain_for_plotly(settings.metric)},
             "type": "log" if log_scale else "linear",
+            **seen,
         },
         "hovermode": "closest" if many else "x unified",
         "showlegend": False,
-        "uirevision": f"{settings.metric} {settings.x} {log_scale}",
+        "uirevision": f"{settings.metric} {settings.x} {log_scale} {y_range}",
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from rf_notebook.core.labels import UNLABELLED, Label
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.results.times import etas
 from rf_notebook.views.document import Node, element
@@ -14,6 +16,11 @@ from rf_notebook.views.words import duration, number, shortened, size
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, RunRecord
     from rf_notebook.core.status import Status
+
+#: Among the last ones that evaluation logs, one of training.
+_FEW_POINTS = 8
+#: Characters of the experiment's note above everything.
+_NOTE = 300
 
 
 def header(name: str, state: ExperimentState, status: Status) -> Node:
@@ -25,7 +32,8 @@ def header(name: str, state: ExperimentState, status: Status) -> Node:
         *_chunk_stat(ready),
         _stat(duration(max(etas(state).values(), default=None)), "left") if ready else None,
         _stat(number(_throughput(state)), "samples/s"),
-        _memory_stat(status),
+        *_tokens_stat(state),
+        *_memory_stats(status),
     ]
     done = overall_progress(runs)
     return element(
@@ -50,6 +58,20 @@ def header(name: str, state: ExperimentState, status: Status) -> Node:
         element("div", status.held_up, class_="rf-warning", role="alert")
         if status.held_up
         else None,
+        _labelled(state.label(None)),
+    )
+
+
+def _labelled(label: Label) -> Node:
+    """The experiment's tags and its note."""
+    if label == UNLABELLED:
+        return ""
+    tags = (element("span", shortened(tag, 60), class_="rf-chip") for tag in label.tags)
+    return element(
+        "div",
+        *tags,
+        element("span", f" {shortened(label.note, _NOTE)}", title=label.note, class_="rf-dim"),
+        class_="rf-label",
     )
 
 
@@ -107,16 +129,48 @@ def _chunk_stat(ready: list[RunRecord]) -> list[Node]:
     ]
 
 
+def _tokens_stat(state: ExperimentState) -> list[Node]:
+    """Tokens a second, where the runs count them."""
+    records = [r for r in list(state.runs.values()) if r.train_seconds]
+    counted = [_newest(record, "num_tokens") for record in records]
+    seconds = _seconds(records, state)
+    if not seconds or None in counted:
+        return []
+    return [_stat(number(sum(filter(None, counted)) / seconds), "tokens/s")]
+
+
+def _newest(record: RunRecord, metric: str) -> float | None:
+    """Of the committed points; None where the last few have none."""
+    for point in (record.points[-1] if record.points else ())[: -_FEW_POINTS - 1 : -1]:
+        value = point.metrics.get(metric)
+        if value is not None and math.isfinite(value):
+            return value
+    return None
+
+
+def _seconds(records: Iterable[RunRecord], state: ExperimentState) -> float:
+    """How long the devices were at work on runs."""
+    seconds = sum(r.train_seconds + r.overhead_seconds for r in records)
+    return seconds / max(1, len(state.devices))
+
+
 def _throughput(state: ExperimentState) -> float | None:
     """Samples a second over the latest turns of all runs."""
     records = list(state.runs.values())
-    seconds = sum(r.train_seconds + r.overhead_seconds for r in records)
+    seconds = _seconds(records, state)
     samples = sum(r.progress.samples for r in records if r.train_seconds)
     return samples / seconds if seconds else None
 
 
-def _memory_stat(status: Status) -> Node:
-    text = size(status.memory_bytes)
-    if status.memory_total_bytes:
-        text += f" / {size(status.memory_total_bytes)}"
-    return element("span", f"{status.device} ", element("b", text), class_="rf-stat")
+def _memory_stats(status: Status) -> list[Node]:
+    """Memory of each device."""
+    if not status.devices:
+        return [_memory_stat(status.device, status.memory_bytes, status.memory_total_bytes)]
+    return [_memory_stat(one.name, one.used_bytes, one.total_bytes) for one in status.devices]
+
+
+def _memory_stat(name: str, used: int | None, total: int | None) -> Node:
+    text = size(used)
+    if total:
+        text += f" / {size(total)}"
+    return element("span", f"{name} ", element("b", text), class_="rf-stat")

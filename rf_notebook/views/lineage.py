@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.marks import dot
-from rf_notebook.views.words import ICONS, config_value, knob_name, number, shortened
+from rf_notebook.views.words import ICONS, config_value, knob_name, number, run_name, shortened
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, RunRecord
@@ -16,15 +17,30 @@ if TYPE_CHECKING:
 _SENTENCE = 400
 
 
-def lineage(state: ExperimentState, metric: str | None, view: RunsView) -> Node:
-    """The tree of clones: who came from whom, with which edits."""
+def lineage(
+    state: ExperimentState,
+    metric: str | None,
+    view: RunsView,
+    shown: Collection[int] | None = None,
+) -> Node:
+    """The tree of clones: who came from whom, with which edits.
+
+    Args:
+        state: The experiment's state.
+        metric: Whose latest value stands beside each run.
+        view: The table's, of all runs.
+        shown: The runs that the user looks at, all when None; of the others only ancestors are there.
+    """
     values = {row.run_id: row.latest.get(metric) if metric else None for row in view.rows}
     children: dict[int | None, list[RunRecord]] = {}
     for record in list(state.runs.values()):
         children.setdefault(record.parent_id, []).append(record)
 
-    def branch(record: RunRecord) -> Node:
-        inner = [branch(child) for child in children.get(record.run_id, [])]
+    def branch(record: RunRecord) -> Node | None:
+        inner = [made for one in children.get(record.run_id, []) if (made := branch(one))]
+        is_shown = shown is None or record.run_id in shown
+        if not is_shown and not inner:
+            return None
         edits = [f"{knob_name(key)} → {config_value(value)}" for key, value in record.edits.items()]
         report = record.warm_start_report
         return element(
@@ -32,7 +48,7 @@ def lineage(state: ExperimentState, metric: str | None, view: RunsView) -> Node:
             element(
                 "button",
                 dot(record.run_id),
-                f"run {record.run_id}",
+                run_name(state, record.run_id),
                 class_="rf-link",
                 data_action=f"select {record.run_id}",
                 aria_label=f"select run {record.run_id}",
@@ -48,9 +64,10 @@ def lineage(state: ExperimentState, metric: str | None, view: RunsView) -> Node:
             if report is not None
             else None,
             element("ul", *inner) if inner else None,
+            class_=None if is_shown else "rf-aside",
         )
 
-    roots = [branch(record) for record in children.get(None, [])]
+    roots = [made for record in children.get(None, []) if (made := branch(record))]
     if len(roots) == len(state.runs):
         hint = element("p", "Clones appear here below their parents.", class_="rf-dim")
         return element("div", hint, element("ul", *roots, class_="rf-tree"))

@@ -10,7 +10,7 @@ from rf_notebook.core.events import Noted, OperationObeyed
 from rf_notebook.views.curves import operation_words
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.marks import dot
-from rf_notebook.views.words import shortened
+from rf_notebook.views.words import run_name, shortened
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, RunRecord
@@ -85,7 +85,9 @@ def _line(icon: str, class_: str, at: float, text: str) -> Node:
     )
 
 
-def log_of(selected: Collection[int], lines: Mapping[int, list[str]]) -> Node:
+def log_of(
+    state: ExperimentState, selected: Collection[int], lines: Mapping[int, list[str]]
+) -> Node:
     """The log of each selected run, or of all."""
     chosen = [run_id for run_id in lines if not selected or run_id in selected]
     parts: list[Node] = []
@@ -94,7 +96,7 @@ def log_of(selected: Collection[int], lines: Mapping[int, list[str]]) -> Node:
         parts.append(
             element(
                 "details",
-                element("summary", dot(run_id), f"run {run_id}"),
+                element("summary", dot(run_id), run_name(state, run_id)),
                 element("pre", text, tabindex=0),
                 open=run_id in selected or len(chosen) == 1,
             )

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.marks import dot
+from rf_notebook.views.words import run_name
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
     from rf_notebook.core.state import ExperimentState
 
 
-def samples(state: ExperimentState, selected: Collection[int]) -> Node:
-    """What the runs answer to the sample prompts, and what they wrote in training."""
+def samples(
+    state: ExperimentState, selected: Collection[int], shown: Collection[int] | None = None
+) -> Node:
+    """What the runs answer to the sample prompts, and what they wrote in training.
+
+    Args:
+        state: The experiment's state.
+        selected: Runs that are looked at by themselves; all when none of them has written.
+        shown: The runs that the user looks at; all when None.
+    """
     written = {
-        run_id: state.written[run_id] for run_id in sorted(state.written) if run_id in state.runs
+        run_id: state.written[run_id]
+        for run_id in sorted(state.written)
+        if run_id in state.runs and (shown is None or run_id in shown)
     }
     if selected:
         written = {
@@ -25,22 +36,31 @@ def samples(state: ExperimentState, selected: Collection[int]) -> Node:
     if not written:
         words = "No samples: give run_fit sample_prompts=3 (rows of the evaluation data) or a list of texts."
         return element("p", words, class_="rf-dim")
-    prompts = list(dict.fromkeys(g.prompt for event in written.values() for g in event.generations))
+    every = [one for event in written.values() for one in event.generations]
+    prompts: dict[str, Generation] = {}
+    for one in every:
+        prompts.setdefault(one.prompt, one)
+    has_answers = any(one.expected for one in every)
     heads = [
-        element("th", dot(run_id), f"run {run_id}, sample {event.samples}", scope="col")
+        element(
+            "th", dot(run_id), f"{run_name(state, run_id)}, sample {event.samples}", scope="col"
+        )
         for run_id, event in written.items()
     ]
+    more = [element("th", "in the data", scope="col")] if has_answers else []
     rows = []
-    for prompt in prompts:
+    for prompt, first in prompts.items():
         answers = []
         for event in written.values():
             answers.append(
                 element("td", *(_written(g) for g in event.generations if g.prompt == prompt))
             )
-        rows.append(element("tr", element("th", prompt, scope="row"), *answers))
+        asked = element("th", first.asked or prompt, scope="row")
+        expected = [element("td", first.expected, class_="rf-dim")] if has_answers else []
+        rows.append(element("tr", asked, *expected, *answers))
     table = element(
         "table",
-        element("thead", element("tr", element("th", "prompt"), *heads)),
+        element("thead", element("tr", element("th", "prompt"), *more, *heads)),
         element("tbody", *rows),
     )
     return element("div", table, class_="rf-samples")

@@ -12,12 +12,16 @@ import base64
 import io
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rf_notebook.core.run import RunState
+from rf_notebook.views.arrangement import Arrangement
 from rf_notebook.views.document import Node, element, to_html
+from rf_notebook.views.groups import Group, group_text, groupings, groups_of
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.runs_table import RunsView, runs_view
 from rf_notebook.views.series import Array, CurveSettings, ExperimentSeries
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 PANEL_MIME = "application/vnd.rf-notebook.panel+json"
 PANEL_VERSION = 1
 _MOST_RUNS = 64
+_MOST_COLUMNS = 60
 _POINTS = 120
 #: Of all curves of a bundle together.
 _MOST_POINTS = 6000
@@ -37,7 +42,6 @@ _MOST_POINTS = 6000
 _MOST_METRICS = 3
 _CELL = 80
 _COLOURS = 48
-_DASHES = {"solid": None, "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 
 
 def static_bundle(
@@ -47,6 +51,7 @@ def static_bundle(
     metric: str | None,
     *,
     model_id: str | None = None,
+    arrangement: Arrangement = Arrangement(),  # noqa: B008 - a value
 ) -> dict[str, Any]:
     """The mime bundle of an experiment as it stands; below 300 kB whatever its size.
 
@@ -56,15 +61,30 @@ def static_bundle(
         series: Up to date.
         metric: The curves'; the first that there is when None.
         model_id: Id of the live panel's widget model, for a reader that can show it.
+        arrangement: Its columns, charts and groups.
     """
     metric = metric or series.usual_metric
-    view = runs_view(state, series, metric)
+    view = runs_view(state, series, metric, arrangement.columns)
+    view = replace(view, columns=view.columns[:_MOST_COLUMNS])
     summary = f"{_summary(view, metric)}{_age(state)}"
-    metrics = list(dict.fromkeys([metric, *series.metrics]))[:_MOST_METRICS] if metric else []
+    arranged = [one.metric for one in arrangement.charts if one.metric is not None]
+    charts = [one for one in dict.fromkeys(arranged) if one in series.metrics and one != metric]
+    metrics = [*dict.fromkeys([metric, *charts, *series.metrics])] if metric else []
+    metrics = metrics[:_MOST_METRICS]
+    by = arrangement.group_by
+    groups = (
+        groups_of(view.rows[:_MOST_RUNS], by)
+        if by in groupings(series.configs.varying(state))
+        else []
+    )
     all_curves = {one: _curves(view, series, one, len(metrics)) for one in metrics}
     curves = all_curves[metric] if metric else {}
     bundle = {
-        PANEL_MIME: _content(name, state, view, summary, all_curves, model_id),
+        PANEL_MIME: {
+            **_content(name, state, view, summary, all_curves, model_id),
+            **({"charts": [0, *_places(charts, metrics)]} if charts else {}),
+            **({"groups": _groups(groups, view, series, metrics)} if groups else {}),
+        },
         "text/html": _html(name, view, summary, curves, metric),
         "text/plain": _text(name, view, summary),
     }
@@ -140,6 +160,34 @@ def _content(
             for metric, of_runs in curves.items()
         ],
     }
+
+
+def _places(charts: Sequence[str], metrics: Sequence[str]) -> list[int]:
+    return [place for place, metric in enumerate(metrics) if metric in charts]
+
+
+def _groups(
+    groups: Sequence[Group], view: RunsView, series: ExperimentSeries, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Their rows, and their means for each metric, in the order of the curves."""
+    points = max(20, min(_POINTS, _MOST_POINTS // max(len(groups) * len(metrics), 1)))
+    written = []
+    for group in groups:
+        runs = [row.run_id for row in group.rows]
+        means = []
+        for metric in metrics:
+            x_N, mean_N, _ = series.mean(runs, CurveSettings(metric=metric, max_points=points))
+            samples, values = [round(float(x)) for x in x_N], [_rounded(y) for y in mean_N]
+            means.append({"id": group.first_run, "samples": samples, "values": values})
+        written.append(
+            {
+                "title": shortened(f"{group.title} ({len(runs)})", _CELL),
+                "runs": runs,
+                "cells": [shortened(group_text(group, c), _CELL) for c in view.columns],
+                "means": means,
+            }
+        )
+    return written
 
 
 def _sortable(value: Any) -> float | str | None:
@@ -266,7 +314,7 @@ def curves_svg(
                 fill="none",
                 stroke=colour(run_id),
                 stroke_width=1.7,
-                stroke_dasharray=_DASHES[dash(run_id)],
+                stroke_dasharray=" ".join(map(str, dash(run_id))) or None,
             )
         )
         parts.append(_label(str(run_id), px(x_N[-1]) + 4, py(y_N[-1]) + 4, "start", colour(run_id)))
@@ -311,7 +359,7 @@ def _png(curves: dict[int, tuple[Array, Array]], metric: str | None) -> str:
     figure = Figure(figsize=(9, 3.2), dpi=80, layout="constrained")
     axes = figure.add_subplot()
     for run_id, (x_N, y_N) in curves.items():
-        style = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}[dash(run_id)]
+        style = (0, tuple(length / 2 for length in dash(run_id))) if dash(run_id) else "-"
         axes.plot(x_N, y_N, color=colour(run_id), linestyle=style, linewidth=1.4)
         axes.annotate(f" {run_id}", (x_N[-1], y_N[-1]), color=colour(run_id), fontsize=8)
     axes.set_xlabel("samples")

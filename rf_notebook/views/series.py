@@ -7,7 +7,7 @@ Shape letters: P points of a run, V points of one metric, N points shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rf_notebook.core.metrics import headline
+from rf_notebook.views.flat_configs import FlatConfigs
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import MetricPoint
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+#: Of one curve: what a chart as wide as a notebook shows.
+USUAL_POINTS = 240
+#: Whose curves are kept: a few charts, and what was looked at before.
+_MOST_SETTINGS = 40
 #: What the x axis can be, and the words for it.
 X_AXES = {
     "samples": "samples",
@@ -63,6 +68,8 @@ class RunSeries:
     def __init__(self) -> None:
         self.version = 0
         """Grows with every change."""
+        self._newest: tuple[int, dict[str, float]] = (-1, {})
+        self._best: dict[tuple[str, str], tuple[int, float | None]] = {}
         self._clear()
 
     @property
@@ -96,8 +103,9 @@ class RunSeries:
         if metric not in self._metrics:
             return np.empty(0), np.empty(0)
         where, values = self._metrics[metric]
-        y_V = values.values
-        x_V = self._columns[x].values[where.values.astype(np.int64)]
+        y_V, x_P = values.values, self._columns[x].values
+        # Most metrics are logged at every step.
+        x_V = x_P if len(y_V) == len(x_P) else x_P[where.values.astype(np.int64)]
         finite = np.isfinite(y_V)
         return (x_V, y_V) if finite.all() else (x_V[finite], y_V[finite])
 
@@ -106,10 +114,23 @@ class RunSeries:
         column = self._metrics.get(metric)
         return float(column[1].values[-1]) if column is not None and column[1].length else None
 
+    @property
+    def newest(self) -> Mapping[str, float]:
+        """The newest value of each metric; not to be changed."""
+        if self._newest[0] != self.version:
+            values = {name: self.latest(name) for name in self._metrics}
+            known = {name: value for name, value in values.items() if value is not None}
+            self._newest = (self.version, known)
+        return self._newest[1]
+
     def best(self, metric: str, mode: str) -> float | None:
         """The lowest (mode "min") or highest finite value."""
-        y_V = self.xy(metric, "step")[1]
-        return None if not len(y_V) else float(y_V.min() if mode == "min" else y_V.max())
+        held = self._best.get((metric, mode))
+        if held is None or held[0] != self.version:
+            y_V = self.xy(metric, "step")[1]
+            found = None if not len(y_V) else float(y_V.min() if mode == "min" else y_V.max())
+            held = self._best[metric, mode] = (self.version, found)
+        return held[1]
 
     def _take(self, points: Sequence[MetricPoint]) -> None:
         for index in range(_first_new(points, self._last), len(points)):
@@ -178,7 +199,7 @@ class CurveSettings:
     """0 to 0.99: weight of what came before in the exponential mean."""
     x_range: tuple[float, float] | None = None
     """What is zoomed to; None shows everything."""
-    max_points: int = 240
+    max_points: int = USUAL_POINTS
     """Shown of each run."""
 
 
@@ -188,8 +209,10 @@ class ExperimentSeries:
     def __init__(self) -> None:
         self.runs: dict[int, RunSeries] = {}
         self._started: float | None = None
-        self._curves: dict[int, tuple[Any, tuple[Array, Array]]] = {}
+        self._curves: dict[CurveSettings, dict[int, tuple[Any, tuple[Array, Array]]]] = {}
         self._methods: list[str] = []
+        self.configs = FlatConfigs()
+        self._drawn: dict[CurveSettings, dict[int, Any]] = {}
 
     def update(self, state: ExperimentState) -> None:
         """Take in what is new."""
@@ -231,14 +254,59 @@ class ExperimentSeries:
 
     def curve(self, run_id: int, settings: CurveSettings) -> tuple[Array, Array]:
         """The points to draw: x_N, y_N."""
-        series = self.runs.get(run_id)
-        if series is None:
-            return np.empty(0), np.empty(0)
-        key = (series.version, settings, self._started)
-        held = self._curves.get(run_id)
-        if held is None or held[0] != key:
-            held = self._curves[run_id] = (key, self._compute(series, settings))
-        return held[1]
+        return self.curves([run_id], settings).get(run_id, (np.empty(0), np.empty(0)))
+
+    def curves(
+        self, run_ids: Iterable[int], settings: CurveSettings
+    ) -> dict[int, tuple[Array, Array]]:
+        """The points to draw of each run that has some; the same objects until they change."""
+        if settings not in self._curves and len(self._curves) >= _MOST_SETTINGS:
+            self._curves.clear()
+            self._drawn.clear()
+        known, found = self._curves.setdefault(settings, {}), {}
+        for run_id in run_ids:
+            series = self.runs.get(run_id)
+            if series is None:
+                continue
+            key = (series.version, self._started)
+            held = known.get(run_id)
+            if held is None or held[0] != key:
+                held = known[run_id] = (key, self._compute(series, settings))
+            if len(held[1][0]):
+                found[run_id] = held[1]
+        return found
+
+    def drawn(self, settings: CurveSettings) -> dict[int, Any]:
+        """What ``views.curves`` has drawn of the curves of these settings, by run; kept with them."""
+        return self._drawn.setdefault(settings, {})
+
+    def mean(self, run_ids: Sequence[int], settings: CurveSettings) -> tuple[Array, Array, Array]:
+        """The mean curve of several runs, of those that have come so far at each place.
+
+        Args:
+            run_ids: The runs.
+            settings: Metric, x axis, smoothing and zoom.
+
+        Returns:
+            x_N, the means, and the standard deviations (0 where there is one run only).
+        """
+        curves = [self._whole(self.runs[one], settings) for one in run_ids if one in self.runs]
+        curves = [(x_V, y_V) for x_V, y_V in curves if len(x_V)]
+        if not curves:
+            return np.empty(0), np.empty(0), np.empty(0)
+        low = min(float(x_V[0]) for x_V, _ in curves)
+        high = max(float(x_V[-1]) for x_V, _ in curves)
+        if settings.x_range is not None:
+            low, high = max(low, settings.x_range[0]), min(high, settings.x_range[1])
+        edges_E = np.linspace(low, high, settings.max_points + 1)
+        binned_RN = np.array([binned(x_V, y_V, edges_E) for x_V, y_V in curves])
+        there_N = np.isfinite(binned_RN).sum(axis=0)
+        some_N = there_N > 0
+        binned_RN, there_N = binned_RN[:, some_N], there_N[some_N]
+        mean_N = np.nansum(binned_RN, axis=0) / there_N
+        squares_N = np.nansum((binned_RN - mean_N) ** 2, axis=0)
+        deviation_N = np.sqrt(squares_N / np.maximum(there_N - 1, 1))
+        return ((edges_E[:-1] + edges_E[1:]) / 2)[some_N], mean_N, deviation_N
 
     def x_at(self, run_id: int, samples: float, x: str) -> float:
         """Where on the x axis a run was when it had trained on this many samples."""
@@ -249,14 +317,18 @@ class ExperimentSeries:
         return float(np.interp(samples, samples_P, x_P)) - offset
 
     def _compute(self, series: RunSeries, settings: CurveSettings) -> tuple[Array, Array]:
+        x_V, y_V = self._whole(series, settings)
+        if settings.x_range is not None:
+            x_V, y_V = within(x_V, y_V, *settings.x_range)
+        return thinned(x_V, y_V, settings.max_points)
+
+    def _whole(self, series: RunSeries, settings: CurveSettings) -> tuple[Array, Array]:
         x_V, y_V = series.xy(settings.metric, settings.x)
         if settings.x == "wall time":
             x_V = x_V - (self._started or 0.0)
         if settings.smoothing:
             y_V = smoothed(y_V, settings.smoothing)
-        if settings.x_range is not None:
-            x_V, y_V = within(x_V, y_V, *settings.x_range)
-        return thinned(x_V, y_V, settings.max_points)
+        return x_V, y_V
 
 
 def smoothed(y_V: Array, weight: float) -> Array:
@@ -267,6 +339,30 @@ def smoothed(y_V: Array, weight: float) -> Array:
     import pandas as pd
 
     return np.asarray(pd.Series(y_V).ewm(alpha=1.0 - weight, adjust=True).mean(), dtype=np.float64)
+
+
+def binned(x_V: Array, y_V: Array, edges_E: Array) -> Array:
+    """The mean of a curve between each two edges: that of the line through its points.
+
+    NaN where the curve has not begun, or is over.
+    """
+    width_N = np.diff(edges_E)
+    if len(x_V) == 1 or not width_N.all():
+        is_there = (edges_E[:-1] <= x_V[0]) & (x_V[0] <= edges_E[1:])
+        return np.where(is_there, y_V[0], np.nan)
+    area_V = np.concatenate([[0.0], np.cumsum(np.diff(x_V) * (y_V[1:] + y_V[:-1]) / 2)])
+    low_N, high_N = np.maximum(edges_E[:-1], x_V[0]), np.minimum(edges_E[1:], x_V[-1])
+    covered_N = high_N - low_N
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_N = (area_at(x_V, y_V, area_V, high_N) - area_at(x_V, y_V, area_V, low_N)) / covered_N
+    return np.where(covered_N > 1e-9 * width_N, mean_N, np.nan)
+
+
+def area_at(x_V: Array, y_V: Array, area_V: Array, at_N: Array) -> Array:
+    """The area below the line through a curve's points, from its begin to each place."""
+    place_N = np.clip(np.searchsorted(x_V, at_N, side="right") - 1, 0, len(x_V) - 1)
+    y_N = np.interp(at_N, x_V, y_V)
+    return area_V[place_N] + (at_N - x_V[place_N]) * (y_V[place_N] + y_N) / 2
 
 
 def within(x_V: Array, y_V: Array, low: float, high: float) -> tuple[Array, Array]:
@@ -287,15 +383,17 @@ def thinned(x_V: Array, y_V: Array, limit: int) -> tuple[Array, Array]:
     """
     count = len(x_V)
     if count <= limit:
-        return x_V, y_V
+        return x_V.copy(), y_V.copy()  # what is drawn stays when the series' last point changes
     bins = max((limit - 2) // 2, 1)
     width = -(-count // bins)
-    padded = np.full(bins * width, y_V[-1])
-    padded[:count] = y_V
-    rows = padded.reshape(bins, width)
-    starts = np.arange(bins) * width
-    picked = np.concatenate(
-        [[0, count - 1], rows.argmin(axis=1) + starts, rows.argmax(axis=1) + starts]
-    )
-    kept = np.unique(np.minimum(picked, count - 1))
+    whole = count // width  # bins that are full; the last one may not be
+    rows, last_V = y_V[: whole * width].reshape(whole, width), y_V[whole * width :]
+    starts = np.arange(whole) * width
+    picked = [rows.argmin(axis=1) + starts, rows.argmax(axis=1) + starts]
+    ends = [0, count - 1]
+    if len(last_V):
+        ends += [whole * width + int(last_V.argmin()), whole * width + int(last_V.argmax())]
+    is_kept = np.zeros(count, bool)
+    is_kept[np.concatenate([ends, *picked])] = True
+    kept = np.flatnonzero(is_kept)
     return x_V[kept], y_V[kept]

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from rf_notebook.core.run import RunState, object_words
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
     from rf_notebook.core.values import Json
 
+#: Of a run's number and name.
+NAME_LENGTH = 80
 #: State as a sign, so that it is not told by colour alone.
 ICONS = {
     RunState.QUEUED: "○",
@@ -97,8 +100,15 @@ def size(count: float | None) -> str:
 
 def shortened(text: str, length: int) -> str:
     """At most this many characters, on one line."""
+    if len(text) <= length and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def run_name(state: ExperimentState, run_id: int) -> str:
+    """How a run is called above a column or beside a curve: "run 3 · small rate"."""
+    return shortened(state.words(run_id), NAME_LENGTH)
 
 
 def plain_for_plotly(text: str) -> str:

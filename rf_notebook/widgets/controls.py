@@ -19,8 +19,31 @@ VERBS = {
     "resume": "▶ Resume",
     "clone": "Clone…",
     "warm start": "Warm start…",
+    "label": "✎ Label…",
     "export": "⇩ Export…",
     "delete": "✕ Delete…",
+}
+
+#: What is asked of runs as they are looked at.
+VIEW_VERBS = {
+    "open": "Open its page",
+    "hide": "Hide, or show again",
+    "keep on top": "Keep on top",
+    "baseline": "Compare others to it",
+}
+#: By key, while a row has the focus.
+KEYS = {
+    "open": "o",
+    "hide": "h",
+    "keep on top": "t",
+    "baseline": "b",
+    "stop": "s",
+    "resume": "r",
+    "clone": "c",
+    "warm start": "w",
+    "label": "l",
+    "export": "e",
+    "delete": "Delete",
 }
 
 
@@ -43,6 +66,9 @@ def why_not(
         if len(runs) > 1:
             return "select one run to export it"
         return f"run {missing[0]} has no checkpoint yet" if missing else None
+    if verb == "label":
+        words = "another kernel trains the experiment; label runs there"
+        return words if status.read_only else None
     if not status.open:
         return "the experiment is not training; run its cell again to continue"
     if verb in ("clone", "warm start") and len(run_ids) > 1:

@@ -16,6 +16,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.run import READY
+from rf_notebook.views.arrangement import Arrangement
 from rf_notebook.views.saved import PANEL_MIME, live_content, static_bundle
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.widgets.front_end import FrontEnd, front_end
@@ -142,8 +143,18 @@ class ExperimentDisplay:
             known = metric if metric in self._series.metrics else None
             model_id = None if self._panel is None else self._panel.widget.model_id
             self.saved_seq = state.last_seq
+            arranged = (
+                Arrangement.from_json(self._session.arrangement())
+                if self._panel is None
+                else self._panel.arrangement
+            )
             bundle = static_bundle(
-                self._session.name, state, self._series, known, model_id=model_id
+                self._session.name,
+                state,
+                self._series,
+                known,
+                model_id=model_id,
+                arrangement=arranged,
             )
             return {**bundle, **self._session.also_saved()}
 

@@ -1,10 +1,8 @@
-"""The panel's own widgets.
-
-A chart, a table and a document, each a script beside its Python side.
-"""
+"""The panel's own widgets: a table, a document, tabs, each a script beside its Python side."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
-import numpy as np
 import traitlets
 
 if TYPE_CHECKING:
-    from rf_notebook.views.curves import Figure
     from rf_notebook.views.document import Node
 
-_STATIC = Path(__file__).parent / "static"
+#: Scripts and styles.
+STATIC = Path(__file__).parent / "static"
 #: Text of the panel's stylesheet.
-STYLE = (_STATIC / "panel.css").read_text(encoding="utf-8")
+STYLE = (STATIC / "panel.css").read_text(encoding="utf-8")
 
 
 def reachable_while_busy(widget: Any) -> Any:
@@ -43,54 +40,10 @@ def deliver_while_busy(comm: Any) -> Any:
     return comm
 
 
-class Chart(anywidget.AnyWidget):
-    """A figure, drawn by plotly.js in the page."""
-
-    _esm = (_STATIC / "chart.js").read_text(encoding="utf-8")
-    frame = traitlets.Dict().tag(sync=True)
-    """Traces, layout, and all x and y values as two buffers of float32."""
-    label = traitlets.Unicode("chart").tag(sync=True)
-    """What a screen reader says."""
-    height = traitlets.Int(320).tag(sync=True)
-    zoom = traitlets.List(traitlets.Float()).tag(sync=True)
-    """[low, high] of the x axis, or empty for everything."""
-
-    def __init__(
-        self, on_click: Callable[[int], None] = lambda _run_id: None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self._on_click = on_click
-        self.on_msg(self._received)
-
-    def show(self, figure: Figure) -> None:
-        """Draw a figure, in every page that shows this chart."""
-        self.frame = frame_of(figure)
-
-    def _received(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        if content.get("kind") == "library":
-            self.send({"kind": "library"}, [(_STATIC / "plotly-basic.min.js").read_bytes()])
-        elif content.get("kind") == "click" and isinstance(content.get("run"), int):
-            self._on_click(content["run"])
-
-
-def frame_of(figure: Figure) -> dict[str, Any]:
-    """A figure as a message: what is text as JSON, what are numbers as two buffers."""
-    arrays = [
-        (trace.x_N.astype(np.float32), trace.y_N.astype(np.float32)) for trace in figure.traces
-    ]
-    empty = [np.empty(0, np.float32)]
-    return {
-        "traces": [{**trace.props, "n": len(trace.x_N)} for trace in figure.traces],
-        "layout": figure.layout,
-        "x": np.concatenate([x for x, _ in arrays] or empty).tobytes(),
-        "y": np.concatenate([y for _, y in arrays] or empty).tobytes(),
-    }
-
-
 class Document(anywidget.AnyWidget):
     """A tree of nodes, updated in place."""
 
-    _esm = (_STATIC / "document.js").read_text(encoding="utf-8")
+    _esm = (STATIC / "document.js").read_text(encoding="utf-8")
     root = traitlets.Any(None, allow_none=True).tag(sync=True)
 
     def __init__(
@@ -116,17 +69,87 @@ class StyledDocument(Document):
     _css = STYLE
 
 
+class Tabs(anywidget.AnyWidget):
+    """Names of pages, one of which is shown."""
+
+    _esm = (STATIC / "tabs.js").read_text(encoding="utf-8")
+    pages = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    page = traitlets.Unicode("").tag(sync=True)
+
+
+class Slider(anywidget.AnyWidget):
+    """A number between two others."""
+
+    _esm = (STATIC / "slider.js").read_text(encoding="utf-8")
+    name = traitlets.Unicode("").tag(sync=True)
+    value = traitlets.Float(0.0).tag(sync=True)
+    min = traitlets.Float(0.0).tag(sync=True)
+    max = traitlets.Float(1.0).tag(sync=True)
+    step = traitlets.Float(0.01).tag(sync=True)
+
+
 class RunsTable(anywidget.AnyWidget):
     """Rows of runs; what is selected, hidden and sorted by comes back."""
 
-    _esm = (_STATIC / "runs_table.js").read_text(encoding="utf-8")
+    _esm = "\n".join(
+        (STATIC / name).read_text(encoding="utf-8") for name in ("popups.js", "runs_table.js")
+    )
     columns: Any = traitlets.List().tag(sync=True)
-    rows: Any = traitlets.List().tag(sync=True)
+    """Those that are shown."""
+    available: Any = traitlets.List().tag(sync=True)
+    """Those that could be, besides the run's number."""
+    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Keys of the columns that the user wants; empty for the usual ones."""
+    pinned = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Keys of those that stay while the others scroll."""
+    widths: Any = traitlets.Dict().tag(sync=True)
+    """Pixels of columns that were made wider or narrower, by key."""
+    actions: Any = traitlets.List().tag(sync=True)
+    """What can be asked of runs by key and by menu: verb, words, key, and why not."""
+    folded = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Groups whose runs have no rows."""
+    rows: Any = traitlets.List().tag(sync=True, to_json=lambda rows, _widget: json.dumps(rows))
+    """Sent as one text: ipywidgets would look for buffers in every cell."""
     metric = traitlets.Unicode("").tag(sync=True)
     sort = traitlets.List(["run", False]).tag(sync=True)
     """[column, whether descending]."""
     selected = traitlets.List(traitlets.Int()).tag(sync=True)
     hidden = traitlets.List(traitlets.Int()).tag(sync=True)
+    """Runs whose eye is closed."""
+    empty = traitlets.Unicode("").tag(sync=True)
+    """What is said where there is no row."""
+    name = traitlets.Unicode("runs").tag(sync=True)
+    """Of the files that are taken away."""
+
+    def __init__(
+        self,
+        csv_of: Callable[[str], str] = lambda _what: "",
+        on_verb: Callable[[str, int], None] = lambda _verb, _run_id: None,
+        **kwargs: Any,
+    ) -> None:
+        """An empty table.
+
+        Args:
+            csv_of: Gives "table" or "points" as CSV.
+            on_verb: Called with what was asked for, and the run that had the focus.
+            kwargs: Traits.
+        """
+        super().__init__(**kwargs)
+        self._csv_of, self._on_verb = csv_of, on_verb
+        self.on_msg(self._received)
+
+    def _received(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        """A page asks for something, or for a file.
+
+        All pages that show this table hear the answer, and the one that asked takes it.
+        """
+        what, verb, run_id = content.get("what"), content.get("verb"), content.get("run")
+        if content.get("kind") == "verb" and isinstance(verb, str) and type(run_id) is int:
+            self._on_verb(verb, run_id)
+        elif content.get("kind") == "csv" and what in ("table", "points"):
+            self.send(
+                {"kind": "csv", "what": what, "id": content.get("id"), "text": self._csv_of(what)}
+            )
 
 
 def button(text: str, *, tooltip: str = "", style: str = "", class_: str = "") -> ipywidgets.Button:

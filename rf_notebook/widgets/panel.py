@@ -10,49 +10,70 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from rf_notebook.core.errors import ConfigError, RFNotebookError
-from rf_notebook.core.metrics import direction
+from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.run import RunState
 from rf_notebook.core.status import Refusal, Status
 from rf_notebook.results.log_lines import log_lines
+from rf_notebook.views.arrangement import Arrangement
 from rf_notebook.views.automation import automation
+from rf_notebook.views.csv_text import points_csv, table_csv
 from rf_notebook.views.curves import Emphasis
 from rf_notebook.views.document import Node, element
 from rf_notebook.views.header import header as experiment_header
 from rf_notebook.views.lineage import lineage
 from rf_notebook.views.messages import failure_line, log_of, messages
-from rf_notebook.views.palette import colour
-from rf_notebook.views.runs_table import RunsView, filtered, runs_view, sorted_rows
+from rf_notebook.views.run_page import run_page
+from rf_notebook.views.runs_table import RunsView, runs_view
 from rf_notebook.views.samples import samples
 from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.views.words import shortened
 from rf_notebook.widgets.clone_form import CloneForm
-from rf_notebook.widgets.controls import VERBS, allowed_runs, selection_words, why_not
+from rf_notebook.widgets.controls import (
+    KEYS,
+    VERBS,
+    VIEW_VERBS,
+    allowed_runs,
+    selection_words,
+    why_not,
+)
+from rf_notebook.widgets.curves_page import CurvesPage
 from rf_notebook.widgets.elements import (
     Document,
-    OwnSetting,
-    RunsTable,
     StyledDocument,
+    Tabs,
     button,
     reachable_while_busy,
     set_changed,
 )
-from rf_notebook.widgets.figure_pages import ComparePage, CurvesPage, page_box
+from rf_notebook.widgets.figure_pages import ComparePage, page_box
+from rf_notebook.widgets.label_form import LabelForm
 from rf_notebook.widgets.pump import Pump
 from rf_notebook.widgets.question import Question
+from rf_notebook.widgets.runs_grid import RunsGrid
 
 if TYPE_CHECKING:
     from rf_notebook.core.receipt import Receipt
+    from rf_notebook.views.groups import Group
     from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
-PAGES = ("Curves", "Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages")
+PAGES = (
+    "Curves",
+    "Compare",
+    "Run",
+    "Lineage",
+    "Automation",
+    "Schedule",
+    "Samples",
+    "Log",
+    "Messages",
+)
 _SENTENCE = 500
 
 
@@ -80,13 +101,14 @@ class Panel:
         self._view: RunsView | None = None
         self._refusals: deque[Refusal] = deque(maxlen=50)
         self._pending: list[tuple[Receipt[Any], str]] = []
-        self._sort_is_default = True
         self._offered: tuple[list[str], str] | None = None
-        self._setting = OwnSetting()
-        self._said: Node = element(
-            "span", "Select runs in the table to act on them.", class_="rf-dim"
-        )
+        self._opened: int | None = None
+        """The run whose page is shown."""
+        self._said: Node = element("span")
         self._make_widgets()
+        self._kept = Arrangement.from_json(session.arrangement())
+        self.grid.arrange(self._kept)
+        self.curves.arrange(self._kept.charts, self._kept.x)
         self._pump = self._new_pump()
         self.update()
 
@@ -97,15 +119,12 @@ class Panel:
         self.header = live(StyledDocument())
         self.header.add_class("rf-header")
         self.pause = button("Pause all", tooltip="no run gets a turn until you resume")
+        self.label = button("✎ Note…", tooltip="tags and a note of the experiment")
         self.end = button("End…", tooltip="stop training and close; everything is kept")
-        top = ipywidgets.HBox([self.header, ipywidgets.HBox([self.pause, self.end])])
+        top = ipywidgets.HBox([self.header, ipywidgets.HBox([self.label, self.pause, self.end])])
         top.add_class("rf-top")
 
-        self.tabs = {
-            name: button(name, tooltip=f"show {name.lower()}", class_="rf-tab") for name in PAGES
-        }
-        tabs = ipywidgets.HBox(list(self.tabs.values()))
-        tabs.add_class("rf-tabs")
+        self.tabs = live(Tabs(pages=list(PAGES), page=PAGES[0]))
         self.page = PAGES[0]
         self.documents: dict[str, Document] = {}
         self.curves = CurvesPage(self.update, self._toggle)
@@ -119,34 +138,32 @@ class Panel:
         self.selection_label = live(Document())
         self.buttons = {verb: button(words, tooltip=verb) for verb, words in VERBS.items()}
         self.buttons["clone"].button_style = "primary"
-        self.filter = live(
-            ipywidgets.Text(
-                placeholder="filter: lr > 1e-4, r = 32", description="", continuous_update=True
-            )
-        )
-        self.filter.tooltip = "conditions on columns, separated by commas"
-        self.filter.layout.width = "210px"
-        controls = ipywidgets.HBox([self.selection_label, *self.buttons.values(), self.filter])
+        controls = ipywidgets.HBox([self.selection_label, *self.buttons.values()])
         controls.add_class("rf-row")
         controls.add_class("rf-controls")
 
         self.question = Question()
-        self.table = live(RunsTable())
+        self.grid = RunsGrid(
+            self._session.name, self.update, csv_of=self._csv_of, on_verb=self._asked
+        )
+        self.table, self.shown = self.grid.table, self.grid.shown
         self.clone_form = CloneForm(
             self._session, self._commands, lambda receipt: self._follow(receipt, "clone")
         )
+        self.label_form = LabelForm(self._session, self._label)
         self.toast = live(Document(on_action=self.act))
         self.toast.add_class("rf-toast")
         self.widget = ipywidgets.VBox(
             [
                 top,
-                tabs,
+                self.tabs,
                 *self._page_boxes.values(),
                 controls,
                 self.question.box,
+                self.label_form.box,
                 self.toast,
-                self.table,
                 self.clone_form.box,
+                self.grid.box,
             ]
         )
         self.widget.add_class("rf-panel")
@@ -159,14 +176,12 @@ class Panel:
         return page_box(document)
 
     def _connect(self) -> None:
-        for name, tab in self.tabs.items():
-            tab.on_click(lambda _button, name=name: self.show_page(name))
+        self.tabs.observe(self._tab_chosen, names="page")
         for verb, control in self.buttons.items():
             control.on_click(lambda _button, verb=verb: self.clicked(verb))
+        self.label.on_click(lambda _button: self.label_form.open(()))
         self.pause.on_click(lambda _button: self._toggle_pause())
         self.end.on_click(lambda _button: self._ask_end())
-        self.table.observe(self._table_changed, names=["selected", "hidden", "sort"])
-        self.filter.observe(lambda _change: self.update(), names="value")
 
     # ---- life
 
@@ -204,7 +219,7 @@ class Panel:
             self.series.update(state)
             self._offer_metrics()
             metric = self.curves.metric.value if self.series.metrics else None
-            view = self._view = runs_view(state, self.series, metric)
+            view = self._view = runs_view(state, self.series, metric, self.table.chosen)
             self._settle_receipts()
             self.header.show(experiment_header(self._session.name, state, status))
             set_changed(
@@ -213,10 +228,12 @@ class Panel:
                 disabled=not status.open,
             )
             set_changed(self.end, disabled=not status.open)
-            self._show_table(view)
+            set_changed(self.label, disabled=status.read_only or not state.runs)
+            shown, groups = self.grid.show(view, self.series.configs.varying(state))
             self._show_controls(status)
             self._show_toast()
-            self._show_page_content(view)
+            self._show_page_content(view, shown, groups)
+            self._remember()
 
     def show_page(self, name: str) -> None:
         """Turn to one of PAGES."""
@@ -224,8 +241,7 @@ class Panel:
             self.page = name
             for other, box in self._page_boxes.items():
                 set_changed(box.layout, display=None if other == name else "none")
-                tab = self.tabs[other]
-                (tab.add_class if other == name else tab.remove_class)("rf-on")
+            set_changed(self.tabs, page=name)
             if self._view is not None:
                 self.update()
 
@@ -234,97 +250,111 @@ class Panel:
         metrics, usual = self.series.metrics, self.series.usual_metric
         if usual is not None and self._offered != (metrics, usual):
             self._offered = (metrics, usual)
-            self.curves.metric.offer(metrics, usual)
+            self.curves.offer(metrics, usual)
             self.compare.offer(metrics)
-
-    def _show_table(self, view: RunsView) -> None:
-        key, descending = self.table.sort
-        if self._sort_is_default and view.metric is not None:
-            key, descending = view.metric, direction(view.metric) == "max"
-            with self._setting:
-                set_changed(self.table, sort=[key, descending])
-        rows = sorted_rows(view, key, descending=descending)
-        try:
-            wanted = filtered(view, self.filter.value)
-            self.filter.remove_class("rf-wrong")
-            set_changed(self.filter, tooltip="conditions on columns, separated by commas")
-        except ConfigError as error:
-            wanted = {row.run_id for row in rows}
-            self.filter.add_class("rf-wrong")
-            set_changed(self.filter, tooltip=shortened(str(error), _SENTENCE))
-        alive = {row.run_id for row in rows}
-        if not alive.issuperset(self.table.selected):
-            with self._setting:
-                set_changed(self.table, selected=[i for i in self.table.selected if i in alive])
-        columns = [
-            {"key": c.key, "title": shortened(c.title, 40), "text": c.is_text} for c in view.columns
-        ]
-        made = [
-            {
-                "run": row.run_id,
-                "state": str(row.state),
-                "colour": colour(row.run_id),
-                "best": row.run_id in view.best_runs,
-                "cells": [shortened(c.text(row), 120) for c in view.columns],
-                **({"error": shortened(row.error, _SENTENCE)} if row.error else {}),
-            }
-            for row in rows
-            if row.run_id in wanted
-        ]
-        with self.table.hold_sync():
-            set_changed(self.table, columns=columns, rows=made, metric=view.metric or "")
 
     def _show_controls(self, status: Status) -> None:
         state = self._session.recent_state
         selected = self.table.selected
         self.selection_label.show(element("b", selection_words(selected, state)))
+        actions = [
+            {"verb": verb, "words": words, "key": KEYS[verb], "why": ""}
+            for verb, words in VIEW_VERBS.items()
+        ]
         for verb, control in self.buttons.items():
             reason = why_not(verb, selected, state, status)
-            tip = (
-                shortened(reason, 300)
-                if reason
-                else f"{verb} {', '.join(f'run {i}' for i in selected)}"
-            )
+            tip = shortened(reason, 300) if reason else f"{verb} {_names(selected)}"
             set_changed(control, disabled=reason is not None, tooltip=tip)
+            actions.append(
+                {
+                    "verb": verb,
+                    "words": VERBS[verb],
+                    "key": KEYS[verb],
+                    "why": shortened(reason or "", 300),
+                }
+            )
+        set_changed(self.table, actions=actions)
 
-    def _show_page_content(self, view: RunsView) -> None:
+    def _remember(self) -> None:
+        """How the user has arranged everything, for the next panel of this experiment."""
+        now = Arrangement(
+            charts=self.curves.arrangement(), x=self.curves.x_axis.value, **self.grid.arrangement()
+        )
+        if now != self._kept:
+            self._kept = now
+            self._session.keep_arrangement(now.as_json())
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """How the user has arranged everything."""
+        return self._kept
+
+    def _show_page_content(self, view: RunsView, shown: RunsView, groups: list[Group]) -> None:
+        """Draw the page that is open.
+
+        Args:
+            view: Of all runs.
+            shown: Of those that the user looks at.
+            groups: Of those, where they are grouped.
+        """
         state, selected = self._session.recent_state, self.table.selected
+        runs = [row.run_id for row in shown.rows]
         match self.page:
             case "Curves":
-                self.curves.show(
-                    state, self.series, view, Emphasis(selected=selected, hidden=self.table.hidden)
-                )
+                hidden = {row.run_id for row in view.rows}.difference(runs)
+                emphasis = Emphasis(selected=selected, hidden=hidden)
+                self.curves.show(state, self.series, shown, emphasis, groups)
             case "Compare":
-                self.compare.show(view, selected)
+                self.compare.show(shown, selected)
+            case "Run":
+                run_id = selected[0] if selected else self._opened
+                self.documents["Run"].show(run_page(state, self.series, view, run_id))
             case "Lineage":
-                self.documents["Lineage"].show(lineage(state, view.metric, view))
+                self.documents["Lineage"].show(lineage(state, view.metric, view, runs))
             case "Automation":
                 self.documents["Automation"].show(automation(state, self._session.status()))
             case "Schedule":
-                self.documents["Schedule"].show(schedule(state))
+                self.documents["Schedule"].show(schedule(state, runs))
             case "Samples":
-                self.documents["Samples"].show(samples(state, selected))
+                self.documents["Samples"].show(samples(state, selected, runs))
             case "Log":
-                lines = {row.run_id: log_lines(state, row.run_id) for row in view.rows}
-                self.documents["Log"].show(log_of(selected, lines))
+                lines = {run_id: log_lines(state, run_id) for run_id in runs}
+                self.documents["Log"].show(log_of(state, selected, lines))
             case "Messages":
                 self.documents["Messages"].show(messages(state, list(self._refusals)))
+
+    def _csv_of(self, what: str) -> str:
+        with self._lock:
+            assert self._view is not None
+            shown = self.shown.of(self._view)
+            if what == "table":
+                return table_csv(shown)
+            return points_csv(self._session.recent_state, [row.run_id for row in shown.rows])
 
     def _draw_failed(self, text: str) -> None:
         self._refuse(f"the panel could not be drawn: {text.strip().splitlines()[-1]}")
 
     # ---- acting
 
-    def _table_changed(self, change: Any) -> None:
-        if self._setting.is_on:
-            return
-        if change["name"] == "sort":
-            self._sort_is_default = False
-        self.update()
+    def _tab_chosen(self, change: Any) -> None:
+        if change["new"] in PAGES and change["new"] != self.page:
+            self.show_page(change["new"])
 
     def _toggle(self, run_id: int) -> None:
-        chosen = set(self.table.selected) ^ {run_id}
-        self.table.selected = sorted(chosen)
+        self.grid.toggle(run_id)
+
+    def _asked(self, verb: str, run_id: int) -> None:
+        """By a key or the menu of a run."""
+        if verb == "open":
+            self.open_run(run_id)
+        elif verb in VERBS:
+            self.clicked(verb)
+
+    def open_run(self, run_id: int) -> None:
+        """Turn to the page of one run."""
+        if run_id in self._session.recent_state.runs:
+            self._opened = run_id
+            self.show_page("Run")
 
     def act(self, action: str) -> None:
         """An action of a document: "select 3", "clone 3", "undo 3", "pin 3", "unpin 3", "wheel"."""
@@ -334,9 +364,9 @@ class Panel:
         if not number.isdigit() or int(number) not in self._session.recent_state.runs:
             return
         if verb == "select":
-            self.table.selected = [int(number)]
+            self.grid.select(int(number))
         elif verb == "clone":
-            self.table.selected = [int(number)]
+            self.grid.select(int(number))
             self.clicked("clone")
         elif verb == "undo":
             self._ask(f"undo run {number}", lambda: self._commands.undo(int(number), "button"))
@@ -364,9 +394,8 @@ class Panel:
             if verb in ("stop", "resume"):
                 self._operate(verb, chosen)
             elif verb == "delete":
-                names = ", ".join(f"run {run_id}" for run_id in chosen)
                 self.question.ask(
-                    f"Delete {names}? Checkpoints and memory go; the figures stay in the record.",
+                    f"Delete {_names(chosen)}? Checkpoints and memory go; the figures stay in the record.",
                     "Delete",
                     lambda: self._operate("delete", chosen),
                 )
@@ -378,11 +407,18 @@ class Panel:
                     lambda: self._export(chosen[0], self.question.answer.value.strip()),
                     answer=default,
                 )
+            elif verb == "label":
+                self.label_form.open(chosen)
             else:
                 self.clone_form.open(chosen[0], warm=verb == "warm start")
 
     def _operate(self, verb: str, run_ids: list[int]) -> None:
         self._ask(verb, lambda: self._commands.operate(verb, run_ids, "button"))
+
+    def _label(self, run_id: int | None, given: dict[str, Any]) -> None:
+        words = "label the experiment" if run_id is None else f"label run {run_id}"
+        runs = None if run_id is None else [run_id]
+        self._ask(words, lambda: self._commands.label(runs, "button", **given))
 
     def _export(self, run_id: int, path: str) -> None:
         """In a thread of its own: writing takes a while."""
@@ -481,6 +517,10 @@ class Panel:
         failed = [record for record in failed if record.state is RunState.FAILED]
         newest = failure_line(failed[-1]) if failed else None
         self.toast.show(element("div", self._said, newest, role="status"))
+
+
+def _names(run_ids: Sequence[int]) -> str:
+    return ", ".join(f"run {run_id}" for run_id in run_ids)
 
 
 def _run_name(text: str) -> str:

@@ -34,6 +34,12 @@ class PanelSession(Protocol):
     def status(self) -> Status:
         """How it stands now."""
 
+    def arrangement(self) -> Json:
+        """How its panel was arranged last; None where that is not known."""
+
+    def keep_arrangement(self, arrangement: Mapping[str, Json]) -> None:
+        """Remember how its panel is arranged."""
+
     def also_saved(self) -> Mapping[str, Json]:
         """What the saved output carries besides its pictures, by mime type."""
 
@@ -76,6 +82,17 @@ class PanelCommands(Protocol):
 
     def pin(self, runs: int, pinned: bool, origin: str) -> Receipt[Any]:
         """Let policies leave a run alone, or no longer."""
+
+    def label(
+        self,
+        runs: Sequence[int] | None,
+        origin: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        note: str | None = None,
+    ) -> Receipt[Any]:
+        """Change names, tags or notes; None for ``runs`` is the experiment. Raises ConfigError."""
 
     def automate(self, policy: None, origin: str) -> Receipt[Any]:
         """Let no policy decide any more."""

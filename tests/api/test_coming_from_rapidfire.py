@@ -25,6 +25,7 @@ from rf_notebook.evals.utils.notebook_ui import NotebookUI
 from rf_notebook.fit.db.rf_db import RfDb
 from rf_notebook.fit.utils.interactive_controller import InteractiveController
 from rf_notebook.session.registry import forget_all
+from rf_notebook.testing.fake_backend import FakeBackend
 from tests.api.world import fit, grid
 
 LORA = RFLoraConfig(r=2)
@@ -103,7 +104,7 @@ def test_an_argument_for_retrieval_is_taken_with_a_word():
 )
 def test_sharding_is_refused_with_what_to_write_instead(given):
     with pytest.raises(
-        ConfigError, match="Remove fsdp, fsdp_config and num_gpus, and give model_kwargs"
+        ConfigError, match=r"Remove fsdp and fsdp_config; .* spread by RFModelConfig\(num_gpus=2\)"
     ):
         RFSFTConfig(**given)
 
@@ -123,15 +124,20 @@ def test_resources_are_taken_or_refused_in_a_sentence(tmp_path):
     Experiment("one", experiment_path=tmp_path, num_gpus=1)
     with pytest.warns(UserWarning, match=r"num_cpus=2\) has no effect"):
         Experiment("one", experiment_path=tmp_path, num_cpus=2)
-    with pytest.raises(ConfigError, match="all runs of an experiment share one GPU"):
-        Experiment("one", experiment_path=tmp_path, num_gpus=2)
+    two = Experiment("two", experiment_path=tmp_path, num_gpus=2, runner=FakeBackend())
+    with pytest.raises(ConfigError, match=r"run_fit\(devices=2\): this machine has cpu\."):
+        two.run_fit(grid())
     with pytest.raises(ConfigError, match="use_cpu=True"):
         Experiment("one", experiment_path=tmp_path, num_gpus=0)
     for wrong in (-1, 1.5, "1", True):
         with pytest.raises(ConfigError, match="must be a whole number"):
             Experiment("one", experiment_path=tmp_path, num_gpus=wrong)
-    with pytest.raises(ConfigError, match=r"run_fit\(num_gpus=4\)"):
-        Experiment("one", experiment_path=tmp_path).run_fit(grid(), num_gpus=4)
+    with pytest.raises(ConfigError, match=r"run_fit\(devices=4\): this machine has cpu\."):
+        two.run_fit(grid(), num_gpus=4)
+    with pytest.raises(
+        ConfigError, match=r"run_fit\(num_gpus=400\): give a number of GPUs between"
+    ):
+        Experiment("one", experiment_path=tmp_path).run_fit(grid(), num_gpus=400)
 
 
 def test_the_shims_need_an_experiment(tmp_path, monkeypatch):

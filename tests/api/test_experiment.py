@@ -263,7 +263,7 @@ BAD_ARGUMENTS = [
     ({"num_chunks": True}, "num_chunks"),
     ({"num_chunks": 2, "num_shards": 3}, "num_shards"),
     ({"num_shards": -1}, "num_chunks"),
-    ({"num_gpus": 2}, "all runs of an experiment share one GPU"),
+    ({"num_gpus": 2}, "this machine has cpu."),
     ({"num_gpus": 0}, "set use_cpu=True"),
     ({"seed": -1}, "seed"),
     ({"seed": "42"}, "seed"),
@@ -272,9 +272,18 @@ BAD_ARGUMENTS = [
     ({"execution": "fast"}, "execution"),
     ({"keep": "everything"}, "keep"),
     ({"sample_prompts": -1}, "give up to 20 texts"),
-    ({"devices": ["cpu", "cpu"]}, "give one device in a list"),
-    ({"devices": 2}, "give one device in a list"),
-    ({"devices": []}, "give one device in a list"),
+    ({"devices": ["cuda:0", "cuda:0"]}, "give each GPU once"),
+    ({"devices": ["cpu", "cuda:0"]}, "give GPUs or CPUs"),
+    ({"devices": 2}, "this machine has cpu."),
+    ({"devices": 0}, "between 1 and 128"),
+    ({"devices": True}, "give a list such as"),
+    ({"devices": []}, "give a list such as"),
+    ({"devices": [("cuda:0", "cuda:1"), "cuda:2"]}, "give each worker as many devices"),
+    ({"devices": [("cuda:0", "cuda:1"), ("cuda:1", "cuda:2")]}, "give each GPU once"),
+    ({"devices": [("cuda:0", "cpu")]}, "give GPUs or CPUs"),
+    ({"devices": [()]}, "give each worker as many devices"),
+    ({"devices": [("cuda:0", 1)]}, "a device is 'cpu' or 'cuda:0'"),
+    ({"devices": "all"}, "a device is 'cpu' or 'cuda:0'"),
     ({"devices": ["gpu"]}, "a device is 'cpu' or 'cuda:0'"),
     ({"devices": [0]}, "a device is 'cpu' or 'cuda:0'"),
     ({"policy": "halving"}, "is not a policy"),
@@ -415,3 +424,13 @@ def test_two_threads_that_look_at_a_record_at_once_take_each_event_once(new, mon
         thread.join()
     pd.testing.assert_frame_equal(experiment.get_results(), expected)
     assert len(experiment.session.state.turns) == 6
+
+
+@pytest.mark.parametrize(("gpus", "is_told"), [(0, False), (1, False), (2, True)])
+def test_where_several_gpus_are_visible_and_one_is_used_a_message_says_so(
+    new, backend, gpus, is_told
+):
+    backend.gpus = gpus
+    experiment = fit(new(), two())
+    told = [one.event.text for one in experiment.session.state.notes]
+    assert any("devices='auto') divides them" in text for text in told) == is_told, told

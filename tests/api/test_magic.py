@@ -184,3 +184,38 @@ def test_a_script_without_a_shell_can_run_lines(shell):
     assert experiment.experiment_name == "mine"
     assert run_in_namespace(namespace, "wait", None) is True
     assert experiment.run(1).state is RunState.COMPLETED
+
+
+def test_labels(shell):
+    shell.user_ns["search"] = grid()
+    experiment = say(shell, "run named search create rows few")
+    say(shell, "label 1 --name 'small rate' --tags keep,paper")
+    say(shell, "label --note 'what is it for'")
+    run = experiment.runs[0]
+    assert (run.name, run.tags, experiment.note) == (
+        "small rate",
+        ("keep", "paper"),
+        "what is it for",
+    )
+    assert list(say(shell, "status")["name"]) == ["small rate"]
+    say(shell, "label 1 --name '' --tags ''")
+    assert (run.name, run.tags) == ("run 1", ())
+    with pytest.raises(UsageError, match="give a name, tags or a note"):
+        say(shell, "label 1")
+
+
+def test_remove_says_what_would_go_before_it_goes(shell):
+    shell.user_ns["search"] = grid()
+    experiment = say(shell, "run 'going soon' search create rows few")
+    folder = experiment.folder
+    say(shell, "end")
+    told = str(say(shell, "remove 'going soon'"))
+    assert str(folder) in told
+    assert "%rapidfire remove 'going soon' --yes" in told
+    assert folder.exists()
+    assert "is removed" in str(say(shell, "remove 'going soon' --yes"))
+    assert not folder.exists()
+    with pytest.raises(UsageError, match="no experiment 'going soon' is recorded here"):
+        say(shell, "remove 'going soon' --yes")
+    with pytest.raises(UsageError, match="there is no experiment yet"):
+        say(shell, "status")

@@ -33,7 +33,7 @@ from rf_notebook.core.events import RunAdded, RunPinned
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.operations import CloneRun, ResumeRun, StopRun
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.tracking.study_file import StudyFile
 from tests.automation.test_policies import notes, states, turn_to_the_end

@@ -26,7 +26,7 @@ from rf_notebook.core.operations import ResumeRun
 from rf_notebook.core.run import MetricPoint, Progress, RunState
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World

@@ -16,6 +16,7 @@ from rf_notebook.core.run import RunState
 from rf_notebook.results.metrics import points_of
 from rf_notebook.store.folders import verify_folder
 from tests.crash import forked
+from tests.thorough import few
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,18 +94,18 @@ def test_a_kill_at_each_point_of_the_commit(point, tmp_path, server, uninterrupt
     check_whole(tmp_path, uninterrupted, server.execution)
 
 
-@pytest.mark.parametrize("token", [3, 14])
+@pytest.mark.parametrize("token", few(1, [14, 3]))
 def test_a_kill_in_the_middle_of_a_generation(token, tmp_path, server, uninterrupted):
     assert server.life(tmp_path, kill_at="TOKEN", times=token) == -9
     assert server.life(tmp_path) == 0
     check_whole(tmp_path, uninterrupted, server.execution)
 
 
-@pytest.mark.parametrize("seed", [30, 31, 32])
+@pytest.mark.parametrize("seed", few(1, [30, 31]))
 def test_kills_at_random_moments(tmp_path, server, uninterrupted, seed):
     rng = random.Random(seed)
     kills, life = 0, 0
-    while kills < (10 if server.execution == "exact" else 3):
+    while kills < (6 if server.execution == "exact" else 3):
         folder = tmp_path / str(life)
         for _ in range(rng.randint(2, 5)):
             life += 1

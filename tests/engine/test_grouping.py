@@ -6,8 +6,8 @@ import pytest
 
 from rf_notebook.core.events import PolicyChanged, RunPinned
 from rf_notebook.core.run import RunState
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.testing.fake_runner import FakeRunner, fake_config
 from tests.engine.world import World, alone
 

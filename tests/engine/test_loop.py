@@ -10,20 +10,21 @@ from rf_notebook.core.errors import (
     UnknownRun,
 )
 from rf_notebook.core.events import ChunkTrained, OperationObeyed, RunAdded
-from rf_notebook.core.operations import CloneRun
+from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.core.state import fold
 from rf_notebook.engine.keep import Keep
-from rf_notebook.engine.loop import Closing, Paused
+from rf_notebook.engine.loop import Closing
 from rf_notebook.engine.requests import CloseExperiment, PinRuns
+from rf_notebook.engine.turns import Paused, Turn
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Turn
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World, alone, configs
 
 
+@pytest.mark.one_device
 def test_runs_advance_side_by_side_chunk_by_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr(World, "execution", Execution.EXACT)
     world = World(tmp_path, [fake_config(batch_size=size) for size in (1, 2, 4)])
@@ -50,7 +51,8 @@ def test_a_stop_inside_a_chunk_is_obeyed_at_the_next_step(tmp_path):
             world.stop(1)
 
     world.runner.on_step = user
-    world.turn(2)
+    while not world.state.operations:
+        world.turn()
     assert world.state.record(1).state is RunState.STOPPED
     assert world.state.record(1).progress.steps == 3
     assert [step for run_id, step in seen if run_id == 1] == [0, 1, 2, 3]
@@ -61,15 +63,17 @@ def test_a_stop_inside_a_chunk_is_obeyed_at_the_next_step(tmp_path):
 def test_a_stopped_run_is_passed_over_until_resumed_and_then_goes_on_exactly(tmp_path):
     world = World(tmp_path, configs(2))
     world.turn()
-    world.stop(1)
+    world.ask(StopRun(run_id=1))
+    before = world.state.record(1).progress
     world.finish()
-    assert world.state.record(1).progress.chunks == 1
+    assert world.state.record(1).progress == before
     assert world.state.record(2).state is RunState.COMPLETED
     world.resume(1)
     world.finish()
     assert world.losses(1) == alone(tmp_path, configs(2)[0])
 
 
+@pytest.mark.one_device
 def test_a_stopped_run_survives_the_end_of_the_session(tmp_path):
     world = World(tmp_path, configs(2))
     world.runner.on_step = lambda run_id, step: world.stop(1) if (run_id, step) == (1, 5) else None
@@ -143,6 +147,7 @@ def test_a_bad_clone_is_refused_and_nothing_else_notices(tmp_path):
     assert world.losses(1) == alone(tmp_path, configs(2)[0])
 
 
+@pytest.mark.one_device
 def test_a_clone_catches_up_and_equals_its_config_alone(tmp_path):
     world = World(tmp_path, configs(2))
     world.turn(4)
@@ -379,6 +384,7 @@ def test_an_operation_records_where_the_turn_says_that_the_run_stands(tmp_path):
     assert world.state.record(1).progress.steps == 3
 
 
+@pytest.mark.one_device
 def test_what_concerns_nobody_who_trains_is_answered_without_ending_the_turn(tmp_path):
     answered = []
 

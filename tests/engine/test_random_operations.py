@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rf_notebook.core.errors import RFNotebookError, StorageFull
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.core.run import RunState
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World
 
@@ -104,7 +104,8 @@ def often_full(rng: random.Random) -> Callable[[CommitPoint], None]:
 
 def play(
     folder: Path, script: list[tuple[int, str, int]], rng: random.Random, **runner: Any
-) -> None:
+) -> World:
+    """Play operations at steps of all runs together, then finish; every run is as alone."""
     clock = [0]
     restart = [False]
     pending = list(script)
@@ -113,7 +114,11 @@ def play(
         """Plays the person: called before every step of every run."""
         while pending and pending[0][0] <= clock[0]:
             _, kind, target = pending.pop(0)
-            if kind == "restart":
+            if kind == "kill":
+                world.runner.kill()
+            elif kind == "leave":
+                world.runner.leave()
+            elif kind == "restart":
                 restart[0] = True
                 world.engine.interrupt()
             elif kind in ("clone", "warm clone"):
@@ -145,7 +150,8 @@ def play(
     world.finish()
     for run_id, expected in EXPECTED.items():
         record = world.state.record(run_id)
-        if record.state is RunState.DELETED:
+        died = record.failure is not None and "ended 3 times" in record.failure.message
+        if record.state is RunState.DELETED or died:
             assert world.losses(run_id) == expected[: len(world.losses(run_id))]
         else:
             assert record.state is RunState.COMPLETED
@@ -155,3 +161,4 @@ def play(
         assert steps == sorted(set(steps)), "a point was lost or doubled"
         if record.state is RunState.COMPLETED:
             assert steps == list(range(1, record.progress.total_steps + 1))
+    return world

@@ -13,7 +13,7 @@ from rf_notebook.core.events import ChunkTrained, OperationObeyed
 from rf_notebook.core.ports import CommitPoint
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.engine.autopilot import Autopilot
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World, alone, configs
 
@@ -311,7 +311,8 @@ def test_a_decision_about_what_was_lost_is_made_again(tmp_path, make):
         world.turn()
         piloting.follow()
     desk.writes.clear()
-    world.engine._turns.behind.lose()  # noqa: SLF001 - as when the process that trains dies
+    engine = world.engine
+    engine._taking.behind.lose(engine._devices.all[0])  # noqa: SLF001 - as when the process that trains dies
     for run_id in (1, 2, 3):
         world.runner.release(run_id)
     finished(world, desk)

@@ -16,7 +16,7 @@ from rf_notebook.core.events import OperationObeyed, RunAdded
 from rf_notebook.core.operations import StopRun
 from rf_notebook.core.run import RunState
 from rf_notebook.engine.script import Script
-from rf_notebook.planning.scheduler import Idle
+from rf_notebook.engine.turns import Idle
 from rf_notebook.record.compare import compare, verdict
 from rf_notebook.testing.fake_runner import fake_config
 from tests.engine.world import World, configs
@@ -110,6 +110,7 @@ def test_the_verdict_is_told_once_and_names_the_first_difference(tmp_path):
     assert "differs in 1 of 4 runs: run 4: the replay has no such run" in told
 
 
+@pytest.mark.one_device
 def test_the_user_s_operations_wait_for_the_script_s_end(tmp_path):
     original = recorded_world(tmp_path / "original", [(30, "stop", 1)], configs(2))
     world = World(tmp_path / "again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,20 +11,26 @@ from rf_notebook.core.operations import CloneRun, DeleteRun, ResumeRun, StopRun
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.fake_runner import FakeRunner, fake_config
 from tests.engine.remote import RemoteFleet
+from tests.engine.simulated import SimulatedFleet
 
 
 class World:
     """A folder, a store, a runner and an engine; ``restart`` keeps the first two only."""
 
     execution = Execution.EXACT
-    in_process = False
-    """Whether the runner lives in a worker process."""
+    workers = 0
+    """Processes that the runner lives in; none for this one."""
+    is_carried = False
+    """Whether those are reached as workers of a cluster are."""
+    simulates: tuple[random.Random, int, int] | None = None
+    """Who draws which device is next, how many there are, and how many GPUs each has; None for the
+    runner of ``workers``."""
     fleets: ClassVar[list[RemoteFleet]] = []
     """Those that were started, to be closed when the test is over."""
 
@@ -47,11 +54,15 @@ class World:
         fence = self.store.acquire(this_process(), take_over=True)
         options = {"on_step": lambda _run_id, _step: None} | self.runner_options
         rules = FakeRunner(self.folder)
-        self.runner: Any = (
-            RemoteFleet(self.folder, **options)
-            if self.in_process
-            else FakeRunner(self.folder, **options)
-        )
+        self.runner: Any
+        if self.simulates is not None:
+            self.runner = SimulatedFleet(self.folder, *self.simulates, **options)
+        elif self.workers:
+            self.runner = RemoteFleet(
+                self.folder, workers=self.workers, is_carried=self.is_carried, **options
+            )
+        else:
+            self.runner = FakeRunner(self.folder, **options)
         self.engine = Engine(
             self.store,
             self.runner,
@@ -62,7 +73,7 @@ class World:
             execution=self.execution,
             **engine,
         )
-        if self.in_process:
+        if isinstance(self.runner, RemoteFleet):
             self.runner.engine = self.engine
             self.fleets.append(self.runner)
         self.state = self.engine.state

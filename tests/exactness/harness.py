@@ -15,8 +15,8 @@ from rf_notebook.core.ports import EventStore
 from rf_notebook.core.run import RunConfig
 from rf_notebook.core.state import fold
 from rf_notebook.engine.loop import Engine
+from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
-from rf_notebook.planning.scheduler import Idle
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.testing.tiny import create_tiny

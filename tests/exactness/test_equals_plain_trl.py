@@ -5,7 +5,10 @@ Equality, not closeness.
 
 from __future__ import annotations
 
+import itertools
+import random
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,23 @@ import torch
 
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
+from rf_notebook.engine import turns
 from rf_notebook.store.memory import MemoryStore
+from rf_notebook.testing.anywhere import anywhere
 from rf_notebook.testing.tiny import tiny_model
 from tests import warm
-from tests.exactness.cases import CASES, data, names_of
+from tests.exactness.cases import CASES, ON_CPU, data, names_of
 from tests.exactness.harness import run_config, start, turn_all
-from tests.exactness.worker import engine_in_worker
+from tests.exactness.worker import engine_in_worker, results_of
+from tests.thorough import few
 
 pytestmark = pytest.mark.slow
 
 #: Those over quantised bases are in tests/training/test_quantised.py.
 NAMES = [name for name, case in CASES.items() if case.quantised is None]
 KINDS = sorted({CASES[name].data for name in NAMES})
+#: Of them, those that most cases train on; in worker processes the others only differ in their data.
+LARGE_KINDS = ["everything", "prompts"]
 
 
 @pytest.fixture(scope="session")
@@ -67,25 +75,52 @@ def test_interleaved_runs_equal_plain_trl_bit_for_bit(
         assert_equal(name, plain[name], engine.fleet.runner.results[run_id])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_runs_in_a_worker_process_equal_plain_trl_bit_for_bit(
+@pytest.mark.parametrize("kind", few(1, reversed(LARGE_KINDS)))
+def test_runs_over_one_model_on_two_devices_equal_plain_trl_bit_for_bit(
     kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
+    stages = 2 if ON_CPU or torch.cuda.device_count() > 1 else 1
     names, objects = names_of(kind), Objects()
     configs = [run_config(name, objects) for name in names]
-    with engine_in_worker(tmp_path, data(kind), configs, objects, num_chunks=3) as engine:
+    with engine_in_worker(
+        tmp_path, data(kind), configs, objects, num_chunks=3, stages=stages
+    ) as engine:
         turn_all(engine)
     for run_id, name in enumerate(names, start=1):
         record = engine.state.record(run_id)
         assert record.state is RunState.COMPLETED, record.failure
-        results = torch.load(tmp_path / "results" / f"{run_id}.pt", weights_only=True)
-        assert_equal(name, plain[name], results)
+        assert_equal(name, plain[name], results_of(tmp_path, run_id))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(1, LARGE_KINDS))
+def test_runs_that_move_between_two_workers_at_random_equal_plain_trl_bit_for_bit(
+    kind: str,
+    plain: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng, names, objects = random.Random(kind), names_of(kind), Objects()
+    configs = [run_config(name, objects) for name in names]
+    monkeypatch.setattr(turns, "place", partial(anywhere, rng))
+    with engine_in_worker(
+        tmp_path, data(kind), configs, objects, num_chunks=4, workers=2
+    ) as engine:
+        turn_all(engine)
+    moves = 0
+    for run_id, name in enumerate(names, start=1):
+        record = engine.state.record(run_id)
+        assert record.state is RunState.COMPLETED, record.failure
+        assert_equal(name, plain[name], results_of(tmp_path, run_id))
+        where = [turn.device for turn in engine.state.turns if turn.run_id == run_id]
+        moves += sum(now != before for before, now in itertools.pairwise(where))
+    assert moves >= len(names), "that is what is tested"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LARGE_KINDS])
 def test_runs_continued_from_checkpoints_by_another_runner_equal_plain_trl(
     kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
+    """Those of the large kinds do so when they move between workers, above."""
     names, store = names_of(kind), MemoryStore()
     first = start(tmp_path, names, data(kind), num_chunks=5, store=store)
     for _ in range(3):  # three times nothing of the process survives but the folder and the log

@@ -15,8 +15,8 @@ from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.testing.tiny import preference_rows
+from rf_notebook.training.aside import Aside
 from rf_notebook.training.at_boundary import AtBoundary
-from rf_notebook.training.fused.aside import Aside
 from rf_notebook.training.fused.decoder import JointDecoder
 from rf_notebook.training.fused.joint_model import JointModel
 from tests.exactness import harness
@@ -35,7 +35,7 @@ def trained(
             method,
             objects,
             adapter={"r": 4 + 4 * seed, "lora_dropout": 0.1},
-            training={"seed": seed, "num_train_epochs": 2, "per_device_eval_batch_size": 4},
+            training={"seed": seed, "per_device_eval_batch_size": 4},
             **(of_config or {}),
         )
         for seed, method in enumerate(METHODS)
@@ -78,13 +78,13 @@ def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(JointModel, "pass_together", passed)
     joint = trained(tmp_path / "joint", Execution.FUSED)
     assert sorted(set(joint_of)) == [1, 2, 3, 4]
-    assert len(joint_of) == 4 * 4, "at every boundary, the last included"
+    assert len(joint_of) == 4 * 2, "at every boundary, the last included"
     # Three batches at each boundary. The DPO run asks twice, its reference and itself; the GRPO run
     # asks after it has written.
-    assert together.count(4) == 3 * 4
+    assert together.count(4) == 3 * 2
     for run_id in alone.state.runs:
         before, now = evaluations(alone, run_id), evaluations(joint, run_id)
-        assert len(before) == 4
+        assert len(before) == 2
         for (step, expected), (at, found) in zip(before, now, strict=True):
             assert (step, expected.keys()) == (at, found.keys())
             assert found == pytest.approx(expected, rel=2e-5, abs=2e-6)
@@ -108,7 +108,7 @@ def test_one_that_fails_fails_its_run_alone(
     assert failed.failure.message.startswith("ZeroDivisionError")
     for run_id in (1, 3, 4):
         assert engine.state.record(run_id).state is RunState.COMPLETED
-        assert len(evaluations(engine, run_id)) == 4
+        assert len(evaluations(engine, run_id)) == 2
         for (step, expected), (at, found) in zip(
             figures(joint, run_id), figures(engine, run_id), strict=True
         ):
@@ -144,7 +144,7 @@ def test_samples_are_those_that_each_run_writes_alone(
             ]
             for engine in (alone, joint)
         )
-        assert len(now) == 4
+        assert len(now) == 2
         assert all(len(texts) == 3 for _, texts in now)
         assert now == before
 
@@ -203,7 +203,7 @@ def test_texts_that_are_drawn_to_be_judged_are_those_that_each_run_draws_alone(
             [metrics for _, metrics in figures(engine, run_id) if "order" in metrics]
             for engine in (alone, joint)
         )
-        assert len(now) == 4
+        assert len(now) == 2
         assert [(m["letters"], m["order"]) for m in now] == [
             (m["letters"], m["order"]) for m in before
         ]

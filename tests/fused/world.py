@@ -40,6 +40,7 @@ def config(
         "logging_steps": 1,
         "bf16": False,
         "learning_rate": 1e-3,
+        "num_train_epochs": 1,
     }
     if method != "GRPO":
         common["max_length"] = 64
@@ -48,6 +49,7 @@ def config(
             "num_generations": 4,
             "max_completion_length": 8,
             "per_device_train_batch_size": 4,
+            "max_steps": 12,  # of 16 that an epoch has: to the second chunk
         }
     fields = RFModelConfig(
         model_name="tiny",

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def trained(folder, execution, devices):
+def trained(folder, execution, devices, dropout=0.1):
     config = RFModelConfig(
         model_name="tiny",
-        peft_config=RFLoraConfig(r=List([4, 8]), target_modules="all-linear", lora_dropout=0.1),
+        peft_config=RFLoraConfig(r=List([4, 8]), target_modules="all-linear", lora_dropout=dropout),
         training_args=RFSFTConfig(
             learning_rate=1e-3,
             per_device_train_batch_size=4,

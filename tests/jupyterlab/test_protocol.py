@@ -23,6 +23,7 @@ from rf_notebook.jupyterlab.protocol import (
 from rf_notebook.session.cells import source_digest
 from rf_notebook.testing.fake_session import many_runs
 from rf_notebook.views import saved
+from rf_notebook.views.arrangement import Arrangement, ChartArrangement
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.saved import PANEL_MIME, static_bundle
 from rf_notebook.views.series import ExperimentSeries
@@ -77,7 +78,7 @@ def test_figures_and_colours():
         c["text"] for c in FIXTURES["durations"]
     ]
     for case in FIXTURES["colours"]:
-        assert (colour(case["run"]), dash(case["run"])) == (case["colour"], case["dash"])
+        assert (colour(case["run"]), [*dash(case["run"])]) == (case["colour"], case["dash"])
 
 
 def test_the_saved_panel_is_what_the_renderer_is_tested_with(monkeypatch):
@@ -85,7 +86,12 @@ def test_the_saved_panel_is_what_the_renderer_is_tested_with(monkeypatch):
     state = many_runs(3, 20, metrics=("loss", "eval_loss"))
     series = ExperimentSeries()
     series.update(state)
-    made = static_bundle("fake", state, series, "eval_loss", model_id="abc")[PANEL_MIME]
+    arranged = Arrangement(
+        group_by="training_args.learning_rate",
+        charts=(ChartArrangement(), ChartArrangement(metric="loss")),
+    )
+    bundle = static_bundle("fake", state, series, "eval_loss", model_id="abc", arrangement=arranged)
+    made = bundle[PANEL_MIME]
     assert json.loads(json.dumps(made)) == json.loads((FOLDER / "panel.json").read_text())
 
 

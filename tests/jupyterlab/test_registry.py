@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import re
+import time
 
 import pytest
 
-from rf_notebook import Experiment
+from rf_notebook import ConfigError, Experiment
 from rf_notebook.core.change import ChangeSignal
 from rf_notebook.experiment import latest_experiment
 from rf_notebook.jupyterlab.kernel import KernelExperiments
+from rf_notebook.jupyterlab.recorded import recorded_words
 from rf_notebook.session.registry import forget_all, known_sessions, session_of, use
+from rf_notebook.testing.fake_backend import FakeBackend
+from tests.api.world import fit, two
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +67,30 @@ def test_a_signal_wakes_who_waits_for_it_and_who_waits_for_the_one_above():
     assert (below.version, above.version) == (1, 1)
     assert below.wait(1, 0.0) == 1
     assert below.wait(0, 60.0) == 1
+
+
+def test_what_is_on_disk_is_told_with_its_date_size_and_best_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment("done", runner=FakeBackend())
+    fit(experiment, two()).end()
+    best, folder = experiment.best(), experiment.folder
+    experiment.session.store.close()
+    del experiment
+    forget_all()
+    gc.collect()
+    kernel = KernelExperiments()
+    found = kernel.recorded()["done"]
+    assert (found["standing"], found["runs"]) == ("finished", 2)
+    year = time.strftime("%Y")
+    assert re.fullmatch(
+        rf"\d\d \w\w\w {year}, \d\d:\d\d · [\d.]+ [kM]B · best eval_loss [\d.e-]+, run {best.id}",
+        found["words"],
+    )
+    for wrong in (b"{", b"[]", b'{"spec": {"configs": [{"method": []}]}, "results": []}'):
+        (folder / "record.json").write_bytes(wrong)
+        assert "best" not in recorded_words(folder, 0.0)
+    with pytest.raises(ConfigError, match="is recorded here"):
+        kernel.remove("../done")
+    kernel.remove("done")
+    assert not folder.exists()
+    assert kernel.recorded() == {}

@@ -14,6 +14,7 @@ from rf_notebook.core.events import (
     ChunkTrained,
     ExperimentEnded,
     FunctionsRecorded,
+    Labelled,
     LaunchRecorded,
     Noted,
     OperationObeyed,
@@ -26,6 +27,7 @@ from rf_notebook.core.events import (
     StateChanged,
     WarmStarted,
 )
+from rf_notebook.core.labels import Label
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.ports import Holder
 from rf_notebook.core.run import (
@@ -94,6 +96,8 @@ EVENTS = [
     PolicyChanged(name="halving"),
     PolicyChanged(name=None),
     RunPinned(run_id=1, pinned=True),
+    Labelled(run_id=1, label=Label(name="small rate", tags=("keep", "paper"), note="two\nlines")),
+    Labelled(run_id=None, label=Label(tags=("paper",))),
     Noted(text="<script>alert(1)</script> \u202e", run_id=1),
     ExperimentEnded(cancelled=True),
 ]

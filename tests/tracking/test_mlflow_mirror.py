@@ -11,12 +11,14 @@ import pytest
 
 from rf_notebook.core.events import (
     ChunkTrained,
+    Labelled,
     Recorded,
     RunAdded,
     RunFailed,
     StateChanged,
     WarmStarted,
 )
+from rf_notebook.core.labels import Label
 from rf_notebook.core.run import (
     Failure,
     MetricPoint,
@@ -304,3 +306,25 @@ def test_the_end_does_not_wait_for_what_refuses_everything(folder):
     started = time.monotonic()
     assert away.close(60) is False
     assert time.monotonic() - started < 30
+
+
+def test_labels_are_the_name_the_tags_and_the_description(folder):
+    def labelled(run_id, seq, **label):
+        return Recorded(seq=seq, at=3000.0, event=Labelled(run_id=run_id, label=Label(**label)))
+
+    events = [
+        *RECORDED,
+        labelled(1, 20, name="small rate", tags=("keep", "paper"), note="token hf_" + "a" * 34),
+        labelled(2, 21, name="gone"),
+        labelled(None, 22, tags=("first",), note="rates"),
+        labelled(2, 23),
+    ]
+    assert mirror(folder, events).close(60)
+    client, runs = runs_of(own(folder))
+    assert runs[1].info.run_name == "small rate"
+    assert runs[1].data.tags["tags"] == "keep, paper"
+    assert runs[1].data.tags["mlflow.note.content"] == "token [redacted]"
+    assert runs[1].info.status == "FINISHED"
+    assert (runs[2].info.run_name, runs[2].data.tags["tags"]) == ("run 2", "")
+    tags = client.get_experiment_by_name("exp").tags
+    assert (tags["tags"], tags["mlflow.note.content"]) == ("first", "rates")

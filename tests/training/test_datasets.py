@@ -1,5 +1,7 @@
 """Data comes in as users have it, is told apart by content, and is prepared once."""
 
+from pathlib import Path
+
 import datasets
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from rf_notebook.training.datasets import (
     PreparedDatasets,
     as_dataset,
     check_formatting,
+    opener_of,
 )
 
 ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
@@ -134,3 +137,20 @@ def test_data_in_files_is_prepared_in_the_experiments_folder_only(tmp_path):
     train, _ = FormattedData(data, folder).get(lambda row: {"text": row["b"]})
     assert list(train) == [{"text": "x"}, {"text": "y"}]
     assert {p: p.stat().st_mtime_ns for p in source.rglob("*")} == before
+
+
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_workers_read_one_copy_and_none_of_them_writes_another(tmp_path, is_in_memory):
+    """Two that wrote the same folder at once would read each other's halves."""
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"]})
+    if not is_in_memory:
+        rows.save_to_disk(tmp_path / "of the user")
+        rows = datasets.load_from_disk(tmp_path / "of the user")
+    folder = tmp_path / "experiment" / "data"
+    opened = opener_of(rows, folder, folder / "worker" / "train", folder / "train")(folder)
+    before = sorted(path for path in folder.rglob("*"))
+    train, _ = FormattedData(ExperimentData(opened, None), folder).get(None)
+    assert train["text"][:] == ["a", "b", "c"]
+    assert sorted(path for path in folder.rglob("*")) == before
+    for one in train.cache_files:
+        assert Path(one["filename"]).is_relative_to(folder)

@@ -138,7 +138,8 @@ def test_a_model_that_was_spread_over_gpus_comes_to_the_device_of_the_runs():
 @pytest.mark.parametrize("places", [{"a": 0, "b": "cpu"}, {"a": 0, "b": 1, "c": "disk"}])
 def test_what_does_not_fit_on_one_device_is_refused_in_a_sentence(places):
     with pytest.raises(
-        ConfigError, match=r"does not fit on cpu; every run trains on one device. Use a smaller"
+        ConfigError,
+        match=r"does not fit on cpu. Use a smaller or quantised model, or spread it over several GPUs",
     ):
         loaded(Spread(places))
 

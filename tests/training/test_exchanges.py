@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.training.exchanges import exchange_of
+from rf_notebook.training.exchanges import Exchange, exchange_of
 
 USER, ANSWER = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}
 QA = {"instruction": "Where?", "response": "Here."}
@@ -74,3 +74,23 @@ def test_a_text_that_does_not_say_where_its_answer_begins_is_a_guess():
 def test_rows_without_any_known_column_are_refused_with_their_names():
     with pytest.raises(ConfigError, match="the evaluation rows have a, input_ids"):
         exchange_of({"input_ids": [1]}, {"a": 1})
+
+
+def test_a_question_is_read_without_the_marks_of_a_template():
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Where?"}, {"type": "image"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}],
+        },
+        {"role": "tool", "content": "there", "tool_calls": None},
+    ]
+    assert Exchange(messages, "").words.splitlines() == [
+        "system: Be brief.",
+        "user: Where? [image]",
+        "assistant: [calls look({'at': 1})]",
+        "tool: there",
+    ]
+    assert Exchange("plain\ntext", "").words == "plain\ntext"

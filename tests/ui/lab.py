@@ -43,8 +43,8 @@ _NO_NEWS = {
     },
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
-_START_SECONDS = 90
-_BUSY_MS = 60_000
+_START_SECONDS = 180
+_BUSY_MS = 120_000
 
 
 def chromium() -> str | None:
@@ -138,7 +138,7 @@ class Lab:
         request = urllib.request.Request(
             self.url + path, method=method, headers={"Authorization": f"token {self.token}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             body = answer.read()
         return json.loads(body) if body else None
 
@@ -171,7 +171,7 @@ class Notebook:
     def open(self, *, kernel: bool = True) -> Notebook:
         self.page.goto(f"{self.lab.url}lab/tree/{self.name}?reset&token={self.lab.token}")
         self.page.wait_for_selector(
-            ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell", timeout=40_000
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell",
         )
         if kernel:
             self.wait_idle()
@@ -180,7 +180,7 @@ class Notebook:
     def reopen(self, page: Page) -> None:
         """In a page that was reloaded, or in another tab."""
         page.goto(f"{self.lab.url}lab/tree/{self.name}?token={self.lab.token}")
-        page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+        page.wait_for_selector(".rf-panel .rf-chart .main-svg")
 
     def wait_idle(self, timeout: int = _BUSY_MS) -> None:
         self.page.wait_for_function(
@@ -235,7 +235,7 @@ class Notebook:
         )
         return found
 
-    def python(self, code: str, timeout: float = 20) -> Any:
+    def python(self, code: str, timeout: float = 60) -> Any:
         """What an expression is in the kernel, as JSON.
 
         Asked on the control channel, so a busy cell is no hindrance.
@@ -256,7 +256,7 @@ class Notebook:
         assert "error" not in found, found["error"]
         return found["value"]
 
-    def wait_python(self, code: str, timeout: float = 60) -> Any:
+    def wait_python(self, code: str, timeout: float = 120) -> Any:
         """Until an expression is true in the kernel; returns it."""
         until = time.monotonic() + timeout
         while not (value := self.python(code)):

@@ -34,10 +34,10 @@ def test_decisions_are_read_taken_back_and_prevented_by_click(notebook, screensh
     opened = notebook(IMPORTS, POLICY, "experiment.end(cancel=True)")
     opened.run_cell(1)
     opened.run_cell(2)
-    opened.page.wait_for_selector(".rf-panel .rf-tabs", timeout=60_000)
+    opened.page.wait_for_selector(".rf-panel .rf-tabs")
     opened.panel.locator(".rf-tabs button", has_text="Automation").click()
     page = opened.panel.locator(".rf-automation")
-    page.locator("text=/waits for the first chunk of every run/").wait_for(timeout=60_000)
+    page.locator("text=/waits for the first chunk of every run/").wait_for()
     opened.wait_python("len(experiment.decisions) == 2", timeout=120)
     page.locator("tr", has_text="stop run").nth(1).wait_for()
     assert "<i>is among the worst</i>" in page.inner_text(), "text stays text"

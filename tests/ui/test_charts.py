@@ -6,10 +6,11 @@ Zoom, visibility, selection, sorting, filtering, thirty-two runs.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CELL = """
 from rf_notebook.testing.fake_session import FakeSession, many_runs
@@ -24,7 +25,7 @@ DRAWN = "() => document.querySelector('.rf-chart').data.map((trace) => trace.met
 def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     opened = notebook(CELL.format(runs=6, points=6000))
     opened.run_cell(1)
-    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     opened.panel.scroll_into_view_if_needed()
     plot = page.locator(".rf-chart .nsewdrag").first
     box = plot.bounding_box()
@@ -42,7 +43,7 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     opened.button("Show all").click()
     opened.wait_python("shown.panel.curves.chart.zoom == []")
 
-    opened.row(2).locator("button.rf-dot").click()
+    opened.row(2).locator("button.rf-eye").click()
     opened.wait_python("shown.panel.table.hidden == [2]")
     page.wait_for_function(f"() => !({DRAWN})().includes(2)")
     opened.select(1)
@@ -60,11 +61,52 @@ def test_the_chart_and_the_table_under_a_mouse(notebook, page, screenshot):
     opened.wait_python("list(shown.panel.table.sort) == ['training_args.learning_rate', False]")
     page.locator(".rf-panel .rf-sort", has_text="learning_rate").click()
     opened.wait_python("list(shown.panel.table.sort) == ['training_args.learning_rate', True]")
-    page.locator(".rf-panel input[placeholder^=filter]").fill("run > 4")
+    page.locator(".rf-panel input[placeholder^='lr >']").fill("run > 4")
     opened.wait_python("sorted(row['run'] for row in shown.panel.table.rows) == [5, 6]")
     page.wait_for_function(
         "() => document.querySelectorAll('.rf-panel .rf-table tbody tr').length === 2"
     )
+    page.wait_for_function(f"() => String([...new Set(({DRAWN})())].sort()) === '5,6'")
+    opened.wait_python("set(shown.panel.table.selected) <= {5, 6}")
+    screenshot("19-filtered")
+    page.locator(".rf-panel input[placeholder^='lr >']").fill("nothing > 4")
+    page.locator(".rf-panel [role=alert]", has_text="is not a column").wait_for()
+    opened.button("All runs").click()
+    page.wait_for_function(f"() => new Set(({DRAWN})()).size === 6")
+    opened.select(1)
+    opened.button("Only these").click()
+    page.wait_for_function(f"() => String([...new Set(({DRAWN})())]) === '1'")
+    page.locator(".rf-panel", has_text="1 of 6 runs shown").wait_for()
+    screenshot("20-only-one")
+
+
+def test_charts_are_taken_away_as_pictures_and_figures_as_csv_and_nothing_of_it_leaves_the_machine(
+    notebook, page
+):
+    opened = notebook(CELL.format(runs=3, points=50))
+    opened.run_cell(1)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
+    opened.panel.scroll_into_view_if_needed()
+    page.locator(".rf-chart").first.hover()
+    titles = page.eval_on_selector_all(
+        ".rf-panel .modebar-btn", "(all) => all.map((one) => one.dataset.title)"
+    )
+    assert {"Download plot as a PNG", "Download plot as an SVG"} <= set(titles)
+    assert not [one for one in titles if "share" in one.lower() or "cloud" in one.lower()]
+    leading_off = ".rf-panel a[href], .rf-panel form, .rf-panel iframe"
+    assert page.locator(leading_off).count() == 0
+    for title, begin in (("a PNG", b"\x89PNG"), ("an SVG", b"<svg")):
+        with page.expect_download() as told:
+            page.locator(
+                f".rf-chart .modebar-btn[data-title='Download plot as {title}']"
+            ).first.click()
+        assert Path(told.value.path()).read_bytes().startswith(begin)
+        assert told.value.suggested_filename.startswith("eval_loss-of-3-runs")
+    for what, lines in (("table", 1 + 3), ("points", 1 + 3 * 50)):
+        with page.expect_download() as told:
+            page.locator(".rf-files button", has_text=what).click()
+        assert told.value.suggested_filename == f"fake-{what}.csv"
+        assert len(Path(told.value.path()).read_text().splitlines()) == lines
 
 
 #: The fake experiment told to the sidebar, too, and a way to let one run lead and another be the
@@ -94,7 +136,7 @@ def test_runs_keep_their_places_while_the_pointer_is_among_them(notebook, page):
     """A click must reach the run that it was meant for, however the others overtake it meanwhile."""
     opened = notebook(OVERTAKING)
     opened.run_cell(1)
-    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     page.evaluate("() => window.jupyterapp.commands.execute('rf-notebook:show')")
     page.locator(".rfl-toolbar select").select_option("metric")
 
@@ -130,7 +172,7 @@ def test_runs_keep_their_places_while_the_pointer_is_among_them(notebook, page):
 def test_thirty_two_runs_can_be_read(notebook, page, screenshot):
     opened = notebook(CELL.format(runs=32, points=2000))
     opened.run_cell(1)
-    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     page.wait_for_function(f"() => ({DRAWN})().length === 32")
     assert page.locator(".rf-panel .rf-table tbody tr").count() == 32
     height = page.locator(".rf-panel .rf-table-scroller").bounding_box()["height"]

@@ -6,6 +6,7 @@ What is asserted is the state in Python.
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -46,11 +47,20 @@ def points_drawn(notebook) -> int:
     )
 
 
+def wait_for_points(notebook, more_than: int) -> int:
+    """Until the longest line has more points; returns how many."""
+    until = time.monotonic() + 60
+    while (drawn := points_drawn(notebook)) <= more_than:
+        assert time.monotonic() < until, f"the curves stay at {drawn} points"
+        notebook.page.wait_for_timeout(100)
+    return drawn
+
+
 def launch(notebook):
     opened = notebook(IMPORTS, RUN, BLOCK, "experiment.end(cancel=True)")
     opened.run_cell(1)
     opened.run_cell(2)
-    opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     opened.wait_python("all(r.steps > 4 for r in experiment.runs[:1])")
     return opened
 
@@ -101,10 +111,9 @@ def do_everything(notebook) -> None:
 
 def test_clicks_change_the_experiment_and_curves_grow(notebook, screenshot):
     opened = launch(notebook)
-    before = points_drawn(opened)
+    before = wait_for_points(opened, 0)
     screenshot("1-training")
-    opened.page.wait_for_timeout(4000)
-    assert points_drawn(opened) > before > 0
+    wait_for_points(opened, before)
     do_everything(opened)
     screenshot("2-after-clicks")
     for name in ("Compare", "Lineage", "Automation", "Schedule", "Samples", "Log", "Messages"):
@@ -188,7 +197,7 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
     opened.panel.locator(".rf-problem", has_text="learning_rate").wait_for()
     assert opened.panel.locator("button", has_text="Start clone").is_disabled()
     screenshot("8-a-wrong-value")
-    opened.panel.locator("button", has_text="Cancel").click()
+    opened.button("Cancel").click()
 
     opened.select(1)
     opened.button("Delete").click()
@@ -201,6 +210,22 @@ def test_a_failure_and_a_refusal_are_told_where_the_user_acts(notebook, screensh
         ".rf-failed", has_text="cannot delete run 1: it is deleted"
     ).first.wait_for()
     screenshot("9-a-refusal")
+
+
+#: Of an element's text with its own background, as WCAG 2.2 defines it.
+CONTRAST = """(selector) => {
+    const style = getComputedStyle(document.querySelector(selector));
+    const context = document.createElement("canvas").getContext("2d");
+    const luminance = (colour) => {
+        context.fillStyle = colour;
+        context.fillRect(0, 0, 1, 1);
+        const parts = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255);
+        const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const [dim, light] = [luminance(style.color), luminance(style.backgroundColor)].sort((a, b) => a - b);
+    return (light + 0.05) / (dim + 0.05);
+}"""
 
 
 def test_the_dark_theme_and_a_narrow_page(notebook, page, screenshot):
@@ -218,6 +243,7 @@ def test_the_dark_theme_and_a_narrow_page(notebook, page, screenshot):
     assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200
     ink = page.evaluate("() => getComputedStyle(document.querySelector('.rf-chart .xtitle')).fill")
     assert sum(int(part) for part in ink.replace("rgba", "rgb").strip("rgb()").split(",")[:3]) > 380
+    assert page.evaluate(CONTRAST, ".rf-panel tr[aria-selected='true'] td") > 4.5, "WCAG's AA"
     page.locator(".rf-panel tr[data-run='2']").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
@@ -273,11 +299,11 @@ def test_a_saved_notebook_shows_its_curves_without_a_kernel_trust_or_the_extensi
     page.goto(
         f"{plain_lab.url}lab/tree/{stranger.relative_to(lab.root)}?reset&token={plain_lab.token}"
     )
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=40_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     dialog = page.locator(".jp-Dialog button", has_text="No Kernel")
     if dialog.count():
         dialog.first.click()
-    page.locator(".jp-OutputArea-output .rf-static img").first.wait_for(timeout=20_000)
+    page.locator(".jp-OutputArea-output .rf-static img").first.wait_for()
     page.wait_for_function(
         "() => document.querySelector('.jp-OutputArea-output .rf-static img').naturalWidth > 100"
     )

@@ -44,13 +44,13 @@ def test_a_received_notebook_shows_its_curves_then_its_plan_and_replays_after_a_
     folder.mkdir()
     shutil.copy(tmp_path / "stops.ipynb", folder)
     opened = Notebook(lab, page, "received/stops.ipynb").open()
-    page.locator(".rfl-saved canvas").first.wait_for(timeout=30_000)
+    page.locator(".rfl-saved canvas").first.wait_for()
     page.locator("text=/reproducible/").first.wait_for()
     screenshot("60-received")
     last = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") - 1
     opened.start_cell(last)
     agree = page.locator("button", has_text="Run this code and replay")
-    agree.wait_for(timeout=60_000)
+    agree.wait_for()
     page.locator("pre", has_text="Code that would be run").scroll_into_view_if_needed()
     assert not (folder / "rf_experiments").exists(), "nothing was written before the click"
     screenshot("61-plan-of-a-replay")
@@ -107,7 +107,7 @@ def test_an_exported_notebook_shows_its_curves_without_the_extension(
     shutil.copy(tmp_path / "plain.ipynb", folder)
     Notebook(plain_lab, page, "without/plain.ipynb").open(kernel=False)
     picture = page.locator(".jp-OutputArea-output img").first
-    picture.wait_for(timeout=30_000)
+    picture.wait_for()
     picture.scroll_into_view_if_needed()
     assert picture.evaluate("(image) => image.complete && image.naturalWidth > 300")
     assert page.locator(".jp-OutputArea-output", has_text="application/vnd").count() == 0

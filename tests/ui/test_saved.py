@@ -19,6 +19,12 @@ from tests.widgets.hostile import TEXTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+#: What the browser has loaded of the extension: addresses to bytes.
+_LOADED = """() => Object.fromEntries(
+    performance.getEntriesByType("resource")
+        .filter(entry => entry.name.includes("extensions/rf-notebook/"))
+        .map(entry => [entry.name, entry.decodedBodySize])
+)"""
 PANEL_MIME = "application/vnd.rf-notebook.panel+json"
 FIXTURE = json.loads(
     (Path(__file__).parents[2] / "labextension" / "fixtures" / "panel.json").read_text()
@@ -46,7 +52,7 @@ MOST_BYTES = 60_000
 
 def open_saved(page, lab, path, *, asks_for_kernel=False):
     page.goto(f"{lab.url}lab/tree/{path.relative_to(lab.root)}?reset&token={lab.token}")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=40_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     if asks_for_kernel:
         page.locator(".jp-Dialog button", has_text="No Kernel").first.click()
         page.locator(".jp-Dialog").wait_for(state="detached")
@@ -89,7 +95,7 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(
 
     page.goto("about:blank")
     opened.open()  # trusted, with a kernel that does not have the panel
-    page.locator(".rfl-saved canvas").first.wait_for(timeout=30_000)
+    page.locator(".rfl-saved canvas").first.wait_for()
     page.wait_for_timeout(3000)
     assert (
         page.locator(".jp-OutputArea-output:visible", has_text="Error displaying widget").count()
@@ -105,7 +111,7 @@ def test_a_saved_notebook_is_interactive_without_a_kernel_and_untrusted(
     stranger.write_text(json.dumps(saved))
     open_saved(page, lab, stranger)
     chart = page.locator(".rfl-saved .rfl-chart")
-    chart.locator("canvas").wait_for(timeout=20_000)
+    chart.locator("canvas").wait_for()
     assert page.evaluate(
         """() => { const c = document.querySelector('.rfl-saved canvas');
             return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0); }"""
@@ -267,20 +273,20 @@ def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(
     opened = notebook(IMPORTS, RUN_SOON_OVER)
     opened.run_cell(1)
     opened.run_cell(2)
-    page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     opened.wait_python("experiment.run(1).steps > 2")
     shown = """([mime, word]) => {
         const outputs = window.jupyterapp.shell.currentWidget.content.widgets[2].model.toJSON().outputs;
         return outputs.length === 2 && outputs[1].data[mime].summary.includes(word);
     }"""
-    page.wait_for_function(shown, arg=[PANEL_MIME, "when it was still training"], timeout=60_000)
+    page.wait_for_function(shown, arg=[PANEL_MIME, "when it was still training"])
     evening = opened.save()["cells"][2]["outputs"][1]["data"]
     for told in (evening[PANEL_MIME]["summary"], evening["text/plain"], evening["text/html"]):
         assert "when it was still training" in "".join(told)  # nbformat splits texts into lines
     page.goto("about:blank")
     opened.wait_python("all(run.state == 'completed' for run in experiment.runs)", timeout=240)
     opened.reopen(page)
-    page.wait_for_function(shown, arg=[PANEL_MIME, "completed"], timeout=60_000)
+    page.wait_for_function(shown, arg=[PANEL_MIME, "completed"])
     morning = opened.save()["cells"][2]["outputs"][1]["data"]
     assert "running" not in "".join(morning["text/plain"])
     assert "still training" not in "".join(morning["text/plain"])
@@ -291,23 +297,38 @@ def test_a_page_that_was_closed_over_night_is_brought_up_to_date_in_the_morning(
 
 
 def test_little_is_loaded_before_the_sidebar_is_opened(page, lab):
-    loaded = {}
-    page.on(
-        "response",
-        lambda answer: (
-            loaded.update({answer.url: len(answer.body())})
-            if "extensions/rf-notebook/" in answer.url
-            else None
-        ),
-    )
     page.goto(f"{lab.url}lab?reset&token={lab.token}")
     page.wait_for_selector(".jp-Launcher")
     page.wait_for_selector(
         "#rf-notebook-sidebar, [data-id='rf-notebook-sidebar']", state="attached", timeout=60_000
     )
     page.wait_for_timeout(1500)
-    before = sum(loaded.values())
-    assert 10_000 < before < MOST_BYTES, loaded
+    before = page.evaluate(_LOADED)
+    assert 10_000 < sum(before.values()) < MOST_BYTES, before
     page.evaluate("async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }")
     page.wait_for_selector(".rfl-sidebar .rfl-view")
-    assert sum(loaded.values()) > before, "the rest comes when it is wanted"
+    after = page.evaluate(_LOADED)
+    assert sum(after.values()) > sum(before.values()), "the rest comes when it is wanted"
+
+
+def test_figures_that_are_rendered_twice_at_once_are_there_once(page, lab, tmp_path):
+    """As JupyterLab does when a kernel is restarted; an output that is closed meanwhile raises nothing."""
+    path = lab.root / tmp_path.name / "twice.ipynb"
+    write_saved(path, [FIXTURE])
+    open_saved(page, lab, path)
+    page.wait_for_selector(".rfl-saved")
+    shown = page.evaluate(
+        """async ([mime, panel]) => {
+            const { rendermime } = window.jupyterapp.shell.currentWidget.content;
+            const model = () => rendermime.createModel({ data: { [mime]: panel }, trusted: true });
+            const twice = rendermime.createRenderer(mime);
+            await Promise.all([twice.renderModel(model()), twice.renderModel(model())]);
+            const closed = rendermime.createRenderer(mime);
+            const rendering = closed.renderModel(model());
+            closed.dispose();
+            await rendering;
+            return twice.widgets.length;
+        }""",
+        [PANEL_MIME, FIXTURE],
+    )
+    assert shown == 1

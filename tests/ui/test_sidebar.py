@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.thorough import few
 from tests.ui.lab import ANSWERING, Notebook, write_notebook
 from tests.ui.test_panel import IMPORTS, OBEYED, RUN, launch
 
@@ -94,7 +95,7 @@ def every_button(opened, page):
     ]
 
 
-@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("blocked", few(1, [True, False]))
 def test_every_button_changes_the_experiment(notebook, page, screenshot, blocked):
     opened = launch(notebook)
     open_sidebar(page)
@@ -134,7 +135,7 @@ def test_every_button_changes_the_experiment(notebook, page, screenshot, blocked
     assert not blocked or opened.python("blocks")
 
 
-@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("blocked", few(1, [True, False]))
 def test_every_command_changes_the_experiment(notebook, page, blocked):
     opened = launch(notebook)
     open_sidebar(page)
@@ -248,16 +249,47 @@ def test_a_restarted_kernel_clears_the_sidebar_and_is_linked_again(notebook, pag
     recorded.wait_for()
     screenshot("34-after-a-restart")
     opened.run_cell(0)
-    recorded.locator("button").click()
-    page.wait_for_selector(".rfl-standing[data-standing='interrupted']", timeout=60_000)
+    recorded.get_by_role("button", name="Reopen clicks").click()
+    page.wait_for_selector(".rfl-standing[data-standing='interrupted']")
     row(page, 4).wait_for()
     assert opened.python("[name for name in list(globals()) if name == 'experiment']") == []
     opened.run_cell(2)  # Reopen put a cell below the first
     opened.wait_python("'test' in globals()")
     opened.run_cell(3)
-    page.wait_for_selector(".rfl-standing[data-standing='training']", timeout=60_000)
+    page.wait_for_selector(".rfl-standing[data-standing='training']")
     click(page, 1, "stop")
     opened.wait_python("experiment.run(1).state == 'stopped'")
+
+
+ON_DISK = """
+from rf_notebook.jupyterlab.link import connect
+from rf_notebook.testing.fake_session import FakeExperiments, FakeSession, many_runs
+told = FakeExperiments(FakeSession(many_runs(2, 5)))
+told.on_disk = {
+    "old": {"standing": "finished", "runs": 4, "words": "28 Nov 2026, 22:10 · 34 MB · best eval_loss 1.2, run 3"},
+    "<b>odd</b>": {"standing": "interrupted", "runs": 1, "words": "<img src=x onerror=alert(1)>"},
+}
+connect(lambda: told)
+"""
+
+
+def test_an_experiment_on_disk_is_removed_after_a_question(notebook, page, screenshot):
+    opened = notebook(ON_DISK)
+    opened.run_cell(1)
+    bar = open_sidebar(page)
+    old = bar.locator(".rfl-recorded[data-name='old']")
+    old.locator(".rfl-about", has_text="34 MB · best eval_loss 1.2, run 3").wait_for()
+    bar.locator(".rfl-about", has_text="<img src=x onerror=alert(1)>").wait_for()
+    assert bar.locator("img").count() == 0
+    screenshot("36-on-disk")
+    remove = old.get_by_role("button", name="Remove old from the disk")
+    remove.click()
+    question = page.locator(".jp-Dialog", has_text="Remove old from the disk?")
+    question.locator("button", has_text="Cancel").click()
+    assert opened.python("list(told.on_disk)") == ["old", "<b>odd</b>"]
+    remove.click()
+    question.locator("button.jp-mod-warn").click()
+    opened.wait_python("list(told.on_disk) == ['<b>odd</b>']")
 
 
 def test_two_notebooks_with_two_experiments_do_not_mix(notebook, page, lab, screenshot):
@@ -325,7 +357,7 @@ def test_two_notebooks_on_one_kernel_share_it_also_when_the_first_is_closed(note
         }""",
         str(opened.path.relative_to(lab.root)),
     )
-    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')", timeout=20_000)
+    page.wait_for_selector(".rfl-header .rfl-name:has-text('clicks')")
     click(page, 3, "stop")
     opened.wait_python("experiment.run(3).state == 'stopped'")
 
@@ -338,7 +370,7 @@ def test_a_reload_while_a_cell_blocks_and_a_lost_connection_are_survived(noteboo
     page.goto(f"{opened.lab.url}lab/tree/{opened.name}?token={opened.lab.token}")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     open_sidebar(page)
-    row(page, 4).wait_for(timeout=20_000)
+    row(page, 4).wait_for()
     assert opened.python("blocks"), "what is trained is seen while the cell still blocks"
     click(
         page, 2, "stop"
@@ -367,7 +399,7 @@ def test_failures_and_ends_are_notified_and_the_status_bar_tells(notebook, page,
     page.locator(".Toastify__toast", has_text="failed").first.wait_for()
     screenshot("36-a-failed-run")
     opened.wait_python("experiment.wait(0.01)", timeout=120)
-    page.locator(".Toastify__toast", has_text="all runs are over").first.wait_for(timeout=20_000)
+    page.locator(".Toastify__toast", has_text="all runs are over").first.wait_for()
     page.locator(".rfl-status-button").click()
     assert page.locator(".rfl-sidebar").is_visible()
 
@@ -406,7 +438,7 @@ def test_the_badge_and_the_metadata(notebook, page, screenshot):
     opened.lab.stop_kernels()
     page.goto("about:blank")
     reopened = Notebook(opened.lab, page, opened.name).open(kernel=False)
-    page.wait_for_selector(".rfl-badge[data-kind='changed']", timeout=20_000)
+    page.wait_for_selector(".rfl-badge[data-kind='changed']")
     page.evaluate(set_source, [1, IMPORTS])
     page.wait_for_selector(".rfl-badge[data-kind='reproducible']")
     assert reopened.save()["metadata"]["rf_notebook"] == saved["rf_notebook"]

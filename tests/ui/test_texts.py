@@ -10,7 +10,7 @@ from rf_notebook.views.saved import static_bundle
 from rf_notebook.views.series import ExperimentSeries
 from tests.widgets.hostile import TEXTS, hostile_state
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CELLS = (
     """
@@ -58,10 +58,11 @@ def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
     requests = []
     opened.page.on("request", lambda request: requests.append(request.url))
     opened.run_cell(1)
-    opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg", timeout=60_000)
+    opened.page.wait_for_selector(".rf-panel .rf-chart .main-svg")
     panel = opened.panel
     for name in (
         "Compare",
+        "Run",
         "Lineage",
         "Automation",
         "Schedule",
@@ -73,7 +74,7 @@ def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
         panel.locator(".rf-tabs button", has_text=name).click()
         opened.page.wait_for_timeout(700)
         screenshot(f"14-hostile-{name.lower()}")
-    metric = panel.locator("select").first
+    metric = panel.locator(".rf-curves select").first
     for index in range(2, 9):
         metric.select_option(index=index)
         opened.page.wait_for_timeout(250)
@@ -94,4 +95,6 @@ def test_no_text_acts_in_the_panel_nor_in_the_static_twin(notebook, screenshot):
     )
     own = opened.lab.url
     assert [url for url in requests if not url.startswith((own, "blob:", "data:"))] == []
-    assert "<script>window.pwned=1</script>" in panel.locator("select").first.inner_text()
+    assert (
+        "<script>window.pwned=1</script>" in panel.locator(".rf-curves select").first.inner_text()
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,7 +51,9 @@ def kernel_spec(folder: Path) -> Path:
 
 def choose_socket() -> None:
     """Called once by the process that owns the test run, before its workers start."""
-    os.environ["RF_TEST_WARM"] = str(Path(tempfile.mkdtemp(prefix="rf-warm-")) / "socket")
+    folder = tempfile.mkdtemp(prefix="rf-warm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["RF_TEST_WARM"] = str(Path(folder) / "socket")
     os.environ["RF_TEST_WARM_OWNER"] = str(os.getpid())
 
 

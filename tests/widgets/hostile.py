@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from rf_notebook.core.events import Noted, OperationObeyed, RunAdded, RunFailed, SamplesWritten
+from rf_notebook.core.events import (
+    Labelled,
+    Noted,
+    OperationObeyed,
+    RunAdded,
+    RunFailed,
+    SamplesWritten,
+)
+from rf_notebook.core.labels import Label
 from rf_notebook.core.operations import CloneRun, StopRun
 from rf_notebook.core.run import Failure, Generation
 from rf_notebook.core.state import ExperimentState
@@ -34,6 +42,10 @@ def hostile_state() -> ExperimentState:
             )
         )
         events.append(Noted(text=text, run_id=run_id))
+        label = Label(name=text, tags=TEXTS, note=text)
+        events.append(Labelled(run_id=run_id, label=label))
+    label = Label(tags=TEXTS, note="\n".join(TEXTS))
+    events.append(Labelled(run_id=None, label=label))
     stop = StopRun(run_id=1)
     clone = CloneRun(
         run_id=1, config=config(run_name=TEXTS[1]), edits={TEXTS[1]: TEXTS[0], "x": list(TEXTS)}

@@ -141,10 +141,11 @@ def test_a_chosen_metric_stays_and_an_unchosen_one_follows_the_evaluation():
 
 
 def test_a_wrong_filter_filters_nothing_and_says_why(panel):
-    panel.filter.value = "nothing > 3"
+    panel.shown.filter.value = "nothing > 3"
     assert len(panel.table.rows) == 4
-    assert "is not a column" in panel.filter.tooltip
-    panel.filter.value = "run > 2"
+    assert "is not a column" in text_of(panel.shown.words.root)
+    panel.shown.filter.value = "run > 2"
+    assert text_of(panel.shown.words.root) == "2 of 4 runs shown"
     assert {row["run"] for row in panel.table.rows} == {3, 4}
 
 
@@ -218,7 +219,7 @@ def test_the_automation_page_tells_who_decides_what_was_spared_and_why():
     status = Status(open=True, waits_for="chunk 4 of run 3")
     fake = FakeSession(automated(), status=status)
     panel = Panel(fake, fake)
-    panel.tabs["Automation"].click()
+    panel.tabs.page = "Automation"
     text = text_of(panel.documents["Automation"].root)
     assert "halving" in text
     assert "waits for chunk 4 of run 3" in text
@@ -234,7 +235,7 @@ def test_the_automation_page_tells_who_decides_what_was_spared_and_why():
 def test_undo_pin_and_taking_the_wheel_by_click():
     fake = FakeSession(automated())
     panel = Panel(fake, fake)
-    panel.tabs["Automation"].click()
+    panel.tabs.page = "Automation"
     for action in ("undo 2", "pin 3", "unpin 3", "wheel", "undo 99", "pin x"):
         panel.act(action)
     assert fake.asked == [
@@ -251,5 +252,5 @@ def test_undo_pin_and_taking_the_wheel_by_click():
 
 
 def test_without_a_policy_the_page_says_how_to_get_one(panel):
-    panel.tabs["Automation"].click()
+    panel.tabs.page = "Automation"
     assert "%rapidfire automate halving" in text_of(panel.documents["Automation"].root)

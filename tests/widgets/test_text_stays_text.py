@@ -10,6 +10,7 @@ import pytest
 from rf_notebook.core.status import Status
 from rf_notebook.testing.fake_session import many_runs, recorded_state
 from rf_notebook.views import compare
+from rf_notebook.views.arrangement import Arrangement, ChartArrangement
 from rf_notebook.views.curves import curves_figure
 from rf_notebook.views.document import element, text_of, to_html
 from rf_notebook.views.header import header
@@ -43,7 +44,7 @@ def every_page():
     yield schedule(state)
     yield samples(state, [])
     yield messages(state, [])
-    yield log_of([], {1: list(TEXTS)})
+    yield log_of(state, [], {1: list(TEXTS)})
 
 
 def test_no_text_becomes_markup_in_any_page():
@@ -96,7 +97,7 @@ def test_plotly_gets_texts_that_it_shows_as_they_stand():
         *compare.parallel_figure(view, TEXTS[0]).traces,
     ]
     for trace in made:
-        for text in trace.props.get("hovertext", []):
+        for text in [*trace.props.get("hovertext", []), trace.props["name"]]:
             assert "<" not in text
 
 
@@ -106,8 +107,15 @@ def test_the_static_twin_is_small_and_holds_text_only():
         many_runs(64, 2000, metrics=("loss", "eval_loss")),
         recorded_state([]),
     ):
-        bundle = static_bundle("name", state, series_of(state), None)
-        assert len(json.dumps(bundle)) < 300_000
+        series = series_of(state)
+        for by in ("", "training_args.learning_rate"):
+            arranged = Arrangement(
+                group_by=by,
+                charts=tuple(ChartArrangement(metric=one) for one in series.metrics),
+                columns=tuple(TEXTS) if by else (),
+            )
+            bundle = static_bundle("name", state, series, None, arrangement=arranged)
+            assert len(json.dumps(bundle)) < 300_000
         parser = Tags()
         parser.feed(bundle["text/html"])
         assert {tag for tag, _ in parser.found} <= {

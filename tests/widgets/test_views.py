@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.events import Recorded, RunAdded, RunRolledBack, StateChanged
-from rf_notebook.core.run import MetricPoint, Progress, RunState
-from rf_notebook.core.state import LiveRun
-from rf_notebook.core.status import Status
+from rf_notebook.core.events import (
+    DevicesChosen,
+    Recorded,
+    RunAdded,
+    RunRolledBack,
+    StateChanged,
+)
+from rf_notebook.core.run import MetricPoint, Progress, RunState, StoredFolder
+from rf_notebook.core.status import DeviceStatus, Status
+from rf_notebook.results.frames import devices_frame
 from rf_notebook.testing.fake_session import (
     FakeSession,
     config,
@@ -24,11 +31,13 @@ from rf_notebook.testing.fake_session import (
     trained,
 )
 from rf_notebook.views import compare
-from rf_notebook.views.curves import Emphasis, curves_figure
+from rf_notebook.views.curves import Emphasis, Figure, curves_figure
 from rf_notebook.views.document import to_html
+from rf_notebook.views.header import header
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.plotly_figure import experiment_figure
-from rf_notebook.views.runs_table import filtered, runs_table_frame, runs_view, sorted_rows
+from rf_notebook.views.runs_filter import filtered
+from rf_notebook.views.runs_table import runs_table_frame, runs_view, sorted_rows
 from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import (
     CurveSettings,
@@ -39,8 +48,9 @@ from rf_notebook.views.series import (
     within,
 )
 from rf_notebook.views.words import config_value, duration, number, size
+from rf_notebook.widgets.chart import changes
 from rf_notebook.widgets.controls import allowed_runs, why_not
-from rf_notebook.widgets.elements import frame_of
+from rf_notebook.widgets.elements import STATIC
 from tests.widgets.hostile import hostile_state
 
 OPEN = Status(open=True)
@@ -77,7 +87,60 @@ def test_turns_of_joint_steps_fill_the_time_that_they_took_and_no_more():
     shown = to_html(schedule(state))
     assert "10 s in all: 80.0% training, 20.0% evaluating" in shown
     assert "reward functions took: judge 1.0 s" in shown
-    assert "its share of the joint steps of 4 runs" in shown
+    assert "its share of what 4 runs took together" in shown
+
+
+def of_two_devices():
+    """Runs 1 and 2 in joint steps on one device, run 3 on another at the same time."""
+    state = recorded_state([started(), *(RunAdded(run_id=n, config=config()) for n in (1, 2, 3))])
+    turns = [
+        DevicesChosen(devices={"cuda:0": "H200", "cuda:1": "H200"}),
+        replace(trained(1, points(1, 2)), fused_with=(2,), device="cuda:0"),
+        replace(trained(2, points(2, 2)), fused_with=(1,), device="cuda:0"),
+        replace(trained(3, points(3, 2)), device="cuda:1", train_seconds=4.5),
+    ]
+    for one in turns:
+        state.apply(Recorded(seq=state.last_seq + 1, at=2e9, event=one))
+    return state
+
+
+def test_several_devices_have_a_lane_each_and_their_time_counts_for_each():
+    shown = to_html(schedule(of_two_devices()))
+    for name in ("cuda:0", "cuda:1"):
+        assert f">{name}</text>" in shown
+    assert "run 1 on cuda:0: trained 2.00 s" in shown
+    assert "5 s in all on 2 devices: 85.0% training, 15.0% evaluating" in shown
+    heights = [float(one) for one in re.findall(r'height="([0-9.]+)"', shown)]
+    assert sorted(set(heights)) == [7.0, 14.0], "runs of a joint turn lie one above the other"
+
+
+def test_the_table_and_the_header_say_who_is_where():
+    state = of_two_devices()
+    frame = runs_table_frame(state)
+    assert list(frame["on"]) == ["cuda:0", "cuda:0", "cuda:1"]
+    assert "on" not in runs_table_frame(recorded_state([started()])).columns
+    devices = [
+        DeviceStatus(
+            name=name,
+            model="H200",
+            training=(number,),
+            holds=(number,),
+            used_bytes=10**10 * number,
+            total_bytes=10**11,
+            is_gone=False,
+        )
+        for number, name in enumerate(state.devices, start=1)
+    ]
+    told = to_html(header("it", state, Status(open=True, devices=tuple(devices))))
+    assert "cuda:0 <b>10 GB / 100 GB</b>" in told
+    now = devices_frame(state, devices[:1]).set_index("device")
+    assert now.loc["cuda:0", "training"] == [1]
+    assert now.loc["cuda:0", "memory_gb"] == 10.0
+    assert now.loc["cuda:1", "training"] == []
+    assert list(now.chunks) == [2, 1]
+    assert "host" not in now.columns
+    there = devices_frame(state, [replace(devices[0], host="node-1")])
+    assert list(there.host) == ["node-1", ""]
 
 
 # ---- series
@@ -262,16 +325,13 @@ def test_with_several_runs_a_button_acts_on_those_it_may():
 def test_thirty_two_runs_of_ten_thousand_points_fit_into_a_hundred_kilobytes():
     state = many_runs(32, 10_000)
     figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"))
-    frame = frame_of(figure)
-    assert (
-        len(frame["x"]) + len(frame["y"]) + len(json.dumps([frame["traces"], frame["layout"]]))
-        <= 100_000
-    )
+    message, (x, y) = changes(Figure(), figure)
+    assert len(x) + len(y) + len(json.dumps(message)) <= 100_000
 
 
 def test_colours_are_stable_and_come_again_with_another_stroke():
-    pairs = [(colour(run_id), dash(run_id)) for run_id in range(1, 33)]
-    assert len(set(pairs)) == 32
+    pairs = [(colour(run_id), dash(run_id)) for run_id in range(1, 65)]
+    assert len(set(pairs)) == 64
 
 
 def test_selected_runs_lie_on_top_and_hidden_ones_are_not_drawn():
@@ -282,8 +342,13 @@ def test_selected_runs_lie_on_top_and_hidden_ones_are_not_drawn():
     assert figure.traces[-1].props["line"]["width"] == 3
 
 
-def test_a_clone_is_joined_to_its_parent_and_operations_are_marked():
+def test_a_warm_clone_is_joined_to_its_parent_and_operations_are_marked():
     state = hostile_state()
+    figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"))
+    assert not [t for t in figure.traces if t.props.get("hoverinfo") == "skip"], "it began anew"
+    (clone,) = [record for record in state.runs.values() if record.parent_id is not None]
+    adapter = StoredFolder(path="runs/8/warm_start-1.1", sha256="", steps=0, samples=0, bytes=0)
+    state.runs[clone.run_id] = replace(clone, warm_start=adapter)
     figure = curves_figure(state, series_of(state), CurveSettings(metric="loss"))
     (connector,) = [t for t in figure.traces if t.props.get("hoverinfo") == "skip"]
     assert connector.x_N[0] == 40.0, "where the parent was when it was cloned"
@@ -360,26 +425,5 @@ def test_the_fake_session_checks_edits_as_a_session_does():
 
 
 def test_a_page_keeps_no_plotly_of_another_version():
-    from rf_notebook.widgets import elements
-
-    static = elements._STATIC  # noqa: SLF001 - the scripts that are shipped
-    version = (static / "plotly-basic.min.js").read_text()[:200].split("minified) v")[1].split()[0]
-    assert f"__rf_notebook_plotly_{version.replace('.', '_')}" in (static / "chart.js").read_text()
-
-
-def test_the_table_tells_who_trains_with_whom_and_why_not():
-    state = many_runs(3, 5)
-    assert "joint" not in [column.key for column in view_of(state).columns]
-    state.runs[1] = replace(state.runs[1], fused_with=(3,))
-    state.runs[2] = replace(state.runs[2], alone_because="DoRA scales the base weights by its own")
-    view = view_of(state)
-    (column,) = [column for column in view.columns if column.key == "joint"]
-    assert [column.text(row) for row in view.rows] == [
-        "with 3",
-        "alone: DoRA scales the base weights by its own",
-        "",
-    ]
-    state.runs[3] = replace(state.runs[3], is_joint=True)
-    assert column.text(view_of(state).rows[2]) == "by itself"
-    state.live[3] = LiveRun(state.runs[3].progress, fused_with=(1, 4))
-    assert column.text(view_of(state).rows[2]) == "with 1, 4"
+    version = (STATIC / "plotly-basic.min.js").read_text()[:200].split("minified) v")[1].split()[0]
+    assert f"__rf_notebook_plotly_{version.replace('.', '_')}" in (STATIC / "chart.js").read_text()

@@ -1,7 +1,7 @@
 /** Draws saved curves with uPlot; a module of its own, so that nothing of it is loaded before a chart is seen. */
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { colour, dash, type Dash } from '../palette';
+import { colour, dash } from '../palette';
 import type { SavedCurve } from '../savedPanel';
 import { number } from '../words';
 
@@ -12,12 +12,6 @@ export interface Hover {
 }
 
 const HEIGHT = 260;
-const DASHES: Readonly<Record<Dash, number[]>> = {
-  solid: [],
-  dash: [7, 4],
-  dot: [2, 3],
-  dashdot: [7, 3, 2, 3]
-};
 const NEAREST = 8;
 
 /**
@@ -54,7 +48,7 @@ export function drawCurves(
         ...curves.map((curve) => ({
           label: `run ${String(curve.run)}`,
           stroke: colour(curve.run),
-          dash: DASHES[dash(curve.run)],
+          dash: [...dash(curve.run)],
           width: 1.7,
           spanGaps: true,
           points: { show: curve.samples.length === 1 }

@@ -3,7 +3,7 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import * as React from 'react';
 import '../../style/saved.css';
 import { colour } from '../palette';
-import { sortedRuns, type SavedPanel } from '../savedPanel';
+import { sortedRuns, type SavedCurve, type SavedPanel, type SavedRun } from '../savedPanel';
 import { number } from '../words';
 import type { Hover } from './savedCurves';
 
@@ -20,39 +20,57 @@ export class SavedPanelView extends ReactWidget {
 }
 
 function View({ panel }: { panel: SavedPanel }): React.ReactElement {
-  const [metric, setMetric] = React.useState(0);
+  // Which metrics have a chart: as it was arranged, and then as the reader chooses.
+  const [charts, setCharts] = React.useState<readonly number[]>(panel.charts.length > 0 ? panel.charts : [0]);
+  const [folded, setFolded] = React.useState<readonly number[]>([]);
   const [sort, setSort] = React.useState<readonly [number, boolean]>([0, false]);
   const [hover, setHover] = React.useState<Hover | null>(null);
   const [column, descending] = sort;
-  const curves = panel.curves[metric];
   const best = panel.runs.filter((run) => run.best).map((run) => run.id);
+  const sorted = sortedRuns(panel, column, descending);
+  const titles = new Map(panel.groups.map((group) => [group.means[0]?.run ?? -1, group.title]));
   return (
     <>
       <p>
         <b>{panel.experiment}</b> {panel.summary}
       </p>
-      {panel.curves.length > 1 && (
-        <label>
-          metric{' '}
-          <select
-            value={metric}
-            onChange={(event) => {
-              setMetric(Number(event.target.value));
-            }}
-          >
-            {panel.curves.map((one, index) => (
-              <option key={index} value={index}>
-                {one.metric}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
-      {curves !== undefined && curves.runs.length > 0 && (
-        <>
-          <Chart metric={curves.metric} curves={curves.runs} onHover={setHover} />
-          <HoverLine hover={hover} />
-        </>
+      <div className="rfl-charts">
+        {charts.map((metric, place) => {
+          const shown = panel.curves[metric];
+          const drawn = panel.groups.length > 0 ? means(panel, metric) : (shown?.runs ?? []);
+          return (
+            shown !== undefined &&
+            drawn.length > 0 && (
+              <div key={place}>
+                {panel.curves.length > 1 && (
+                  <label>
+                    metric{' '}
+                    <select
+                      value={metric}
+                      onChange={(event) => {
+                        const chosen = Number(event.target.value);
+                        setCharts(charts.map((one, at) => (at === place ? chosen : one)));
+                      }}
+                    >
+                      {panel.curves.map((one, index) => (
+                        <option key={index} value={index}>
+                          {one.metric}
+                        </option>
+                      ))}
+                    </select>
+                  </label>
+                )}
+                <Chart metric={shown.metric} curves={drawn} onHover={setHover} />
+              </div>
+            )
+          );
+        })}
+      </div>
+      {panel.curves.length > 0 && (
+        <HoverLine
+          hover={hover}
+          nameOf={(run) => (panel.groups.length > 0 ? (titles.get(run) ?? '') : `run ${String(run)}`)}
+        />
       )}
       <div className="rfl-scroller">
         <table>
@@ -77,17 +95,38 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
             </tr>
           </thead>
           <tbody>
-            {sortedRuns(panel, column, descending).map((run, place) => (
-              <tr key={place} data-state={run.state}>
-                {run.cells.map((cell, index) => (
-                  <td key={index}>
-                    {index === 0 && <span className="rfl-dot" style={{ background: colour(run.id) }} />}
-                    {cell}
-                    {index === 0 && best.includes(run.id) ? ' ★' : ''}
-                  </td>
+            {panel.groups.length === 0
+              ? sorted.map((run, place) => <Row key={place} run={run} isBest={best.includes(run.id)} />)
+              : panel.groups.map((group, place) => (
+                  <React.Fragment key={place}>
+                    <tr className="rfl-group">
+                      {group.cells.map((cell, index) => (
+                        <td key={index}>
+                          {index > 0 && cell}
+                          {index === 0 && (
+                            <button
+                              aria-expanded={!folded.includes(place)}
+                              onClick={() => {
+                                setFolded(
+                                  folded.includes(place)
+                                    ? folded.filter((one) => one !== place)
+                                    : [...folded, place]
+                                );
+                              }}
+                            >
+                              {folded.includes(place) ? '▸ ' : '▾ '}
+                              {group.title}
+                            </button>
+                          )}
+                        </td>
+                      ))}
+                    </tr>
+                    {!folded.includes(place) &&
+                      sorted
+                        .filter((run) => group.runs.includes(run.id))
+                        .map((run, at) => <Row key={at} run={run} isBest={best.includes(run.id)} />)}
+                  </React.Fragment>
                 ))}
-              </tr>
-            ))}
           </tbody>
         </table>
       </div>
@@ -99,15 +138,41 @@ function View({ panel }: { panel: SavedPanel }): React.ReactElement {
   );
 }
 
+/** The mean curves of the groups for one metric. */
+function means(panel: SavedPanel, metric: number): readonly SavedCurve[] {
+  return panel.groups
+    .flatMap((group) => group.means[metric] ?? [])
+    .filter((curve) => curve.samples.length > 0);
+}
+
+function Row({ run, isBest }: { run: SavedRun; isBest: boolean }): React.ReactElement {
+  return (
+    <tr data-state={run.state}>
+      {run.cells.map((cell, index) => (
+        <td key={index}>
+          {index === 0 && <span className="rfl-dot" style={{ background: colour(run.id) }} />}
+          {cell}
+          {index === 0 && isBest ? ' ★' : ''}
+        </td>
+      ))}
+    </tr>
+  );
+}
+
 /** What lies below the pointer. The line keeps its place while nothing does, so that the table below stays where it is. */
-function HoverLine({ hover }: { hover: Hover | null }): React.ReactElement {
+interface HoverProps {
+  readonly hover: Hover | null;
+  readonly nameOf: (run: number) => string;
+}
+
+function HoverLine({ hover, nameOf }: HoverProps): React.ReactElement {
   return (
     <p className="rfl-hover" role="status">
       {hover !== null && `sample ${number(hover.samples)}: `}
       {hover?.runs.map(({ run, value }) => (
         <span key={run}>
           <span className="rfl-dot" style={{ background: colour(run) }} />
-          {`run ${String(run)} ${number(value)}  `}
+          {`${nameOf(run)} ${number(value)}  `}
         </span>
       ))}
     </p>

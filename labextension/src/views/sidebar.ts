@@ -15,6 +15,7 @@ export interface Actions {
   replay(): void;
   starter(): void;
   reopen(name: string): void;
+  remove(name: string): void;
 }
 
 /** The widget in JupyterLab's left area. */

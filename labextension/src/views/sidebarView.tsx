@@ -206,14 +206,15 @@ function OnDisk({ model, actions }: { model: Sidebar; actions: Actions }): React
     <section className="rfl-others" aria-label="Experiments on disk">
       <h3>On disk</h3>
       <ul>
-        {model.recorded.map(({ name, standing, runs }) => (
+        {model.recorded.map(({ name, standing, runs, words }) => (
           <li key={name} className="rfl-recorded" data-name={name}>
-            <span>
+            <span title={`${name}: ${words}`}>
               <b>{name}</b>{' '}
               <span className="rfl-dim">
                 {standing}
                 {runs !== null && `, ${String(runs)} runs`}
               </span>
+              {words !== '' && <span className="rfl-dim rfl-about">{words}</span>}
             </span>
             <button
               aria-label={`Reopen ${name}`}
@@ -223,6 +224,17 @@ function OnDisk({ model, actions }: { model: Sidebar; actions: Actions }): React
             >
               Reopen
             </button>
+            {words !== '' && (
+              <button
+                aria-label={`Remove ${name} from the disk`}
+                title="remove it from the disk"
+                onClick={() => {
+                  actions.remove(name);
+                }}
+              >
+                ✕
+              </button>
+            )}
           </li>
         ))}
       </ul>

@@ -14,6 +14,7 @@ from torch import nn
 from rf_notebook.core.runner import Fusibility
 from rf_notebook.core.values import Json, digest
 from rf_notebook.training.base_models import changes_base_weights
+from rf_notebook.training.device import is_spread
 from rf_notebook.training.fused.adapters import QUANTISED, adapter_weights, lora_layers_of
 from rf_notebook.training.residency import storage_of, tensors_of
 
@@ -55,15 +56,14 @@ _SWITCHES = ("tf32", "full_determinism")
 
 def fusibility_of(config: RunConfig) -> Fusibility:
     """Whether a run of this config can train in joint steps, with whom, and why not."""
-    reason = _reason(config)
-    if reason is not None:
-        return Fusibility(None, reason)
     shared: dict[str, Json] = {
         "model": dict(config.model),
         "use_cpu": config.use_cpu,
         **{name: config.training.get(name) for name in _SWITCHES},
     }
-    return Fusibility(digest(shared))
+    key, reason = digest(shared), _reason(config)
+    line = None if _first(_TRAINING, config.training) else key
+    return Fusibility(None if reason else key, reason or "", line)
 
 
 def _reason(config: RunConfig) -> str | None:
@@ -114,6 +114,8 @@ def hindrance_of_trained(config: RunConfig, model: Any, base: nn.Module) -> str 
 
 def _hindrance_of(model: Any) -> str | None:
     causal: Any = model.get_base_model()
+    if is_spread():
+        return "its base model is spread over several devices"
     backbone = getattr(causal, getattr(causal, "base_model_prefix", ""), None)
     if not isinstance(backbone, nn.Module):
         return f"{type(causal).__name__} has no backbone below its head"

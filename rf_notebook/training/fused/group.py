@@ -18,7 +18,7 @@ from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
 
 if TYPE_CHECKING:
-    from rf_notebook.training.fused.aside import Aside
+    from rf_notebook.training.aside import Aside
     from rf_notebook.training.fused.joint_model import JointModel
     from rf_notebook.training.fused.member import Member
     from rf_notebook.training.parked import ParkedRun

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.foreground import is_cell_at_work
-from rf_notebook.training.fused.aside import Aside
+from rf_notebook.training.aside import aside_together
 from rf_notebook.training.fused.eligibility import hindrance
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.joint_model import JointModel
@@ -117,25 +117,21 @@ class JointTurns:
 
     def _evaluate(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
         """Evaluate those that stand at a boundary together; what fails here, its own turn tells."""
-        self._aside(
-            group,
-            {
-                run: (member, run.at_boundary.evaluate_here)
-                for run, member in there.items()
-                if run.at_boundary.is_to_be_evaluated
-            },
-        )
+        work = {
+            run: (member, run.at_boundary.evaluate_here)
+            for run, member in there.items()
+            if run.at_boundary.is_to_be_evaluated
+        }
+        aside_together(group, work, self._resources.dtype)
 
     def _write_samples(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
         """Let those that stand at a boundary answer the sample prompts together."""
-        self._aside(
-            group,
-            {
-                run: (member, run.at_boundary.write_samples_here)
-                for run, member in there.items()
-                if run.at_boundary.is_to_write_samples
-            },
-        )
+        work = {
+            run: (member, run.at_boundary.write_samples_here)
+            for run, member in there.items()
+            if run.at_boundary.is_to_write_samples
+        }
+        aside_together(group, work, self._resources.dtype)
 
     def _save(self, runs: Sequence[tuple[ChunkRequest, ActiveRun]]) -> None:
         """Have the checkpoints of those that stand at a boundary written.
@@ -146,21 +142,6 @@ class JointTurns:
         if len(evaluated) > 1:
             for request, run in evaluated:
                 run.save_ahead(request)
-
-    def _aside(
-        self, group: FusedGroup, work: Mapping[ActiveRun, tuple[Member, Callable[[], None]]]
-    ) -> None:
-        """Let several runs do something outside their course, their forwards together."""
-        if not work:
-            return
-        started = time.perf_counter()
-        dtype = self._resources.dtype
-        group.do_aside(
-            {member: Aside(run.parked, what, dtype) for run, (member, what) in work.items()}
-        )
-        seconds = (time.perf_counter() - started) / len(work)
-        for run in work:
-            run.overhead_seconds += seconds
 
     def write_texts(
         self, runs: Sequence[ActiveRun], prompts: Sequence[str], settings: Mapping[str, Json]

@@ -27,7 +27,7 @@ from rf_notebook.training.fused.sizes import Sizes, sizes_on_device
 from rf_notebook.training.fused.updates import Updates, updates_of
 
 if TYPE_CHECKING:
-    from rf_notebook.training.fused.aside import Aside
+    from rf_notebook.training.aside import Aside
     from rf_notebook.training.fused.joint_model import JointModel
     from rf_notebook.training.parked import ParkedRun
 

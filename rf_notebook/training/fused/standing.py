@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.training.fused.aside import Aside
+from rf_notebook.training.aside import Aside
 from rf_notebook.training.fused.group import FusedGroup
 from rf_notebook.training.fused.member import Member
 from rf_notebook.training.parked import StopTraining

@@ -16,8 +16,10 @@ import torch
 import transformers
 import trl
 
+from rf_notebook.training.device import is_spread
 from rf_notebook.training.divergence import Divergence
 from rf_notebook.training.fused.sizes import SizedBatch, SizedCollator, Sizes
+from rf_notebook.training.stages import answer_where_asked
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import Generation
@@ -150,6 +152,10 @@ class RunTrainer:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         trainer: Any = self
+        if is_spread():
+            answer_where_asked(trainer.model)
+            if getattr(trainer, "ref_model", None) is not None:
+                answer_where_asked(trainer.ref_model)
         loading = trainer.accelerator.dataloader_config
         if (
             loading.data_seed is None

@@ -13,6 +13,7 @@ from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import Generation
+from rf_notebook.training.device import is_spread
 from rf_notebook.training.methods.base import (
     Pass,
     RunTrainer,
@@ -24,6 +25,7 @@ from rf_notebook.training.methods.base import (
     spelled_as_now,
 )
 from rf_notebook.training.methods.rewards import Rewards, check_rewards, unscored
+from rf_notebook.training.stages import answer_where_asked
 
 if TYPE_CHECKING:
     from rf_notebook.training.methods.trainer_like import TrainerLike
@@ -71,6 +73,8 @@ class RunGRPOTrainer(RunTrainer, GRPOTrainer):
         if self.args.disable_dropout:
             disable_dropout_in_model(reference)
         add_fused_lm_head(reference, temperature=self.temperature)
+        if is_spread():
+            answer_where_asked(reference)
         self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
         if self.args.sync_ref_model:
             self.add_callback(

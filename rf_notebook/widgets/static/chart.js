@@ -1,8 +1,10 @@
-// Draws a figure with plotly. The kernel sends traces and layout in plotly's words, their arrays as float32 buffers;
-// colours named "ink" and "ground" are the theme's.
+// Draws a figure with plotly. The kernel sends traces and layout in plotly's words, their arrays as float32 buffers, and
+// then what changed of them; colours named "ink" and "ground" are the theme's.
 
 const LIBRARY = "__rf_notebook_plotly_4_1_1";
 const PATIENCE_MS = 10_000;
+/** Charts that show what is at one x together, by the name of their group. */
+const GROUPS = (globalThis.__rf_notebook_charts ??= new Map());
 
 /** plotly.js, asked of the kernel once a page; asked again by the next chart when that kernel went away before it answered. */
 async function plotly(model) {
@@ -53,61 +55,104 @@ function theme(element) {
   };
 }
 
+/** Any CSS colour, to be seen through. */
+function faint(colour) {
+  const canvas = document.createElement("canvas").getContext("2d");
+  canvas.fillStyle = colour;
+  const plain = canvas.fillStyle; // "#rrggbb" or "rgba(…)"
+  return plain.startsWith("#") ? `${plain}2e` : plain;
+}
+
+
 const floatsOf = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
-function tracesOf(frame, colours) {
+/** A figure that is told piece by piece: layout, keys of its traces in their order, traces by key. */
+class Told {
+  layout = {};
+  keys = [];
+  traces = new Map();
+  seq = -1;
+
+  /** Takes a message in; false when one before it is missing. */
+  take(message, buffers) {
+    if (!message.whole && message.seq !== this.seq + 1) return false;
+    this.seq = message.seq;
+    if (message.whole) {
+      this.layout = {};
+      this.keys = [];
+      this.traces.clear();
+    }
+    this.layout = message.layout ?? this.layout;
+    const [x, y] = [floatsOf(buffers[0]), floatsOf(buffers[1])];
+    let from = 0;
+    for (const { key, n, ...props } of message.traces ?? []) {
+      this.traces.set(key, { ...props, x: x.slice(from, from + n), y: y.slice(from, from + n) });
+      from += n;
+    }
+    if (message.keys) {
+      this.keys = message.keys;
+      for (const key of [...this.traces.keys()]) if (!message.keys.includes(key)) this.traces.delete(key);
+    }
+    return true;
+  }
+}
+
+function tracesOf(told, colours) {
   const named = (value) => (value === "ink" ? colours.ink : value === "ground" ? colours.ground : value);
-  const x = floatsOf(frame.x);
-  const y = floatsOf(frame.y);
-  let from = 0;
-  return frame.traces.map((given) => {
-    const { n, ...trace } = given;
-    const to = from + n;
-    const made = { type: "scatter", ...trace, x: x.subarray(from, to), y: y.subarray(from, to) };
+  return told.keys.map((key) => {
+    const made = { type: "scatter", ...told.traces.get(key) };
+    if (made.fillcolor) made.fillcolor = faint(made.fillcolor);
     if (made.line) made.line = { ...made.line, color: named(made.line.color) };
     if (made.marker?.line) made.marker = { ...made.marker, line: { ...made.marker.line, color: named(made.marker.line.color) } };
-    from = to;
     return made;
   });
 }
 
-function layoutOf(frame, colours, height) {
+function layoutOf(told, colours, height) {
   const axis = (given) => ({ gridcolor: colours.line, zerolinecolor: colours.line, linecolor: colours.line, automargin: true, ...given });
-  const { xaxis, yaxis, ...rest } = frame.layout;
+  const { xaxis, yaxis, ...rest } = told.layout;
   const range = xaxis?.range ? {} : { autorange: true };
   return {
     ...rest,
     height,
     xaxis: axis({ ...xaxis, ...range }),
-    yaxis: axis(yaxis),
+    yaxis: axis({ ...yaxis, ...(yaxis?.range ? {} : { autorange: true }) }),
     margin: { t: 12, r: 36, b: 40, l: 56 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colours.dim, family: colours.font, size: 12 },
-    hoverlabel: { bgcolor: colours.ground, bordercolor: colours.line, font: { color: colours.ink } },
+    hoverlabel: { namelength: 48, bgcolor: colours.ground, bordercolor: colours.line, font: { color: colours.ink } },
   };
 }
+
+/** A chart's label as a file can be called. */
+const fileName = (label) => label.replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(0, 80) || "chart";
 
 export default {
   async render({ model, el }) {
     const place = document.createElement("div");
     place.className = "rf-chart";
-    place.setAttribute("role", "img");
+    place.setAttribute("role", "figure");
     el.append(place);
     const waiting = document.createElement("div");
     waiting.className = "rf-chart-waiting";
     waiting.textContent = "loading the chart …";
     place.append(waiting);
-    const Plotly = await plotly(model);
-    waiting.remove();
+    const told = new Told();
+    const takeFigure = (message, buffers) => {
+      if (message.kind !== "figure") return;
+      if (told.take(message, buffers)) draw();
+      else if (told.seq >= 0) askForAll();
+    };
+    const askForAll = () => model.send({ kind: "whole" });
+    let Plotly = null;
     let drawing = false;
     let wanted = false;
     let listening = false;
 
     const draw = async () => {
-      const frame = model.get("frame");
       // What is hidden is drawn when it is shown again; of frames that come meanwhile only the newest counts.
-      if (drawing || !frame?.traces || document.hidden || !place.offsetParent) {
+      if (!Plotly || drawing || told.seq < 0 || document.hidden || !place.offsetParent) {
         wanted = true;
         return;
       }
@@ -116,12 +161,24 @@ export default {
       const colours = theme(el);
       const started = performance.now();
       place.setAttribute("aria-label", model.get("label"));
+      place.style.height = `${model.get("height")}px`; // what it keeps when its width changes
       try {
-        await Plotly.react(place, tracesOf(frame, colours), layoutOf(frame, colours, model.get("height")), {
+        await Plotly.react(place, tracesOf(told, colours), layoutOf(told, colours, model.get("height")), {
           responsive: true,
           displaylogo: false,
+          showSendToCloud: false,
+          plotlyServerURL: "",
           typesetMath: false,
-          modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"],
+          modeBarButtonsToRemove: ["select2d", "lasso2d"],
+          toImageButtonOptions: { format: "png", filename: fileName(model.get("label")), scale: 2 },
+          modeBarButtonsToAdd: [
+            {
+              name: "toSvg",
+              title: "Download plot as an SVG",
+              icon: Plotly.Icons.disk,
+              click: (chart) => Plotly.downloadImage(chart, { format: "svg", filename: fileName(model.get("label")) }),
+            },
+          ],
         });
         if (!listening) listen();
       } finally {
@@ -134,8 +191,26 @@ export default {
       }
     };
 
+    /** What other charts of the group show at the x below the pointer. */
+    const others = () => [...(GROUPS.get(model.get("hover_group")) ?? [])].filter((other) => other !== place && other.offsetParent);
     const listen = () => {
       listening = true;
+      if (model.get("hover_group")) {
+        const group = model.get("hover_group");
+        if (!GROUPS.has(group)) GROUPS.set(group, new Set());
+        GROUPS.get(group).add(place);
+        place.on("plotly_hover", (event) => {
+          // What a hover of ours causes is no hover of the user's.
+          if (!event.event?.isTrusted) return;
+          const at = event.xvals?.[0];
+          if (at === undefined) return;
+          for (const other of others()) {
+            const [low, high] = other._fullLayout.yaxis.range;
+            Plotly.Fx.hover(other, { xval: at, yval: (low + high) / 2 }, "xy");
+          }
+        });
+        place.on("plotly_unhover", () => others().forEach((other) => Plotly.Fx.unhover(other)));
+      }
       place.on("plotly_relayout", (change) => {
         const low = change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0];
         const high = change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1];
@@ -156,15 +231,26 @@ export default {
     };
 
     const again = () => void draw();
-    model.on("change:frame", again);
+    model.on("msg:custom", takeFigure);
+    model.on("change:height", again);
     document.addEventListener("visibilitychange", again);
-    const shown = new ResizeObserver(() => wanted && draw());
+    let width = place.offsetWidth;
+    const shown = new ResizeObserver(() => {
+      if (wanted) draw();
+      else if (listening && place.offsetWidth && place.offsetWidth !== width) Plotly.Plots.resize(place);
+      width = place.offsetWidth;
+    });
     shown.observe(place);
     const themes = new MutationObserver(again);
     themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
+    askForAll();
+    Plotly = await plotly(model);
+    waiting.remove();
     await draw();
     return () => {
-      model.off("change:frame", again);
+      model.off("msg:custom", takeFigure);
+      GROUPS.get(model.get("hover_group"))?.delete(place);
+      model.off("change:height", again);
       document.removeEventListener("visibilitychange", again);
       shown.disconnect();
       themes.disconnect();

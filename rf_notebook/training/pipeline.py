@@ -1,0 +1,234 @@
+"""How do several runs train at once over one model that lies on several GPUs?
+
+A run's rows go from stage to stage, so by itself it keeps one GPU at work at a time. Here several runs
+are under way: while the rows of one are on the second GPU, those of another are on the first. Each run
+makes all its passes by itself, in its own order, so its figures are those of training alone; only the
+moments at which they begin are others'. All queue in the GPUs' usual streams, one after another, and no
+run waits for a GPU before each of the others has queued its part.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rf_notebook.training import memory
+from rf_notebook.training.aside import Aside, aside_together
+from rf_notebook.training.device import gpus_of_runs
+from rf_notebook.training.fused.patches import patch
+from rf_notebook.training.parked import ParkedStatus
+from rf_notebook.training.process_state import ProcessState
+from rf_notebook.training.stages import Answering
+
+if TYPE_CHECKING:
+    from rf_notebook.core.runner import ChunkRequest
+    from rf_notebook.training.active_run import ActiveRun
+    from rf_notebook.training.parked import ParkedRun
+    from rf_notebook.training.resources import Resources
+
+
+@dataclass(slots=True, eq=False)
+class OthersTurn:
+    """A run has queued what it could; the others queue theirs before it waits for the GPUs."""
+
+    error: BaseException | None = None
+    """Raised in the run instead."""
+
+
+class Lane:
+    """One run in a pipeline."""
+
+    def __init__(self, run: ParkedRun) -> None:
+        """Nothing is changed before ``attach``.
+
+        Args:
+            run: Its trainer is built.
+        """
+        self.run: ParkedRun | Aside = run
+        """What advances: the run, or what it does aside."""
+        self._undo: list[Callable[[], None]] = []
+
+    def attach(self) -> None:
+        """From now on others continue after each forward, and before and after each backward."""
+        trainer = self.run.trainer
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._undo = [
+            patch(causal, "forward", self._forward(causal.forward)),
+            patch(trainer.accelerator, "backward", self._backward(trainer.accelerator.backward)),
+        ]
+
+    def detach(self) -> None:
+        """Everything is the trainer's own again."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+
+    def _let_others(self) -> None:
+        request = OthersTurn()
+        self.run.wait_for(request)
+        if request.error is not None:
+            raise request.error
+
+    def _forward(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        # Others continue between a forward and its answer's way back: the first GPU takes the next
+        # run's rows before it waits for what comes back.
+        if isinstance(own, Answering):
+            return Answering(self._followed(own.own), own.stays)
+        return self._followed(own)
+
+    def _followed(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(own)
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            given = own(*args, **kwargs)
+            self._let_others()
+            return given
+
+        return followed
+
+    def _backward(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        # trl reads a step's metrics between forward and backward, which waits for the GPUs: all do
+        # so before the first backward is queued
+        @functools.wraps(own)
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            self._let_others()
+            own(*args, **kwargs)
+            self._let_others()
+
+        return backward
+
+
+class Pipeline:
+    """Runs over one model on several GPUs, for one turn."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        """Nothing is changed before it is entered."""
+        self._lanes = list(lanes)
+
+    def __enter__(self) -> Pipeline:
+        """Let the runs take turns in queueing."""
+        for lane in self._lanes:
+            lane.attach()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give every run what is its own."""
+        for lane in self._lanes:
+            lane.detach()
+
+    def advance(self, until: Mapping[Lane, int]) -> None:
+        """Train each run until its step; the caller holds PROCESS."""
+        self._go_on({lane: lane.run for lane in self._lanes}, until)
+
+    def do_aside(self, work: Mapping[Lane, Aside]) -> None:
+        """Let runs that stand do something outside their course; the caller holds PROCESS."""
+        self._go_on(work, dict.fromkeys(work, 0))
+
+    def _go_on(self, doing: Mapping[Lane, ParkedRun | Aside], until: Mapping[Lane, int]) -> None:
+        notebook = ProcessState.of_notebook()
+        own = {lane: lane.run for lane in doing}
+        try:
+            for lane, run in doing.items():
+                lane.run = run
+                run.begin_jointly(until[lane])
+            live = list(doing)
+            while live:
+                for lane in live:
+                    lane.run.go_on()
+                live = [lane for lane in live if lane.run.status is ParkedStatus.WAITING]
+        except BaseException as error:
+            # of the pipeline, not of a run: from inside a step only an error leads out
+            for lane in doing:
+                if lane.run.status is ParkedStatus.WAITING:
+                    lane.run.request.error = error
+                    lane.run.go_on()
+            raise
+        finally:
+            if not all(lane.run.is_quiet for lane in doing):
+                notebook.random.install()
+            notebook.install_beside_streams()
+            for lane, run in own.items():
+                lane.run = run
+
+
+class PipelineTurns:
+    """Turns of several runs over a model on several GPUs."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Nobody trains yet.
+
+        Args:
+            resources: What the runs share.
+        """
+        self._resources = resources
+
+    def advance(self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]) -> None:
+        """Train runs to their boundaries, or to where they should park, as many at once as fit.
+
+        An interrupt ends the turn at the next step.
+
+        Args:
+            requests: The turn's requests.
+            runs: Those that the requests are for, ready to train, by id.
+        """
+        for some in self._that_fit(requests, runs):
+            if not self._resources.interrupted.is_set():
+                self._advance(some, [runs[request.run_id] for request in some])
+
+    def _that_fit(
+        self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
+    ) -> Iterator[list[ChunkRequest]]:
+        """The requests in parts whose steps fit into the GPUs' memory side by side."""
+        gpus = gpus_of_runs()
+        free = sum(map(memory.free_bytes, gpus)) if gpus else None
+        part: list[ChunkRequest] = []
+        needed = 0
+        for request in requests:
+            room = runs[request.run_id].room
+            if part and free is not None and needed + room > free:
+                yield part
+                part, needed = [], 0
+            part.append(request)
+            needed += room
+        if part:
+            yield part
+
+    def _advance(self, requests: Sequence[ChunkRequest], runs: Sequence[ActiveRun]) -> None:
+        lanes = {run: Lane(run.parked) for run in runs}
+        boundaries = {run: run.next_boundary for run in runs}
+        until = {
+            lanes[run]: min(
+                boundaries[run], boundaries[run] if request.park_at is None else request.park_at
+            )
+            for request, run in zip(requests, runs, strict=True)
+        }
+        with Pipeline(list(lanes.values())) as pipeline:
+            started = time.perf_counter()
+            pipeline.advance(until)
+            seconds = (time.perf_counter() - started) / len(runs)
+            for run in runs:
+                run.train_seconds += seconds
+                others = {one.run_id for one in runs if one is not run}
+                run.fused_with = tuple(sorted({*run.fused_with, *others}))
+                if run.parked.status is ParkedStatus.PARKED and run.parked.step >= boundaries[run]:
+                    run.reached = boundaries[run]
+            there = [
+                run
+                for run in runs
+                if run.reached is not None or run.parked.status is ParkedStatus.FINISHED
+            ]
+            evaluating = {
+                run: (lanes[run], run.at_boundary.evaluate_here)
+                for run in there
+                if run.at_boundary.is_to_be_evaluated
+            }
+            aside_together(pipeline, evaluating, self._resources.dtype)
+            writing = {
+                run: (lanes[run], run.at_boundary.write_samples_here)
+                for run in there
+                if run.at_boundary.is_to_write_samples
+            }
+            aside_together(pipeline, writing, self._resources.dtype)
