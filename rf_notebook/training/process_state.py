@@ -224,11 +224,16 @@ class _Contexts:
 
     grad: bool = True
     device: torch.device | None = None
+    """torch's default."""
+    gpu: int | None = None
+    """The current one; None before anything uses CUDA."""
 
     @classmethod
     def capture(cls) -> _Contexts:
         context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)  # noqa: SLF001 - accelerate's and torch's state of the process
-        return cls(torch.is_grad_enabled(), None if context is None else context.device)
+        device = None if context is None else context.device
+        gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        return cls(torch.is_grad_enabled(), device, gpu)
 
     def install(self) -> None:
         now = _Contexts.capture()
@@ -236,6 +241,8 @@ class _Contexts:
             torch.set_grad_enabled(self.grad)
         if now.device != self.device:
             torch.set_default_device(self.device)
+        if self.gpu is not None and now.gpu != self.gpu:
+            torch.cuda.set_device(self.gpu)
 
 
 def _environment() -> dict[str, str]:
@@ -383,15 +390,11 @@ def isolated(*, streams: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """
     with PROCESS:
         notebook = ProcessState.of_notebook()
-        device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         try:
             ProcessState.fresh(notebook).install_beside_streams(notebook.environment)
             yield
         finally:
             if streams():
                 notebook.random.install()
+            # TrainingArguments makes the first GPU this thread's current one
             notebook.install_beside_streams(notebook.environment)
-            if (
-                device is not None
-            ):  # TrainingArguments makes the first GPU this thread's current one
-                torch.cuda.set_device(device)

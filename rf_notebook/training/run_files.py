@@ -20,6 +20,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from rf_notebook.training.device import gpus_of_runs
 from rf_notebook.training.process_state import RandomState
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ def _on_host(of_tensors: Any) -> Any:
     with torch.no_grad(), torch._C.DisableTorchFunction():  # noqa: SLF001 - it has no other name
         recursively_apply(count, of_tensors)
         made = recursively_apply(copied, of_tensors)
-        if torch.cuda.is_initialized():
-            torch.cuda.current_stream().synchronize()
+        for gpu in gpus_of_runs():
+            torch.cuda.current_stream(gpu).synchronize()
         return made
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -122,7 +123,22 @@ def answer_where_asked(model: Any) -> None:
         model: Of a trainer that is built; its module tree is the trainer's own.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    causal.forward = Answering(causal.forward, stays_where_it_is(causal))
+    causal.forward = Answering(_back_on_its_gpu(causal.forward), stays_where_it_is(causal))
+
+
+def _back_on_its_gpu(own: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward after which the thread's current GPU is the one that it was, errors included.
+
+    Inside it is the one of the stage, see ``Arrival``.
+    """
+
+    @functools.wraps(own)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        is_on_gpus = torch.cuda.is_initialized()
+        with torch.cuda.device(torch.cuda.current_device()) if is_on_gpus else nullcontext():
+            return own(*args, **kwargs)
+
+    return forward
 
 
 class Answering:
@@ -147,6 +163,10 @@ class Answering:
 class Arrival(ModelHook):
     """Moves what a layer is given to its stage; what all layers are given, masks say, once.
 
+    From then on the stage's GPU is the thread's current one, until another stage begins. torch's own
+    operations go to the GPU of their tensors, but a Triton kernel goes to the current GPU's stream:
+    trl's fused head on the last stage read what the first GPU had not waited for.
+
     accelerate's own hook copies such tensors for each layer anew, and each copy lets the device that
     it comes from wait for the one that it goes to.
     """
@@ -166,7 +186,9 @@ class Arrival(ModelHook):
         self._stays = frozenset(stays)
 
     def pre_forward(self, _module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """What the part is given, on its device."""
+        """What the part is given, on its device, which is the current one."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         there = {
             name: value if name in self._stays else recursively_apply(self._move, value)
             for name, value in kwargs.items()
