@@ -18,7 +18,7 @@ from rf_notebook.session.arguments import fit_arguments
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
 from rf_notebook.session.registry import latest_session, remove, use
 from rf_notebook.session.stage import current_stage
-from rf_notebook.session.waiting import refresh_display, wait, wait_async
+from rf_notebook.session.waiting import refresh_display, tell_at_exit, wait, wait_async
 from rf_notebook.widgets.front_end import FrontEnd, front_end
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class Experiment(ExperimentOperations):
         cluster: str | None = None,
         storage: str | Path | None = None,
         allow_unauthenticated: bool = False,
+        price_per_hour: float | None = None,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
 
@@ -190,6 +191,7 @@ class Experiment(ExperimentOperations):
                 says: "auto", host:port or ray://host:port. Needs ``rf-notebook[ray]`` here and there.
             storage: Where its workers keep checkpoints: "s3://bucket/folder", or a shared mount.
             allow_unauthenticated: Join a cluster without a token.
+            price_per_hour: Of one device. The panel shows what the runs have cost, and will.
 
         Raises:
             ConfigError: what cannot work, before any model is loaded.
@@ -215,8 +217,10 @@ class Experiment(ExperimentOperations):
             keep=keep,
             fail_on_nan=fail_on_nan,
             sample_prompts=sample_prompts,
+            price_per_hour=price_per_hour,
         )
         check_alone(session)
+        session.price_per_hour = given.price_per_hour
         with self._preparing(display) as show:
             began = fit(
                 session,
@@ -226,6 +230,8 @@ class Experiment(ExperimentOperations):
                 take_over=take_over,
                 before_import=show,
             )
+        if began and front_end() is FrontEnd.SCRIPT:
+            tell_at_exit(session)
         stage = current_stage()
         if began and stage is not None:
             stage.began(session)

@@ -7,7 +7,7 @@ import { Badge } from './badge';
 import { SavedFigures } from './savedFigures';
 import type { Kernels } from './kernels';
 import { fromMetadata, METADATA, toMetadata, type Cell, type Digest } from './provenance';
-import { identityOf, PANEL_MIME } from './savedPanel';
+import { experimentOf, identityOf, PANEL_MIME } from './savedPanel';
 import type { Notebook, Sidebar } from './sidebar';
 
 const LOOK_MS = 500;
@@ -85,7 +85,13 @@ export class Notebooks {
       this.kernels.link(kernelOf(panel))?.command(name, given)
     );
     const kernelSpoke = (): void => {
-      saved.bringUpToDate(this.kernels.link(kernelOf(panel))?.state?.experiments ?? []);
+      const experiments = this.kernels.link(kernelOf(panel))?.state?.experiments ?? [];
+      saved.bringUpToDate(experiments);
+      if (experiments.length > 0 && context.isReady) {
+        void import('./digest').then(({ sourceDigest }) => {
+          saved.putBack(experiments, sourceDigest);
+        });
+      }
       const living = this.living(panel);
       const now = `${living?.identity ?? ''} ${living?.spec ?? ''} ${living?.sources?.launch ?? ''}`;
       if (now !== seen) {
@@ -98,6 +104,7 @@ export class Notebooks {
       context.model.contentChanged.connect(lookSoon);
       lookSoon();
       kernelSpoke();
+      this.tell();
     });
     context.saveState.connect((_context, state) => {
       if (state === 'started' && this._digest !== null) {
@@ -128,18 +135,35 @@ export class Notebooks {
   private tell(): void {
     const notebooks: Notebook[] = [];
     this.tracker.forEach((panel) => {
-      notebooks.push({ path: panel.context.path, kernel: kernelOf(panel) });
+      notebooks.push(told(panel));
     });
     const panel = this.tracker.currentWidget;
-    this.sidebar.setNotebooks(
-      notebooks,
-      panel === null ? null : { path: panel.context.path, kernel: kernelOf(panel) }
-    );
+    this.sidebar.setNotebooks(notebooks, panel === null ? null : told(panel));
   }
 }
 
 function kernelOf(panel: NotebookPanel): string | null {
   return panel.isDisposed ? null : (panel.sessionContext.session?.kernel?.id ?? null);
+}
+
+function told(panel: NotebookPanel): Notebook {
+  return { path: panel.context.path, kernel: kernelOf(panel), shows: shownIn(panel) };
+}
+
+/** Names of the experiments whose figures a notebook shows. */
+function shownIn(panel: NotebookPanel): readonly string[] {
+  const names = new Set<string>();
+  if (!panel.isDisposed && panel.context.isReady) {
+    for (const cell of panel.context.model.cells) {
+      for (let index = 0; isCodeCellModel(cell) && index < cell.outputs.length; index++) {
+        const name = experimentOf(cell.outputs.get(index).data[PANEL_MIME]);
+        if (name !== null) {
+          names.add(name);
+        }
+      }
+    }
+  }
+  return [...names];
 }
 
 function codeCells(panel: NotebookPanel): readonly Cell[] {

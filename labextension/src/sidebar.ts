@@ -9,6 +9,8 @@ export interface Notebook {
   /** Its path on the server. */
   readonly path: string;
   readonly kernel: string | null;
+  /** Names of the experiments whose figures it shows. */
+  readonly shows?: readonly string[];
 }
 
 /** The links by kernel. */

@@ -48,6 +48,8 @@ class Status:
     memory_total_bytes: int | None = None
     devices: tuple[DeviceStatus, ...] = ()
     """Of worker processes; none when runs train in the kernel."""
+    price_per_hour: float | None = None
+    """Of one device, in whichever currency the user thinks in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

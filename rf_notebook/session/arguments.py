@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class FitArguments:
     """Whose devices they are; None for this machine's."""
     storage: str | None
     """Where checkpoints lie that workers of a cluster write, or wrote."""
+    price_per_hour: float | None
+    """Of one device."""
 
 
 def fit_arguments(
@@ -73,6 +76,7 @@ def fit_arguments(
     keep: Any,
     fail_on_nan: Any,
     sample_prompts: Any,
+    price_per_hour: Any,
 ) -> FitArguments:
     """Check the arguments of ``Experiment.run_fit``, which says what they mean.
 
@@ -112,7 +116,19 @@ def fit_arguments(
         devices=_devices(devices) if cluster is None else _of_cluster(_devices(devices)),
         cluster=_cluster(cluster, allow_unauthenticated, check_storage("run_fit", storage)),
         storage=check_storage("run_fit", storage),
+        price_per_hour=_price(price_per_hour),
     )
+
+
+def _price(given: Any) -> float | None:
+    if given is None:
+        return None
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not 0 <= given < math.inf:
+        raise ConfigError(
+            f"run_fit(price_per_hour={given!r}): give what an hour of one device costs, as in price_per_hour=2.49."
+        )
+    return float(given)
 
 
 def check_num_gpus(owner: str, given: Any) -> None:

@@ -103,6 +103,8 @@ class Session:
         self.signal = ChangeSignal(also=changes_also)
         self.num_gpus: int | None = None
         """That ``run_fit`` divides its runs among when it is not told; None trains in the kernel."""
+        self.price_per_hour: float | None = None
+        """Of one device, as the user has told it."""
         self.storage: str | None = None
         """The bucket or mount that the user has named for checkpoints."""
         self.launch: Launch | None = None
@@ -201,6 +203,7 @@ class Session:
                 device=device,
                 memory_bytes=used,
                 memory_total_bytes=total,
+                price_per_hour=self.price_per_hour,
             )
         engine = thread.engine
         return Status(
@@ -214,6 +217,7 @@ class Session:
             memory_bytes=used,
             memory_total_bytes=total,
             devices=engine.devices,
+            price_per_hour=self.price_per_hour,
         )
 
     def arrangement(self) -> Json:

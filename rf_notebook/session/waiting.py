@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import sys
 import time
+import weakref
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -80,6 +82,25 @@ def end(session: Session, *, cancel: bool) -> None:
     if error is not None:
         raise error
     refresh_display(session)
+
+
+def tell_at_exit(session: Session) -> None:
+    """When the process ends while runs train, say so on stderr: a script that forgot to wait."""
+    atexit.register(_tell_unfinished, session.name, weakref.ref(session))
+
+
+def _tell_unfinished(name: str, reference: weakref.ref[Session]) -> None:
+    session = reference()
+    if session is None or session.thread is None or not session.thread.is_alive:
+        return
+    left = len(session.state.ready())
+    if left:
+        print(  # noqa: T201 - the last that can be said
+            f"experiment {name!r} ends with its process while {left} of {len(session.state.runs)} runs train. What they "
+            "have finished is recorded: run it again to continue, and call experiment.wait() to wait for the end.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def write_record_file(session: Session) -> None:

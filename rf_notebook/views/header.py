@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Among the last ones that evaluation logs, one of training.
 _FEW_POINTS = 8
+#: Over which the devices' use is told.
+_LATEST_TURNS = 100
 #: Characters of the experiment's note above everything.
 _NOTE = 300
 
@@ -33,7 +35,9 @@ def header(name: str, state: ExperimentState, status: Status) -> Node:
         _stat(duration(max(etas(state).values(), default=None)), "left") if ready else None,
         _stat(number(_throughput(state)), "samples/s"),
         *_tokens_stat(state),
+        *_use_stat(state),
         *_memory_stats(status),
+        *_cost_stats(state, status.price_per_hour),
     ]
     done = overall_progress(runs)
     return element(
@@ -152,6 +156,37 @@ def _seconds(records: Iterable[RunRecord], state: ExperimentState) -> float:
     """How long the devices were at work on runs."""
     seconds = sum(r.train_seconds + r.overhead_seconds for r in records)
     return seconds / max(1, len(state.devices))
+
+
+def _use_stat(state: ExperimentState) -> list[Node]:
+    """Which part of the time the devices were at work, over the latest turns."""
+    turns = state.turns[-_LATEST_TURNS:]
+    if not turns:
+        return []
+    span = max(one.ended_at for one in turns) - min(one.began_at for one in turns)
+    worked = sum(one.train_seconds + one.overhead_seconds for one in turns)
+    devices = len({one.device for one in turns})
+    part = min(1.0, worked / (span * devices)) if span else 1.0
+    return [
+        element(
+            "span",
+            element("b", f"{100 * part:.0f}%"),
+            " of the time at work",
+            class_="rf-stat",
+            title=f"{'the devices' if devices > 1 else 'the device'}, over the latest {len(turns)} turns",
+        )
+    ]
+
+
+def _cost_stats(state: ExperimentState, price: float | None) -> list[Node]:
+    """What the devices' hours have cost, and what those to come will."""
+    if price is None:
+        return []
+    records = list(state.runs.values())
+    hours = sum(r.train_seconds + r.overhead_seconds for r in records) / 3600
+    left = max(etas(state).values(), default=0.0) * max(1, len(state.devices)) / 3600
+    told = [_stat(f"{price * hours:,.2f}", "spent")]
+    return [*told, _stat(f"{price * left:,.2f}", "to come")] if left else told
 
 
 def _throughput(state: ExperimentState) -> float | None:

@@ -52,6 +52,7 @@ def static_bundle(
     *,
     model_id: str | None = None,
     arrangement: Arrangement = Arrangement(),  # noqa: B008 - a value
+    notice: str = "",
 ) -> dict[str, Any]:
     """The mime bundle of an experiment as it stands; below 300 kB whatever its size.
 
@@ -62,11 +63,12 @@ def static_bundle(
         metric: The curves'; the first that there is when None.
         model_id: Id of the live panel's widget model, for a reader that can show it.
         arrangement: Its columns, charts and groups.
+        notice: What else is to be said, a sentence.
     """
     metric = metric or series.usual_metric
     view = runs_view(state, series, metric, arrangement.columns)
     view = replace(view, columns=view.columns[:_MOST_COLUMNS])
-    summary = f"{_summary(view, metric)}{_age(state)}"
+    summary = f"{_summary(view, metric)}{_age(state)}{f' {notice}' if notice else ''}"
     arranged = [one.metric for one in arrangement.charts if one.metric is not None]
     charts = [one for one in dict.fromkeys(arranged) if one in series.metrics and one != metric]
     metrics = [*dict.fromkeys([metric, *charts, *series.metrics])] if metric else []

@@ -23,6 +23,7 @@ from rf_notebook.widgets.front_end import FrontEnd, front_end
 from rf_notebook.widgets.panel import Panel
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import ExperimentState
     from rf_notebook.session.session import Session
     from rf_notebook.widgets.protocols import PanelCommands, PanelSession
 
@@ -31,6 +32,10 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: there is.
 _MILESTONE_SECONDS = 20.0
 _WAITING_SECONDS = 2.0
+_NOBODY_WAITS = (
+    "Where a notebook runs without a page, as in nbconvert and papermill, the kernel ends with the last cell, "
+    "and training with it: call experiment.wait() in a later cell."
+)
 
 
 class ExperimentDisplay:
@@ -50,6 +55,7 @@ class ExperimentDisplay:
         self._static_id: str | None = None
         self._cell: int | None = None
         self._refreshed_at = 0.0
+        self._is_waited_for = False
         self.saved_seq = 0
         """The newest event that the static twin shows."""
         self._milestone: Any = None
@@ -103,6 +109,7 @@ class ExperimentDisplay:
 
         Where nothing else moves, the static twin does.
         """
+        self._is_waited_for = True
         if front_end() in (FrontEnd.JUPYTER, FrontEnd.HEADLESS):
             return  # the live panel moves by itself; nobody looks on
         if time.monotonic() - self._refreshed_at > _WAITING_SECONDS:
@@ -155,8 +162,15 @@ class ExperimentDisplay:
                 known,
                 model_id=model_id,
                 arrangement=arranged,
+                notice=self._notice(state),
             )
             return {**bundle, **self._session.also_saved()}
+
+    def _notice(self, state: ExperimentState) -> str:
+        is_over = bool(state.runs) and not state.ready()
+        if front_end() is not FrontEnd.HEADLESS or self._is_waited_for or is_over:
+            return ""
+        return _NOBODY_WAITS
 
     def saved_bundle(self) -> dict[str, Any]:
         """The static twin as it is now, for a page that does not get what ``refresh`` sends.

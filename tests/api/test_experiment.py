@@ -272,6 +272,8 @@ BAD_ARGUMENTS = [
     ({"execution": "fast"}, "execution"),
     ({"keep": "everything"}, "keep"),
     ({"sample_prompts": -1}, "give up to 20 texts"),
+    ({"price_per_hour": "2 euros"}, "give what an hour of one device costs"),
+    ({"price_per_hour": -1}, "give what an hour of one device costs"),
     ({"devices": ["cuda:0", "cuda:0"]}, "give each GPU once"),
     ({"devices": ["cpu", "cuda:0"]}, "give GPUs or CPUs"),
     ({"devices": 2}, "this machine has cpu."),

@@ -332,3 +332,42 @@ def test_figures_that_are_rendered_twice_at_once_are_there_once(page, lab, tmp_p
         [PANEL_MIME, FIXTURE],
     )
     assert shown == 1
+
+
+def test_a_page_that_is_loaded_again_before_the_first_save_has_its_panel_back(
+    notebook, page, screenshot
+):
+    opened = notebook(IMPORTS, RUN_SOON_OVER)
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    opened.run_cell(1)
+    opened.run_cell(2)
+    page.wait_for_selector(".rf-panel .rf-chart .main-svg")
+    opened.wait_python("experiment.run(1).steps > 2")
+    page.goto("about:blank")
+    assert json.loads(opened.path.read_text())["cells"][2]["outputs"] == []
+    opened.reopen(page)
+    page.locator(".rf-panel tr[data-run='2']").wait_for()
+    shown = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(
+        (cell) => (cell.model.toJSON().outputs ?? []).length)"""
+    assert page.evaluate(shown) == [0, 0, 2]
+    opened.select(2)
+    opened.button("Stop").click()
+    opened.wait_python("experiment.run(2).state in ('stopped', 'completed')")
+    screenshot("56-loaded-again")
+    # What the user clears stays away.
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    opened.wait_python("all(str(run.state) in ('stopped', 'completed') for run in experiment.runs)")
+    page.wait_for_timeout(1500)
+    assert page.evaluate(shown) == [0, 0, 0]
+
+
+def test_the_sidebar_says_that_a_notebook_shows_an_experiment_that_its_kernel_does_not_have(
+    page, lab, tmp_path
+):
+    path = lab.root / tmp_path.name / "shows.ipynb"
+    write_saved(path, [FIXTURE])
+    open_saved(page, lab, path)
+    page.evaluate("async () => { await window.jupyterapp.commands.execute('rf-notebook:show'); }")
+    hint = page.locator(".rfl-sidebar .rfl-hint")
+    hint.filter(has_text=f"shows what was saved of “{FIXTURE['experiment']}”").wait_for()
+    assert "no experiment yet" not in hint.inner_text()

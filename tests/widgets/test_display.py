@@ -88,6 +88,19 @@ def test_a_waiting_cell_refreshes_the_twin_where_nothing_else_moves(
         assert outputs[-1]["transient"]["display_id"] == shown._static_id  # noqa: SLF001 - no clock is waited for
 
 
+def test_a_kernel_without_a_page_says_what_ends_with_it_until_a_cell_waits(outputs, monkeypatch):
+    words = "call experiment.wait()"
+    shown = shown_in(FrontEnd.HEADLESS, monkeypatch)
+    for kind in ("text/html", "text/plain"):
+        assert words in outputs[-1]["data"][kind]
+    shown.refresh_while_waiting()
+    shown.refresh()
+    assert words not in outputs[-1]["data"]["text/html"]
+    for where in (FrontEnd.COLAB, FrontEnd.TERMINAL):
+        shown_in(where, monkeypatch)
+        assert words not in outputs[-1]["data"]["text/html"]
+
+
 def test_a_value_at_the_end_of_the_cell_that_showed_it_is_not_shown_twice(outputs, monkeypatch):
     shown = shown_in(FrontEnd.HEADLESS, monkeypatch)
     shown._ipython_display_()

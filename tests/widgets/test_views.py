@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +11,13 @@ import pytest
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import (
-    DevicesChosen,
     Recorded,
     RunAdded,
     RunRolledBack,
     StateChanged,
 )
 from rf_notebook.core.run import MetricPoint, Progress, RunState, StoredFolder
-from rf_notebook.core.status import DeviceStatus, Status
-from rf_notebook.results.frames import devices_frame
+from rf_notebook.core.status import Status
 from rf_notebook.testing.fake_session import (
     FakeSession,
     config,
@@ -33,7 +30,6 @@ from rf_notebook.testing.fake_session import (
 from rf_notebook.views import compare
 from rf_notebook.views.curves import Emphasis, Figure, curves_figure
 from rf_notebook.views.document import to_html
-from rf_notebook.views.header import header
 from rf_notebook.views.palette import colour, dash
 from rf_notebook.views.plotly_figure import experiment_figure
 from rf_notebook.views.runs_filter import filtered
@@ -88,59 +84,6 @@ def test_turns_of_joint_steps_fill_the_time_that_they_took_and_no_more():
     assert "10 s in all: 80.0% training, 20.0% evaluating" in shown
     assert "reward functions took: judge 1.0 s" in shown
     assert "its share of what 4 runs took together" in shown
-
-
-def of_two_devices():
-    """Runs 1 and 2 in joint steps on one device, run 3 on another at the same time."""
-    state = recorded_state([started(), *(RunAdded(run_id=n, config=config()) for n in (1, 2, 3))])
-    turns = [
-        DevicesChosen(devices={"cuda:0": "H200", "cuda:1": "H200"}),
-        replace(trained(1, points(1, 2)), fused_with=(2,), device="cuda:0"),
-        replace(trained(2, points(2, 2)), fused_with=(1,), device="cuda:0"),
-        replace(trained(3, points(3, 2)), device="cuda:1", train_seconds=4.5),
-    ]
-    for one in turns:
-        state.apply(Recorded(seq=state.last_seq + 1, at=2e9, event=one))
-    return state
-
-
-def test_several_devices_have_a_lane_each_and_their_time_counts_for_each():
-    shown = to_html(schedule(of_two_devices()))
-    for name in ("cuda:0", "cuda:1"):
-        assert f">{name}</text>" in shown
-    assert "run 1 on cuda:0: trained 2.00 s" in shown
-    assert "5 s in all on 2 devices: 85.0% training, 15.0% evaluating" in shown
-    heights = [float(one) for one in re.findall(r'height="([0-9.]+)"', shown)]
-    assert sorted(set(heights)) == [7.0, 14.0], "runs of a joint turn lie one above the other"
-
-
-def test_the_table_and_the_header_say_who_is_where():
-    state = of_two_devices()
-    frame = runs_table_frame(state)
-    assert list(frame["on"]) == ["cuda:0", "cuda:0", "cuda:1"]
-    assert "on" not in runs_table_frame(recorded_state([started()])).columns
-    devices = [
-        DeviceStatus(
-            name=name,
-            model="H200",
-            training=(number,),
-            holds=(number,),
-            used_bytes=10**10 * number,
-            total_bytes=10**11,
-            is_gone=False,
-        )
-        for number, name in enumerate(state.devices, start=1)
-    ]
-    told = to_html(header("it", state, Status(open=True, devices=tuple(devices))))
-    assert "cuda:0 <b>10 GB / 100 GB</b>" in told
-    now = devices_frame(state, devices[:1]).set_index("device")
-    assert now.loc["cuda:0", "training"] == [1]
-    assert now.loc["cuda:0", "memory_gb"] == 10.0
-    assert now.loc["cuda:1", "training"] == []
-    assert list(now.chunks) == [2, 1]
-    assert "host" not in now.columns
-    there = devices_frame(state, [replace(devices[0], host="node-1")])
-    assert list(there.host) == ["node-1", ""]
 
 
 # ---- series

@@ -58,6 +58,15 @@ function Nothing({ model, actions }: { model: Sidebar; actions: Actions }): Reac
   if (model.notebook === null) {
     return <p className="rfl-hint">Open a notebook: its experiments appear here.</p>;
   }
+  const shown = model.notebook.shows ?? [];
+  if (shown.length > 0) {
+    return (
+      <p className="rfl-hint">
+        This notebook shows what was saved of {shown.map((name) => `“${name}”`).join(', ')}; its kernel does
+        not have it. Run the cell that starts it to continue, or to see the panel with all of its pages.
+      </p>
+    );
+  }
   return (
     <div className="rfl-hint">
       <p>This notebook has no experiment yet.</p>
