@@ -222,6 +222,7 @@ def _axes(x: str, y: str) -> dict[str, Any]:
         "xaxis": {"title": {"text": plain_for_plotly(x)}},
         "yaxis": {"title": {"text": plain_for_plotly(y)}},
         "hovermode": "closest",
+        "dragmode": "select",
         "showlegend": False,
         "uirevision": f"{x} {y}",
     }
@@ -238,6 +239,7 @@ def _parallel_layout(axes: Sequence[str]) -> dict[str, Any]:
         },
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
         "hovermode": "closest",
+        "dragmode": "select",
         "showlegend": False,
         "uirevision": " ".join(axes),
     }

@@ -27,16 +27,21 @@ class Chart(anywidget.AnyWidget):
     """Charts of one group show what is at one x together; "" for a chart by itself."""
 
     def __init__(
-        self, on_click: Callable[[int], None] = lambda _run_id: None, **kwargs: Any
+        self,
+        on_click: Callable[[int], None] = lambda _run_id: None,
+        on_brush: Callable[[list[int]], None] = lambda _run_ids: None,
+        **kwargs: Any,
     ) -> None:
         """An empty figure.
 
         Args:
             on_click: Called with the run whose curve or point was clicked.
+            on_brush: Called with the runs that boxes leave which the user has drawn, where the figure's
+                ``dragmode`` is "select"; with none when they are taken away.
             kwargs: Traits.
         """
         super().__init__(**kwargs)
-        self._on_click = on_click
+        self._on_click, self._on_brush = on_click, on_brush
         self._figure = Figure()
         self._seq = 0
         self._is_seen = False
@@ -70,6 +75,8 @@ class Chart(anywidget.AnyWidget):
                 self.send({"kind": "figure", "seq": self._seq, "whole": True, **message}, buffers)
         elif content.get("kind") == "click" and isinstance(content.get("run"), int):
             self._on_click(content["run"])
+        elif content.get("kind") == "brush" and isinstance(content.get("runs"), list):
+            self._on_brush([one for one in content["runs"] if isinstance(one, int)])
 
 
 def changes(before: Figure, after: Figure) -> tuple[dict[str, Any], Sequence[bytes]]:

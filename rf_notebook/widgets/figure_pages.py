@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from rf_notebook.views import compare
+from rf_notebook.views.document import element
 from rf_notebook.views.knobs import knobs_page
 from rf_notebook.widgets.chart import Chart
 from rf_notebook.widgets.elements import (
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: Runs of every kind.
 _ALL = "all methods"
+_HINT = (
+    "Drag over points or lines to select their runs; with Shift, through one more place. A double click "
+    "takes it back."
+)
 
 
 class Choice:
@@ -81,20 +86,37 @@ class ComparePage:
     ``box`` is what is shown.
     """
 
-    def __init__(self, on_change: Callable[[], None], on_click: Callable[[int], None]) -> None:
-        """Empty charts. See CurvesPage."""
+    def __init__(
+        self,
+        on_change: Callable[[], None],
+        on_click: Callable[[int], None],
+        on_brush: Callable[[list[int]], None],
+    ) -> None:
+        """Empty charts.
+
+        Args:
+            on_change: See CurvesPage.
+            on_click: See CurvesPage.
+            on_brush: Called with the runs that the user's boxes leave.
+        """
         self.x = Choice("compare", [compare.MEMORY], on_change)
         self.y = Choice("with", [compare.MEMORY], on_change)
         self.scatter = reachable_while_busy(
-            Chart(on_click=on_click, height=280, label="two metrics of each run")
+            Chart(on_click=on_click, on_brush=on_brush, height=280, label="two metrics of each run")
         )
         self.parallel = reachable_while_busy(
-            Chart(on_click=on_click, height=280, label="knobs of each run against the metric")
+            Chart(
+                on_click=on_click,
+                on_brush=on_brush,
+                height=280,
+                label="knobs of each run against the metric",
+            )
         )
         self.knobs = Document()
-        self.box = page_box(
-            tools_row(self.x.widget, self.y.widget), self.scatter, self.parallel, self.knobs
-        )
+        self.hint = Document()
+        self.hint.show(element("span", _HINT, class_="rf-dim"))
+        tools = tools_row(self.x.widget, self.y.widget, self.hint)
+        self.box = page_box(tools, self.scatter, self.parallel, self.knobs)
 
     def offer(self, metrics: Sequence[str]) -> None:
         """Change which metrics can be compared."""

@@ -127,8 +127,12 @@ class Panel:
         self.tabs = live(Tabs(pages=list(PAGES), page=PAGES[0]))
         self.page = PAGES[0]
         self.documents: dict[str, Document] = {}
+        self.grid = RunsGrid(
+            self._session.name, self.update, csv_of=self._csv_of, on_verb=self._asked
+        )
+        self.table, self.shown = self.grid.table, self.grid.shown
         self.curves = CurvesPage(self.update, self._toggle)
-        self.compare = ComparePage(self.update, self._toggle)
+        self.compare = ComparePage(self.update, self._toggle, self.grid.select_all)
         self._page_boxes = {
             "Curves": self.curves.box,
             "Compare": self.compare.box,
@@ -143,10 +147,6 @@ class Panel:
         controls.add_class("rf-controls")
 
         self.question = Question()
-        self.grid = RunsGrid(
-            self._session.name, self.update, csv_of=self._csv_of, on_verb=self._asked
-        )
-        self.table, self.shown = self.grid.table, self.grid.shown
         self.clone_form = CloneForm(
             self._session, self._commands, lambda receipt: self._follow(receipt, "clone")
         )

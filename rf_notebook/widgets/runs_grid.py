@@ -231,6 +231,10 @@ class RunsGrid:
         """Select a run, or no longer."""
         self.table.selected = sorted(set(self.table.selected) ^ {run_id})
 
+    def select_all(self, run_ids: Sequence[int]) -> None:
+        """Select these runs and no others; those that are not shown are left out."""
+        self.table.selected = sorted(set(run_ids))
+
     def select(self, run_id: int) -> None:
         """Select a run alone, and have it shown."""
         self.shown.show(run_id)

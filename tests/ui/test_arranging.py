@@ -292,3 +292,61 @@ def test_every_size_and_theme_fits_and_axe_finds_nothing_serious(notebook, page,
     page.evaluate(
         "() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' })"
     )
+
+
+def test_a_brush_selects_the_runs_that_go_through_it(notebook, page, screenshot):
+    opened = opened_with(notebook, page, 8)
+    page.get_by_role("tab", name="Compare").click()
+    parallel = page.locator(".rf-chart[aria-label='knobs of each run against the metric']")
+    parallel.locator(".main-svg").first.wait_for()
+    parallel.scroll_into_view_if_needed()
+    lines = opened.python(
+        "[[trace.props['meta']['run'], trace.y_N.tolist()] for trace in panel.compare.parallel._figure.traces]"
+    )
+    of = dict(map(tuple, lines))
+    axes = len(of[1])
+
+    def place_of(axis):
+        """In the page: the axis, its bottom and its top, and how far the next one is away."""
+        return page.evaluate(
+            """async (axis) => {
+                const chart = document.querySelector(".rf-chart[aria-label='knobs of each run against the metric']");
+                const place = () => JSON.stringify(chart.getBoundingClientRect());
+                for (let before = ''; before !== place() || chart._fullLayout.width !== chart.offsetWidth; ) {
+                    before = place();
+                    await new Promise((resolve) => setTimeout(resolve, 300));
+                }
+                const {xaxis, yaxis, _size} = chart._fullLayout;
+                const box = chart.getBoundingClientRect();
+                const left = box.x + _size.l;
+                const top = box.y + _size.t;
+                return [left + xaxis.l2p(axis), top + yaxis.l2p(0), top + yaxis.l2p(1), xaxis.l2p(1) - xaxis.l2p(0)];
+            }""",
+            axis,
+        )
+
+    def drag(axis, low, high, shift=False):
+        """Over an axis, between two shares of its height."""
+        x, bottom, top, gap = place_of(axis)
+        if shift:
+            page.keyboard.down("Shift")
+        page.mouse.move(x - gap / 5, bottom + (top - bottom) * low)
+        page.mouse.down()
+        page.mouse.move(x + gap / 5, bottom + (top - bottom) * high, steps=6)
+        page.mouse.up()
+        if shift:
+            page.keyboard.up("Shift")
+
+    last = axes - 1
+    best = sorted(run for run in of if -0.05 <= of[run][last] <= 0.55)
+    assert 0 < len(best) < len(of)
+    drag(last, -0.05, 0.55)
+    opened.wait_python(f"panel.table.selected == {best}")
+    both = [run for run in best if 0.3 <= of[run][0] <= 1.05]
+    assert 0 < len(both) < len(best)
+    drag(0, 0.3, 1.05, shift=True)
+    opened.wait_python(f"panel.table.selected == {both}")
+    screenshot("38-brushed")
+    middle, bottom, _, gap = place_of(1)
+    page.mouse.dblclick(middle - gap / 2, bottom + 4)
+    opened.wait_python("panel.table.selected == []")

@@ -125,6 +125,25 @@ function layoutOf(told, colours, height) {
   };
 }
 
+const within = (value, [one, other]) => value >= Math.min(one, other) && value <= Math.max(one, other);
+
+/**
+ * The runs that the user's boxes leave: of runs that are points those inside of any box; of runs that are lines those that
+ * go through a box at each place that has one.
+ */
+function brushed(told, boxes) {
+  const found = new Set();
+  const inside = (x, y) => boxes.some((box) => within(x, [box.x0, box.x1]) && within(y, [box.y0, box.y1]));
+  const asked = (x) => boxes.some((box) => within(x, [box.x0, box.x1]));
+  for (const { meta, x, y } of told.traces.values()) {
+    const places = [...x.keys()];
+    if (meta?.runs) places.filter((place) => inside(x[place], y[place])).forEach((place) => found.add(meta.runs[place]));
+    else if (meta?.run !== undefined && places.some((place) => asked(x[place])))
+      if (places.every((place) => !asked(x[place]) || inside(x[place], y[place]))) found.add(meta.run);
+  }
+  return [...found].sort((one, other) => one - other);
+}
+
 /** A chart's label as a file can be called. */
 const fileName = (label) => label.replace(/[^\p{L}\p{N}._-]+/gu, "-").slice(0, 80) || "chart";
 
@@ -149,6 +168,8 @@ export default {
     let drawing = false;
     let wanted = false;
     let listening = false;
+    /** What the user has drawn to select runs; a drawing without it would take it away. */
+    let boxes = [];
 
     const draw = async () => {
       // What is hidden is drawn when it is shown again; of frames that come meanwhile only the newest counts.
@@ -163,7 +184,8 @@ export default {
       place.setAttribute("aria-label", model.get("label"));
       place.style.height = `${model.get("height")}px`; // what it keeps when its width changes
       try {
-        await Plotly.react(place, tracesOf(told, colours), layoutOf(told, colours, model.get("height")), {
+        const layout = { ...layoutOf(told, colours, model.get("height")), selections: boxes };
+        await Plotly.react(place, tracesOf(told, colours), layout, {
           responsive: true,
           displaylogo: false,
           showSendToCloud: false,
@@ -222,6 +244,16 @@ export default {
       place.on("plotly_doubleclick", () => {
         model.set("zoom", []);
         model.save_changes();
+      });
+      // Of a box that is drawn plotly tells the points inside; a line's run may be left out by another place of it.
+      place.on("plotly_selected", (event) => {
+        if (!event?.selections?.length) return;
+        boxes = event.selections.map(({ x0, x1, y0, y1 }) => ({ type: "rect", x0, x1, y0, y1 }));
+        model.send({ kind: "brush", runs: brushed(told, boxes) });
+      });
+      place.on("plotly_deselect", () => {
+        boxes = [];
+        model.send({ kind: "brush", runs: [] });
       });
       place.on("plotly_click", (event) => {
         const point = event.points[0];
