@@ -53,15 +53,13 @@ def test_buttons_act_on_the_selected_runs(panel, fake):
 
 
 def test_a_brush_selects_its_runs_and_a_page_cannot_name_others(panel):
-    chart = panel.compare.parallel
-    chart._received(chart, {"kind": "brush", "runs": [3, 1]}, [])
-    assert panel.table.selected == [1, 3]
-    chart._received(chart, {"kind": "brush", "runs": [2, 99, "1", None]}, [])
-    assert panel.table.selected == [2]
-    chart._received(chart, {"kind": "brush", "runs": "all"}, [])
-    assert panel.table.selected == [2]
-    chart._received(chart, {"kind": "brush", "runs": []}, [])
-    assert panel.table.selected == []
+    def brush(runs):
+        content = {"kind": "brush", "runs": runs}
+        panel.compare.parallel._handle_custom_msg(content, [])  # noqa: SLF001 - as ipywidgets does
+
+    for runs, selected in (([3, 1], [1, 3]), ([2, 99, "1", None], [2]), ("all", [2]), ([], [])):
+        brush(runs)
+        assert panel.table.selected == selected
 
 
 def test_nothing_is_deleted_before_it_is_confirmed(panel, fake):
