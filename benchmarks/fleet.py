@@ -23,29 +23,24 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from accelerate import dispatch_model
 
 from benchmarks.common import DEVICE, ON_GPU
-from benchmarks.real import joint, plain_of_all
 from benchmarks.real_world import Knobs, arguments, base_of, lora, searched, sft_rows
 from benchmarks.report import Report
+from benchmarks.spread import model_over_two
 from benchmarks.whole import script_seconds
 from rf_notebook import Experiment
 from rf_notebook.automation import Halving
 from rf_notebook.automl import RFLoraConfig, RFModelConfig, RFSFTConfig
-from rf_notebook.core.fleet import KERNEL, DeviceFacts, TurnOver
+from rf_notebook.core.fleet import TurnOver
 from rf_notebook.engine import turns
 from rf_notebook.engine.devices import Devices
-from rf_notebook.planning.fusion import Execution
-from rf_notebook.runners.in_kernel import KernelFleet
 from rf_notebook.runners.links import RemoteWorker
 from rf_notebook.runners.messages import Ready
 from rf_notebook.runners.process import ProcessFleet
 from rf_notebook.testing.anywhere import anywhere
 from rf_notebook.testing.tiny import tiny_tokenizer
 from rf_notebook.training import memory
-from rf_notebook.training.device import run_devices, spread_over
-from rf_notebook.training.stages import spread, stage_map, stays_where_it_is
 
 ONE, TWO = (["cuda:0"], ["cuda:0", "cuda:1"]) if ON_GPU else (["cpu"], ["cpu", "cpu"])
 #: One worker, whose runs lie on both.
@@ -389,55 +384,6 @@ def _killed(report: Report) -> None:
     report.row("losses and weights equal", equal, "(must 1)")
 
 
-def _spread(report: Report) -> None:
-    """A model over two devices: runs that fill its stages, against plain trl over the same map.
-
-    Plain trl has accelerate's own hooks, as after ``device_map="auto"``.
-    """
-    spread_over(2)
-    base, rows = base_of("8B"), sft_rows()
-    dispatch_model(
-        base,
-        stage_map(base, run_devices()),
-        main_device=run_devices()[0],
-        skip_keys=stays_where_it_is(base),
-        force_hooks=True,
-    )
-    sizes = {str(device): 0 for device in run_devices()}
-    for weight in base.parameters():
-        sizes[str(weight.device)] += weight.nbytes
-    for number, size in enumerate(sizes.values()):
-        report.row(f"weights of stage {number}", size / 2**30, "GiB")
-    facts = [DeviceFacts(name=KERNEL, gpus=2)]
-    musts = {4: 1.35, 8: 1.55}
-    naive = {
-        count: plain_of_all(base, rows, searched(count), gradient_checkpointing=False)
-        for count in musts
-    }
-    base = spread(base, run_devices())
-    try:
-        for count, must in musts.items():
-            with patch.object(KernelFleet, "devices", lambda _self: facts):
-                filled = joint(
-                    base,
-                    rows,
-                    searched(count),
-                    execution=Execution.EXACT,
-                    gradient_checkpointing=False,
-                )
-            name = f"{count} configs over two devices"
-            report.row(
-                f"{name}: plain trl, one after another", naive[count] * 1000, "ms a step of all"
-            )
-            report.row(f"{name}: together", filled.seconds * 1000, "ms a step of all")
-            report.row(
-                f"{name}: against plain trl", naive[count] / filled.seconds, f"x (must {must})"
-            )
-            report.row(f"{name}: peak memory of both", filled.peak_gib, "GiB")
-    finally:
-        spread_over(1)
-
-
 _CASES: dict[str, Callable[[Report], None]] = {
     "equal": _equal,
     "exact": lambda report: _scaling(report, "exact", 256 if ON_GPU else 32, 1.85),
@@ -445,5 +391,5 @@ _CASES: dict[str, Callable[[Report], None]] = {
     "first": _first,
     "halving": _halving,
     "killed": _killed,
-    "spread": _spread,
+    "spread": model_over_two,
 }

@@ -237,10 +237,10 @@ class Experiment(ExperimentOperations):
             stage.began(session)
         if began and display is not False and session.display is None and not sys.stdout.isatty():
             waiting = len(session.state.ready())
-            print(  # noqa: T201 - a script's first line of progress
-                f"experiment {session.name!r}: {waiting} of {len(session.state.runs)} runs to train, in {session.folder}",
-                flush=True,
-            )
+            told = f"experiment {session.name!r}: {waiting} of {len(session.state.runs)} runs to train, in {session.folder}"
+            if front_end() is FrontEnd.MARIMO:
+                told += "\nexperiment.panel() in another cell shows its curves, and newer ones when that cell is run again"
+            print(told, flush=True)  # noqa: T201 - a script's first line of progress
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no run wants to train; Ctrl-C ends the waiting, not the training.
@@ -336,6 +336,10 @@ class Experiment(ExperimentOperations):
             self.panel().show(once_a_cell=True)
         else:
             print(repr(self))  # noqa: T201 - what IPython in a terminal shows of a value
+
+    def _mime_(self) -> tuple[str, str]:
+        """What marimo shows."""
+        return "text/html", self.panel().html()
 
     @staticmethod
     def tell_jupyterlab() -> None:

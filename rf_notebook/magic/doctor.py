@@ -193,6 +193,7 @@ def _front_end(_folder: Path) -> Iterator[Finding]:
         FrontEnd.VSCODE: "live panel; clicks wait while a cell runs, so prefer run_fit without wait()",
         FrontEnd.COLAB: "a picture that wait() refreshes; operate with %rapidfire or Python",
         FrontEnd.KAGGLE: "a picture that wait() refreshes; operate with %rapidfire or Python",
+        FrontEnd.MARIMO: "experiment.panel() shows the figures as they are when its cell runs",
         FrontEnd.HEADLESS: "a static picture at the end of wait()",
         FrontEnd.TERMINAL: "a table of text",
         FrontEnd.SCRIPT: "lines of text",

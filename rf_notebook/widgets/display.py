@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.run import READY
 from rf_notebook.views.arrangement import Arrangement
+from rf_notebook.views.document import element, to_html
 from rf_notebook.views.saved import PANEL_MIME, live_content, static_bundle
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.widgets.front_end import FrontEnd, front_end
@@ -32,6 +33,10 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 #: there is.
 _MILESTONE_SECONDS = 20.0
 _WAITING_SECONDS = 2.0
+_AS_OF_NOW = (
+    "The figures are those of when this cell ran; run it again for newer ones. The live panel needs JupyterLab "
+    "or VS Code."
+)
 _NOBODY_WAITS = (
     "Where a notebook runs without a page, as in nbconvert and papermill, the kernel ends with the last cell, "
     "and training with it: call experiment.wait() in a later cell."
@@ -198,8 +203,17 @@ class ExperimentDisplay:
             self._milestone = milestone
             self.refresh()
 
+    def html(self) -> str:
+        """The figures as they are now, for a front end that shows neither the panel nor updates."""
+        note = element("p", _AS_OF_NOW, class_="rf-dim")
+        return f"{self._bundle()['text/html']}{to_html(note)}"
+
     def _ipython_display_(self) -> None:
         self.show(once_a_cell=True)
+
+    def _mime_(self) -> tuple[str, str]:
+        """What marimo shows."""
+        return "text/html", self.html()
 
     def __repr__(self) -> str:
         return f"<panel of experiment {self._session.name!r}>"

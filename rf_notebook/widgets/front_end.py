@@ -20,6 +20,8 @@ class FrontEnd(StrEnum):
     COLAB = "Google Colab"
     """Updates from threads are not shown (googlecolab/colabtools#3373)."""
     KAGGLE = "Kaggle"
+    MARIMO = "marimo"
+    """Shows anywidgets, but no ipywidgets that hold others, as the panel is."""
     HEADLESS = "a kernel without a known front end"
     """nbclient, papermill, a console: widgets would only fill the saved notebook with dead state."""
 
@@ -30,8 +32,8 @@ class FrontEnd(StrEnum):
 
     @property
     def is_notebook(self) -> bool:
-        """Whether rich output is kept."""
-        return self not in (FrontEnd.SCRIPT, FrontEnd.TERMINAL)
+        """Whether rich output is kept that IPython's ``display`` is given."""
+        return self not in (FrontEnd.SCRIPT, FrontEnd.TERMINAL, FrontEnd.MARIMO)
 
 
 def front_end(environment: Mapping[str, str] = os.environ) -> FrontEnd:
@@ -40,6 +42,9 @@ def front_end(environment: Mapping[str, str] = os.environ) -> FrontEnd:
     Source: jupyter_server sets JPY_SESSION_NAME for a notebook's kernel
     (services/sessions/sessionmanager.py); nbclient and papermill start kernels without it.
     """
+    marimo = sys.modules.get("marimo")
+    if marimo is not None and marimo.running_in_notebook():
+        return FrontEnd.MARIMO
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None:

@@ -13,6 +13,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from rf_notebook.magic import doctor
 from rf_notebook.testing.fake_session import FakeSession, many_runs
 from rf_notebook.views.saved import PANEL_MIME
 from rf_notebook.widgets import display as module
@@ -110,6 +111,20 @@ def test_a_value_at_the_end_of_the_cell_that_showed_it_is_not_shown_twice(output
     assert len(outputs) == 2
 
 
+def test_marimo_gets_the_figures_and_is_told_how_to_get_newer_ones(monkeypatch):
+    marimo = types.ModuleType("marimo")
+    marimo.running_in_notebook = lambda: True
+    monkeypatch.setitem(sys.modules, "marimo", marimo)
+    assert front_end() is FrontEnd.MARIMO
+    fake = FakeSession(many_runs(2, 20))
+    kind, html = ExperimentDisplay(fake, fake)._mime_()
+    assert kind == "text/html"
+    assert "<img" in html
+    assert "run it again for newer ones" in html
+    marimo.running_in_notebook = lambda: False
+    assert front_end() is FrontEnd.SCRIPT
+
+
 def test_what_was_refused_is_taken_away(outputs, monkeypatch):
     shown = shown_in(FrontEnd.JUPYTER, monkeypatch)
     shown.withdraw()
@@ -118,6 +133,13 @@ def test_what_was_refused_is_taken_away(outputs, monkeypatch):
     shown.show()
     assert shown.panel.widget.layout.display is None
     shown.close()
+
+
+@pytest.mark.parametrize("where", FrontEnd)
+def test_the_doctor_says_what_each_front_end_shows(monkeypatch, tmp_path, where):
+    monkeypatch.setattr(doctor, "front_end", lambda: where)
+    (found,) = doctor._front_end(tmp_path)  # noqa: SLF001 - the others load torch
+    assert found.words.startswith(f"{where}: ")
 
 
 @pytest.mark.parametrize(
