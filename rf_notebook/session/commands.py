@@ -30,6 +30,7 @@ from rf_notebook.engine.requests import (
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.handle import Run
 from rf_notebook.results.metrics import latest_metrics
+from rf_notebook.session.beside import differences_from, names_beside
 from rf_notebook.session.labelling import label_at_rest
 from rf_notebook.session.models import CreateModel, load_model, texts_from, write_model
 from rf_notebook.session.opening import autopilot_of
@@ -39,6 +40,7 @@ from rf_notebook.session.waiting import end
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.values import Json
+    from rf_notebook.record.differences import Difference
 
 #: One run or several, by id or handle.
 RunsLike = RunLike | Iterable[RunLike]
@@ -201,6 +203,14 @@ class Commands:
     def end(self, *, cancel: bool) -> None:
         """Wait for the runs unless it is cancelled, then close the experiment."""
         end(self._session, cancel=cancel)
+
+    def names_beside(self) -> list[str]:
+        """See ``beside.names_beside``."""
+        return names_beside(self._session)
+
+    def differences_from(self, name: str) -> list[Difference]:
+        """See ``beside.differences_from``."""
+        return differences_from(self._session, name)
 
     def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
         """End now, keeping everything, in a thread of its own.

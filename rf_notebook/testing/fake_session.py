@@ -37,6 +37,7 @@ from rf_notebook.engine.requests import LabelRuns
 if TYPE_CHECKING:
     from rf_notebook.core.values import Json
     from rf_notebook.jupyterlab.protocols import LabExperiment
+    from rf_notebook.record.differences import Difference
     from rf_notebook.session.cells import Sources
 
 
@@ -154,6 +155,8 @@ class FakeSession:
         """How the panel is arranged."""
         self.saved_seq = 0
         """See LabExperiment."""
+        self.beside: dict[str, list[Difference] | Exception] = {}
+        """Experiments in the same folder, and in what this one differs from them."""
         self.asked: list[tuple[Any, ...]] = []
         self.asked_at: list[float] = []
         """Seconds since 1970 of each stop, resume and delete."""
@@ -289,6 +292,17 @@ class FakeSession:
     def log_path(self) -> Path:
         """See LabExperiment."""
         return self.folder / "experiment.log"
+
+    def names_beside(self) -> list[str]:
+        """See PanelCommands."""
+        return sorted(self.beside)
+
+    def differences_from(self, name: str) -> list[Difference]:
+        """See PanelCommands."""
+        found = self.beside[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def retry(self, run: int, origin: str) -> Receipt[Any]:
         """See LabExperiment."""

@@ -34,6 +34,7 @@ from rf_notebook.views.samples import samples
 from rf_notebook.views.schedule import schedule
 from rf_notebook.views.series import ExperimentSeries
 from rf_notebook.views.words import shortened
+from rf_notebook.widgets.beside import BesideAnother
 from rf_notebook.widgets.clone_form import CloneForm
 from rf_notebook.widgets.controls import (
     KEYS,
@@ -133,9 +134,10 @@ class Panel:
         self.table, self.shown = self.grid.table, self.grid.shown
         self.curves = CurvesPage(self.update, self._toggle)
         self.compare = ComparePage(self.update, self._toggle, self.grid.select_all)
+        self.beside = BesideAnother(self._session.name, self._commands)
         self._page_boxes = {
             "Curves": self.curves.box,
-            "Compare": self.compare.box,
+            "Compare": ipywidgets.VBox([self.compare.box, self.beside.box]),
             **{name: self._text_page(name) for name in PAGES[2:]},
         }
 
@@ -306,6 +308,7 @@ class Panel:
                 self.curves.show(state, self.series, shown, emphasis, groups)
             case "Compare":
                 self.compare.show(shown, selected)
+                self.beside.look()
             case "Run":
                 run_id = selected[0] if selected else self._opened
                 self.documents["Run"].show(run_page(state, self.series, view, run_id))

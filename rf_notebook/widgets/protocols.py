@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
     from rf_notebook.core.status import Status
     from rf_notebook.core.values import Json
+    from rf_notebook.record.differences import Difference
 
 
 class PanelSession(Protocol):
@@ -102,6 +103,12 @@ class PanelCommands(Protocol):
 
     def export(self, run: int, path: str | Path, *, origin: str) -> Path:
         """Write a run's adapter; takes a while."""
+
+    def names_beside(self) -> Sequence[str]:
+        """The other experiments that are recorded in the same folder."""
+
+    def differences_from(self, name: str) -> Sequence[Difference]:
+        """In what this experiment and another differ; may take a while. Raises RFNotebookError."""
 
     def end_soon(self, on_done: Callable[[BaseException | None], None]) -> None:
         """End now, keeping everything, in a thread of its own."""

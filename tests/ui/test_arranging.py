@@ -34,6 +34,11 @@ SENT = """panel.table.comm.send({{"method": "update", "buffer_paths": [], "state
     name: panel.table.columns[:{columns}] if name == "columns"
     else json.dumps([{{**row, "cells": row["cells"][:{columns}]}} for row in panel.table.rows])
     for name in {order}}}}})"""
+OTHER = """host.beside.update(another=[
+    __import__("rf_notebook.record.differences", fromlist=["Difference"]).Difference(
+        "configs", "run 1: peft_config.r", "4", "8"
+    )
+])"""
 LR = "training_args.learning_rate"
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -350,3 +355,10 @@ def test_a_brush_selects_the_runs_that_go_through_it(notebook, page, screenshot)
     middle, bottom, _, gap = place_of(1)
     page.mouse.dblclick(middle - gap / 2, bottom + 4)
     opened.wait_python("panel.table.selected == []")
+
+    opened.python(OTHER)
+    beside = page.get_by_label("beside")
+    page.wait_for_function("(menu) => menu.options.length === 2", arg=beside.element_handle())
+    beside.select_option("another")
+    page.locator(".rf-differences", has_text="run 1: peft_config.r").wait_for()
+    screenshot("39-beside")
