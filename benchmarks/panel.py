@@ -2,9 +2,9 @@
 
 Kernel time and bytes an update, frames a second in the browser, throughput of the training.
 
-The first two on a made-up experiment of 64 runs with 10,000 points each, in four charts: before
-every update ten points are added to one run (as when runs take turns), or to every run (as in joint
-steps). The browser's on the same experiment, where every run grows, in JupyterLab and headless
+The first two on a made-up experiment of 64 runs with 10,000 points each, in four charts that take
+turns, one an update: before every update ten points are added to one run (as when runs take turns), or
+to every run (as in joint steps). The browser's on the same experiment, where every run grows, in JupyterLab and headless
 Chromium, whose software rendering shares the CPU with everything else. The last with real training:
 one experiment, whose panel is live for two seconds and not for two.
 """
@@ -129,7 +129,7 @@ def _updates(*, is_joint: bool) -> tuple[list[float], list[float]]:
             host.add_live(run_id, made)
         sent.append(0)
         began = time.thread_time()
-        panel.update()
+        panel.update_in_turn()
         seconds.append(time.thread_time() - began)
     return seconds[5:], sent[6:]
 

@@ -43,11 +43,12 @@ class _Column:
         self._buffer = np.empty(64)
         self.length = 0
 
-    def append(self, value: float) -> None:
-        if self.length == len(self._buffer):
-            self._buffer = np.concatenate([self._buffer, np.empty(self.length)])
-        self._buffer[self.length] = value
-        self.length += 1
+    def extend(self, values: Sequence[float]) -> None:
+        end = self.length + len(values)
+        if end > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty(max(end, self.length))])
+        self._buffer[self.length : end] = values
+        self.length = end
 
     def pop(self) -> None:
         self.length -= 1
@@ -133,30 +134,39 @@ class RunSeries:
         return held[1]
 
     def _take(self, points: Sequence[MetricPoint]) -> None:
+        fresh: list[MetricPoint] = []
         for index in range(_first_new(points, self._last), len(points)):
             point = points[index]
             if self._last is not None and point.step == self._last.step:
                 if point is self._last or point.metrics == self._last.metrics:
                     continue
-                self._drop_last()
-            self._append(point)
+                if fresh:
+                    fresh.pop()
+                else:
+                    self._drop_last()
+            fresh.append(point)
+            self._last = point
+        if fresh:
+            self._append(fresh)
 
-    def _append(self, point: MetricPoint) -> None:
-        at = self._columns["step"].length
-        for name, value in (
-            ("samples", float(point.samples)),
-            ("step", float(point.step)),
-            ("epoch", point.epoch),
-            ("wall time", point.at),
-        ):
-            self._columns[name].append(value)
-        for metric, value in point.metrics.items():
+    def _append(self, points: Sequence[MetricPoint]) -> None:
+        first = self._columns["step"].length
+        self._columns["samples"].extend([point.samples for point in points])
+        self._columns["step"].extend([point.step for point in points])
+        self._columns["epoch"].extend([point.epoch for point in points])
+        self._columns["wall time"].extend([point.at for point in points])
+        found: dict[str, tuple[list[float], list[float]]] = {}
+        for at, point in enumerate(points, start=first):
+            for metric, value in point.metrics.items():
+                if metric not in found:
+                    found[metric] = ([], [])
+                found[metric][0].append(at)
+                found[metric][1].append(value)
+        for metric, (where, values) in found.items():
             if metric not in self._metrics:
                 self._metrics[metric] = (_Column(), _Column())
-            where, values = self._metrics[metric]
-            where.append(at)
-            values.append(value)
-        self._last = point
+            self._metrics[metric][0].extend(where)
+            self._metrics[metric][1].extend(values)
         self.version += 1
 
     def _drop_last(self) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: Runs of every kind.
 _ALL = "all methods"
 _MOST_CHARTS = 12
+#: Of all charts; where there are more, the charts take turns.
+_CURVES_AN_UPDATE = 96
 #: Pixels of a chart alone, and of one of several.
 _HEIGHT, _LOWER_HEIGHT = 280, 220
 #: Of all curves of all charts, so that an update in which every run has news stays small; and of
@@ -145,6 +147,10 @@ class CurvesPage:
         """
         self._on_change, self._on_click = on_change, on_click
         self._setting = OwnSetting()
+        self._next = 0
+        """The chart whose turn is next."""
+        self.is_behind = False
+        """Whether charts wait for the next update."""
         self._offered: tuple[Sequence[str], str] = (["loss"], "loss")
         self.x_axis = Choice("against", list(X_AXES), self._other_axis)
         self.add = button("+ Chart", tooltip="one more chart, of another metric")
@@ -201,6 +207,8 @@ class CurvesPage:
         view: RunsView,
         emphasis: Emphasis,
         groups: Sequence[Group] = (),
+        *,
+        in_turn: bool = False,
     ) -> None:
         """Draw what is there.
 
@@ -210,7 +218,9 @@ class CurvesPage:
             view: Of the runs that are shown.
             emphasis: What stands out.
             groups: Drawn as their means, in a band; runs by themselves when there are none.
+            in_turn: Whether charts take turns where all of them together have too many curves.
         """
+        self.is_behind = False
         if view.metric is None:
             return
         self._offer_scales(view)
@@ -221,7 +231,7 @@ class CurvesPage:
                 if scale_of(record.config, view.metric) != self.scale.value
             }
             emphasis = replace(emphasis, hidden={*emphasis.hidden, *aside})
-        for one in self.charts:
+        for one in self._due(len(groups) or len(view.rows)) if in_turn else self.charts:
             one.chart.show(
                 curves_figure(
                     state,
@@ -235,6 +245,16 @@ class CurvesPage:
             )
             words = f"{one.metric.value} of {len(view.rows)} runs against {self.x_axis.value}"
             set_changed(one.chart, label=words)
+
+    def _due(self, curves: int) -> list[CurveChart]:
+        """The charts whose turn it is, of so many curves each; the others wait for the next update."""
+        count = max(1, _CURVES_AN_UPDATE // max(1, curves))
+        if count >= len(self.charts):
+            return self.charts
+        begin = self._next if self._next < len(self.charts) else 0
+        self._next = (begin + count) % len(self.charts)
+        self.is_behind = self._next != 0
+        return self.charts[begin : begin + count]
 
     def _settings(self, one: CurveChart, curves: int) -> CurveSettings:
         zoom = one.chart.zoom

@@ -195,9 +195,10 @@ class Panel:
                 self._pump.start()
 
     def _new_pump(self) -> Pump:
-        def turn() -> None:
-            self.update()
+        def turn() -> bool:
+            is_behind = self.update_in_turn()
             self._after_update()
+            return is_behind
 
         return Pump(
             self._session.wait_for_change, turn, name=self._session.name, on_error=self._draw_failed
@@ -216,6 +217,18 @@ class Panel:
 
     def update(self) -> None:
         """Bring everything that can be seen up to date; any thread."""
+        self._bring_up_to_date()
+
+    def update_in_turn(self) -> bool:
+        """Bring up to date what is due: of many charts with many curves a few each time.
+
+        Returns:
+            Whether some have waited.
+        """
+        self._bring_up_to_date(in_turn=True)
+        return self.page == "Curves" and self.curves.is_behind
+
+    def _bring_up_to_date(self, *, in_turn: bool = False) -> None:
         with self._lock:
             state, status = self._session.recent_state, self._session.status()
             self.series.update(state)
@@ -234,7 +247,7 @@ class Panel:
             shown, groups = self.grid.show(view, self.series.configs.varying(state))
             self._show_controls(status)
             self._show_toast()
-            self._show_page_content(view, shown, groups)
+            self._show_page_content(view, shown, groups, in_turn=in_turn)
             self._remember()
 
     def show_page(self, name: str) -> None:
@@ -291,13 +304,16 @@ class Panel:
         """How the user has arranged everything."""
         return self._kept
 
-    def _show_page_content(self, view: RunsView, shown: RunsView, groups: list[Group]) -> None:
+    def _show_page_content(
+        self, view: RunsView, shown: RunsView, groups: list[Group], *, in_turn: bool = False
+    ) -> None:
         """Draw the page that is open.
 
         Args:
             view: Of all runs.
             shown: Of those that the user looks at.
             groups: Of those, where they are grouped.
+            in_turn: See CurvesPage.
         """
         state, selected = self._session.recent_state, self.table.selected
         runs = [row.run_id for row in shown.rows]
@@ -305,7 +321,7 @@ class Panel:
             case "Curves":
                 hidden = {row.run_id for row in view.rows}.difference(runs)
                 emphasis = Emphasis(selected=selected, hidden=hidden)
-                self.curves.show(state, self.series, shown, emphasis, groups)
+                self.curves.show(state, self.series, shown, emphasis, groups, in_turn=in_turn)
             case "Compare":
                 self.compare.show(shown, selected)
                 self.beside.look()

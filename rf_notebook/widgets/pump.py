@@ -25,7 +25,7 @@ class Pump:
     def __init__(
         self,
         wait_for_change: Callable[[int, float], int],
-        update: Callable[[], None],
+        update: Callable[[], bool | None],
         *,
         name: str,
         on_error: Callable[[str], None],
@@ -34,8 +34,8 @@ class Pump:
 
         Args:
             wait_for_change: Waits until the session changes, or any session.
-            update: Brings the panel up to date; what it raises is told once and does not end the
-                pump.
+            update: Brings the panel up to date, and says whether something is left for the next time;
+                what it raises is told once and does not end the pump.
             name: The experiment's name.
             on_error: Gets the traceback of a failed update.
         """
@@ -43,6 +43,7 @@ class Pump:
         self._update = update
         self._on_error = on_error
         self._told: str | None = None
+        self._is_behind = False
         self.every_seconds = EVERY_SECONDS
         """Between two updates."""
         self._updated_at = float("-inf")
@@ -76,13 +77,14 @@ class Pump:
         """Wait for news and show them; returns what was seen."""
         woken = self._woken.is_set()
         self._woken.clear()
+        woken = woken or self._is_behind
         now = seen if woken else self._wait_for_change(seen, _LISTEN_SECONDS)
         quiet = not woken and now == seen and time.monotonic() - self._updated_at < _QUIET_SECONDS
         if quiet or self._ending.is_set():
             return now
         self._updated_at = time.monotonic()
         try:
-            self._update()
+            self._is_behind = bool(self._update())
         except Exception:  # noqa: BLE001 - a view that cannot be drawn must not end the others, nor the training
             text = traceback.format_exc()
             if text != self._told:

@@ -187,6 +187,47 @@ def test_the_pump_shows_news_and_survives_a_view_that_cannot_be_drawn():
     assert not pump.is_alive
 
 
+@pytest.mark.parametrize(("runs", "behind"), [(64, [True, True, True, False]), (8, [False])])
+def test_charts_with_many_curves_take_turns_and_none_is_left_behind(runs, behind):
+    metrics = ("loss", "eval_loss", "reward", "grad_norm")
+    host = FakeSession(many_runs(runs, 20, metrics=metrics))
+    panel = Panel(host, host)
+    for _ in metrics[1:]:
+        panel.curves.add.click()
+
+    def drawn():
+        return [len(one.chart.frame["x"]) for one in panel.curves.charts]
+
+    def log(first):
+        for run_id in range(1, runs + 1):
+            host.add_live(run_id, points(run_id, 4, first=first, metrics=metrics))
+
+    before = drawn()
+    log(first=21)
+    changed = []
+    for is_behind in behind:
+        assert panel.update_in_turn() == is_behind
+        changed.append(sum(now > then for now, then in zip(drawn(), before, strict=True)))
+    assert changed == ([1, 2, 3, 4] if len(behind) > 1 else [4])
+    log(first=25)
+    panel.update_in_turn()
+    panel.show_page("Log")
+    assert not panel.update_in_turn(), "what is not shown is not waited for"
+    panel.show_page("Curves")
+    panel.update()
+    assert len(set(drawn())) == 1, "what the user asks for is drawn at once"
+
+
+def test_the_pump_comes_again_without_news_while_something_is_left():
+    host = FakeSession(many_runs(1, 5))
+    left = [True, True, False]
+    pump = Pump(host.wait_for_change, lambda: left.pop(0), name="t", on_error=pytest.fail)
+    seen = pump.turn(-1)
+    for _ in range(5):
+        seen = pump.turn(seen)
+    assert left == []
+
+
 def test_a_zoom_is_fetched_in_detail_and_another_axis_leaves_it():
     panel = panel_of(many_runs(2, 9000))
     whole = sum(trace["n"] for trace in panel.curves.chart.frame["traces"][:1])
