@@ -4,9 +4,9 @@ Kernel time and bytes an update, frames a second in the browser, throughput of t
 
 The first two on a made-up experiment of 64 runs with 10,000 points each, in four charts that take
 turns, one an update: before every update ten points are added to one run (as when runs take turns), or
-to every run (as in joint steps). The browser's on the same experiment, where every run grows, in JupyterLab and headless
-Chromium, whose software rendering shares the CPU with everything else. The last with real training:
-one experiment, whose panel is live for two seconds and not for two.
+to every run (as in joint steps). The browser's on the same experiment, where every run grows, in
+JupyterLab and headless Chromium, whose software rendering shares the CPU with everything else. The
+last with real training: one experiment, whose panel is live for two seconds and not for two.
 """
 
 from __future__ import annotations
