@@ -96,12 +96,33 @@ def test_a_checkpoint_holds_and_opens_the_streams_of_the_runs_device_only(monkey
     state.install()  # on a machine without any
 
 
-def test_the_notebooks_streams_of_all_devices_are_set_aside_and_a_runs_are_not(monkeypatch):
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """As a process has them that uses CUDA; gives which GPU is the current one, in a list."""
+    current = [0]
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1))
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(1), torch.ones(1)])
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.__setitem__(0, device))
+    return current
+
+
+def test_the_notebooks_streams_of_all_devices_are_set_aside_and_a_runs_are_not(two_gpus):
     assert len(ProcessState.of_notebook().random.cuda) == 2
     assert len(ProcessState.capture().random.cuda) == 1
+
+
+def test_the_gpu_that_a_run_makes_the_current_one_is_so_in_its_own_turns_only(two_gpus):
+    notebook = ProcessState.of_notebook()
+    torch.cuda.set_device(1)  # a reward function, say
+    run = ProcessState.capture()
+    notebook.install_beside_streams()
+    assert two_gpus == [0]
+    run.install_beside_streams()
+    assert two_gpus == [1]
+    notebook.install_beside_streams()
+    assert two_gpus == [0]
 
 
 class Spread(nn.Module):

@@ -351,8 +351,7 @@ def test_a_page_that_is_loaded_again_before_the_first_save_has_its_panel_back(
         (cell) => (cell.model.toJSON().outputs ?? []).length)"""
     assert page.evaluate(shown) == [0, 0, 2]
     opened.select(2)
-    opened.button("Stop").click()
-    opened.wait_python("experiment.run(2).state in ('stopped', 'completed')")
+    opened.wait_python("experiment.panel().panel.table.selected == [2]")
     screenshot("56-loaded-again")
     # What the user clears stays away.
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
