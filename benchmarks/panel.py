@@ -156,7 +156,7 @@ def measure_browser(report: Report) -> None:
         folder / "notebooks" / "panel.ipynb",
         [ANSWERING, _CELL.format(runs=RUNS, points=POINTS, metrics=METRICS), "time.sleep(25)"],
     )
-    lab = Lab(folder / "notebooks", folder)
+    lab = Lab(folder / "notebooks", folder, is_warm=False)
     try:
         with browser() as running:
             page = running.new_page(viewport={"width": 1300, "height": 1400})
@@ -227,7 +227,7 @@ def measure_sidebar(report: Report) -> None:
     (folder / "notebooks").mkdir()
     cells = [ANSWERING, _SIDEBAR_CELL.format(runs=RUNS, points=POINTS)]
     write_notebook(folder / "notebooks" / "sidebar.ipynb", cells)
-    lab = Lab(folder / "notebooks", folder)
+    lab = Lab(folder / "notebooks", folder, is_warm=False)
     try:
         with browser() as running:
             page = running.new_page(viewport={"width": 1300, "height": 1400})

@@ -7,6 +7,7 @@ Shape letters: P points of a run, V points of one metric, N points shown.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,17 +37,24 @@ X_AXES = {
 }
 
 
+#: In the first array of a column. Runs log in step, so the next one's are a little larger: were they
+#: alike, those of all runs would have to grow in the same update.
+_FEWEST_PLACES = 64
+_made = itertools.count()
+
+
 class _Column:
     """An array that grows at its end."""
 
-    def __init__(self) -> None:
-        self._buffer = np.empty(64)
+    def __init__(self, room: int) -> None:
+        self._buffer = np.empty(room)
         self.length = 0
 
     def extend(self, values: Sequence[float]) -> None:
         end = self.length + len(values)
         if end > len(self._buffer):
-            self._buffer = np.concatenate([self._buffer, np.empty(max(end, self.length))])
+            before, self._buffer = self.values, np.empty(2 * end)
+            self._buffer[: self.length] = before
         self._buffer[self.length : end] = values
         self.length = end
 
@@ -67,6 +75,7 @@ class RunSeries:
     _last: MetricPoint | None
 
     def __init__(self) -> None:
+        self._room = _FEWEST_PLACES + next(_made) % _FEWEST_PLACES
         self.version = 0
         """Grows with every change."""
         self._newest: tuple[int, dict[str, float]] = (-1, {})
@@ -164,7 +173,7 @@ class RunSeries:
                 found[metric][1].append(value)
         for metric, (where, values) in found.items():
             if metric not in self._metrics:
-                self._metrics[metric] = (_Column(), _Column())
+                self._metrics[metric] = (_Column(self._room), _Column(self._room))
             self._metrics[metric][0].extend(where)
             self._metrics[metric][1].extend(values)
         self.version += 1
@@ -179,7 +188,7 @@ class RunSeries:
                 values.pop()
 
     def _clear(self) -> None:
-        self._columns = {name: _Column() for name in X_AXES}
+        self._columns = {name: _Column(self._room) for name in X_AXES}
         self._metrics = {}
         self._groups = ()
         self._last = None
