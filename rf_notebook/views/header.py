@@ -14,13 +14,14 @@ from rf_notebook.views.standing import Kind, standing
 from rf_notebook.views.words import duration, number, shortened, size
 
 if TYPE_CHECKING:
-    from rf_notebook.core.state import ExperimentState, RunRecord
+    from rf_notebook.core.state import ExperimentState, RunRecord, TrainedTurn
     from rf_notebook.core.status import Status
 
 #: Among the last ones that evaluation logs, one of training.
 _FEW_POINTS = 8
-#: Over which the devices' use is told.
+#: Over which the devices' use is told: so many turns at most, and those that ended so lately.
 _LATEST_TURNS = 100
+_LATEST_SECONDS = 600.0
 #: Characters of the experiment's note above everything.
 _NOTE = 300
 
@@ -154,19 +155,29 @@ def _newest(record: RunRecord, metric: str) -> float | None:
 
 def _seconds(records: Iterable[RunRecord], state: ExperimentState) -> float:
     """How long the devices were at work on runs."""
-    seconds = sum(r.train_seconds + r.overhead_seconds for r in records)
-    return seconds / max(1, len(state.devices))
+    return _worked(records) / _devices(state)
+
+
+def _worked(of: Iterable[RunRecord | TrainedTurn]) -> float:
+    """Seconds of a device."""
+    return sum(one.train_seconds + one.overhead_seconds for one in of)
+
+
+def _devices(state: ExperimentState) -> int:
+    """How many there are; one where runs train in the kernel."""
+    return max(1, len(state.devices))
 
 
 def _use_stat(state: ExperimentState) -> list[Node]:
-    """Which part of the time the devices were at work, over the latest turns."""
+    """Which part of the time the devices were at work lately; a night between two turns does not count."""
     turns = state.turns[-_LATEST_TURNS:]
     if not turns:
         return []
+    since = max(one.ended_at for one in turns) - _LATEST_SECONDS
+    turns = [one for one in turns if one.ended_at > since]
     span = max(one.ended_at for one in turns) - min(one.began_at for one in turns)
-    worked = sum(one.train_seconds + one.overhead_seconds for one in turns)
-    devices = len({one.device for one in turns})
-    part = min(1.0, worked / (span * devices)) if span else 1.0
+    devices = _devices(state)
+    part = min(1.0, _worked(turns) / (span * devices)) if span else 1.0
     return [
         element(
             "span",
@@ -182,9 +193,8 @@ def _cost_stats(state: ExperimentState, price: float | None) -> list[Node]:
     """What the devices' hours have cost, and what those to come will."""
     if price is None:
         return []
-    records = list(state.runs.values())
-    hours = sum(r.train_seconds + r.overhead_seconds for r in records) / 3600
-    left = max(etas(state).values(), default=0.0) * max(1, len(state.devices)) / 3600
+    hours = _worked(list(state.runs.values())) / 3600
+    left = max(etas(state).values(), default=0.0) * _devices(state) / 3600
     told = [_stat(f"{price * hours:,.2f}", "spent")]
     return [*told, _stat(f"{price * left:,.2f}", "to come")] if left else told
 

@@ -6,9 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.views.differences import differences_table
 from rf_notebook.views.document import element
+from rf_notebook.views.words import shortened
 from rf_notebook.widgets.elements import Document, reachable_while_busy
 from rf_notebook.widgets.figure_pages import Choice, page_box, tools_row
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NONE = "no other experiment"
 _LOOK_SECONDS = 3.0
+_LONGEST = 500
 
 
 class BesideAnother:
@@ -61,7 +62,8 @@ class BesideAnother:
             found = differences_table(
                 self._commands.differences_from(name), first=self._name, second=name
             )
-        except (RFNotebookError, OSError) as refusal:
-            found = element("p", str(refusal), class_="rf-warning", role="alert")
+        except Exception as refusal:  # noqa: BLE001 - a folder from elsewhere may hold anything; it is told
+            words = f"{name} cannot be compared: {shortened(str(refusal), _LONGEST)}"
+            found = element("p", words, class_="rf-warning", role="alert")
         if asked == self._asked:
             self.table.show(found)

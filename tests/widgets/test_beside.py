@@ -48,7 +48,10 @@ def test_another_experiment_is_chosen_and_what_differs_is_shown(fake):
     assert "16" in told
     assert told.count("configs") == 1, "said once for its lines"
     assert "do not differ" in chosen(panel.beside, "same")
-    assert chosen(panel.beside, "odd") == "it has no runs yet."
+    assert chosen(panel.beside, "odd") == "odd cannot be compared: it has no runs yet."
+    fake.beside["odd"] = KeyError("damaged")
+    panel.beside.other.widget.value = "no other experiment"
+    assert "odd cannot be compared" in chosen(panel.beside, "odd"), "whatever is raised"
     assert chosen(panel.beside, "no other experiment") == ""
     panel.close()
 

@@ -100,3 +100,12 @@ def test_the_header_tells_how_much_the_devices_were_at_work_and_what_it_costs():
     left = max(etas(state).values())
     assert f"<b>{720 * 2 * left / 3600:,.2f}</b> to come" in told
     assert "<b>42%</b> of the time at work" in told, "12.5 of 30 seconds"
+    state.apply(
+        Recorded(
+            seq=state.last_seq + 1,
+            at=2e9 + 40_000,  # the next morning
+            event=replace(trained(1, points(1, 4)), device="cuda:0"),
+        )
+    )
+    told = to_html(header("it", state, OPEN))
+    assert "<b>50%</b> of the time at work" in told, "one of two devices"
