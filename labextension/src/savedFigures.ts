@@ -10,7 +10,7 @@ import { NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
 import type { IMimeBundle, IOutput } from '@jupyterlab/nbformat';
 import type { Experiment } from './experiments';
 import type { JsonObject } from './protocol';
-import { identityOf, isOlder, liveData, PANEL_MIME } from './savedPanel';
+import { identityOf, isOlder, PANEL_MIME } from './savedPanel';
 
 /** Asks the notebook's kernel; undefined without a link. */
 type Ask = (name: string, given: JsonObject) => Promise<JsonObject> | undefined;
@@ -42,7 +42,7 @@ export class SavedFigures {
 
   /** Put the panel of an experiment back below the cell that launched it, where that shows nothing. */
   putBack(experiments: readonly Experiment[], digest: (source: string) => string): void {
-    for (const { key, name, identity, saved, sources } of experiments) {
+    for (const { key, identity, saved, sources } of experiments) {
       if (identity === null || saved === 0 || sources === null || this._there.has(key)) {
         continue;
       }
@@ -54,13 +54,11 @@ export class SavedFigures {
       if (launching === undefined || cells.some((cell) => shows(cell, identity)) || !this.isBare(launching)) {
         continue;
       }
-      const answers = [this.ask('panel', { experiment: key }), this.ask('saved', { experiment: key })];
-      void Promise.all(answers).then(
-        ([live, figures]) => {
-          if (this.isBare(launching) && typeof live?.model_id === 'string' && figures !== undefined) {
+      void this.ask('outputs', { experiment: key })?.then(
+        ({ outputs }) => {
+          if (this.isBare(launching) && Array.isArray(outputs)) {
             launching.trusted = true; // as when it is run: there is nothing in it but what its kernel says now
-            const bundles = [liveData(name, live.model_id), figures.data as unknown as IMimeBundle];
-            for (const data of bundles) {
+            for (const data of outputs as unknown as IMimeBundle[]) {
               launching.outputs.add({ output_type: 'display_data', metadata: {}, data });
             }
           }

@@ -2,7 +2,6 @@
  * What does a saved notebook tell of an experiment? Our mime type's data, checked: a notebook from elsewhere is untrusted.
  * Written by rf_notebook/views/saved.py; fixtures/panel.json is one.
  */
-import type { IMimeBundle } from '@jupyterlab/nbformat';
 import { isObject } from './protocol';
 
 export const PANEL_MIME = 'application/vnd.rf-notebook.panel+json';
@@ -82,16 +81,6 @@ export function identityOf(data: unknown): string | null {
 /** The name of the experiment whose panel the data are, live or saved; null for none. */
 export function experimentOf(data: unknown): string | null {
   return isObject(data) && typeof data.experiment === 'string' ? data.experiment.slice(0, LONGEST) : null;
-}
-
-/** The data of an output that holds a live panel, as rf_notebook/widgets/display.py sends them. */
-export function liveData(experiment: string, modelId: string): IMimeBundle {
-  return {
-    [PANEL_MIME]: { version: VERSION, live: true, experiment, model_id: modelId },
-    'application/vnd.jupyter.widget-view+json': { version_major: 2, version_minor: 0, model_id: modelId },
-    'text/html': '',
-    'text/plain': 'live panel'
-  };
 }
 
 /** Whether the data are saved figures of this experiment from before an event; a live panel is none. */

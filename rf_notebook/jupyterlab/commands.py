@@ -82,6 +82,11 @@ def _panel(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
     return {"model_id": one.panel_model()}
 
 
+def _outputs(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
+    """What the launching cell shows: the live panel and the saved figures, each by mime type."""
+    return {"outputs": [one.panel_bundle(), one.saved_bundle()]}
+
+
 def _saved(one: LabExperiment, _arguments: Mapping[str, Json]) -> Answer:
     return {"data": one.saved_bundle()}
 
@@ -117,6 +122,7 @@ _COMMANDS: dict[str, Callable[[LabExperiment, Mapping[str, Json]], Answer]] = {
     "panel": _panel,
     "log": _log,
     "saved": _saved,
+    "outputs": _outputs,
 }
 #: What loads models, or writes files.
 _SLOW: dict[str, Callable[[LabExperiment, Mapping[str, Json]], object]] = {

@@ -82,6 +82,10 @@ class KernelExperiment:
         """See LabExperiment."""
         return str(self._display.panel.widget.model_id)
 
+    def panel_bundle(self) -> dict[str, Json]:
+        """See LabExperiment."""
+        return self._display.live_bundle()
+
     def clone_form_model(self, run_id: int, *, warm: bool) -> str:
         """See LabExperiment."""
         form = self._display.panel.clone_form

@@ -57,6 +57,9 @@ class LabExperiment(Protocol):
     def panel_model(self) -> str:
         """Id of the live panel's widget; the panel is made when it is first asked for."""
 
+    def panel_bundle(self) -> dict[str, Json]:
+        """What an output holds that shows the live panel, by mime type."""
+
     def clone_form_model(self, run_id: int, *, warm: bool) -> str:
         """Open the panel's form for a run; id of the form's widget."""
 

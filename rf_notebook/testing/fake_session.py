@@ -327,6 +327,10 @@ class FakeSession:
         """See LabExperiment."""
         return "panel-model"
 
+    def panel_bundle(self) -> dict[str, Json]:
+        """See LabExperiment."""
+        return {"text/plain": "a live panel"}
+
     def clone_form_model(self, run_id: int, *, warm: bool) -> str:
         """See LabExperiment."""
         self.asked.append(("clone form", run_id, warm))

@@ -94,7 +94,7 @@ class ExperimentDisplay:
         with self._lock:
             if front_end().shows_widgets:
                 self.panel.widget.layout.display = None
-                display(self._live_bundle(), raw=True)
+                display(self.live_bundle(), raw=True)
             self._static_id = f"rf-notebook-{uuid.uuid4().hex}"
             display(self._bundle(), raw=True, display_id=self._static_id)
             self._refreshed_at = time.monotonic()
@@ -137,7 +137,8 @@ class ExperimentDisplay:
         if self._panel is not None:
             self._panel.close()
 
-    def _live_bundle(self) -> dict[str, Any]:
+    def live_bundle(self) -> dict[str, Any]:
+        """What the first of the two outputs holds."""
         name = self._session.name
         model_id = self.panel.widget.model_id
         return {

@@ -268,6 +268,9 @@ def test_a_page_is_told_that_figures_are_newer_and_gets_them_when_it_asks(host):
         ]["saved"]
         == 12
     )
+    live, figures = comm.ask("outputs", experiment=key)["value"]["outputs"]
+    assert live == {"text/plain": "a live panel"}
+    assert figures == comm.ask("saved", experiment=key)["value"]["data"]
     assert comm.ask("saved", experiment=key)["value"] == {
         "data": {"text/plain": "figures up to event 12"}
     }
