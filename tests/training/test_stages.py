@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import itertools
 import weakref
+from collections import Counter
 
 import pytest
 import torch
@@ -132,8 +133,8 @@ def test_while_one_run_is_on_the_second_stage_the_next_is_on_the_first(
     harness.turn_all(engine)
     records = [engine.state.record(run_id) for run_id in (1, 2, 3)]
     assert [one.state for one in records] == [RunState.COMPLETED] * 3, records[0].failure
-    order = {layer: number for number, layer in enumerate(dict.fromkeys(seen))}
-    assert [order[layer] for layer in seen] == [0, 1, 2] * 4
+    assert len(set(seen[:3])) == 3, "the first forward of each comes before any backward"
+    assert Counter(seen) == dict.fromkeys(seen, 4)
     assert not any(one.is_joint or one.fused_with for one in records), "each has its own passes"
     turns = engine.state.turns
     assert [turn.shared_by for turn in turns] == [3] * len(turns), "bars are as long as turns"
