@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-import torch
 from accelerate import dispatch_model
 
-from benchmarks.common import ON_GPU
 from benchmarks.real import Joint, joint, plain_of_all
 from benchmarks.real_world import base_of, searched, sft_rows
 from benchmarks.report import Report
@@ -56,12 +54,8 @@ def model_over_two(report: Report) -> None:
             )
 
     try:
-        alone = together(1)
-        report.row("1 config over two devices", alone.seconds * 1000, "ms a step")
         for count, must in musts.items():
-            asked = _blocks_of_the_driver()
             filled = together(count)
-            asked = _blocks_of_the_driver() - asked
             name = f"{count} configs over two devices"
             report.row(
                 f"{name}: plain trl, one after another", naive[count] * 1000, "ms a step of all"
@@ -71,21 +65,5 @@ def model_over_two(report: Report) -> None:
                 f"{name}: against plain trl", naive[count] / filled.seconds, f"x (must {must})"
             )
             report.row(f"{name}: peak memory of both", filled.peak_gib, "GiB")
-            report.row(f"{name}: pieces of memory asked of the driver", asked, "pieces")
-        if ON_GPU:
-            torch.cuda.empty_cache()
-            torch.cuda.memory._set_allocator_settings("expandable_segments:True")  # noqa: SLF001 - it has no other name
-            report.row(
-                "4 configs together, in memory that grows in place",
-                together(4).seconds * 1000,
-                "ms a step of all",
-            )
     finally:
         spread_over(1)
-
-
-def _blocks_of_the_driver() -> int:
-    """Pieces of memory that torch has asked the driver for, which makes the GPU wait, on all GPUs."""
-    if not ON_GPU:
-        return 0
-    return sum(torch.cuda.memory_stats(gpu)["num_device_alloc"] for gpu in range(2))

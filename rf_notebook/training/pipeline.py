@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,7 +25,7 @@ import torch
 
 from rf_notebook.training import memory
 from rf_notebook.training.aside import Aside, aside_together
-from rf_notebook.training.device import gpus_of_runs
+from rf_notebook.training.device import gpus_of_runs, run_devices
 from rf_notebook.training.fused.patches import patch
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from rf_notebook.training.active_run import ActiveRun
     from rf_notebook.training.parked import ParkedRun
     from rf_notebook.training.resources import Resources
+
+
+#: Under way at once. More gain nothing, for by then the thread that queues forwards is always at work,
+#: and each costs memory: eight runs over two H200 were slower than twice four.
+_RUNS_A_STAGE = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -249,14 +255,17 @@ class PipelineTurns:
     def _that_fit(
         self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
     ) -> Iterator[list[ChunkRequest]]:
-        """The requests in parts whose steps fit into the GPUs' memory side by side."""
+        """The requests in even parts whose steps fit into the GPUs' memory side by side."""
         gpus = gpus_of_runs()
         free = sum(map(memory.free_bytes, gpus)) if gpus else None
+        at_most = _RUNS_A_STAGE * len(run_devices())
+        even = math.ceil(len(requests) / math.ceil(len(requests) / at_most))
         part: list[ChunkRequest] = []
         needed = 0
         for request in requests:
             room = runs[request.run_id].room
-            if part and free is not None and needed + room > free:
+            has_room = free is None or needed + room <= free
+            if part and (len(part) == even or not has_room):
                 yield part
                 part, needed = [], 0
             part.append(request)
