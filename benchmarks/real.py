@@ -97,7 +97,8 @@ def joint(
     **more: Any,
 ) -> Joint:
     """Time the steps of all configs together."""
-    times: dict[int, tuple[float, float, int]] = {}
+    times: dict[tuple[int, int], float] = {}
+    counted: dict[int, tuple[float, int]] = {}
     last = len(configs)
 
     CompiledLayers.always_after = 0 if compiled else 10**9
@@ -115,12 +116,14 @@ def joint(
         )
 
         def listen(run_id: int, progress: Any, point: Any) -> None:
-            if run_id == last and point is None and progress.steps in (WARM_UP, STEPS):
+            if point is None and progress.steps in (WARM_UP, STEPS):
                 synchronize()
                 models = runner.joint_turns.models.values()
                 counts = next(iter(models)).counts if models else None
-                own = (counts.own_seconds, counts.requests) if counts else (0.0, 0)
-                times[progress.steps] = (time.perf_counter(), *own)
+                counted[progress.steps] = (
+                    (counts.own_seconds, counts.requests) if counts else (0.0, 0)
+                )
+                times[run_id, progress.steps] = time.perf_counter()
 
         runner.listener = listen
         try:
@@ -137,14 +140,24 @@ def joint(
             CompiledLayers.always_after = None
     peak = (memory.peak_bytes() or 0) / 2**30
     memory.collect()
-    (first, own, asked), (end, own_end, asked_end) = times[WARM_UP], times[STEPS]
+    windows = [(times[run, WARM_UP], times[run, STEPS]) for run in range(1, last + 1)]
+    (own, asked), (own_end, asked_end) = counted[WARM_UP], counted[STEPS]
     return Joint(
-        (end - first) / (STEPS - WARM_UP),
-        first - began,
+        _of_all(windows) / (STEPS - WARM_UP),
+        min(windows)[0] - began,
         (own_end - own) / max(1, asked_end - asked),
         peak,
         "; ".join(sorted(map(str, alone))),
     )
+
+
+def _of_all(windows: Sequence[tuple[float, float]]) -> float:
+    """Seconds that all windows take: those that lie beside each other share theirs."""
+    total = 0.0
+    for began, ended in windows:
+        middle = (began + ended) / 2
+        total += (ended - began) / sum(first <= middle <= last for first, last in windows)
+    return total
 
 
 def _tokens(rows: Any, configs: Sequence[Knobs]) -> float:

@@ -27,6 +27,7 @@ from rf_notebook.training import memory
 from rf_notebook.training.aside import Aside, aside_together
 from rf_notebook.training.device import gpus_of_runs, run_devices
 from rf_notebook.training.fused.patches import patch
+from rf_notebook.training.lora_linear import shorten
 from rf_notebook.training.parked import ParkedStatus
 from rf_notebook.training.process_state import ProcessState
 from rf_notebook.training.stages import Answering
@@ -75,12 +76,16 @@ class Lane:
         trainer = self.run.trainer
         model = trainer.accelerator.unwrap_model(trainer.model)
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        computes_again = any(
+            getattr(module, "gradient_checkpointing", False) for module in model.modules()
+        )
         self._undo = [
+            *shorten(model),
             patch(causal, "forward", self._forward(causal.forward)),
             patch(
                 trainer.accelerator,
                 "backward",
-                self._backward(trainer.accelerator.backward, causal),
+                self._backward(trainer.accelerator.backward, computes_again=computes_again),
             ),
         ]
 
@@ -113,15 +118,14 @@ class Lane:
 
         return followed
 
-    def _backward(self, own: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    def _backward(self, own: Callable[..., Any], *, computes_again: bool) -> Callable[..., Any]:
         def queue(*args: Any, **kwargs: Any) -> list[torch.cuda.Event]:
             own(*args, **kwargs)
             return _marks()
 
         @functools.wraps(own)
         def backward(*args: Any, **kwargs: Any) -> None:
-            if getattr(model, "is_gradient_checkpointing", False):
-                # computes forwards again, in Python and from the process's random streams
+            if computes_again:  # forwards, in Python and from the process's random streams
                 self._let_others(_is_over(queue(*args, **kwargs)))
                 return
             queued = self._queueing.submit(queue, *args, **kwargs)
@@ -213,6 +217,48 @@ class Pipeline:
         return next(itertools.chain(short, ready), waiting[0])
 
 
+def side_by_side(
+    requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
+) -> Iterator[list[ChunkRequest]]:
+    """The requests in parts: with room side by side, and alike in torch's numeric switches.
+
+    Those are the process's, whoever is at work.
+
+    Args:
+        requests: Of a turn.
+        runs: Those that they are for, by id.
+    """
+    alike: dict[Any, list[ChunkRequest]] = {}
+    for request in requests:
+        state = runs[request.run_id].parked.state
+        assert state is not None
+        alike.setdefault(state.switches, []).append(request)
+    for some in alike.values():
+        yield from _that_fit(some, runs)
+
+
+def _that_fit(
+    requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
+) -> Iterator[list[ChunkRequest]]:
+    """The requests in even parts whose steps fit into the GPUs' memory side by side."""
+    gpus = gpus_of_runs()
+    free = sum(map(memory.free_bytes, gpus)) if gpus else None
+    at_most = _RUNS_A_STAGE * len(run_devices())
+    even = math.ceil(len(requests) / math.ceil(len(requests) / at_most))
+    part: list[ChunkRequest] = []
+    needed = 0
+    for request in requests:
+        room = runs[request.run_id].room
+        has_room = free is None or needed + room <= free
+        if part and (len(part) == even or not has_room):
+            yield part
+            part, needed = [], 0
+        part.append(request)
+        needed += room
+    if part:
+        yield part
+
+
 class PipelineTurns:
     """Turns of several runs over a model on several GPUs."""
 
@@ -233,45 +279,9 @@ class PipelineTurns:
             requests: The turn's requests.
             runs: Those that the requests are for, ready to train, by id.
         """
-        for some in self._that_go_together(requests, runs):
+        for some in side_by_side(requests, runs):
             if not self._resources.interrupted.is_set():
                 self._advance(some, [runs[request.run_id] for request in some])
-
-    def _that_go_together(
-        self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
-    ) -> Iterator[list[ChunkRequest]]:
-        """The requests in parts: with room side by side, and alike in torch's numeric switches.
-
-        Those are the process's, whoever is at work.
-        """
-        alike: dict[Any, list[ChunkRequest]] = {}
-        for request in requests:
-            state = runs[request.run_id].parked.state
-            assert state is not None
-            alike.setdefault(state.switches, []).append(request)
-        for some in alike.values():
-            yield from self._that_fit(some, runs)
-
-    def _that_fit(
-        self, requests: Sequence[ChunkRequest], runs: Mapping[int, ActiveRun]
-    ) -> Iterator[list[ChunkRequest]]:
-        """The requests in even parts whose steps fit into the GPUs' memory side by side."""
-        gpus = gpus_of_runs()
-        free = sum(map(memory.free_bytes, gpus)) if gpus else None
-        at_most = _RUNS_A_STAGE * len(run_devices())
-        even = math.ceil(len(requests) / math.ceil(len(requests) / at_most))
-        part: list[ChunkRequest] = []
-        needed = 0
-        for request in requests:
-            room = runs[request.run_id].room
-            has_room = free is None or needed + room <= free
-            if part and (len(part) == even or not has_room):
-                yield part
-                part, needed = [], 0
-            part.append(request)
-            needed += room
-        if part:
-            yield part
 
     def _advance(self, requests: Sequence[ChunkRequest], runs: Sequence[ActiveRun]) -> None:
         queueing = ThreadPoolExecutor(len(runs), "rf-backward")

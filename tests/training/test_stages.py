@@ -23,11 +23,10 @@ from rf_notebook.engine.work import Work
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.runners.in_kernel import KernelFleet
 from rf_notebook.testing.tiny import create_tiny
-from rf_notebook.training import stages
+from rf_notebook.training import pipeline, stages
 from rf_notebook.training.base_models import BaseModels, tree_clone
 from rf_notebook.training.device import spread_over
 from rf_notebook.training.memory import bytes_of
-from rf_notebook.training.pipeline import PipelineTurns
 from rf_notebook.training.stages import Arrival, answer_where_asked, stage_map
 from tests.exactness import harness
 from tests.fused import world
@@ -161,7 +160,7 @@ def test_one_that_fails_in_a_pipeline_fails_alone(two_stages, tmp_path, monkeypa
     training = {"max_steps": 4, "gradient_checkpointing": False}
     runs[3] = world.config("GRPO", objects, adapter={}, training=training, reward_funcs=[judge])
     engine = world.engine_over(tmp_path / "all", runs, objects, Execution.EXACT)
-    monkeypatch.setattr(PipelineTurns, "_that_fit", in_pairs)
+    monkeypatch.setattr(pipeline, "side_by_side", in_pairs)
     harness.turn_all(engine)
     assert engine.state.record(4).state is RunState.FAILED
     assert "the judge is away" in engine.state.record(4).failure.message
@@ -171,7 +170,7 @@ def test_one_that_fails_in_a_pipeline_fails_alone(two_stages, tmp_path, monkeypa
         assert points(record) == alone[run_id - 1]
 
 
-def in_pairs(_self, requests, _runs):
+def in_pairs(requests, _runs):
     """As where no more than two runs have room."""
     return [requests[first : first + 2] for first in range(0, len(requests), 2)]
 
