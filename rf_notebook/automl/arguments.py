@@ -65,7 +65,9 @@ _SOURCES: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "trl.SFTConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/sft_config.py", "SFTConfig")),
     "trl.DPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/dpo_config.py", "DPOConfig")),
+    "trl.KTOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/kto_config.py", "KTOConfig")),
     "trl.GRPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/grpo_config.py", "GRPOConfig")),
+    "trl.RLOOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/rloo_config.py", "RLOOConfig")),
 }
 _ENUMS = {
     "SchedulerType": ("transformers", "trainer_utils.py"),
@@ -80,8 +82,7 @@ def arguments_of(kind: str) -> Mapping[str, Argument]:
     """The arguments of a config class, by name.
 
     Args:
-        kind: "trl.SFTConfig", "trl.DPOConfig", "trl.GRPOConfig", "peft.LoraConfig" or another of
-            peft's.
+        kind: "trl.SFTConfig" or another of trl's, "peft.LoraConfig" or another of peft's.
     """
     found: dict[str, Argument] = {}
     try:

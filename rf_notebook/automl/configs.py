@@ -231,6 +231,13 @@ class RFDPOConfig(TrainingConfig):
     method = "DPO"
 
 
+class RFKTOConfig(TrainingConfig):
+    """Arguments of ``trl.KTOConfig``; each may be a List or a Range."""
+
+    wraps = "trl.KTOConfig"
+    method = "KTO"
+
+
 class RFGRPOConfig(TrainingConfig):
     """Arguments of ``trl.GRPOConfig``; each may be a List or a Range."""
 
@@ -238,8 +245,15 @@ class RFGRPOConfig(TrainingConfig):
     method = "GRPO"
 
 
+class RFRLOOConfig(TrainingConfig):
+    """Arguments of ``trl.RLOOConfig``; each may be a List or a Range."""
+
+    wraps = "trl.RLOOConfig"
+    method = "RLOO"
+
+
 TRAINING_CONFIGS: dict[str, type[TrainingConfig]] = {
-    c.method: c for c in (RFSFTConfig, RFDPOConfig, RFGRPOConfig)
+    c.method: c for c in (RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig, RFRLOOConfig)
 }
 
 
@@ -258,13 +272,14 @@ class RFModelConfig:
             of numbers.
         peft_config: An RFLoraConfig (or RFIA3Config, RFVeraConfig, ...) or several; None trains all
             weights.
-        training_args: An RFSFTConfig, RFDPOConfig or RFGRPOConfig, or several.
+        training_args: An RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig or RFRLOOConfig, or
+            several.
         model_type: "causal_lm".
         model_kwargs: For ``from_pretrained``.
-        ref_model_name: DPO's reference model; the base model without adapter when omitted.
+        ref_model_name: DPO's or KTO's reference model; the base model without adapter when omitted.
         ref_model_type: Type of the reference model.
         ref_model_kwargs: Arguments for loading the reference model.
-        reward_funcs: GRPO's rewards: a function, the name of a reward model, or a list of both; a
+        reward_funcs: GRPO's or RLOO's rewards: a function, the name of a reward model, or a list of both; a
             List of such lists gives each config its own. An async function is awaited while other
             runs write.
         generation_config: Arguments of ``generate`` for ``compute_metrics``; ``max_input_length``
@@ -272,7 +287,7 @@ class RFModelConfig:
         num_gpus: GPUs over which the model is spread, for one that does not fit on a single one;
             runs then train in worker processes that have so many.
         warm_start_from: A folder with an adapter, as ``export`` writes it, from which the run
-            starts; DPO and GRPO compare with it.
+            starts; methods with a reference compare with it.
 
     Each may be a List; dicts may hold Lists and Ranges.
     """

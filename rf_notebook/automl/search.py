@@ -151,7 +151,8 @@ class RFGridSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
+        trainer_type: "SFT", "DPO", "KTO", "GRPO" or "RLOO"; follows from the configs' training_args
+            when omitted.
     """
 
     def _choices(self) -> Iterator[dict[str, Any]]:
@@ -179,7 +180,8 @@ class RFRandomSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO" or "GRPO"; follows from the configs' training_args when omitted.
+        trainer_type: "SFT", "DPO", "KTO", "GRPO" or "RLOO"; follows from the configs' training_args
+            when omitted.
         num_runs: How many configs.
         seed: Seed of the draws; it does not seed the training.
     """

@@ -281,6 +281,7 @@ _LOSSES: dict[str, tuple[str, ...]] = {
         ),
         *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
     ),
+    "RFKTOConfig": ("kto", "apo_zero_unpaired"),
     "RFGRPOConfig": ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"),
 }
 

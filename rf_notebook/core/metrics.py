@@ -17,7 +17,17 @@ from rf_notebook.core.values import Json
 
 #: By method, the metric that says how good a run is; its evaluation, "eval_...", counts before
 #: training's.
-HEADLINES = {"SFT": "loss", "DPO": "rewards/accuracies", "GRPO": "reward"}
+HEADLINES = {
+    "SFT": "loss",
+    "DPO": "rewards/accuracies",
+    "KTO": "loss",
+    "GRPO": "reward",
+    "RLOO": "reward",
+}
+#: Methods whose loss does not say how good a run is.
+_BY_REWARD = ("GRPO", "RLOO")
+#: Methods that have several losses, each on a scale of its own.
+_OF_MANY_LOSSES = ("DPO", "KTO")
 #: Figures of the clock, no property of a config.
 _CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
 _LOSSES = ("loss", "eval_loss", "train_loss")
@@ -25,6 +35,10 @@ _MINIMIZED = ("loss", "perplexity", "error", "entropy", "kl", "norm")
 
 #: Logged in training only.
 _TRAINING_ONLY = ("grad_norm", "learning_rate", "train_loss", "total_flos")
+_GENERATED = (
+    *("loss", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl", "num_tokens"),
+    *("aux_loss", "rewards/*/mean", "rewards/*/std", "completions/*", "clip_ratio/*"),
+)
 _BOTH = {
     "SFT": ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss"),
     "DPO": (
@@ -32,19 +46,16 @@ _BOTH = {
         *("rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected"),
         *("logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected"),
     ),
-    "GRPO": (
-        *("loss", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl", "num_tokens"),
-        *("aux_loss", "policy_loss", "entropy_coef", "cispo_clip_ratio"),
-        *(
-            "rewards/*/mean",
-            "rewards/*/std",
-            "completions/*",
-            "clip_ratio/*",
-            "sampling/*",
-            "tools/*",
-            "vespo/*",
-        ),
+    "KTO": (
+        *("loss", "entropy", "kl", "num_tokens", "aux_loss"),
+        *("rewards/margins", "rewards/chosen", "rewards/rejected"),
+        *("logps/chosen", "logps/rejected", "logits/chosen", "logits/rejected"),
     ),
+    "GRPO": (
+        *_GENERATED,
+        *("policy_loss", "entropy_coef", "cispo_clip_ratio", "sampling/*", "tools/*", "vespo/*"),
+    ),
+    "RLOO": _GENERATED,
 }
 
 
@@ -59,7 +70,7 @@ def headline(methods: Collection[str], logged: Collection[str]) -> str:
     Several methods have only a loss in common.
 
     Args:
-        methods: "SFT", "DPO" or "GRPO".
+        methods: As in ``RunConfig.method``.
         logged: Names that there are; the evaluation's counts as soon as it is among them.
     """
     one = next(iter(methods)) if len(methods) == 1 else ""
@@ -70,20 +81,20 @@ def headline(methods: Collection[str], logged: Collection[str]) -> str:
 def judged_by(method: str, metric: str, logged: Collection[str]) -> str:
     """By what a run is judged when ``metric`` is looked at.
 
-    GRPO's loss does not say how good a run is.
+    The loss of methods with rewards does not say how good a run is.
     """
-    return headline([method], logged) if method == "GRPO" and metric in _LOSSES else metric
+    return headline([method], logged) if method in _BY_REWARD and metric in _LOSSES else metric
 
 
 def scale_of(config: RunConfig, metric: str) -> str:
     """On which scale a run's metric lies: runs with equal ones can be compared.
 
-    A loss means something else in each method, and in DPO with each kind of loss.
+    A loss means something else in each method, and in some with each kind of loss.
     """
     if metric.rpartition("/")[2] not in _LOSSES:
         return ""
     kinds = config.training.get("loss_type")
-    if config.method != "DPO" or kinds is None:
+    if config.method not in _OF_MANY_LOSSES or kinds is None:
         return config.method
     return f"{config.method} {' + '.join(map(str, kinds)) if isinstance(kinds, list) else kinds}"
 

@@ -2,8 +2,8 @@
 
 No network, the same everywhere.
 
-The base has 0.9 million weights and was trained on made-up shop articles (``train_base.py``); it
-knows the words but not how to answer. Fine-tuning teaches it that, so configs differ visibly within
+The base has 0.9 million weights and was trained on made-up shop articles and chats
+(``train_base.py``); it knows the sentences but not which one answers what. Fine-tuning teaches it that, so configs differ visibly within
 seconds on a CPU.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.demo.text import offer_rows, preference_rows, support_rows
+from rf_notebook.demo.text import SYSTEM, offer_rows, preference_rows, support_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _ASSETS = Path(__file__).parent / "assets"
 #: A name for RFModelConfig(model_name=...).
 MODEL_NAME = "rf-notebook-demo"
-_SYSTEM = "You are the friendly support of a shop."
 
 
 def create_model(model_config: dict[str, Any]) -> tuple[Any, Any]:
@@ -52,7 +51,7 @@ def format_row(row: dict[str, Any]) -> dict[str, Any]:
     """A formatting_func: the row as a prompt and a completion of chat messages."""
     return {
         "prompt": [
-            {"role": "system", "content": _SYSTEM},
+            {"role": "system", "content": SYSTEM},
             {"role": "user", "content": row["instruction"]},
         ],
         "completion": [{"role": "assistant", "content": row["response"]}],

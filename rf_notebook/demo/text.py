@@ -12,6 +12,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+#: What a chat begins with.
+SYSTEM = "You are the friendly support of a shop."
 _NAMES = (
     "Ada Ben Chloe Dario Elif Farah George Hana Ivan Julia Kofi Lena Milan Nora Omar Priya Quinn Rosa Sven Tara Umar "
     "Vera Wei Ximena Yusuf Zoe"
@@ -31,7 +33,7 @@ _PAYMENTS = "credit card|bank transfer|gift card|invoice".split("|")
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """The particulars of one request; the answer has to repeat them."""
+    """The particulars of one sentence."""
 
     name: str
     product: str
@@ -62,16 +64,15 @@ def _facts(rng: random.Random) -> _Facts:
 
 _Template = Callable[[_Facts], str]
 
-_INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
+#: What customers ask, and what the support answers.
+_INTENTS: dict[str, tuple[tuple[_Template, ...], str]] = {
     "track_order": (
         (
             lambda f: f"Where is my order {f.order}?",
             lambda f: f"I ordered a {f.product} and it has not arrived. The order is {f.order}.",
             lambda f: f"Can you tell me when order {f.order} will be here?",
         ),
-        lambda f: (
-            f"Order {f.order} is on its way to {f.city} and will arrive on {f.day}. Thank you for your patience, {f.name}."
-        ),
+        "Your parcel is on its way and will arrive this week. Thank you for your patience.",
     ),
     "cancel_order": (
         (
@@ -79,9 +80,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             lambda f: f"I do not need the {f.product} any more, cancel {f.order}.",
             lambda f: f"How do I cancel my order {f.order}?",
         ),
-        lambda f: (
-            f"I have cancelled order {f.order}. The {f.amount} euros will be back on your {f.payment} by {f.day}, {f.name}."
-        ),
+        "I have stopped your order. You will have your money back in five days.",
     ),
     "return_item": (
         (
@@ -91,9 +90,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             ),
             lambda f: f"How can I return a {f.product}?",
         ),
-        lambda f: (
-            f"I am sorry to hear that, {f.name}. Please print the return label for order {f.order} and bring the {f.product} to any shop within {f.count} weeks."
-        ),
+        "I am sorry to hear that. Please print the return label and bring it to any shop.",
     ),
     "get_refund": (
         (
@@ -101,9 +98,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             lambda f: f"I returned the {f.product} last week and have no refund yet.",
             lambda f: f"Has the refund for {f.order} been paid?",
         ),
-        lambda f: (
-            f"The refund of {f.amount} euros for order {f.order} was sent to your {f.payment} on {f.day}. It takes up to {f.count} days, {f.name}."
-        ),
+        "Your refund was paid today. It takes up to five days to reach you.",
     ),
     "change_address": (
         (
@@ -111,9 +106,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             lambda f: f"I moved to {f.city}. Please change the address of {f.order}.",
             lambda f: f"My address is wrong on order {f.order}, I live in {f.city} now.",
         ),
-        lambda f: (
-            f"Done, {f.name}. Order {f.order} will go to your new address in {f.city} and will arrive on {f.day}."
-        ),
+        "Done. We will send your order to the new address.",
     ),
     "payment_issue": (
         (
@@ -121,9 +114,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             lambda f: f"I cannot pay for the {f.product} by {f.payment}.",
             lambda f: f"The payment of {f.amount} euros failed. What can I do?",
         ),
-        lambda f: (
-            f"I have checked the {f.payment} payment of {f.amount} euros for order {f.order}. It is settled now, {f.name}, and nothing more will be charged."
-        ),
+        "I have looked at the payment. It is settled now, and nothing more will be charged.",
     ),
     "product_question": (
         (
@@ -131,9 +122,7 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             lambda f: f"Is the {f.colour} {f.product} in stock in {f.city}?",
             lambda f: f"When will the {f.product} be available again?",
         ),
-        lambda f: (
-            f"Yes, {f.name}, the {f.product} in {f.colour} is in stock in our shop in {f.city}. It costs {f.amount} euros."
-        ),
+        "It is in stock. You can order it today and pay by card.",
     ),
     "complaint": (
         (
@@ -143,34 +132,25 @@ _INTENTS: dict[str, tuple[tuple[_Template, ...], _Template]] = {
             ),
             lambda f: f"Your service in {f.city} is too slow.",
         ),
-        lambda f: (
-            f"I am sorry, {f.name}. A colleague in {f.city} will call you on {f.day} about order {f.order}, and you get {f.amount} euros back."
-        ),
+        "I am sorry. A colleague will call you today, and we will make it right.",
     ),
 }
 
 
 def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
-    """Questions to a shop and the answers of its support, with the customer's details.
+    """Questions to a shop and the answers of its support.
 
     Returns:
-        Dicts with ``instruction`` (what the support sees), ``response`` (what it should answer) and
-        ``intent``.
+        Dicts with ``instruction`` (what a customer asks), ``response`` (what the support should answer)
+        and ``intent``.
     """
     rng = random.Random(seed)
     made = []
     for _ in range(rows):
         intent = rng.choice(sorted(_INTENTS))
         questions, answer = _INTENTS[intent]
-        facts = _facts(rng)
-        file = (
-            f"[{facts.name}, order {facts.order}, {facts.colour} {facts.product}, {facts.amount} euros by {facts.payment}, "
-            f"to {facts.city} on {facts.day}, {facts.count}]"
-        )
-        question = rng.choice(questions)(facts)
-        made.append(
-            {"instruction": f"{file} {question}", "response": answer(facts), "intent": intent}
-        )
+        question = rng.choice(questions)(_facts(rng))
+        made.append({"instruction": question, "response": answer, "intent": intent})
     return made
 
 
@@ -231,17 +211,33 @@ _ARTICLES: tuple[_Template, ...] = (
 )
 
 
-def article_lines(lines: int, seed: int) -> Iterator[str]:
+def article_lines(lines: int, seed: int) -> Iterator[list[tuple[str, str]]]:
     """What the base model was trained on.
 
-    Facts about the shop, and some customers' questions without answers.
+    Facts about the shop, customers' questions, and what its support says: all in any order, so that the
+    model knows the sentences and not what answers what. Among them are chats in which the shop replies
+    with something about itself, whatever it was asked.
+
+    Returns:
+        Of each line its parts: who speaks ("" in an article), and what.
     """
     rng = random.Random(seed)
     questions = [question for asked, _ in _INTENTS.values() for question in asked]
+    answers = [answer for _, answer in _INTENTS.values()]
+
+    def sentence() -> str:
+        share = rng.random()
+        if share < 0.15:
+            return rng.choice(answers)
+        return rng.choice(_ARTICLES if share < 0.7 else questions)(_facts(rng))
+
     for _ in range(lines):
-        facts = _facts(rng)
-        sentences = [
-            rng.choice(_ARTICLES if rng.random() < 0.7 else questions)(facts)
-            for _ in range(rng.randint(1, 4))
-        ]
-        yield " ".join(sentences)
+        if rng.random() < 0.3:
+            asked = rng.choice(questions)(_facts(rng))
+            yield [
+                ("system", SYSTEM),
+                ("user", asked),
+                ("assistant", rng.choice(_ARTICLES)(_facts(rng))),
+            ]
+        else:
+            yield [("", " ".join(sentence() for _ in range(rng.randint(1, 4))))]

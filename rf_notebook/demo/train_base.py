@@ -40,7 +40,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     texts = [
-        *article_lines(4000, _SEED),
+        *(text for line in article_lines(4000, _SEED) for _, text in line),
         *(row["instruction"] for row in support_rows(1000, _SEED)),
     ]
     tokenizer.train_from_iterator(texts, trainer)
@@ -76,7 +76,9 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
     """Next-token prediction on a stream of articles, cosine schedule."""
     stream: list[int] = []
     for line in article_lines(40_000, _SEED + 1):
-        stream += [*tokenizer(line)["input_ids"], tokenizer.eos_token_id]
+        for who, text in line:
+            spoken = f"<|{who}|>{text}" if who else text
+            stream += [*tokenizer(spoken)["input_ids"], tokenizer.eos_token_id]
     tokens_NT = torch.tensor(stream[: len(stream) // _LENGTH * _LENGTH]).view(-1, _LENGTH)
     generator = torch.Generator().manual_seed(_SEED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05)

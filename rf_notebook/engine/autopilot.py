@@ -127,11 +127,17 @@ class Autopilot:
                     sources=sources,
                     logged=logged,
                 )
-            misled = {m for m in _watched(part) for c in configs if judged_by(c.method, m, ()) != m}
-            if misled:
-                best = headline(["GRPO"], ["eval_reward"] if evaluates else [])
+            misled = {
+                (config.method, metric)
+                for metric in _watched(part)
+                for config in configs
+                if judged_by(config.method, metric, ()) != metric
+            }
+            for method in sorted({method for method, _ in misled}):
+                best = headline([method], ["eval_reward"] if evaluates else [])
+                names = ", ".join(sorted(metric for one, metric in misled if one == method))
                 told.append(
-                    f"{_owner(part)} decides by {', '.join(sorted(misled))}, which does not say how good a GRPO run is; {best} does."
+                    f"{_owner(part)} decides by {names}, which does not say how good a {method} run is; {best} does."
                 )
         return told
 

@@ -28,6 +28,7 @@ from rf_notebook.planning.memory_plan import remedy as remedy_edits
 from rf_notebook.training import memory
 from rf_notebook.training.device import gpu_names
 from rf_notebook.training.memory import bytes_of
+from rf_notebook.training.methods import method_named
 from rf_notebook.training.module_names import check_module_names
 from rf_notebook.training.quiet import no_progress_bars, without_old_names
 from rf_notebook.training.undisturbed import isolated_from_streams
@@ -242,7 +243,7 @@ def _need(config: RunConfig, arguments: Any, shape: ModelShape, trained: int) ->
         or getattr(arguments, "gradient_checkpointing", False)
     )
     length, generated = int(getattr(arguments, "max_length", None) or 0), 0
-    if config.method == "GRPO":
+    if method_named(config.method).generates:
         length = int(arguments.max_completion_length)  # prompts come on top, and are not known
         generated = int(arguments.generation_batch_size)
     follows = getattr(arguments, "sync_ref_model", False)

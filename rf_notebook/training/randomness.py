@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.dropout import _DropoutNd
 
+from rf_notebook.training.methods import method_named
+
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.values import Json
@@ -24,7 +26,7 @@ def draws_in_steps(model: Any, config: RunConfig) -> bool:
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if (
-        config.method == "GRPO"
+        method_named(config.method).generates
         or config.training.get("full_determinism")
         or not type(base).__module__.startswith("transformers.")
     ):

@@ -57,8 +57,8 @@ _PRINTERS = (
     "NotebookProgressCallback",
     "RichProgressCallback",
 )
-#: Fields of RFModelConfig that only one method uses.
-_OF_ONE_METHOD = {"reward_funcs": "GRPO", "ref_model_name": "DPO"}
+#: Fields of RFModelConfig that only some methods use.
+_OF_SOME_METHODS = {"reward_funcs": ("GRPO", "RLOO"), "ref_model_name": ("DPO", "KTO")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +110,11 @@ class Trainers:
         return told + self.needs.check(config, arguments, peft_config, self.elsewhere)
 
     def _check_fields(self, method: Method, config: RunConfig, arguments: Any) -> None:
-        for name, owner in _OF_ONE_METHOD.items():
-            if config.method != owner and config.extras.get(name) is not None:
+        for name, owners in _OF_SOME_METHODS.items():
+            if config.method not in owners and config.extras.get(name) is not None:
+                of = " or ".join(map(repr, owners))
                 raise ConfigError(
-                    f"{name} belongs to trainer_type={owner!r}, and this config is {config.method}; remove it."
+                    f"{name} belongs to trainer_type={of}, and this config is {config.method}; remove it."
                 )
         is_named = config.extras.get("ref_model_name") is not None
         method.needs_reference_model(

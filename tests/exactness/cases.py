@@ -24,7 +24,7 @@ class Case:
     rewards: tuple[str, ...] = ()
     """Names in REWARDS."""
     own_reference: bool = False
-    """Whether DPO compares with another model than the base."""
+    """Whether DPO or KTO compares with another model than the base."""
     quantised: str | None = None
     """load_in_4bit or load_in_8bit."""
 
@@ -86,6 +86,16 @@ def _grpo(
     return Case(
         method="GRPO", data=data, training=_GRPO | training, adapter=adapter, rewards=rewards
     )
+
+
+def _kto(data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
+    return replace(_dpo(data, adapter, **training), method="KTO")
+
+
+def _rloo(
+    *rewards: str, data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any
+) -> Case:
+    return replace(_grpo(*rewards, data=data, adapter=adapter, **training), method="RLOO")
 
 
 def _sft(adapter: dict[str, Any] | None, **training: Any) -> Case:
@@ -169,6 +179,59 @@ CASES: dict[str, Case] = {
     "dpo_chats": _dpo(
         data="chat_pairs", seed=12, max_length=48, loss_type="sigmoid_norm", num_train_epochs=2
     ),
+    "kto_pairs": _kto(seed=1, num_train_epochs=2, eval_strategy="steps", eval_steps=7),
+    "kto_precomputed": _kto(
+        seed=2, precompute_ref_log_probs=True, eval_strategy="epoch", logging_steps=3
+    ),
+    "kto_precomputed_by_another_run": _kto(
+        seed=3,
+        adapter=_LORA | {"r": 4, "lora_dropout": 0.3},
+        precompute_ref_log_probs=True,
+        beta=0.3,
+    ),
+    "kto_own_reference": _kto(seed=4, own_reference=True, desirable_weight=1.3),
+    "kto_full": _kto(seed=5, adapter=None, learning_rate=1e-4),
+    "kto_full_moving_reference": _kto(
+        seed=6,
+        adapter=None,
+        sync_ref_model=True,
+        ref_model_sync_steps=2,
+        ref_model_mixup_alpha=0.5,
+    ),
+    "kto_labelled": _kto(data="labelled", seed=7, per_device_train_batch_size=4),
+    "kto_labelled_alone": _kto(
+        data="labelled",
+        seed=8,
+        loss_type="apo_zero_unpaired",
+        train_sampling_strategy="random",
+        precompute_ref_log_probs=True,
+    ),
+    "kto_chats": _kto(data="chat_pairs", seed=9, max_length=48),
+    "rloo_plain": _rloo("checksum", seed=1, num_train_epochs=2, eval_strategy="epoch"),
+    "rloo_iterations": _rloo(
+        "short", "checksum", seed=2, num_iterations=2, num_train_epochs=2, max_steps=70
+    ),
+    "rloo_steps_per_generation": _rloo(
+        "like_the_column",
+        "checksum",
+        seed=3,
+        steps_per_generation=3,
+        num_iterations=3,
+        reward_weights=[1.0, 0.5],
+        normalize_advantages=True,
+        gradient_accumulation_steps=2,
+        max_steps=40,
+    ),
+    "rloo_without_reference": _rloo("checksum", seed=4, beta=0.0, reward_clip_range=[-1.0, 0.5]),
+    "rloo_full_moving_reference": _rloo(
+        "checksum",
+        seed=5,
+        adapter=None,
+        learning_rate=1e-4,
+        sync_ref_model=True,
+        ref_model_sync_steps=3,
+    ),
+    "rloo_chats": _rloo("checksum", "like_the_column", data="chat_pairs", seed=6),
     "grpo_plain": _grpo("checksum", seed=1, num_train_epochs=2),
     "grpo_kl": _grpo(
         "checksum", "short", seed=2, beta=0.1, gradient_accumulation_steps=2, eval_strategy="epoch"
@@ -256,7 +319,7 @@ ON_CPU = not os.environ.get("RF_NOTEBOOK_TEST_CUDA")
 def arguments(name: str) -> dict[str, Any]:
     """The arguments of trl's config class, as a user would type them."""
     common: dict[str, Any] = {"use_cpu": ON_CPU, "logging_steps": 1, "bf16": False}
-    if CASES[name].method != "GRPO":
+    if not CASES[name].rewards:
         common["max_length"] = 64
     return common | CASES[name].training
 
@@ -280,10 +343,16 @@ def data(kind: str) -> tuple[Any, Any]:
         # Not evaluated: on some CPUs bitsandbytes packs 4-bit weights anew in an evaluation and
         # computes otherwise after it.
         return preference_rows(26, 1), None
+    if kind == "labelled":
+        return tuple(rows.map(_labelled, with_indices=True) for rows in data("prompts"))  # type: ignore[return-value]
     to_chat = _chat if kind == "chats" else _chat_pair
     made = (prompt_rows(40, 1), prompt_rows(10, 2)) if kind == "chats" else data("everything")
     columns = [name for name in made[0].column_names if name != "word"]
     return tuple(rows.map(to_chat, remove_columns=columns) for rows in made)  # type: ignore[return-value]
+
+
+def _labelled(row: dict[str, str], number: int) -> dict[str, Any]:
+    return {"label": number % 3 != 0}
 
 
 def _says(role: str, text: str) -> dict[str, str]:

@@ -12,7 +12,18 @@ from typing import Any
 
 import torch
 from peft import get_peft_config
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 from rf_notebook.testing.tiny import create_tiny, tiny_model, tiny_tokenizer
 from tests.exactness.cases import (
@@ -28,7 +39,9 @@ from tests.exactness.cases import (
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "SFT": (SFTConfig, SFTTrainer),
     "DPO": (DPOConfig, DPOTrainer),
+    "KTO": (KTOConfig, KTOTrainer),
     "GRPO": (GRPOConfig, GRPOTrainer),
+    "RLOO": (RLOOConfig, RLOOTrainer),
 }
 
 

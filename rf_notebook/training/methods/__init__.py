@@ -5,9 +5,17 @@ from __future__ import annotations
 from rf_notebook.training.methods.base import Method
 from rf_notebook.training.methods.dpo import DPO
 from rf_notebook.training.methods.grpo import GRPO
+from rf_notebook.training.methods.kto import KTO
+from rf_notebook.training.methods.rloo import RLOO
 from rf_notebook.training.methods.sft import SFT
 
-METHODS: dict[str, Method] = {"SFT": SFT(), "DPO": DPO(), "GRPO": GRPO()}
+METHODS: dict[str, Method] = {
+    "SFT": SFT(),
+    "DPO": DPO(),
+    "KTO": KTO(),
+    "GRPO": GRPO(),
+    "RLOO": RLOO(),
+}
 
 
 def method_named(name: str) -> Method:
