@@ -80,8 +80,11 @@ def test_rows_without_the_columns_of_the_method_are_refused_before_any_model_is_
 
 def test_fields_of_another_method_are_refused(new):
     for configs, sentence in (
-        (model().copy(), "reward_funcs belongs to trainer_type='GRPO'"),
-        (grpo(fields={"ref_model_name": "tiny"}), "ref_model_name belongs to trainer_type='DPO'"),
+        (model().copy(), "reward_funcs belongs to trainer_type='GRPO' or 'RLOO'"),
+        (
+            grpo(fields={"ref_model_name": "tiny"}),
+            "ref_model_name belongs to trainer_type='DPO' or 'KTO'",
+        ),
         (
             RFModelConfig(model_name="tiny", training_args=RFGRPOConfig(**GRPO)),
             "GRPO needs reward_funcs",

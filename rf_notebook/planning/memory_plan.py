@@ -49,6 +49,8 @@ class Load:
     """Weights of a reference model that the run has for itself."""
     examples: int
     """A micro-batch."""
+    least_examples: int = 1
+    """That a micro-batch must have."""
     accumulation: int
     length: int
     """Tokens of an example at most."""
@@ -144,16 +146,17 @@ def _per_layer(shape: ModelShape, load: Load) -> float:
     return 8.0 if shape.element_bytes >= 4 else 6.4
 
 
-def halved_batch(training: Mapping[str, Json]) -> dict[str, Json]:
+def halved_batch(training: Mapping[str, Json], least: int = 1) -> dict[str, Json]:
     """The edits that halve a micro-batch and keep the examples of an optimizer step.
 
-    None for a batch of one.
+    None where it cannot be halved.
 
     Args:
         training: The arguments as given; transformers' defaults hold for the rest.
+        least: Examples that a micro-batch must have.
     """
     examples = whole(training.get("per_device_train_batch_size", _DEFAULT_BATCH))
-    if examples < 2 or examples % 2:
+    if examples % 2 or examples // 2 < least:
         return {}
     edits: dict[str, Json] = {
         "training_args.per_device_train_batch_size": examples // 2,
@@ -177,7 +180,7 @@ def remedy(shape: ModelShape, load: Load, free: int) -> Mapping[str, Json] | Non
         edits["training_args.gradient_checkpointing"] = True
         if estimate(shape, tried).total <= free:
             return edits
-    while tried.examples > 1 and tried.examples % 2 == 0:
+    while tried.examples % 2 == 0 and tried.examples // 2 >= load.least_examples:
         tried = replace(tried, examples=tried.examples // 2, accumulation=tried.accumulation * 2)
         edits["training_args.per_device_train_batch_size"] = tried.examples
         edits["training_args.gradient_accumulation_steps"] = tried.accumulation

@@ -12,6 +12,7 @@ from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import Failure, RunConfig
 from rf_notebook.planning.memory_plan import edits_sentence, gibibytes, halved_batch
 from rf_notebook.training import memory
+from rf_notebook.training.methods import method_named
 
 if TYPE_CHECKING:
     from rf_notebook.training.memory_estimate import Need
@@ -41,7 +42,8 @@ def failure_of(
     if not isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return Failure(message=message, traceback=full)
     peak, estimated = memory.peak_bytes(), None if need is None else need.estimate
-    retry = halved_batch(config.training)
+    least = method_named(config.method).least_examples(config.training)
+    retry = halved_batch(config.training, least)
     told = "out of device memory"
     if peak is not None:
         told += f" at a peak of {gibibytes(peak)} GiB"

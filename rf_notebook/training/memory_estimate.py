@@ -254,6 +254,7 @@ def _need(config: RunConfig, arguments: Any, shape: ModelShape, trained: int) ->
         optimizer_bytes=int(trained * (states / 4 if "8bit" in optim else states)),
         reference_bytes=shape.weight_bytes if follows else 0,
         examples=int(arguments.per_device_train_batch_size),
+        least_examples=method_named(config.method).least_examples(config.training),
         accumulation=int(arguments.gradient_accumulation_steps),
         length=length,
         generated_examples=generated,

@@ -10,7 +10,6 @@ from rf_notebook.automl import (
     Range,
     RFDPOConfig,
     RFGridSearch,
-    RFGRPOConfig,
     RFIA3Config,
     RFLoraConfig,
     RFModelConfig,
@@ -18,6 +17,7 @@ from rf_notebook.automl import (
     RFSFTConfig,
 )
 from rf_notebook.automl.concrete import apply_edits
+from rf_notebook.automl.configs import TRAINING_CONFIGS
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects, plain_name
@@ -122,11 +122,9 @@ def test_a_range_needs_a_step_in_a_grid():
         )
 
 
-@pytest.mark.parametrize(
-    ("method", "config"), [("SFT", RFSFTConfig), ("DPO", RFDPOConfig), ("GRPO", RFGRPOConfig)]
-)
+@pytest.mark.parametrize(("method", "config"), TRAINING_CONFIGS.items())
 def test_random_search_works_for_every_method(method, config):
-    rewards = {"reward_funcs": List([len, [len, max]])} if method == "GRPO" else {}
+    rewards = {"reward_funcs": List([len, [len, max]])} if method in ("GRPO", "RLOO") else {}
     search = RFRandomSearch(
         model(
             training_args=config(learning_rate=Range(1e-5, 1e-3, log=True), seed=List([1, 2, 3])),
@@ -221,7 +219,7 @@ def test_arguments_that_today_have_no_effect_are_accepted_with_a_warning_at_the_
     )
 
 
-@pytest.mark.parametrize("method", ["SFT", "DPO", "GRPO"])
+@pytest.mark.parametrize("method", ["SFT", "DPO", "KTO", "GRPO"])
 def test_the_losses_that_can_be_chosen_are_those_in_the_source_of_trl(method):
     import importlib.util
 

@@ -15,17 +15,16 @@ from hypothesis import strategies as st
 from rf_notebook.automl import (
     List,
     Range,
-    RFDPOConfig,
     RFGridSearch,
-    RFGRPOConfig,
     RFLoraConfig,
     RFModelConfig,
     RFRandomSearch,
     RFSFTConfig,
 )
+from rf_notebook.automl.configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import ConfigError
 
-TRAINING = (RFSFTConfig, RFDPOConfig, RFGRPOConfig)
+TRAINING = tuple(TRAINING_CONFIGS.values())
 
 #: Arguments and values that none of them can take.
 WRONG: dict[str, list] = {

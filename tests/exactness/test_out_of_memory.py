@@ -15,7 +15,13 @@ from rf_notebook.training.methods import METHODS
 from tests.exactness.harness import WatchedRunner, start, turn_all
 
 pytestmark = pytest.mark.slow
-NAMES = ["sft_among_others", "dpo_combined", "grpo_two_generations"]
+NAMES = [
+    "sft_among_others",
+    "dpo_combined",
+    "kto_own_reference",
+    "grpo_two_generations",
+    "rloo_without_reference",
+]
 DATA = (preference_rows(8, 1), None)
 _PLACES = 50
 
@@ -64,7 +70,7 @@ class OutOfMemory(WatchedRunner):
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
     engine = start(tmp_path_factory.mktemp("undisturbed"), NAMES, DATA, num_chunks=2)
     turn_all(engine)
-    return {run_id: figures(engine, run_id) for run_id in (1, 2, 3)}
+    return {run_id: figures(engine, run_id) for run_id in engine.state.runs}
 
 
 @pytest.mark.parametrize("seed", range(_PLACES))
@@ -72,7 +78,7 @@ def test_the_others_train_as_without_it(
     seed: int, tmp_path: Path, undisturbed: dict[int, list[Any]]
 ) -> None:
     rng = random.Random(seed)
-    victim = 1 + seed % 3
+    victim = 1 + seed % len(NAMES)
 
     class Runner(OutOfMemory):
         pass
@@ -89,7 +95,7 @@ def test_the_others_train_as_without_it(
     assert figures(engine, victim) == undisturbed[victim][: len(figures(engine, victim))], (
         "what it had is kept"
     )
-    for run_id in {1, 2, 3} - {victim}:
+    for run_id in undisturbed.keys() - {victim}:
         assert engine.state.record(run_id).state is RunState.COMPLETED
         assert figures(engine, run_id) == undisturbed[run_id]
 

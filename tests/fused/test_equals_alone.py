@@ -93,9 +93,9 @@ def test_all_metrics_of_a_group_are_those_of_its_runs_alone(tmp_path: Path) -> N
             method,
             objects,
             adapter={"lora_dropout": 0.1},
-            training={"seed": seed, "logging_steps": 3},
+            training={"seed": seed, "logging_steps": 3, "per_device_train_batch_size": 4},
         )
-        for seed, method in enumerate(["SFT", "SFT", "DPO", "GRPO"])
+        for seed, method in enumerate(["SFT", "SFT", "DPO", "KTO", "GRPO", "RLOO"])
     ]
     alone, _ = trained(tmp_path / "alone", configs, objects, Execution.EXACT)
     joint, _ = trained(tmp_path / "joint", configs, objects, Execution.FUSED)

@@ -23,7 +23,7 @@ from tests.exactness import harness
 from tests.fused.world import config, figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("layout")]
-METHODS = ["SFT", "SFT", "DPO", "GRPO"]
+METHODS = ["SFT", "SFT", "DPO", "GRPO", "KTO", "RLOO"]
 
 
 def trained(
@@ -77,11 +77,11 @@ def test_it_is_that_of_each_run_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(AtBoundary, "evaluate_here", evaluated)
     monkeypatch.setattr(JointModel, "pass_together", passed)
     joint = trained(tmp_path / "joint", Execution.FUSED)
-    assert sorted(set(joint_of)) == [1, 2, 3, 4]
-    assert len(joint_of) == 4 * 2, "at every boundary, the last included"
-    # Three batches at each boundary. The DPO run asks twice, its reference and itself; the GRPO run
-    # asks after it has written.
-    assert together.count(4) == 3 * 2
+    assert sorted(set(joint_of)) == list(joint.state.runs)
+    assert len(joint_of) == len(METHODS) * 2, "at every boundary, the last included"
+    # Three batches at each boundary. Runs with a reference ask again for it; those that generate
+    # ask after they have written.
+    assert together.count(len(METHODS)) == 3 * 2
     for run_id in alone.state.runs:
         before, now = evaluations(alone, run_id), evaluations(joint, run_id)
         assert len(before) == 2
@@ -106,7 +106,7 @@ def test_one_that_fails_fails_its_run_alone(
     failed = engine.state.record(2)
     assert failed.state is RunState.FAILED
     assert failed.failure.message.startswith("ZeroDivisionError")
-    for run_id in (1, 3, 4):
+    for run_id in joint.state.runs.keys() - {2}:
         assert engine.state.record(run_id).state is RunState.COMPLETED
         assert len(evaluations(engine, run_id)) == 2
         for (step, expected), (at, found) in zip(
@@ -134,7 +134,7 @@ def test_samples_are_those_that_each_run_writes_alone(
     alone = trained(tmp_path / "alone", Execution.EXACT, runner=writing)
     monkeypatch.setattr(JointModel, "decode", decode)
     joint = trained(tmp_path / "joint", Execution.FUSED, runner=writing)
-    assert max(together) == 4, "samples of GRPO runs are written with the others"
+    assert max(together) == len(METHODS), "samples of GRPO runs are written with the others"
     for run_id in alone.state.runs:
         before, now = (
             [

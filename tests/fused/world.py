@@ -17,6 +17,8 @@ from rf_notebook.testing.tiny import preference_rows
 from tests.exactness import harness
 from tests.exactness.cases import ON_CPU, checksum
 
+#: Methods whose steps let the model write.
+GENERATE = ("GRPO", "RLOO")
 ROWS = (preference_rows(16, 1), None)
 _TARGETS: list[Any] = [
     ["q_proj", "v_proj"],
@@ -42,7 +44,8 @@ def config(
         "learning_rate": 1e-3,
         "num_train_epochs": 1,
     }
-    if method != "GRPO":
+    generates = method in GENERATE
+    if not generates:
         common["max_length"] = 64
     else:
         common |= {
@@ -57,7 +60,7 @@ def config(
             **({"r": 8, "lora_alpha": 16, "target_modules": _TARGETS[0]} | adapter)
         ),
         training_args=TRAINING_CONFIGS[method](**(common | training)),
-        **({"reward_funcs": [checksum] if method == "GRPO" else None} | more),
+        **({"reward_funcs": [checksum] if generates else None} | more),
     ).given()
     return build_run_config(fields, method, objects, seed=0)
 
@@ -94,7 +97,7 @@ def mixed_group(
             "num_train_epochs": rng.choice([1, 2]),
             "seed": rng.randrange(100),
         }
-        if method != "GRPO":
+        if method not in GENERATE:
             chosen["per_device_train_batch_size"] = rng.choice([1, 2, 2, 3])
         if chosen["optim"] == "sgd":
             chosen["learning_rate"] = 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rf_notebook.planning.memory_plan import (
@@ -97,6 +99,7 @@ def test_the_remedy_with_the_least_consequences_comes_first():
         "training_args.gradient_accumulation_steps": 4,
     }
     assert remedy(whole, tight, 2**20) is None
+    assert remedy(whole, replace(tight, least_examples=tight.examples), smallest) is None
 
 
 def test_half_a_batch_keeps_the_examples_of_a_step():
@@ -115,3 +118,4 @@ def test_half_a_batch_keeps_the_examples_of_a_step():
         "per_device_train_batch_size=3, gradient_accumulation_steps=6, steps_per_generation=4"
     )
     assert halved_batch({"per_device_train_batch_size": 1}) == {}
+    assert halved_batch({"per_device_train_batch_size": 2}, least=2) == {}

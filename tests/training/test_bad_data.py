@@ -7,13 +7,11 @@ import pandas as pd
 import pytest
 
 from rf_notebook.automl import (
-    RFDPOConfig,
     RFGridSearch,
-    RFGRPOConfig,
     RFLoraConfig,
     RFModelConfig,
-    RFSFTConfig,
 )
+from rf_notebook.automl.configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, tiny_model, tiny_tokenizer
 from rf_notebook.training.datasets import as_dataset
@@ -41,7 +39,7 @@ CALLS = [
 
 
 def search(method="SFT", **fields):
-    arguments = {"SFT": RFSFTConfig, "DPO": RFDPOConfig, "GRPO": RFGRPOConfig}[method]
+    arguments = TRAINING_CONFIGS[method]
     training = ON_CPU | fields.pop("training", {})
     lora = fields.pop("lora", {"r": 2, "target_modules": ["q_proj"]})
     config = RFModelConfig(
@@ -111,7 +109,10 @@ def test_several_evaluation_sets_are_refused_with_what_to_do(new):
 
 @pytest.mark.parametrize(
     ("method", "column"),
-    [("SFT", "completion"), ("SFT", "prompt"), ("DPO", "rejected"), ("GRPO", "prompt")],
+    [
+        *[("SFT", "completion"), ("SFT", "prompt"), ("DPO", "rejected"), ("KTO", "chosen")],
+        *[("GRPO", "prompt"), ("RLOO", "prompt")],
+    ],
 )
 @pytest.mark.parametrize("is_eval", [False, True])
 def test_an_empty_cell_is_told_by_its_row(new, method, column, is_eval):
@@ -119,7 +120,7 @@ def test_an_empty_cell_is_told_by_its_row(new, method, column, is_eval):
     bad = [dict(row) for row in rows]
     bad[5][column] = bad[7][column] = None
     more = {}
-    if method == "GRPO":
+    if method in ("GRPO", "RLOO"):
         more = {
             "reward_funcs": lambda completions, **columns: [0.0] * len(completions),
             "training": {"num_generations": 2},

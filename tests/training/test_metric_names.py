@@ -11,8 +11,10 @@ from rf_notebook.automl import (
     RFDPOConfig,
     RFGridSearch,
     RFGRPOConfig,
+    RFKTOConfig,
     RFLoraConfig,
     RFModelConfig,
+    RFRLOOConfig,
     RFSFTConfig,
 )
 from rf_notebook.core.metrics import HEADLINES, headline, known_metrics
@@ -26,6 +28,14 @@ ARGUMENTS = {name: value for name, value in TRAINING.items() if name != "max_len
 }
 
 
+WRITING = {
+    "num_generations": 2,
+    "max_completion_length": 8,
+    "per_device_eval_batch_size": 2,
+    "beta": 0.04,
+}
+
+
 def by_length(completions, **kwargs):
     return [float(len(text)) for text in completions]
 
@@ -35,16 +45,9 @@ def search(method, **training):
     arguments, more = {
         "SFT": (lambda: RFSFTConfig(**given), {}),
         "DPO": (lambda: RFDPOConfig(**given), {}),
-        "GRPO": (
-            lambda: RFGRPOConfig(
-                **given,
-                num_generations=2,
-                max_completion_length=8,
-                per_device_eval_batch_size=2,
-                beta=0.04,
-            ),
-            {"reward_funcs": by_length},
-        ),
+        "KTO": (lambda: RFKTOConfig(**given), {}),
+        "GRPO": (lambda: RFGRPOConfig(**given, **WRITING), {"reward_funcs": by_length}),
+        "RLOO": (lambda: RFRLOOConfig(**given, **WRITING), {"reward_funcs": by_length}),
     }[method]
     return RFGridSearch(
         RFModelConfig(
@@ -83,7 +86,7 @@ def test_what_is_logged_was_known_and_the_best_is_the_best_by_the_headline(new, 
     view = runs_view(experiment.session.state, series, best)
     assert view.best_runs == {winner}
     assert best in runs_table_frame(experiment.session.state).columns
-    if method == "GRPO":  # whatever is looked at, a GRPO run's loss crowns nobody
+    if method in ("GRPO", "RLOO"):  # whatever is looked at, such a run's loss crowns nobody
         assert runs_view(experiment.session.state, series, "loss").best_runs == {winner}
     experiment.end()
 

@@ -231,7 +231,7 @@ def test_what_all_layers_of_a_stage_are_given_is_moved_once():
     assert not known, "nothing is kept longer than what it was made of"
 
 
-@pytest.mark.parametrize("method", ["SFT", "DPO", "GRPO"])
+@pytest.mark.parametrize("method", ["SFT", "DPO", "KTO", "GRPO", "RLOO"])
 def test_every_trainers_model_answers_where_it_is_asked(two_stages, tmp_path, monkeypatch, method):
     sent = []
 
@@ -241,7 +241,7 @@ def test_every_trainers_model_answers_where_it_is_asked(two_stages, tmp_path, mo
 
     monkeypatch.setattr(stages, "send_to_device", send)
     objects = Objects()
-    more = {"beta": 0.1} if method == "GRPO" else {}
+    more = {"beta": 0.1} if method in world.GENERATE else {"per_device_train_batch_size": 2}
     (run,) = configs(objects, method, max_steps=1, **more)
     runs = [run, dataclasses.replace(run, peft=None)]
     engine = world.engine_over(tmp_path, runs, objects, Execution.EXACT)
@@ -249,4 +249,4 @@ def test_every_trainers_model_answers_where_it_is_asked(two_stages, tmp_path, mo
     assert [engine.state.record(run_id).state for run_id in (1, 2)] == [RunState.COMPLETED] * 2
     fused = sum(isinstance(answer, FusedCausalLMOutput) for answer in sent)
     # the full one's reference is a model of its own
-    assert fused >= {"SFT": 2, "DPO": 4, "GRPO": 3}[method]
+    assert fused >= {"SFT": 2, "DPO": 4, "KTO": 8, "GRPO": 3, "RLOO": 4}[method]

@@ -102,6 +102,9 @@ class Method(Protocol):
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """What a pass over this many rows is."""
 
+    def least_examples(self, given: Mapping[str, Any]) -> int:
+        """How many examples a micro-batch must have, under these arguments."""
+
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """Whether the trainer wants a second model.
 

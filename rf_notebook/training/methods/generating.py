@@ -193,6 +193,10 @@ class Generating:
             repeats=arguments.num_generations * arguments.num_iterations,
         )
 
+    def least_examples(self, given: Mapping[str, Any]) -> int:
+        """See Method."""
+        return 1
+
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""
         needs = not has_adapter and self.has_reference(arguments)

@@ -42,6 +42,10 @@ class KTO(Preference):
         used = ("prompt", "completion", "label", "chosen", "rejected")
         return tuple(name for name in used if name in columns)
 
+    def least_examples(self, given: Mapping[str, Any]) -> int:
+        """See Method."""
+        return 1 if given.get("loss_type") == _WITHOUT_NEIGHBOURS else 2
+
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """See Method."""
         if arguments.loss_type == _WITHOUT_NEIGHBOURS:

@@ -156,6 +156,10 @@ class Preference:
         """See Method."""
         return Pass(rows=rows)
 
+    def least_examples(self, given: Mapping[str, Any]) -> int:
+        """See Method."""
+        return 1
+
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""
         return is_named or not has_adapter

@@ -169,6 +169,10 @@ class SFT:
         """See Method."""
         return Pass(rows=rows)
 
+    def least_examples(self, given: Mapping[str, Any]) -> int:
+        """See Method."""
+        return 1
+
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""
         return False
