@@ -72,6 +72,7 @@ def test_the_loss_without_neighbours_takes_a_batch_of_one_in_any_order(new):
     assert experiment.run(1).state == "completed", experiment.run(1).traceback
 
 
+@pytest.mark.filterwarnings("ignore:config 1. KTO trains in the data's order")
 @pytest.mark.parametrize(("loss", "halves"), [("kto", False), ("apo_zero_unpaired", True)])
 def test_no_retry_with_a_batch_that_would_be_refused(new, loss, halves):
     experiment = fit(new(), kto(loss_type=loss, per_device_train_batch_size=2))
@@ -118,6 +119,13 @@ def test_a_clone_of_an_sft_run_compares_with_what_it_starts_from_like_plain_trl(
     plain = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert plain
     assert [m["loss"] for _, m in curve(experiment, child.id) if "loss" in m] == plain
+
+
+def test_the_order_of_pairs_is_told(new):
+    with pytest.warns(
+        UserWarning, match="trl puts the chosen answers of pairs before all rejected"
+    ):
+        fit(new(), kto()).end()
 
 
 def test_labelled_rows_need_no_pairs(new):

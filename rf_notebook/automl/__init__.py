@@ -1,6 +1,7 @@
 """Search spaces and configs, with the names of RapidFire AI's ``automl``."""
 
-from rf_notebook.automl.configs import (
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.library_configs import (
     RFDPOConfig,
     RFGRPOConfig,
     RFIA3Config,
@@ -9,7 +10,6 @@ from rf_notebook.automl.configs import (
     RFLoHaConfig,
     RFLoKrConfig,
     RFLoraConfig,
-    RFModelConfig,
     RFOFTConfig,
     RFPrefixTuningConfig,
     RFPromptEncoderConfig,

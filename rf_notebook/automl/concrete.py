@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rf_notebook.automl.configs import (
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.library_configs import (
     TRAINING_CONFIGS,
     AdapterConfig,
     ArgumentsConfig,
     RFLoraConfig,
-    RFModelConfig,
     TrainingConfig,
     adapter_config_of,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rf_notebook.automl.configs import ArgumentsConfig
+from rf_notebook.automl.library_configs import ArgumentsConfig
 from rf_notebook.automl.search import has_choices
 from rf_notebook.automl.search_space import List, Number, Range
 from rf_notebook.core.encoding import encode

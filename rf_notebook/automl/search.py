@@ -9,12 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automl.concrete import build_run_config
-from rf_notebook.automl.configs import (
-    TRAINING_CONFIGS,
-    ArgumentsConfig,
-    RFModelConfig,
-    TrainingConfig,
-)
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS, ArgumentsConfig, TrainingConfig
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.encoding import encode

@@ -25,12 +25,8 @@ from typing import Any
 
 import yaml
 
-from rf_notebook.automl.configs import (
-    ADAPTER_CONFIGS,
-    TRAINING_CONFIGS,
-    ArgumentsConfig,
-    RFModelConfig,
-)
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.library_configs import ADAPTER_CONFIGS, TRAINING_CONFIGS, ArgumentsConfig
 from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch, Search
 from rf_notebook.automl.search_space import List, Range

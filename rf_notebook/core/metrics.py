@@ -67,14 +67,14 @@ def direction(metric: str) -> str:
 def headline(methods: Collection[str], logged: Collection[str]) -> str:
     """The metric that says how good runs of these methods are.
 
-    Several methods have only a loss in common.
+    Several methods of different kinds have only a loss in common.
 
     Args:
         methods: As in ``RunConfig.method``.
         logged: Names that there are; the evaluation's counts as soon as it is among them.
     """
-    one = next(iter(methods)) if len(methods) == 1 else ""
-    name = HEADLINES.get(one, "loss")
+    names = {HEADLINES.get(one, "loss") for one in methods}
+    name = names.pop() if len(names) == 1 else "loss"
     return f"eval_{name}" if f"eval_{name}" in logged else name
 
 

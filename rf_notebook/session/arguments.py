@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rf_notebook.automl.configs import RFModelConfig, TrainingConfig
+from rf_notebook.automl.configs import RFModelConfig
+from rf_notebook.automl.library_configs import TrainingConfig
 from rf_notebook.automl.search import RFGridSearch, Search
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -104,8 +104,8 @@ class Trainers:
             tf32 = bool(config.training.get("tf32"))
             check_precision(self.elsewhere, bf16=arguments.bf16, tf32=tf32)
         self._check_fields(method, config, arguments)
-        self._check_columns(method, config)
-        told = self._check_generation(config)
+        columns = self._check_columns(method, config)
+        told = [*method.advice(columns, arguments), *self._check_generation(config)]
         self._check_chunks(method, config, arguments)
         return told + self.needs.check(config, arguments, peft_config, self.elsewhere)
 
@@ -131,7 +131,8 @@ class Trainers:
                 "warm_start_from is an adapter, and peft_config=None trains all weights; give a peft_config."
             )
 
-    def _check_columns(self, method: Method, config: RunConfig) -> None:
+    def _check_columns(self, method: Method, config: RunConfig) -> Mapping[str, Any]:
+        """A row as the method gets it; without columns where it is text."""
         formatting = self.extra(config, "formatting_func")
         columns = self.data.first_row
         made_by = "train_dataset has"
@@ -145,7 +146,7 @@ class Trainers:
                         f"formatting_func returns text, which {config.method} cannot train on; "
                         f"return a dict with {method.needs}."
                     )
-                return
+                return {}
             columns = made
             made_by = "formatting_func returns"
         if not method.fits(columns, config.training):
@@ -159,6 +160,7 @@ class Trainers:
                 (self.data.evaluation, "eval_dataset"),
             ):
                 check_rows(data, method.columns(columns, config.training), argument)
+        return columns
 
     def _check_generation(self, config: RunConfig) -> list[str]:
         """Whether the evaluation rows say what to generate from, and what to compare with."""

@@ -17,7 +17,7 @@ from rf_notebook.automl import (
     RFSFTConfig,
 )
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.automl.configs import TRAINING_CONFIGS
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects, plain_name

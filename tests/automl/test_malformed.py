@@ -21,7 +21,7 @@ from rf_notebook.automl import (
     RFRandomSearch,
     RFSFTConfig,
 )
-from rf_notebook.automl.configs import TRAINING_CONFIGS
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import ConfigError
 
 TRAINING = tuple(TRAINING_CONFIGS.values())

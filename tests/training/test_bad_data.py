@@ -11,7 +11,7 @@ from rf_notebook.automl import (
     RFLoraConfig,
     RFModelConfig,
 )
-from rf_notebook.automl.configs import TRAINING_CONFIGS
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.testing.tiny import create_tiny, prompt_rows, tiny_model, tiny_tokenizer
 from rf_notebook.training.datasets import as_dataset

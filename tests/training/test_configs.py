@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from rf_notebook.automl.arguments import arguments_of
-from rf_notebook.automl.configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
+from rf_notebook.automl.library_configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
 from rf_notebook.core.encoding import decode, encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects

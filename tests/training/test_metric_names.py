@@ -40,12 +40,17 @@ def by_length(completions, **kwargs):
     return [float(len(text)) for text in completions]
 
 
+def labelled(row):
+    good = len(row["prompt"]) % 2 > 0
+    return {"prompt": row["prompt"], "completion": row["chosen"], "label": good}
+
+
 def search(method, **training):
     given = ARGUMENTS | training
     arguments, more = {
         "SFT": (lambda: RFSFTConfig(**given), {}),
         "DPO": (lambda: RFDPOConfig(**given), {}),
-        "KTO": (lambda: RFKTOConfig(**given), {}),
+        "KTO": (lambda: RFKTOConfig(**given), {"formatting_func": labelled}),
         "GRPO": (lambda: RFGRPOConfig(**given, **WRITING), {"reward_funcs": by_length}),
         "RLOO": (lambda: RFRLOOConfig(**given, **WRITING), {"reward_funcs": by_length}),
     }[method]

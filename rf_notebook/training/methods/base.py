@@ -99,6 +99,9 @@ class Method(Protocol):
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """Refuse fields of RFModelConfig that cannot be. Raises ConfigError."""
 
+    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
+        """What a user should know of training on rows with these columns."""
+
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """What a pass over this many rows is."""
 

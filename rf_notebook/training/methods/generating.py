@@ -177,6 +177,10 @@ class Generating:
                 f"generations a prompt in evaluation; set per_device_eval_batch_size={generations}, or num_generations_eval."
             )
 
+    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
+        """See Method."""
+        return ()
+
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """See Method."""
         prompts = arguments.generation_batch_size // arguments.num_generations

@@ -42,6 +42,16 @@ class KTO(Preference):
         used = ("prompt", "completion", "label", "chosen", "rejected")
         return tuple(name for name in used if name in columns)
 
+    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
+        """See Method."""
+        if arguments.loss_type == _WITHOUT_NEIGHBOURS or "chosen" not in columns:
+            return ()
+        return (
+            "KTO trains in the data's order, and trl puts the chosen answers of pairs before all rejected ones; give it "
+            "rows with prompt, completion and label in random order, or loss_type='apo_zero_unpaired' with "
+            "train_sampling_strategy='random'.",
+        )
+
     def least_examples(self, given: Mapping[str, Any]) -> int:
         """See Method."""
         return 1 if given.get("loss_type") == _WITHOUT_NEIGHBOURS else 2

@@ -165,6 +165,10 @@ class SFT:
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """See Method."""
 
+    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
+        """See Method."""
+        return ()
+
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """See Method."""
         return Pass(rows=rows)
