@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ranking
+from benchmarks import kit, ranking
 from benchmarks.report import Report
-from rf_notebook import Experiment, demo
+from rf_notebook import Experiment
 from rf_notebook.automation import Halving
 from rf_notebook.automl import (
     List,
@@ -45,7 +45,7 @@ def _samples(experiment: Experiment) -> int:
 
 def measure_halving(report: Report) -> None:
     """Successive halving over the ranked configs."""
-    loaded, data, known = demo.create_model({}), ranking.data(), ranking.known_losses()
+    loaded, data, known = kit.create_model({}), ranking.data(), ranking.known_losses()
     hits, shares = 0, []
     for seed in ranking.SEEDS:
         with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +116,7 @@ def _best(experiment: Experiment) -> float:
 
 def measure_optuna(report: Report) -> None:
     """RFOptuna with its defaults, and random search with the same number of samples, fully trained."""
-    loaded, data = demo.create_model({}), ranking.data()
+    loaded, data = kit.create_model({}), ranking.data()
     wins, ratios = 0, []
     for seed in ranking.SEEDS:
         with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ _SCHEDULES: dict[str, dict[str, Any]] = {
 
 def measure_schedules(report: Report) -> None:
     """How well do early figures say how runs end, among runs of one schedule and of several?"""
-    loaded, data = demo.create_model({}), ranking.data()
+    loaded, data = kit.create_model({}), ranking.data()
     rates = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2]
     agreement: dict[tuple[str, int], list[float]] = {}
     for seed in ranking.SEEDS[:3]:

@@ -1,4 +1,4 @@
-"""Sixteen configs on the offline kit, ranked by plain TRL's full training.
+"""Sixteen configs on the kit of ``kit.py``, ranked by plain TRL's full training.
 
 What a policy's choice is judged by.
 
@@ -15,9 +15,9 @@ from typing import Any
 
 from peft import LoraConfig
 
+from benchmarks import kit
 from benchmarks.common import plain_eval_loss
 from benchmarks.report import RESULTS, Report
-from rf_notebook import demo
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 
 ROWS = int(os.environ.get("RF_BENCH_ROWS", "256"))
@@ -47,10 +47,7 @@ def name_of(targets: Any, rate: float, batch: int) -> str:
 
 def data() -> tuple[Any, Any]:
     """Rows to train on and held-out rows, formatted."""
-    columns = ["instruction", "response", "intent"]
-    rows = demo.train_dataset(ROWS).map(demo.format_row, remove_columns=columns)
-    held_out = demo.eval_dataset(32).map(demo.format_row, remove_columns=columns)
-    return rows, held_out
+    return kit.train_dataset(ROWS), kit.eval_dataset(32)
 
 
 def search(seed: int) -> RFGridSearch:
@@ -80,7 +77,7 @@ def plain_loss(
 
 def measure(report: Report) -> None:
     """See the module."""
-    base, tokenizer = demo.create_model({})
+    base, tokenizer = kit.create_model({})
     rows, held_out = data()
     firsts: dict[str, int] = {}
     for seed in SEEDS:

@@ -17,10 +17,11 @@ from typing import Any
 
 from peft import LoraConfig
 
+from benchmarks import kit
 from benchmarks.common import plain_eval_loss
 from benchmarks.exact import ARGUMENTS
 from benchmarks.report import Report
-from rf_notebook import Experiment, demo
+from rf_notebook import Experiment
 from rf_notebook.automl import List, RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
 
 ROWS = int(os.environ.get("RF_BENCH_ROWS", "512"))
@@ -92,10 +93,8 @@ def _evaluations(experiment: Experiment, run_id: int) -> list[float]:
 
 def measure(report: Report) -> None:
     """See the module."""
-    base, tokenizer = demo.create_model({})
-    columns = ["instruction", "response", "intent"]
-    rows = demo.train_dataset(ROWS).map(demo.format_row, remove_columns=columns)
-    held_out = demo.eval_dataset(64).map(demo.format_row, remove_columns=columns)
+    base, tokenizer = kit.create_model({})
+    rows, held_out = kit.train_dataset(ROWS), kit.eval_dataset(64)
     seconds: dict[str, list[float]] = {"plain": [], "exact": [], "fused": []}
     hits = {"exact": 0, "fused": 0}
     for seed in SEEDS:

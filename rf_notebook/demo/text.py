@@ -32,8 +32,8 @@ _PAYMENTS = "credit card|bank transfer|gift card|invoice".split("|")
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """The particulars of one sentence."""
+class Facts:
+    """The particulars of one sentence: who, what, where, when."""
 
     name: str
     product: str
@@ -47,8 +47,9 @@ class _Facts:
     count: int
 
 
-def _facts(rng: random.Random) -> _Facts:
-    return _Facts(
+def facts(rng: random.Random) -> Facts:
+    """Particulars at random."""
+    return Facts(
         name=rng.choice(_NAMES),
         product=rng.choice(_PRODUCTS),
         colour=rng.choice(_COLOURS),
@@ -62,10 +63,10 @@ def _facts(rng: random.Random) -> _Facts:
     )
 
 
-_Template = Callable[[_Facts], str]
+_Template = Callable[[Facts], str]
 
 #: What customers ask, and what the support answers.
-_INTENTS: dict[str, tuple[tuple[_Template, ...], str]] = {
+INTENTS: dict[str, tuple[tuple[_Template, ...], str]] = {
     "track_order": (
         (
             lambda f: f"Where is my order {f.order}?",
@@ -147,9 +148,9 @@ def support_rows(rows: int, seed: int) -> list[dict[str, str]]:
     rng = random.Random(seed)
     made = []
     for _ in range(rows):
-        intent = rng.choice(sorted(_INTENTS))
-        questions, answer = _INTENTS[intent]
-        question = rng.choice(questions)(_facts(rng))
+        intent = rng.choice(sorted(INTENTS))
+        questions, answer = INTENTS[intent]
+        question = rng.choice(questions)(facts(rng))
         made.append({"instruction": question, "response": answer, "intent": intent})
     return made
 
@@ -174,7 +175,7 @@ def preference_rows(rows: int, seed: int) -> list[dict[str, str]]:
         {
             "instruction": row["instruction"],
             "chosen": row["response"],
-            "rejected": rng.choice(_BRUSH_OFFS)(_facts(rng)),
+            "rejected": rng.choice(_BRUSH_OFFS)(facts(rng)),
         }
         for row in support_rows(rows, seed)
     ]
@@ -187,7 +188,7 @@ def offer_rows(rows: int, seed: int) -> list[dict[str, str | int]]:
         Dicts with ``prompt`` ("The blue kettle costs") and ``budget`` in euros.
     """
     rng = random.Random(seed)
-    offers = [_facts(rng) for _ in range(rows)]
+    offers = [facts(rng) for _ in range(rows)]
     return [{"prompt": f"The {f.colour} {f.product} costs", "budget": 60} for f in offers]
 
 
@@ -222,22 +223,22 @@ def article_lines(lines: int, seed: int) -> Iterator[list[tuple[str, str]]]:
         Of each line its parts: who speaks ("" in an article), and what.
     """
     rng = random.Random(seed)
-    questions = [question for asked, _ in _INTENTS.values() for question in asked]
-    answers = [answer for _, answer in _INTENTS.values()]
+    questions = [question for asked, _ in INTENTS.values() for question in asked]
+    answers = [answer for _, answer in INTENTS.values()]
 
     def sentence() -> str:
         share = rng.random()
         if share < 0.15:
             return rng.choice(answers)
-        return rng.choice(_ARTICLES if share < 0.7 else questions)(_facts(rng))
+        return rng.choice(_ARTICLES if share < 0.7 else questions)(facts(rng))
 
     for _ in range(lines):
         if rng.random() < 0.3:
-            asked = rng.choice(questions)(_facts(rng))
+            asked = rng.choice(questions)(facts(rng))
             yield [
                 ("system", SYSTEM),
                 ("user", asked),
-                ("assistant", rng.choice(_ARTICLES)(_facts(rng))),
+                ("assistant", rng.choice(_ARTICLES)(facts(rng))),
             ]
         else:
             yield [("", " ".join(sentence() for _ in range(rng.randint(1, 4))))]
