@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.replay.again import compared
-from rf_notebook.replay.sharing import export_to, record_now
 from rf_notebook.results.best import best_run
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import devices_frame, results_frame, runs_frame
@@ -187,6 +185,8 @@ class ExperimentResults:
 
         A row per run, with the first difference.
         """
+        from rf_notebook.replay.again import compared
+
         return compared(self.session, other.session)
 
     def record(self) -> dict[str, Json]:
@@ -200,6 +200,8 @@ class ExperimentResults:
         Raises:
             IllegalOperation: when nothing is recorded yet.
         """
+        from rf_notebook.replay.sharing import record_now
+
         return record_now(self.session)
 
     def export_notebook(self, path: str | Path) -> Path:
@@ -221,6 +223,8 @@ class ExperimentResults:
             IllegalOperation: when nothing is recorded yet.
             ConfigError: when the path is there already.
         """
+        from rf_notebook.replay.sharing import export_to
+
         return export_to(self.session, Path(path))
 
     def __repr__(self) -> str:

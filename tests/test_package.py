@@ -153,7 +153,7 @@ RFSFTConfig(learning_rate=List([1e-3])), RFLoraConfig(r=8)
 print("torch" in sys.modules)
 import rf_notebook.magic.extension
 from rf_notebook import Experiment, demo
-slow = ("torch", "transformers", "trl", "peft", "mlflow", "pandas", "datasets", "ipywidgets", "plotly", "nbformat")
+slow = ("torch", "transformers", "trl", "peft", "mlflow", "numpy", "pandas", "datasets", "ipywidgets", "plotly", "nbformat")
 print([n for n in slow if n in sys.modules])
 """
     first, second, first_cell = run(code).splitlines()

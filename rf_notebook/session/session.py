@@ -20,8 +20,6 @@ from rf_notebook.core.ports import CommitObserver, unobserved
 from rf_notebook.core.state import ExperimentState
 from rf_notebook.core.status import Status
 from rf_notebook.engine.requests import Automate
-from rf_notebook.record.record import RECORD_MIME
-from rf_notebook.record.recording import Known, record_of
 from rf_notebook.results.handle import Run
 from rf_notebook.runners.memory_gauge import MemoryGauge
 from rf_notebook.session.backend import Libraries
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from rf_notebook.engine.loop import Engine
     from rf_notebook.engine.script import Script
     from rf_notebook.engine.thread import EngineThread
+    from rf_notebook.record.recording import Known
     from rf_notebook.session.backend import Backend
     from rf_notebook.session.cells import Sources
     from rf_notebook.session.launch import Launch
@@ -243,6 +242,9 @@ class Session:
         """
         if self.state.started is None:
             return {}
+        from rf_notebook.record.record import RECORD_MIME
+        from rf_notebook.record.recording import record_of
+
         began = time.monotonic()
         if self.is_idle or began > self._record_until:
             self._record = {RECORD_MIME: record_of(self.state, self._known_chunks)}

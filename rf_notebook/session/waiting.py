@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.record.files import RECORD, write_record
-from rf_notebook.record.recording import record_of
 from rf_notebook.session.registry import closed
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def _tell_unfinished(name: str, reference: weakref.ref[Session]) -> None:
 
 def write_record_file(session: Session) -> None:
     """Write the record into the experiment's folder; that it cannot be is told in the log."""
+    from rf_notebook.record.recording import record_of
+
     try:
         write_record(session.folder, record_of(session.state))
     except OSError as refusal:
