@@ -80,6 +80,9 @@ class Head:
         family: list[Any] = [self._process]
         with contextlib.suppress(psutil.NoSuchProcess):
             family += psutil.Process(self._process.pid).children(recursive=True)
+        for one in psutil.process_iter(["cmdline"]):  # of a head that died by itself, orphans
+            if any(str(self.sessions) in part for part in one.info["cmdline"] or ()):
+                family.append(one)
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 one.send_signal(signal.SIGKILL)

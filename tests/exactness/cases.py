@@ -189,7 +189,9 @@ CASES: dict[str, Case] = {
         precompute_ref_log_probs=True,
         beta=0.3,
     ),
-    "kto_own_reference": _kto(seed=4, own_reference=True, desirable_weight=1.3),
+    "kto_own_reference": _kto(
+        seed=4, own_reference=True, desirable_weight=1.3, per_device_train_batch_size=4
+    ),
     "kto_full": _kto(seed=5, adapter=None, learning_rate=1e-4),
     "kto_full_moving_reference": _kto(
         seed=6,

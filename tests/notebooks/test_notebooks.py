@@ -142,7 +142,7 @@ def test_a_tutorial_runs_as_committed(path, tmp_path):
     assert states <= allowed
     if path.name.startswith("202"):
         (rewards,) = [c for c in bundles[-1][PANEL_MIME]["curves"] if c["metric"] == "reward"]
-        assert len(rewards["runs"]) == 8
+        assert len(rewards["runs"]) == 9
         for run in rewards["runs"]:
             first, last = run["values"][:3], run["values"][-3:]
             assert sum(last) > 1.3 * sum(first), f"the reward of run {run['id']} does not rise"
