@@ -140,6 +140,17 @@ def test_a_tutorial_runs_as_committed(path, tmp_path):
     )  # policies stop runs
     assert "completed" in states, "the saved notebook shows the end"
     assert states <= allowed
+    printed = "".join(
+        output.get("text", "") or output.get("data", {}).get("text/plain", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+    if path.name.startswith("101"):
+        before, after = map(int, re.findall(r"(\d+) of 40 answered as", printed))
+        assert before < 5, "the base does not know what answers what"
+        assert after >= 30, "and the winner does"
+    if path.name.startswith("201"):
+        assert printed.count("It is settled") >= 4, "SFT, DPO and KTO runs answer what was asked"
     if path.name.startswith("202"):
         (rewards,) = [c for c in bundles[-1][PANEL_MIME]["curves"] if c["metric"] == "reward"]
         assert len(rewards["runs"]) == 9
