@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+from peft import PeftModel
+
 from rf_notebook.automl import (
     RFDPOConfig,
     RFGRPOConfig,
     RFLoraConfig,
     RFModelConfig,
 )
-from rf_notebook.testing.tiny import create_tiny, preference_rows
+from rf_notebook.testing.tiny import create_tiny, preference_rows, tiny_model, tiny_tokenizer
 from tests.experiment_world import LORA, TRAINING
 
 DPO = {**TRAINING, "learning_rate": 1e-3}
@@ -54,6 +57,27 @@ def fit(experiment, configs, *, rows=24, evaluates=False, **kwargs):
         **{"num_chunks": 3, "seed": 1, **kwargs},
     )
     return experiment
+
+
+def plain_losses(trainer_class, config_class, training, adapter, folder, **more):
+    """What plain trl logs of a run that starts from an adapter, which is its reference, too."""
+    torch.manual_seed(0)
+    trainer = trainer_class(
+        model=PeftModel.from_pretrained(tiny_model(), str(adapter), is_trainable=True),
+        args=config_class(
+            output_dir=str(folder),
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            seed=1,
+            **training,
+        ),
+        train_dataset=preference_rows(24, 1),
+        processing_class=tiny_tokenizer(),
+        **more,
+    )
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 # ---- mixed experiments

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from peft import PeftModel
 from trl import KTOConfig, KTOTrainer, RLOOConfig, RLOOTrainer
 
 from rf_notebook import ConfigError
 from rf_notebook.automl import RFGridSearch, RFKTOConfig, RFLoraConfig, RFModelConfig, RFRLOOConfig
 from rf_notebook.testing.tiny import (
     create_tiny,
-    preference_rows,
     prompt_rows,
-    tiny_model,
-    tiny_tokenizer,
 )
 from rf_notebook.training.failures import failure_of
 from tests.experiment_world import LORA, curve, model
-from tests.methods_world import DPO, GRPO, fit, length
+from tests.methods_world import DPO, GRPO, fit, length, plain_losses
 
 KTO = {**DPO, "per_device_train_batch_size": 4, "logging_steps": 1}
 RLOO = {**GRPO, "logging_steps": 1}
@@ -100,23 +95,7 @@ def test_a_clone_of_an_sft_run_compares_with_what_it_starts_from_like_plain_trl(
     assert child.state == "completed", child.traceback
     path = experiment.export(1, tmp_path / "adapter")
     experiment.end()
-    torch.manual_seed(0)
-    trainer = trainer_class(
-        model=PeftModel.from_pretrained(tiny_model(), str(path), is_trainable=True),
-        args=config_class(
-            output_dir=str(tmp_path / "plain"),
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            seed=1,
-            **training,
-        ),
-        train_dataset=preference_rows(24, 1),
-        processing_class=tiny_tokenizer(),
-        **more,
-    )
-    trainer.train()
-    plain = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    plain = plain_losses(trainer_class, config_class, training, path, tmp_path / "plain", **more)
     assert plain
     assert [m["loss"] for _, m in curve(experiment, child.id) if "loss" in m] == plain
 

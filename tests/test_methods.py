@@ -27,11 +27,10 @@ from rf_notebook.testing.tiny import (
     preference_rows,
     prompt_rows,
     tiny_model,
-    tiny_tokenizer,
 )
 from tests.api.world import until
 from tests.experiment_world import TRAINING, curve, model
-from tests.methods_world import DPO, GRPO, dpo, fit, grpo, length
+from tests.methods_world import DPO, GRPO, dpo, fit, grpo, length, plain_losses
 
 
 def test_methods_side_by_side_over_one_base_train_as_they_do_alone(new):
@@ -187,22 +186,8 @@ def test_a_dpo_run_that_starts_from_an_sft_run_equals_plain_trl_on_the_peft_mode
     child = sft_then_dpo(experiment, precompute_ref_log_probs=precompute)
     path = experiment.export(1, tmp_path / "adapter")
     experiment.end()
-    torch.manual_seed(0)
-    trainer = DPOTrainer(
-        model=PeftModel.from_pretrained(tiny_model(), str(path), is_trainable=True),
-        args=DPOConfig(
-            output_dir=str(tmp_path / "plain"),
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            seed=1,
-            **{**DPO, "logging_steps": 1, "precompute_ref_log_probs": precompute},
-        ),
-        train_dataset=preference_rows(24, 1),
-        processing_class=tiny_tokenizer(),
-    )
-    trainer.train()
-    plain = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    training = {**DPO, "logging_steps": 1, "precompute_ref_log_probs": precompute}
+    plain = plain_losses(DPOTrainer, DPOConfig, training, path, tmp_path / "plain")
     ours = [metrics["loss"] for _, metrics in curve(experiment, child.id) if "loss" in metrics]
     assert ours == plain
     assert ours[0] == pytest.approx(math.log(2)), "the reference is the model that it starts from"

@@ -24,8 +24,6 @@ HEADLINES = {
     "GRPO": "reward",
     "RLOO": "reward",
 }
-#: Methods whose loss does not say how good a run is.
-_BY_REWARD = ("GRPO", "RLOO")
 #: Methods that have several losses, each on a scale of its own.
 _OF_MANY_LOSSES = ("DPO", "KTO")
 #: Figures of the clock, no property of a config.
@@ -83,7 +81,8 @@ def judged_by(method: str, metric: str, logged: Collection[str]) -> str:
 
     The loss of methods with rewards does not say how good a run is.
     """
-    return headline([method], logged) if method in _BY_REWARD and metric in _LOSSES else metric
+    is_judged_by_reward = HEADLINES.get(method) == "reward"
+    return headline([method], logged) if is_judged_by_reward and metric in _LOSSES else metric
 
 
 def scale_of(config: RunConfig, metric: str) -> str:

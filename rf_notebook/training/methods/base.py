@@ -77,7 +77,7 @@ class Pass:
 
 
 class Method(Protocol):
-    """One of trl's trainers."""
+    """One of trl's trainers; its base class, too, for what most of them answer alike."""
 
     needs: str
     """The columns that the data must have, in words."""
@@ -101,12 +101,14 @@ class Method(Protocol):
 
     def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
         """What a user should know of training on rows with these columns."""
+        return ()
 
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """What a pass over this many rows is."""
 
     def least_examples(self, given: Mapping[str, Any]) -> int:
         """How many examples a micro-batch must have, under these arguments."""
+        return 1
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """Whether the trainer wants a second model.

@@ -14,6 +14,7 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.run import Generation
 from rf_notebook.training.device import is_spread
 from rf_notebook.training.methods.base import (
+    Method,
     Pass,
     RunTrainer,
     TrainerParts,
@@ -124,7 +125,7 @@ class GeneratingTrainer(RunTrainer):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
 
 
-class Generating:
+class Generating(Method):
     """See Method."""
 
     name: str
@@ -177,10 +178,6 @@ class Generating:
                 f"generations a prompt in evaluation; set per_device_eval_batch_size={generations}, or num_generations_eval."
             )
 
-    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
-        """See Method."""
-        return ()
-
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """See Method."""
         prompts = arguments.generation_batch_size // arguments.num_generations
@@ -196,10 +193,6 @@ class Generating:
             * prompts,  # the sampler leaves out what does not fill a generation batch
             repeats=arguments.num_generations * arguments.num_iterations,
         )
-
-    def least_examples(self, given: Mapping[str, Any]) -> int:
-        """See Method."""
-        return 1
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""

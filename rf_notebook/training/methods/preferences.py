@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.methods.base import (
+    Method,
     Pass,
     RunTrainer,
     TrainerParts,
@@ -128,7 +129,7 @@ class PreferenceTrainer(RunTrainer):
         return prepared
 
 
-class Preference:
+class Preference(Method):
     """See Method."""
 
     name: str
@@ -152,17 +153,9 @@ class Preference:
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """See Method."""
 
-    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
-        """See Method."""
-        return ()
-
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """See Method."""
         return Pass(rows=rows)
-
-    def least_examples(self, given: Mapping[str, Any]) -> int:
-        """See Method."""
-        return 1
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""

@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.fused.head import COMPACT
 from rf_notebook.training.methods.base import (
+    Method,
     Pass,
     RunTrainer,
     TrainerParts,
@@ -135,7 +136,7 @@ def _tokens_in(inputs: Mapping[str, Any]) -> torch.Tensor:
     return torch.ones_like(inputs["position_ids"]).sum()
 
 
-class SFT:
+class SFT(Method):
     """See Method."""
 
     needs = "prompt and completion, messages, or text"
@@ -165,17 +166,9 @@ class SFT:
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """See Method."""
 
-    def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
-        """See Method."""
-        return ()
-
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """See Method."""
         return Pass(rows=rows)
-
-    def least_examples(self, given: Mapping[str, Any]) -> int:
-        """See Method."""
-        return 1
 
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""

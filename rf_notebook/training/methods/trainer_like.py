@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainerLike(Protocol):
-    """A trainer of a run: trl's SFTTrainer, DPOTrainer or GRPOTrainer below a ``RunTrainer``."""
+    """A trainer of a run: one of trl's below a ``RunTrainer``."""
 
     model: Any
     """With its adapter, as it trains."""
@@ -46,15 +46,15 @@ class TrainerLike(Protocol):
     """By mode, what the next log will average."""
 
     ref_model: Any
-    """Of DPO's and GRPO's: the reference; None where it is the base below the adapter."""
+    """Of methods that compare with one: the reference; None where it is the base below the adapter."""
     _step: int
-    """Of GRPO's: micro-steps so far, which decide when to generate."""
+    """Of GRPO's and RLOO's: micro-steps so far, which decide when to generate."""
     _buffered_inputs: Any
-    """Of GRPO's: the generations that are still to be trained on."""
+    """Of GRPO's and RLOO's: the generations that are still to be trained on."""
     _entropy_window_stats: Any
-    """Of GRPO's."""
+    """Of GRPO's alone."""
     _logs: dict[str, Any]
-    """Of GRPO's: the newest prompts and completions."""
+    """Of GRPO's and RLOO's: the newest prompts and completions."""
 
     @property
     def args(self) -> Any:
@@ -76,7 +76,7 @@ class TrainerLike(Protocol):
         """Train to the end."""
 
     def skip_passes(self) -> None:
-        """Of GRPO's ``RunTrainer``: leave the sampler as it is after the passes that are done."""
+        """Of a ``GeneratingTrainer``: leave the sampler as it is after the passes that are done."""
 
     def settle(self) -> None:
         """Of a ``RunTrainer``: read from the device what was left there."""
