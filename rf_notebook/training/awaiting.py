@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import threading
 import types
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Collection, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -106,10 +106,8 @@ def result_of(awaitable: Any) -> Any:
 
 def cancel(tasks: list[asyncio.Task[Any]]) -> None:
     """End what nobody waits for any more."""
-    for task in tasks:
-        task.cancel()
     if tasks:
-        _loop().run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        _loop().run_until_complete(_ended(tasks))
 
 
 def close() -> None:
@@ -118,14 +116,22 @@ def close() -> None:
     if loop is None:
         return
     try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(_ended(asyncio.all_tasks(loop)))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+
+
+async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait until they are over.
+
+    Inside the loop: outside one, a gather of nothing asks for the thread's current loop, which is
+    somebody else's, or none.
+    """
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,40 @@ def test_what_is_cancelled_before_it_begins_is_closed() -> None:
     made = never()
     awaiting.cancel([awaiting.begin(made, RunStreams())])
     assert inspect.getcoroutinestate(made) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("current", ["none", "the user's", "a closed one"])
+@pytest.mark.parametrize("left", [False, True])
+def test_a_threads_loop_ends_whatever_the_threads_current_loop_is(current: str, left: bool) -> None:
+    async def reward() -> float:
+        return 1.0
+
+    async def hangs() -> None:
+        await asyncio.sleep(3600)
+
+    def experiment() -> None:
+        users = None if current == "none" else asyncio.new_event_loop()
+        asyncio.set_event_loop(users)
+        try:
+            if users is not None and current == "a closed one":
+                users.close()
+            assert awaiting.result_of(reward()) == 1.0
+            task = awaiting.begin(hangs(), RunStreams()) if left else None
+            awaiting.close()
+            assert task is None or task.cancelled()
+            policy = asyncio.get_event_loop_policy()
+            if users is None:
+                with pytest.raises(RuntimeError, match="no current event loop"):
+                    policy.get_event_loop()
+            else:
+                assert policy.get_event_loop() is users
+        finally:
+            if users is not None:
+                users.close()
+            asyncio.set_event_loop(None)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(experiment).result()
 
 
 @pytest.mark.parametrize(
