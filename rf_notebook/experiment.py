@@ -141,6 +141,7 @@ class Experiment(ExperimentOperations):
         cluster: str | None = None,
         storage: str | Path | None = None,
         allow_unauthenticated: bool = False,
+        track: str | list[str] | None = None,
         price_per_hour: float | None = None,
     ) -> None:
         """Train all configs side by side, in the background; returns at once.
@@ -191,6 +192,10 @@ class Experiment(ExperimentOperations):
                 says: "auto", host:port or ray://host:port. Needs ``rf-notebook[ray]`` here and there.
             storage: Where its workers keep checkpoints: "s3://bucket/folder", or a shared mount.
             allow_unauthenticated: Join a cluster without a token.
+            track: Where figures go besides the panel and the record: any of "mlflow", "tensorboard",
+                "wandb" and "trackio", each in a folder or database of the experiment's unless the
+                tracker's own settings name another place. When omitted: MLflow, and those that the
+                configs' ``report_to`` names.
             price_per_hour: Of one device. The panel shows what the runs have cost, and will.
 
         Raises:
@@ -217,6 +222,7 @@ class Experiment(ExperimentOperations):
             keep=keep,
             fail_on_nan=fail_on_nan,
             sample_prompts=sample_prompts,
+            track=track,
             price_per_hour=price_per_hour,
         )
         check_alone(session)

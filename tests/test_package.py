@@ -24,9 +24,9 @@ FLOORS = [
     "results",
     "record",
     "automation",
-    "tracking",
     "training",
     "runners",
+    "tracking",
     "engine",
     "views",
     "session",
@@ -48,13 +48,15 @@ FLOORS = [
 ]
 #: Libraries that only one place may import.
 HOMES = {
-    "torch": {"training", "testing", "demo"},
+    "torch": {"training", "testing", "demo", "tracking"},  # it holds TensorBoard's writer
     "transformers": {"training", "testing", "demo"},
     "trl": {"training"},
     "peft": {"training"},
     "accelerate": {"training"},
     "datasets": {"training", "testing", "demo"},
     "mlflow": {"tracking"},
+    "wandb": {"tracking"},
+    "trackio": {"tracking"},
     "optuna": {"automl", "automation", "tracking"},
     "sqlite3": {"store"},
     "pydantic": {"store", "record"},

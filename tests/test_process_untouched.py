@@ -15,10 +15,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from tests.experiment_world import fit, two
+from tests.tracking import test_trackers as tracker_tests
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,8 +93,6 @@ def test_a_whole_experiment_leaves_no_trace_in_the_process(new, monkeypatch):
 
 
 def test_a_refused_run_fit_leaves_no_trace_either(new):
-    import pytest
-
     from rf_notebook import ConfigError
 
     before = snapshot()
@@ -109,17 +109,26 @@ def test_a_refused_run_fit_leaves_no_trace_either(new):
         assert after[name] == value, name
 
 
-def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
-    """In a process with a home and a working directory of its own."""
+@pytest.mark.parametrize("trackers", ["", "tensorboard,wandb,trackio"])
+def test_nothing_is_written_outside_the_experiments_folder(tmp_path, trackers):
+    """In a process with a home and a working directory of its own; and nothing listens to a port."""
     code = """
     import sys
+    import psutil
     from pathlib import Path
     from rf_notebook import Experiment
     from tests.experiment_world import fit, two
     experiment = Experiment("files", experiment_path=sys.argv[1])
-    fit(experiment, two())
+    track = ["mlflow", *filter(None, sys.argv[2].split(","))]
+    fit(experiment, two(), track=track)
     experiment.wait()
+    mine = psutil.Process()
+    family = [mine, *mine.children(recursive=True)]
+    ports = [c for one in family for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert not ports, ports
+    assert len(family) >= len(track), family
     experiment.end()
+    assert not mine.children(recursive=True)
     """
     home, work, target = tmp_path / "home", tmp_path / "work", tmp_path / "experiments"
     for folder in (home, work):
@@ -132,10 +141,11 @@ def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(work),
         "HF_HUB_OFFLINE": "1",
+        "WANDB_MODE": "offline",
     }
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(target)],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(target), trackers],
         check=True,
         cwd=work,
         env=environment,
@@ -148,14 +158,17 @@ def test_nothing_is_written_outside_the_experiments_folder(tmp_path):
         if p.is_file()
     ]
     assert left == []
-    assert sorted(p.name for p in (target / "files").iterdir()) == [
+    assert {p.name for p in (target / "files").iterdir()} == {
         "experiment.log",
         "experiment.sqlite",
         "mlflow.db",
         "mlflow_artifacts",
         "record.json",
         "runs",
-    ]
+        *filter(None, trackers.split(",")),
+    }
+    losses = tracker_tests.tensorboard(target / "files") if trackers else {}
+    assert all(run["losses"] for run in losses.values())
 
 
 def test_no_port_is_opened(new):

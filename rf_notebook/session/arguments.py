@@ -19,6 +19,7 @@ from rf_notebook.core.cluster import Cluster
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.tracking.trackers import track_argument
 
 _MOST_SAMPLES = 20
 _ADDRESS = re.compile(r"auto|(ray://)?[^\s/@]+:\d{1,5}")
@@ -54,6 +55,8 @@ class FitArguments:
     """Whose devices they are; None for this machine's."""
     storage: str | None
     """Where checkpoints lie that workers of a cluster write, or wrote."""
+    track: tuple[str, ...] | None
+    """Which libraries show the runs; None: MLflow, and those that the configs name."""
     price_per_hour: float | None
     """Of one device."""
 
@@ -77,6 +80,7 @@ def fit_arguments(
     keep: Any,
     fail_on_nan: Any,
     sample_prompts: Any,
+    track: Any,
     price_per_hour: Any,
 ) -> FitArguments:
     """Check the arguments of ``Experiment.run_fit``, which says what they mean.
@@ -117,6 +121,7 @@ def fit_arguments(
         devices=_devices(devices) if cluster is None else _of_cluster(_devices(devices)),
         cluster=_cluster(cluster, allow_unauthenticated, check_storage("run_fit", storage)),
         storage=check_storage("run_fit", storage),
+        track=track_argument(track),
         price_per_hour=_price(price_per_hour),
     )
 

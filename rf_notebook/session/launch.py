@@ -56,6 +56,8 @@ class Launch:
     """Of worker processes, one each; none trains in the kernel."""
     cluster: Cluster | None
     """Where they are; None for this machine."""
+    trackers: tuple[str, ...]
+    """Which libraries show the runs, besides the panel."""
     environment: Mapping[str, Json]
     """Python, platform, device, and the settings that figures depend on."""
     warnings: tuple[str, ...]

@@ -133,6 +133,12 @@ def fit(
                 f"After experiment.cancel_current() the same cell continues it on {_listed(asked)}.",
                 stacklevel=3,
             )
+        if launch.trackers != session.launch.trackers:
+            warnings.warn(
+                f"run_fit(track=...) has no effect while the experiment trains: its figures go to {_listed(session.launch.trackers)}. "
+                f"After experiment.cancel_current() the same cell sends them to {_listed(launch.trackers)}.",
+                stacklevel=3,
+            )
         return False
     script = None
     if stage is not None:

@@ -15,6 +15,7 @@ from rf_notebook.core.values import text
 from rf_notebook.core.versions import versions
 from rf_notebook.session.launch import Launch
 from rf_notebook.store.adapters import check_adapter
+from rf_notebook.tracking.trackers import trackers_of
 
 if TYPE_CHECKING:
     from rf_notebook.automl.search import Search
@@ -82,8 +83,16 @@ def prepare(
         )
     data = backend.data(given.train_dataset, given.eval_dataset)
     objects.seal()
+    told_of_trackers: list[str] = []
+    trackers: tuple[str, ...] = ("mlflow",)
+    if is_replay:
+        pass  # other people's cells send nothing
+    elif given.track is not None:
+        trackers = given.track
+    else:
+        trackers, told_of_trackers = trackers_of(configs)
     told = [
-        *_unused_trackers(configs),
+        *told_of_trackers,
         *_checked(backend.rules(folder, data, objects, None, given.num_chunks, devices), configs),
     ]
     started = ExperimentStarted(
@@ -111,6 +120,7 @@ def prepare(
         sample_prompts=given.sample_prompts,
         devices=devices,
         cluster=cluster,
+        trackers=trackers,
         environment=backend.environment(devices),
         warnings=tuple(told),
     )
@@ -184,20 +194,6 @@ def _check_config(number: int, config: RunConfig, *, has_loader: bool, has_eval:
         raise ConfigError(
             f"config {number} has a generation_config but no compute_metrics to judge the texts; give both or neither."
         )
-
-
-def _unused_trackers(configs: Iterable[RunConfig]) -> list[str]:
-    given = [config.training.get("report_to") for config in configs]
-    names = dict.fromkeys(
-        str(name) for one in given for name in (one if isinstance(one, list) else [one]) if name
-    )
-    unused = [name for name in names if name not in ("none", "all", "mlflow")]
-    if not unused:
-        return []
-    return [
-        f"report_to={' and '.join(map(repr, unused))} has no effect: figures go to the panel, the experiment's record and "
-        "MLflow. Nothing else is written or sent."
-    ]
 
 
 def _checked(rules: ConfigRules, configs: Iterable[RunConfig]) -> list[str]:

@@ -6,6 +6,7 @@ The engine's thread, and those who follow its record.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rf_notebook.session.launch import Launch
     from rf_notebook.store.sqlite import SqliteStore
     from rf_notebook.tracking.experiment_log import ExperimentLog
+    from rf_notebook.tracking.mirror import Mirror
     from rf_notebook.tracking.study_file import StudyFile
 
 _CLOSE_SECONDS = 20.0
@@ -138,7 +140,7 @@ class Training:
                 notes.append(
                     f"{gpus} GPUs are visible, and these runs share one: run_fit(..., devices='auto') divides them among all."
                 )
-            self._mirror = self._open(
+            self._mirrors = self._open(
                 launch, new, notes, state, store, autopilot=autopilot, log=log
             )
         except BaseException:
@@ -161,7 +163,7 @@ class Training:
         *,
         autopilot: Autopilot | None,
         log: ExperimentLog,
-    ) -> MlflowMirror:
+    ) -> list[Mirror]:
         """Record the launch, and let others follow the record.
 
         The arguments are the constructor's; ``notes`` are to be read at once.
@@ -179,11 +181,20 @@ class Training:
         engine.automate(autopilot)
         assert state.started is not None
         remove_orphans(self._folder, {folder.path for folder in in_use(state)})
-        mirror = MlflowMirror(self._folder, self._name, state.started.identity, log=self._log)
-        engine.publisher.subscribe(mirror.notify)
+        mirrors = [self._mirror_of(name, state.started.identity) for name in launch.trackers]
+        recorded = store.read()
+        for mirror in mirrors:
+            engine.publisher.subscribe(mirror.notify)
+            mirror.start(recorded)
         engine.publisher.subscribe(log.take)
-        mirror.start(store.read())
-        return mirror
+        return mirrors
+
+    def _mirror_of(self, tracker: str, identity: str) -> Mirror:
+        if tracker == "mlflow":
+            return MlflowMirror(self._folder, self._name, identity, log=self._log)
+        from rf_notebook.tracking.tracker_mirror import TrackerMirror
+
+        return TrackerMirror(tracker, self._folder, self._name, identity, log=self._log)
 
     def add(self, launch: Launch, new: Iterable[RunConfig]) -> None:
         """Record configs of a launch next to those that train, and wait until that is done."""
@@ -218,7 +229,8 @@ class Training:
     @property
     def mlflow_ids(self) -> dict[int, str]:
         """Of MLflow's runs, by run: those that it has so far."""
-        return self._mirror.run_ids
+        mlflow = (mirror for mirror in self._mirrors if isinstance(mirror, MlflowMirror))
+        return next((mirror.run_ids for mirror in mlflow), {})
 
     def close(self, *, cancelled: bool) -> None:
         """End the training, and give the followers of the record time to write the rest."""
@@ -233,10 +245,13 @@ class Training:
             remove_folder(
                 self._folder, layout.worker_data(self._folder).relative_to(self._folder).as_posix()
             )
-        if not self._mirror.close(_CLOSE_SECONDS):
-            self._log.warning(
-                "MLflow is behind; the rest is written when the experiment is continued"
-            )
+        until = time.monotonic() + _CLOSE_SECONDS
+        for mirror in self._mirrors:
+            if not mirror.close(max(until - time.monotonic(), 0.0)):
+                self._log.warning(
+                    "%s is behind; the rest is written when the experiment is continued",
+                    mirror.title,
+                )
         if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
             self._log.warning(
                 "optuna.db is behind; it is written again when the experiment is continued"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from rf_notebook.core.errors import CheckpointDamaged, StorageFull
+from rf_notebook.core.errors import CheckpointDamaged, ConfigError, StorageFull
 from rf_notebook.core.ports import CommitObserver, CommitPoint, unobserved
 from rf_notebook.core.run import StoredFolder
 from rf_notebook.core.values import digest
@@ -236,6 +236,20 @@ def safe_path(root: Path, relative: str) -> Path:
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise CheckpointDamaged(f"the record names a folder outside the experiment: {relative!r}.")
     return root.joinpath(*pure.parts)
+
+
+def own_folder(path: Path) -> Path:
+    """A folder of an experiment's folder, made where it is missing; nothing is written through a link.
+
+    Raises:
+        ConfigError: where something else has its name.
+    """
+    if not path.is_symlink() and (path.is_dir() or not path.exists()):
+        path.mkdir(exist_ok=True)
+        return path
+    raise ConfigError(
+        f"{path} is a link or a file, and a folder is needed there; remove it, and call run_fit again."
+    )
 
 
 def remove_folder(root: Path, relative: str) -> None:

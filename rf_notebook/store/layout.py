@@ -29,6 +29,21 @@ def tracking(folder: Path) -> Path:
     return folder / "mlflow.db"
 
 
+def tensorboard(folder: Path) -> Path:
+    """TensorBoard's event files, where the user wants them."""
+    return folder / "tensorboard"
+
+
+def wandb(folder: Path) -> Path:
+    """What Weights & Biases writes on this machine, where the user wants it."""
+    return folder / "wandb"
+
+
+def trackio(folder: Path) -> Path:
+    """Trackio's database, where the user wants it."""
+    return folder / "trackio"
+
+
 def studies(folder: Path) -> Path:
     """Optuna's studies, where a search has some."""
     return folder / "optuna.db"

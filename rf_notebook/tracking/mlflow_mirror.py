@@ -1,24 +1,17 @@
 """How does an experiment show in MLflow?
 
-One MLflow experiment, one MLflow run a run, written by a thread of its own.
-
-The mirror follows the event log: what could not be written because a server was slow, locked or
-away is written later, and what a kill left out is written by the next kernel. Each MLflow run
-carries the number of the last event written to it, so nothing is written twice; MLflow itself drops
-a metric that it has with the same step, value and time.
+One MLflow experiment, one MLflow run a run. Each MLflow run carries the number of the last event
+written to it, so nothing is written twice; MLflow itself drops a metric that it has with the same
+step, value and time.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import (
     ChunkTrained,
     Labelled,
@@ -28,10 +21,12 @@ from rf_notebook.core.events import (
     StateChanged,
     WarmStarted,
 )
-from rf_notebook.core.redaction import REDACTED, redact
+from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
-from rf_notebook.core.values import Json, flatten
+from rf_notebook.core.values import flatten
+from rf_notebook.tracking.mirror import Mirror
 from rf_notebook.tracking.mlflow_database import own_database, uri_of_user, without_telemetry
+from rf_notebook.tracking.shown import LONGEST_VALUE, shown_text
 
 _TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"
 _TAG_SEQ, _TAG_STEP = "rf_notebook.seq", "rf_notebook.step"
@@ -44,21 +39,19 @@ _STATUS = {
     RunState.FAILED: "FAILED",
     RunState.DELETED: "KILLED",
 }
-_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
 #: In one call of log_batch, which takes 1000 things in all, 100 of them parameters.
 _MOST_METRICS, _MOST_PARAMS = 900, 100
-_LONGEST_VALUE = 500
 #: Of a tag, which notes are there.
 _LONGEST_NOTE = 5000
-#: After this many tries ``close`` does not wait for MLflow.
-_MOST_REFUSALS = 2
 #: Error codes of what stays refused however often it is tried.
 _NEVER_TAKEN = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-class MlflowMirror:
-    """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
+class MlflowMirror(Mirror):
+    """See Mirror."""
+
+    title = "MLflow"
 
     def __init__(
         self,
@@ -78,125 +71,29 @@ class MlflowMirror:
             log: The experiment's.
             tracking_uri: For tests; otherwise the user's, or a database in the folder.
         """
+        super().__init__(name, log=log)
         self._folder = folder
         self._name = name
         self._identity = identity
-        self._log = log
         self._tracking_uri = tracking_uri or uri_of_user()
         """Decided here: another cell may set another one, or change the working directory."""
-        self._waiting: deque[Recorded] = deque()
-        self._arrived = threading.Condition()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=f"rf-mlflow-{name}", daemon=True)
         self._client: Any = None
         self._experiment_id = ""
         self._runs: dict[int, _MirroredRun] = {}
-        self._complained = False
-        self.refusals = 0
-        """Tries one after another that failed."""
         self._silenced: list[logging.Handler] = []
-
-    def start(self, recorded: Sequence[Recorded]) -> None:
-        """Begin with everything that the log holds."""
-        self._waiting.extend(recorded)
-        self._thread.start()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether events wait to be written."""
-        return bool(self._waiting)
-
-    def has_ended(self, timeout: float) -> bool:
-        """Wait until its thread has ended, or the seconds are over; returns whether it has."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def notify(self, recorded: Sequence[Recorded]) -> None:
-        """Further events were committed."""
-        with self._arrived:
-            self._waiting.extend(recorded)
-            self._arrived.notify_all()
-
-    def close(self, timeout: float) -> bool:
-        """Write what is waiting for at most ``timeout`` seconds, then end.
-
-        Returns whether all was written.
-
-        While MLflow refuses everything, nothing is gained by waiting for it.
-        """
-        with self._arrived:
-            drained = self._arrived.wait_for(
-                lambda: (
-                    not self._waiting
-                    or not self._thread.is_alive()
-                    or self.refusals > _MOST_REFUSALS
-                ),
-                timeout,
-            )
-            self._ending.set()
-            self._arrived.notify_all()
-        self._thread.join(timeout=1.0)
-        return drained and not self._waiting
 
     @property
     def run_ids(self) -> dict[int, str]:
         """MLflow's ids of the runs that it has so far, by run."""
         return {run_id: mirrored.mlflow_id for run_id, mirrored in list(self._runs.items())}
 
-    # ---- the thread
+    def disconnect(self) -> None:
+        """See Mirror."""
+        for handler in self._silenced:
+            handler.removeFilter(_not_from_mirrors)
 
-    def _main(self) -> None:
-        try:
-            self._follow()
-        finally:
-            for handler in self._silenced:
-                handler.removeFilter(_not_from_mirrors)
-            with self._arrived:
-                self._arrived.notify_all()
-
-    def _follow(self) -> None:
-        delay = _FIRST_RETRY_SECONDS
-        while not self._ending.is_set():
-            try:
-                if self._client is None:
-                    self._connect()
-                self._write_waiting()
-            except (ImportError, ConfigError) as error:
-                self._log.warning("MLflow is not written: %s", error)
-                return
-            except BaseException as error:  # noqa: BLE001 - whatever a tracking server does, training continues
-                self.refusals += 1
-                delay = (
-                    _FIRST_RETRY_SECONDS
-                    if self.refusals == 1
-                    else min(delay * 2, _LAST_RETRY_SECONDS)
-                )
-                if not self._complained:
-                    self._log.warning(
-                        "MLflow is behind and will catch up: %s", redact(f"{error}"[:300])
-                    )
-                    self._complained = True
-                with self._arrived:
-                    self._arrived.notify_all()
-                self._client = None  # the experiment may be gone, or the server another
-                self._ending.wait(delay)
-
-    def _write_waiting(self) -> None:
-        while not self._ending.is_set():
-            with self._arrived:
-                if not self._waiting:
-                    self._arrived.notify_all()
-                    self._arrived.wait(5.0)
-                    continue
-                first = self._waiting[0]
-            self._write_one(first)
-            self.refusals = 0
-            with self._arrived:
-                self._waiting.popleft()
-                self._arrived.notify_all()
-
-    def _write_one(self, recorded: Recorded) -> None:
-        """One event; what MLflow will never take is left out, so that the rest arrives."""
+    def write(self, recorded: Recorded) -> None:
+        """See Mirror; what MLflow will never take is left out, so that the rest arrives."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -229,7 +126,8 @@ class MlflowMirror:
     def _experiment_is_deleted(self) -> bool:
         return str(self._client.get_experiment(self._experiment_id).lifecycle_stage) == "deleted"
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """See Mirror."""
         with without_telemetry():
             import mlflow
         for name in () if self._silenced else ("mlflow", "alembic", ""):
@@ -304,7 +202,7 @@ class MlflowMirror:
                 tags = {"state": event.state}
                 self._set_status(mirrored, _STATUS[event.state], recorded.at)
             case RunFailed():
-                tags = {"state": RunState.FAILED, "error": event.failure.message[:_LONGEST_VALUE]}
+                tags = {"state": RunState.FAILED, "error": event.failure.message[:LONGEST_VALUE]}
                 self._set_status(mirrored, _STATUS[RunState.FAILED], recorded.at)
             case Labelled():
                 name = redact(event.label.name) or _run_name(event.run_id)
@@ -335,7 +233,7 @@ class MlflowMirror:
         from mlflow.entities import Param, RunTag
 
         params = [
-            Param(_name(key), _text(value))
+            Param(_name(key), shown_text(value))
             for key, value in flatten(event.config.as_json()).items()
         ]
         *groups, last = _groups(params, _MOST_PARAMS)
@@ -425,14 +323,6 @@ def _label_tags(event: Labelled) -> dict[str, str]:
 
 def _name(key: str) -> str:
     return re.sub(r"[^\w\-. /]", "_", key)[:250]
-
-
-def _text(value: Json) -> str:
-    if isinstance(value, dict) and "$secret" in value:
-        return REDACTED
-    if isinstance(value, dict) and "$object" in value:
-        value = value["$object"]
-    return redact(str(value))[:_LONGEST_VALUE]
 
 
 def _groups(items: list[Any], size: int) -> list[list[Any]]:

@@ -87,6 +87,7 @@ def test_a_cluster_is_asked_once_and_never_for_a_replay(new, monkeypatch, backen
         keep="best",
         fail_on_nan=False,
         sample_prompts=0,
+        track=None,
         price_per_hour=None,
     )
     folder = experiment.folder
