@@ -19,9 +19,10 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, LlamaConfig, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from rf_notebook.automl.adapter_configs import RFLoraConfig
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import TRAINING_CONFIGS, RFLoraConfig
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.events import RunAdded
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig

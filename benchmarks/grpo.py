@@ -31,9 +31,10 @@ from benchmarks.common import (
     timed,
 )
 from benchmarks.report import Report
+from rf_notebook.automl.adapter_configs import RFLoraConfig
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import RFGRPOConfig, RFLoraConfig, RFSFTConfig
+from rf_notebook.automl.library_configs import RFGRPOConfig, RFSFTConfig
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig

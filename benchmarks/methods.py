@@ -25,9 +25,10 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 from benchmarks.common import ON_GPU, engine_over, llama
 from benchmarks.report import Report
+from rf_notebook.automl.adapter_configs import RFLoraConfig
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import TRAINING_CONFIGS, RFLoraConfig
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunConfig
 from rf_notebook.engine.loop import Engine

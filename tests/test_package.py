@@ -189,29 +189,25 @@ def test_the_public_names():
         rf_notebook.nothing  # noqa: B018
     from rf_notebook import automl
 
-    assert automl.__all__ == [
-        "List",
-        "RFDPOConfig",
-        "RFGRPOConfig",
-        "RFGridSearch",
-        "RFIA3Config",
-        "RFKTOConfig",
-        "RFLNTuningConfig",
-        "RFLoHaConfig",
-        "RFLoKrConfig",
-        "RFLoraConfig",
-        "RFModelConfig",
-        "RFOFTConfig",
-        "RFOptuna",
-        "RFPrefixTuningConfig",
-        "RFPromptEncoderConfig",
-        "RFPromptTuningConfig",
-        "RFRLOOConfig",
-        "RFRandomSearch",
-        "RFSFTConfig",
-        "RFVeraConfig",
-        "Range",
-    ]
+    from rf_notebook.automl.adapter_configs import ADAPTER_CONFIGS
+
+    adapters = [config.__name__ for config in ADAPTER_CONFIGS.values()]
+    assert automl.__all__ == sorted(
+        [
+            *adapters,
+            "List",
+            "RFDPOConfig",
+            "RFGRPOConfig",
+            "RFGridSearch",
+            "RFKTOConfig",
+            "RFModelConfig",
+            "RFOptuna",
+            "RFRLOOConfig",
+            "RFRandomSearch",
+            "RFSFTConfig",
+            "Range",
+        ]
+    )
 
 
 def test_the_signature_of_run_fit_is_the_promised_one():

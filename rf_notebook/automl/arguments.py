@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rf_notebook.core.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:
@@ -40,29 +42,19 @@ UNKNOWN = _Unknown()
 
 _TRAINING = ("transformers", "training_args.py", "TrainingArguments")
 _TRL_BASE = ("trl", "trainer/base_config.py", "_BaseConfig")
-_PEFT = (("peft", "config.py", "PeftConfigMixin"), ("peft", "config.py", "PeftConfig"))
-_LYCORIS = (*_PEFT, ("peft", "tuners/lycoris_utils.py", "LycorisConfig"))
-_PROMPTS = (*_PEFT, ("peft", "config.py", "PromptLearningConfig"))
+#: Where those of peft's classes are that are not in ``tuners/<name of the kind>/config.py``.
+_PEFT = {
+    "PeftConfigMixin": "config.py",
+    "PeftConfig": "config.py",
+    "PromptLearningConfig": "config.py",
+    "LycorisConfig": "tuners/lycoris_utils.py",
+    "LNTuningConfig": "tuners/ln_tuning/config.py",
+    "PrefixTuningConfig": "tuners/prefix_tuning/config.py",
+    "PromptEncoderConfig": "tuners/p_tuning/config.py",
+    "PromptTuningConfig": "tuners/prompt_tuning/config.py",
+    "TrainableTokensConfig": "tuners/trainable_tokens/config.py",
+}
 _SOURCES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "peft.LoraConfig": (*_PEFT, ("peft", "tuners/lora/config.py", "LoraConfig")),
-    "peft.IA3Config": (*_PEFT, ("peft", "tuners/ia3/config.py", "IA3Config")),
-    "peft.VeraConfig": (*_PEFT, ("peft", "tuners/vera/config.py", "VeraConfig")),
-    "peft.LoHaConfig": (*_LYCORIS, ("peft", "tuners/loha/config.py", "LoHaConfig")),
-    "peft.LoKrConfig": (*_LYCORIS, ("peft", "tuners/lokr/config.py", "LoKrConfig")),
-    "peft.OFTConfig": (*_PEFT, ("peft", "tuners/oft/config.py", "OFTConfig")),
-    "peft.LNTuningConfig": (*_PEFT, ("peft", "tuners/ln_tuning/config.py", "LNTuningConfig")),
-    "peft.PromptTuningConfig": (
-        *_PROMPTS,
-        ("peft", "tuners/prompt_tuning/config.py", "PromptTuningConfig"),
-    ),
-    "peft.PromptEncoderConfig": (
-        *_PROMPTS,
-        ("peft", "tuners/p_tuning/config.py", "PromptEncoderConfig"),
-    ),
-    "peft.PrefixTuningConfig": (
-        *_PROMPTS,
-        ("peft", "tuners/prefix_tuning/config.py", "PrefixTuningConfig"),
-    ),
     "trl.SFTConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/sft_config.py", "SFTConfig")),
     "trl.DPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/dpo_config.py", "DPOConfig")),
     "trl.KTOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/kto_config.py", "KTOConfig")),
@@ -86,6 +78,8 @@ def arguments_of(kind: str) -> Mapping[str, Argument]:
     """
     found: dict[str, Argument] = {}
     try:
+        if kind.startswith("peft."):
+            return _of_peft(kind.partition(".")[2])
         for package, file, class_name in _SOURCES[kind]:
             found.update({a.name: a for a in _fields(_class(package, file, class_name))})
     except (OSError, LookupError, SyntaxError):
@@ -106,6 +100,18 @@ def enum_values(name: str) -> tuple[str, ...]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     ]
     return tuple(str(value) for value in values)
+
+
+def _of_peft(name: str) -> dict[str, Argument]:
+    """The arguments of one of peft's classes, those that it inherits first, as dataclasses do."""
+    folder = name.removesuffix("Config").lower()
+    found: dict[str, Argument] = {}
+    cls = _class("peft", _PEFT.get(name, f"tuners/{folder}/config.py"), name)
+    for base in map(ast.unparse, cls.bases):
+        if base.endswith(("Config", "ConfigMixin")):
+            found.update(_of_peft(base))
+    found.update({a.name: a for a in _fields(cls)})
+    return found
 
 
 @cache
@@ -160,7 +166,10 @@ def _literal(node: ast.expr | None) -> Any:
 
 def _imported(kind: str) -> Mapping[str, Argument]:
     package, _, name = kind.partition(".")
-    cls = getattr(importlib.import_module(package), name)
+    module = importlib.import_module(package)
+    cls = getattr(module, name, None)
+    if cls is None:
+        raise ConfigError(f"{package} {module.__version__} has no {name}; update {package}.")
     return {
         f.name: Argument(
             f.name, str(f.type), UNKNOWN if f.default is dataclasses.MISSING else f.default

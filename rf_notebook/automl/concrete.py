@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rf_notebook.automl.adapter_configs import AdapterConfig, RFLoraConfig, adapter_config_of
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import (
-    TRAINING_CONFIGS,
-    AdapterConfig,
-    ArgumentsConfig,
-    RFLoraConfig,
-    TrainingConfig,
-    adapter_config_of,
-)
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS, ArgumentsConfig, TrainingConfig
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.automl.validation import unknown_argument
 from rf_notebook.core.encoding import decode, encode

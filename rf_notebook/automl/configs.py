@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from rf_notebook.automl.adapter_configs import AdapterConfig
 from rf_notebook.automl.compatibility import translate_model_kwargs
-from rf_notebook.automl.library_configs import AdapterConfig, TrainingConfig, copied
+from rf_notebook.automl.library_configs import TrainingConfig, copied
 from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import (
     did_you_mean,

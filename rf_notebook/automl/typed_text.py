@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.automl.library_configs import TRAINING_CONFIGS, adapter_config_of
+from rf_notebook.automl.adapter_configs import adapter_config_of
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.automl.search_space import Range
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, flatten

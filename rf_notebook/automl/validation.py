@@ -199,6 +199,14 @@ _SHARED_CASTS = (
 )
 
 _REFUSED: dict[str, tuple[_Check, str]] = {
+    "psoft_svd": (
+        lambda given: given == "lowrank",
+        "peft seeds the process's random stream for it, which other runs and cells draw from; remove it.",
+    ),
+    "generator_seed": (
+        lambda given: given is not None,
+        "the generator's state is in no checkpoint, so a continued run would draw other noise; remove it.",
+    ),
     "deepspeed": (bool, _ONE_PROCESS),
     "fsdp": (bool, ONE_GPU),
     "fsdp_config": (bool, ONE_GPU),

@@ -25,8 +25,9 @@ from typing import Any
 
 import yaml
 
+from rf_notebook.automl.adapter_configs import ADAPTER_CONFIGS, REFUSED_ADAPTERS
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import ADAPTER_CONFIGS, TRAINING_CONFIGS, ArgumentsConfig
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS, ArgumentsConfig
 from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.automl.search import RFGridSearch, RFRandomSearch, Search
 from rf_notebook.automl.search_space import List, Range
@@ -158,6 +159,10 @@ def _adapter(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return List([_adapter(key, one) for one in value])
     kind = value.get("peft_type", "LORA") if isinstance(value, dict) else "LORA"
+    if kind in REFUSED_ADAPTERS:
+        raise ConfigError(
+            f"{key}: peft_type {kind!r} does not train here: {REFUSED_ADAPTERS[kind]}."
+        )
     if kind not in ADAPTER_CONFIGS:
         raise ConfigError(
             f"{key}: peft_type {kind!r:.40} does not exist; {did_you_mean(str(kind), ADAPTER_CONFIGS)}"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.store import folders
+from rf_notebook.store.plain_files import read_plain
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import StoredFolder
 
+#: Kinds whose files hold what an encoder has made.
+_PROMPTS = ("CARTRIDGE", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING")
+_LONGEST_CONFIG = 1 << 20
 _PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -27,6 +32,21 @@ def check_adapter(path: Path) -> None:
             f"warm_start_from={str(path)!r} is not an adapter: it has no {' and no '.join(missing)}. "
             "Give a folder that export(run, path) or peft's save_pretrained wrote."
         )
+    kind = _kind(path / "adapter_config.json")
+    if kind in _PROMPTS:
+        raise ConfigError(
+            f"warm_start_from={str(path)!r} is a prompt ({kind}): its files serve for using it, and what makes it is not "
+            "there. Start from an adapter of another kind, or clone the run with warm_start."
+        )
+
+
+def _kind(file: Path) -> str:
+    """The peft_type that an adapter's config names; "" where it says none."""
+    try:
+        config = json.loads(read_plain(file, _LONGEST_CONFIG))
+    except (OSError, ValueError, RecursionError):
+        return ""  # peft says what is wrong with it
+    return str(config.get("peft_type", "")) if isinstance(config, dict) else ""
 
 
 def adopt_adapter(root: Path, path: Path, target: str) -> StoredFolder:

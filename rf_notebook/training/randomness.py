@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _DRAWS = re.compile(r"dropout|pdrop|drop_path|layerdrop|layer_drop|noise|jitter")
 
+#: Kinds of adapters that draw in every step whatever their settings are.
+_DRAWING_ADAPTERS = ("PVERA",)
+
 
 def draws_in_steps(model: Any, config: RunConfig) -> bool:
     """Whether its steps may use random numbers; False only where it is sure that they do not.
@@ -28,6 +31,7 @@ def draws_in_steps(model: Any, config: RunConfig) -> bool:
     if (
         method_named(config.method).generates
         or config.training.get("full_determinism")
+        or (config.peft or {}).get("peft_type") in _DRAWING_ADAPTERS
         or not type(base).__module__.startswith("transformers.")
     ):
         return True

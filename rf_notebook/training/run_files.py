@@ -9,7 +9,7 @@ counters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def save_run(
         "last_logged_step": int(trainer._globalstep_last_logged),  # noqa: SLF001 - transformers' Trainer keeps it so
         "divergence": trainer.divergence.as_plain(),
         "method": method.extra_state(trainer),
+        "apart": _apart_from_adapter(trainer),
     }
     torch.save(extra, folder / _FILE)
     return later
@@ -98,8 +99,21 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         method.restore_extra_state(trainer, extra["method"])
         if "divergence" in extra:  # checkpoints of version 0.1.0 have none
             trainer.divergence.restore(extra["divergence"], trainer.args.device)
+        _put(extra.get("apart", {}), trainer.model)
 
     gate.on_ready = restore
+
+
+def restore_apart(model: Any, folder: Path) -> None:
+    """Give a model what its run trained and its adapter's files do not have."""
+    _put(torch.load(folder / _FILE, weights_only=True).get("apart", {}), model)
+
+
+@torch.no_grad()
+def _put(weights: Mapping[str, torch.Tensor], model: Any) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        parameters[name].copy_(tensor)
 
 
 def _save_weights(trainer: TrainerLike, folder: Path, *, copies: bool) -> Callable[[], None]:
@@ -117,6 +131,25 @@ def _save_weights(trainer: TrainerLike, folder: Path, *, copies: bool) -> Callab
     config.save_pretrained(str(folder))
     config.inference_mode = inference_mode
     return partial(save_file, apart, folder / "adapter_model.safetensors", {"format": "pt"})
+
+
+def _apart_from_adapter(trainer: TrainerLike) -> dict[str, torch.Tensor]:
+    """What is trained and is not in an adapter's files, which are for using it.
+
+    Of P-tuning they have the prompt that its encoder gives, and not the encoder.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if getattr(model, "peft_config", None) is None:
+        return {}
+    saved = get_peft_model_state_dict(
+        model, adapter_name=model.active_adapter, save_embedding_layers=False
+    )
+    places = {tensor.data_ptr() for tensor in saved.values()}
+    return {
+        name: parameter.detach().cpu()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.data_ptr() not in places
+    }
 
 
 def _nothing() -> None:

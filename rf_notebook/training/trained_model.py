@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model
 
 from rf_notebook.automl.concrete import MODEL_FIELDS
 from rf_notebook.core.encoding import decode
@@ -21,6 +21,7 @@ from rf_notebook.training.base_models import (
     tree_copy,
 )
 from rf_notebook.training.quiet import no_progress_bars, without_old_names
+from rf_notebook.training.run_files import restore_apart
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
 from rf_notebook.training.undisturbed import isolated_from_streams
 
@@ -98,13 +99,25 @@ def trained_model(
             )
             resize_vocabulary(tree, path)
             kind = type(tree)
-            model = PeftModel.from_pretrained(
-                without_old_names(tree), str(path), is_trainable=is_trainable
-            )
+            model = _adapted(without_old_names(tree), path, is_trainable=is_trainable)
             tree.__class__ = kind
             share_unchanged()
         used = load_tokenizer(base, path)
     return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
+
+
+def _adapted(tree: Any, path: Path, *, is_trainable: bool) -> PeftModel:
+    """A model with the adapter of a checkpoint."""
+    config = PeftConfig.from_pretrained(str(path))
+    if not (is_trainable and config.is_prompt_learning):
+        return PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
+    # Prompts can be used from peft's files and not trained, for what makes them is not there.
+    config.inference_mode = False
+    if hasattr(config, "prompt_tuning_init"):
+        config.prompt_tuning_init = "RANDOM"
+    model = get_peft_model(tree, config)
+    restore_apart(model, path)
+    return model
 
 
 def export_model(trained: TrainedModel, target: Path, *, merge: bool) -> None:
@@ -117,15 +130,31 @@ def export_model(trained: TrainedModel, target: Path, *, merge: bool) -> None:
             it.
 
     Raises:
-        ConfigError: when the folder holds something.
+        ConfigError: when the folder holds something, or peft cannot fold this kind of adapter in.
     """
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"{target} is not empty; export to a new folder.")
-    target.mkdir(parents=True, exist_ok=True)
     model = trained.model
     with isolated_from_streams(), no_progress_bars():
         if merge and isinstance(model, PeftModel):
             # Merging writes into the base weights, which are shared: the copy owns its own.
-            model = copy.deepcopy(model).merge_and_unload()
+            model = _merged(model)
+        target.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(str(target))
         trained.tokenizer.save_pretrained(str(target))
+
+
+def _merged(model: PeftModel) -> Any:
+    """A copy of the base weights with the adapter folded in.
+
+    Raises:
+        ConfigError: for a kind of adapter that cannot be.
+    """
+    kind = str(model.peft_config[model.active_adapter].peft_type).rpartition(".")[2]
+    try:
+        return copy.deepcopy(model).merge_and_unload()
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"peft cannot fold an adapter of the kind {kind} into this base ({str(error).splitlines()[0][:150]}); "
+            "export without merge=True, and load it over its base."
+        ) from error

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.adalora import AdaLoraLayer
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -235,6 +236,8 @@ class _Place:
 def _places(model: Any, adapter: str | None = None) -> Iterator[tuple[str, _Place]]:
     adapter = adapter or model.active_adapter
     for name, module in model.named_modules():
+        if isinstance(module, AdaLoraLayer):
+            continue  # its A and B are one of three factors, and whole parameters
         if isinstance(module, LoraLayer) and (
             adapter in module.lora_A or adapter in module.lora_embedding_A
         ):

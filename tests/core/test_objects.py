@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rf_notebook.automl.adapter_configs import RFLoraConfig
 from rf_notebook.automl.concrete import apply_edits, build_run_config
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import RFLoraConfig, RFSFTConfig
+from rf_notebook.automl.library_configs import RFSFTConfig
 from rf_notebook.core.encoding import decode, encode
 from rf_notebook.core.objects import (
     Objects,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.exactness.adapters import ADAPTERS
 from tests.exactness.sft_cases import QV, SFT
 
 
@@ -112,6 +113,18 @@ CASES: dict[str, Case] = {
     **{
         f"sft_{name}": Case(method="SFT", data=kind, training=training, adapter=lora)
         for name, (kind, training, lora) in SFT.items()
+    },
+    **{
+        f"adapter_{kind.lower()}": replace(
+            _sft(
+                {"peft_type": kind, **given},
+                learning_rate=1e-2,
+                seed=number,
+                gradient_checkpointing=False,
+            ),
+            data="adapters",
+        )
+        for number, (kind, given) in enumerate(ADAPTERS.items(), start=1)
     },
     # ---- all below train on the same rows, so that every method and kind of adapter takes turns in
     # one process
@@ -339,6 +352,8 @@ def data(kind: str) -> tuple[Any, Any]:
         return text_rows(40, 1), text_rows(10, 2)
     if kind == "prompts":
         return prompt_rows(40, 1), prompt_rows(10, 2)
+    if kind == "adapters":
+        return preference_rows(10, 1), preference_rows(4, 2)
     if kind == "everything":
         return preference_rows(26, 1), preference_rows(6, 2)
     if kind == "quantised":

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from rf_notebook.automl.adapter_configs import adapter_config_of
 from rf_notebook.automl.concrete import build_run_config
 from rf_notebook.automl.configs import RFModelConfig
-from rf_notebook.automl.library_configs import TRAINING_CONFIGS, adapter_config_of
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.events import Event, RunAdded
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import EventStore

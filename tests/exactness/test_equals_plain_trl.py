@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 #: Those over quantised bases are in tests/training/test_quantised.py.
 NAMES = [name for name, case in CASES.items() if case.quantised is None]
 KINDS = sorted({CASES[name].data for name in NAMES})
+#: Several kinds of adapters warn of what they are (no bias to fold into, no CUDA extension to compile).
+ANY_ADAPTER = pytest.param("adapters", marks=pytest.mark.filterwarnings("ignore"))
 #: Of them, those that most cases train on; in worker processes the others only differ in their data.
 LARGE_KINDS = ["everything", "prompts"]
 
@@ -61,7 +63,7 @@ def assert_equal(name: str, plain: dict[str, Any], ours: dict[str, Any]) -> None
         assert torch.equal(ours["weights"][tensor], expected), f"{name}: {tensor}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [ANY_ADAPTER, *(kind for kind in KINDS if kind != "adapters")])
 def test_interleaved_runs_equal_plain_trl_bit_for_bit(
     kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -116,7 +118,10 @@ def test_runs_that_move_between_two_workers_at_random_equal_plain_trl_bit_for_bi
     assert moves >= len(names), "that is what is tested"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LARGE_KINDS])
+@pytest.mark.parametrize(
+    "kind",
+    [ANY_ADAPTER, *(kind for kind in KINDS if kind not in ("adapters", *LARGE_KINDS))],
+)
 def test_runs_continued_from_checkpoints_by_another_runner_equal_plain_trl(
     kind: str, plain: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

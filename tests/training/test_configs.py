@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
+from rf_notebook.automl.adapter_configs import ADAPTER_CONFIGS
 from rf_notebook.automl.arguments import arguments_of
-from rf_notebook.automl.library_configs import ADAPTER_CONFIGS, TRAINING_CONFIGS
+from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.encoding import decode, encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
@@ -23,6 +24,11 @@ def test_the_arguments_read_from_the_source_are_those_of_the_class(kind):
 
     cls = getattr({"peft": peft, "trl": trl}[kind.split(".")[0]], kind.split(".")[1])
     assert set(arguments_of(kind)) == {f.name for f in dataclasses.fields(cls) if f.init}
+
+
+def test_a_kind_that_an_older_peft_does_not_have_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"peft \S+ has no NoSuchConfig; update peft\."):
+        arguments_of("peft.NoSuchConfig")
 
 
 def test_what_json_cannot_hold_is_kept_beside_and_recognised_again():
