@@ -100,10 +100,15 @@ class ExperimentResults:
         compared_ids = None if among is None else [self.session.run_id(one) for one in among]
         return self.session.handle(best_run(self._state, metric, mode, compared_ids))
 
-    def get_results(self) -> pd.DataFrame:
-        """A row per run and logged step: run_id, step, samples, epoch, chunk, and every metric."""
+    def get_results(self, *, speed: bool = False) -> pd.DataFrame:
+        """A row per run and logged step: run_id, step, samples, epoch, chunk, and every metric.
+
+        Args:
+            speed: Add ``Run.speed`` to the newest row of each run: figures of the clock, which no
+                two runs of a notebook have alike.
+        """
         self.session.refresh()
-        return results_frame(self._state)
+        return results_frame(self._state, speed=speed)
 
     def get_runs_info(self) -> pd.DataFrame:
         """A row per run: state, progress, RapidFire AI's columns, and the config by dotted key."""

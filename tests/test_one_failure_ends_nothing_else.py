@@ -88,7 +88,7 @@ PLACES = [
     "rf_notebook.engine.publisher:Publisher.changed",
     "rf_notebook.tracking.experiment_log:ExperimentLog.take",
     "rf_notebook.tracking.mlflow_mirror:MlflowMirror.notify",
-    "rf_notebook.tracking.mlflow_mirror:MlflowMirror._connect",
+    "rf_notebook.tracking.mlflow_mirror:MlflowMirror.connect",
     "rf_notebook.tracking.mlflow_mirror:MlflowMirror._write",
 ]
 #: What is bound when the experiment begins, or happens before a model is loaded.

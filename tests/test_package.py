@@ -188,7 +188,6 @@ def test_the_public_names():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         rf_notebook.nothing  # noqa: B018
     from rf_notebook import automl
-
     from rf_notebook.automl.adapter_configs import ADAPTER_CONFIGS
 
     adapters = [config.__name__ for config in ADAPTER_CONFIGS.values()]

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rf_notebook.core.metrics import cost_of, direction, may_log, scale_of
+from rf_notebook.core.metrics import SPEEDS, cost_of, direction, may_log, scale_of
 from rf_notebook.core.operations import verb
 from rf_notebook.core.run import READY, MetricPoint, RunConfig, RunState
 from rf_notebook.results.decisions import obeyed_of
+from rf_notebook.results.speed import speed_of
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, RunRecord
@@ -188,8 +189,10 @@ class RunView:
     def value(self, metric: str, samples: int | None = None) -> float | None:
         """The newest value of a metric, or the newest at or before this many samples.
 
-        None when there is none.
+        None when there is none. Of SPEEDS there is the newest one only.
         """
+        if metric in SPEEDS:
+            return speed_of(self._record).get(metric)
         for points in reversed(self._record.points):
             for point in reversed(points):
                 if metric in point.metrics and (samples is None or point.samples <= samples):
@@ -198,6 +201,8 @@ class RunView:
 
     def has(self, metric: str) -> bool:
         """Whether it has logged a metric."""
+        if metric in SPEEDS:
+            return metric in speed_of(self._record)
         return any(metric in point.metrics for point in self._record.all_points())
 
     def may_log(self, metric: str) -> bool:

@@ -13,6 +13,7 @@ from rf_notebook.core.operations import Operation
 from rf_notebook.core.run import (
     Failure,
     Generation,
+    GenerationSpeed,
     LoadedModel,
     MetricPoint,
     Progress,
@@ -140,6 +141,8 @@ class ChunkTrained:
     counted."""
     overhead_seconds: float
     """Wall time spent on evaluation, saving and hand-over."""
+    eval_seconds: float = 0.0
+    """Of that, on the evaluation at the chunk's end."""
     reward_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of that of training, by reward function; functions that wait at the same time count each."""
     own_bytes: int = 0
@@ -164,6 +167,14 @@ class SamplesWritten:
     steps: int
     samples: int
     generations: tuple[Generation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationMeasured:
+    """A run's model wrote by itself, against the clock."""
+
+    run_id: int
+    speed: GenerationSpeed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +280,7 @@ Event = (
     | WarmStarted
     | ChunkTrained
     | SamplesWritten
+    | GenerationMeasured
     | RunRolledBack
     | StateChanged
     | RunFailed

@@ -28,8 +28,13 @@ HEADLINES = {
 _OF_MANY_LOSSES = ("DPO", "KTO")
 #: Figures of the clock, no property of a config.
 _CLOCK = ("_runtime", "_per_second", "_model_preparation_time", "step_time")
+#: What is known of a run's speed and cost beside what it logs: ``results.speed.speed_of``.
+SPEEDS = (
+    *("tokens_per_second", "samples_per_second", "train_seconds", "eval_seconds"),
+    *("generated_tokens_per_second", "first_token_seconds"),
+)
 _LOSSES = ("loss", "eval_loss", "train_loss")
-_MINIMIZED = ("loss", "perplexity", "error", "entropy", "kl", "norm")
+_MINIMIZED = ("loss", "perplexity", "error", "entropy", "kl", "norm", "_seconds")
 
 #: Logged in training only.
 _TRAINING_ONLY = ("grad_norm", "learning_rate", "train_loss", "total_flos")
@@ -123,7 +128,7 @@ def may_log(config: RunConfig, metric: str, *, evaluates: bool, sources: Mapping
         evaluates: Whether there is evaluation data.
         sources: Sources of functions that configs refer to, by name.
     """
-    if config.method not in _BOTH:
+    if config.method not in _BOTH or metric in SPEEDS:
         return True
     if any(
         fnmatch.fnmatchcase(metric, name) for name in known_metrics(config, evaluates=evaluates)

@@ -166,6 +166,18 @@ class MetricPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSpeed:
+    """How fast a run's model writes one answer by itself, on the device that trains it."""
+
+    prompt_tokens: int
+    new_tokens: int
+    first_token_seconds: float
+    """From the prompt to the first token."""
+    seconds: float
+    """For all tokens after the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """What a run's model wrote.
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from rf_notebook.core.run import (
     Failure,
     Generation,
+    GenerationSpeed,
     LoadedModel,
     MetricPoint,
     Progress,
@@ -84,6 +85,8 @@ class ChunkResult:
     warm_start_report: WarmStartReport | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    """Of that: of the evaluation at the boundary."""
     reward_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of those of training, by reward function; functions that wait at the same time count each."""
     setup_seconds: float = 0.0
@@ -91,6 +94,8 @@ class ChunkResult:
     own_bytes: int = 0
     generations: tuple[Generation, ...] = ()
     """To the sample prompts, when the turn ended at a boundary."""
+    generation_speed: GenerationSpeed | None = None
+    """Where it was measured."""
     notes: tuple[str, ...] = ()
     is_joint: bool = False
     """Whether it trained in joint steps."""

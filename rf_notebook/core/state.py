@@ -21,6 +21,7 @@ from rf_notebook.core.events import (
     ExperimentEnded,
     ExperimentStarted,
     FunctionsRecorded,
+    GenerationMeasured,
     Labelled,
     LaunchRecorded,
     Noted,
@@ -39,6 +40,7 @@ from rf_notebook.core.labels import UNLABELLED, Label, run_words
 from rf_notebook.core.run import (
     READY,
     Failure,
+    GenerationSpeed,
     LoadedModel,
     MetricPoint,
     Progress,
@@ -73,6 +75,10 @@ class RunRecord:
     failure: Failure | None = None
     train_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    """Of that: of evaluations at the ends of chunks."""
+    generation_speed: GenerationSpeed | None = None
+    """As it was measured last."""
     own_bytes: int = 0
     is_joint: bool = False
     """Whether it trained in joint steps in its newest turn."""
@@ -267,6 +273,8 @@ class ExperimentState:
                 )
             case SamplesWritten():
                 self.written[event.run_id] = event
+            case GenerationMeasured():
+                self._update(event.run_id, generation_speed=event.speed)
             case RunRolledBack():
                 record = self.record(event.run_id)
                 self._update(
@@ -323,6 +331,7 @@ class ExperimentState:
             saved=_saved(record.saved, event.checkpoint),
             train_seconds=record.train_seconds + event.train_seconds,
             overhead_seconds=record.overhead_seconds + event.overhead_seconds,
+            eval_seconds=record.eval_seconds + event.eval_seconds,
             own_bytes=event.own_bytes or record.own_bytes,
             is_joint=event.is_joint or bool(event.fused_with),
             device=event.device,

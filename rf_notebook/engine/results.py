@@ -7,6 +7,7 @@ from rf_notebook.core.events import (
     CheckpointsRemoved,
     ChunkTrained,
     Event,
+    GenerationMeasured,
     Noted,
     RunFailed,
     RunRolledBack,
@@ -79,6 +80,7 @@ def _trained(
         checkpoint=result.checkpoint,
         train_seconds=result.train_seconds,
         overhead_seconds=result.overhead_seconds,
+        eval_seconds=result.eval_seconds,
         reward_seconds=result.reward_seconds,
         own_bytes=result.own_bytes,
         is_joint=result.is_joint,
@@ -97,6 +99,8 @@ def _trained(
             run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations
         )
         events.append(written)
+    if result.generation_speed is not None:
+        events.append(GenerationMeasured(run_id=run_id, speed=result.generation_speed))
     after = ExperimentState()
     after.runs[run_id] = record
     after.advance(chunk)

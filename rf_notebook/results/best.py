@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.metrics import headline
-from rf_notebook.results.metrics import best_runs, diverged_at, latest_metrics
+from rf_notebook.results.metrics import best_runs, diverged_at, figures_of
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
@@ -36,7 +36,7 @@ def best_run(
     if mode not in (None, "min", "max"):
         raise ConfigError(f"best(mode={mode!r}): mode is 'min' or 'max'.")
     compared = sorted(state.runs) if among is None else list(among)
-    logged = {run_id: latest_metrics(state, run_id) for run_id in compared}
+    logged = {run_id: figures_of(state, run_id) for run_id in compared}
     names = sorted({name for metrics in logged.values() for name in metrics})
     metric = metric or headline({state.record(run_id).config.method for run_id in compared}, names)
     found = best_runs(state, metric, mode, compared)

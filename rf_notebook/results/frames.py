@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rf_notebook.core.metrics import SPEEDS
 from rf_notebook.core.redaction import REDACTED
 from rf_notebook.core.run import RunState, object_words
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.decisions import obeyed_of
 from rf_notebook.results.handle import Run
 from rf_notebook.results.metrics import points_of
+from rf_notebook.results.speed import speed_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,22 +24,26 @@ if TYPE_CHECKING:
     from rf_notebook.core.status import DeviceStatus
 
 
-def results_frame(state: ExperimentState) -> pd.DataFrame:
-    """A row per run and logged step."""
+def results_frame(state: ExperimentState, *, speed: bool = False) -> pd.DataFrame:
+    """A row per run and logged step; with ``speed_of`` in the newest of each run where asked for."""
     import pandas as pd
 
-    rows: list[dict[str, Any]] = [
-        {
-            "run_id": run_id,
-            "step": point.step,
-            "samples": point.samples,
-            "epoch": point.epoch,
-            "chunk": point.chunk,
-            **point.metrics,
-        }
-        for run_id in list(state.runs)
-        for point in points_of(state, run_id)
-    ]
+    rows: list[dict[str, Any]] = []
+    for run_id in list(state.runs):
+        of_run = [
+            {
+                "run_id": run_id,
+                "step": point.step,
+                "samples": point.samples,
+                "epoch": point.epoch,
+                "chunk": point.chunk,
+                **point.metrics,
+            }
+            for point in points_of(state, run_id)
+        ]
+        if speed and of_run:
+            of_run[-1] |= speed_of(state.record(run_id))
+        rows += of_run
     return pd.DataFrame(
         rows, columns=None if rows else ["run_id", "step", "samples", "epoch", "chunk"]
     )
@@ -111,6 +117,7 @@ def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.Data
                 "fused_with": list(record.fused_with),
                 "alone_because": record.alone_because,
                 "error": handle.error,
+                **{name: handle.speed.get(name) for name in SPEEDS},
                 **_rapidfire_columns(state, handle, policies),
                 "metric_run_id": mlflow_ids.get(record.run_id),
                 **flat,

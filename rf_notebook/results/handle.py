@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.run import Progress, RunState, WarmStartReport
 from rf_notebook.results.metrics import diverged_at, latest_metrics, shown_metrics
+from rf_notebook.results.speed import speed_of
 from rf_notebook.results.times import etas
 
 if TYPE_CHECKING:
@@ -86,6 +87,15 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """The latest value of each metric."""
         return latest_metrics(self._state, self._id)
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Tokens and samples a second of training, and seconds trained and evaluated.
+
+        With ``sample_prompts`` also what its model takes to write: "first_token_seconds" and
+        "generated_tokens_per_second", one answer alone on the device that trains it.
+        """
+        return speed_of(self._state.record(self._id))
 
     @property
     def diverged_at(self) -> int | None:

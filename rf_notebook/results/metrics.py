@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rf_notebook.core.metrics import HEADLINES, cost_of, direction, headline, scale_of
 from rf_notebook.core.run import MetricPoint, RunState
+from rf_notebook.results.speed import speed_of
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
@@ -63,7 +64,7 @@ def best_runs(
     for run_id in list(state.runs) if among is None else among:
         if not can_lead(state, run_id):
             continue
-        config, latest = state.record(run_id).config, latest_metrics(state, run_id)
+        config, latest = state.record(run_id).config, figures_of(state, run_id)
         name = headline([config.method], latest) if metric is None else metric
         cost = cost_of(latest.get(name), mode or direction(name))
         if math.isfinite(cost):
@@ -86,6 +87,11 @@ def latest_metrics(state: ExperimentState, run_id: int) -> dict[str, float]:
     for point in points_of(state, run_id):
         latest.update(point.metrics)
     return latest
+
+
+def figures_of(state: ExperimentState, run_id: int) -> dict[str, float]:
+    """The newest value of each metric of a run, and its speed."""
+    return latest_metrics(state, run_id) | speed_of(state.record(run_id))
 
 
 def shown_metrics(methods: Collection[str]) -> list[str]:

@@ -29,7 +29,7 @@ from rf_notebook.engine.requests import (
 )
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.handle import Run
-from rf_notebook.results.metrics import latest_metrics
+from rf_notebook.results.metrics import figures_of
 from rf_notebook.session.beside import differences_from, names_beside
 from rf_notebook.session.labelling import label_at_rest
 from rf_notebook.session.models import CreateModel, load_model, texts_from, write_model
@@ -193,7 +193,7 @@ class Commands:
         self._session.refresh()
         autopilot, state = autopilot_of(self._session, policy), self._session.state
         configs = [record.config for record in state.runs.values()]
-        logged = {name for run_id in list(state.runs) for name in latest_metrics(state, run_id)}
+        logged = {name for run_id in list(state.runs) for name in figures_of(state, run_id)}
         for text in autopilot.check(
             configs, evaluates=evaluates(state), sources=state.functions, logged=logged
         ):

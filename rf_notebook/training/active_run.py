@@ -297,6 +297,8 @@ class ActiveRun:
             warm_start_report=self.report,
             train_seconds=self.train_seconds,
             overhead_seconds=self.overhead_seconds,
+            eval_seconds=self.at_boundary.eval_seconds,
+            generation_speed=self.at_boundary.speed,
             reward_seconds=self.trainer.take_reward_seconds(),
             setup_seconds=self._take_setup(),
             own_bytes=memory.own_bytes(self.trainer),
@@ -322,9 +324,6 @@ class ActiveRun:
         """Have the checkpoint of the boundary that was reached written by a thread.
 
         What fails here, the turn tells.
-
-        Args:
-            request: Of the turn.
         """
         started = time.perf_counter()
         progress, writers = self.progress(), self._resources.writers
@@ -352,6 +351,7 @@ class ActiveRun:
         self.report = self.report or lost.warm_start_report
         self.train_seconds += lost.train_seconds
         self.overhead_seconds += lost.overhead_seconds
+        self.at_boundary.eval_seconds += lost.eval_seconds
         self.trainer.add_reward_seconds(lost.reward_seconds)
         self.notes = lost.notes + self.notes
         self.loaded = lost.loaded + self.loaded

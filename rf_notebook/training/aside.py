@@ -122,8 +122,10 @@ def aside_together(
     group: Group[MemberT],
     work: Mapping[RunT, tuple[MemberT, Callable[[], None]]],
     dtype: torch.dtype,
-) -> None:
+) -> float:
     """Let several runs of a group do something outside their course, and share the time it takes.
+
+    Returns the seconds of each.
 
     Args:
         group: In which they advance.
@@ -131,9 +133,10 @@ def aside_together(
         dtype: Of new tensors.
     """
     if not work:
-        return
+        return 0.0
     started = time.perf_counter()
     group.do_aside({member: Aside(run.parked, what, dtype) for run, (member, what) in work.items()})
     seconds = (time.perf_counter() - started) / len(work)
     for run in work:
         run.overhead_seconds += seconds
+    return seconds

@@ -5,14 +5,15 @@ It is evaluated and answers prompts. Its state, logs and streams are as if nothi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rf_notebook.core.run import Failure, Generation
+from rf_notebook.core.run import Failure, Generation, GenerationSpeed
 from rf_notebook.training.failures import failure_of
-from rf_notebook.training.generation import sample_texts, texts_of
+from rf_notebook.training.generation import generation_speed, sample_texts, texts_of
 from rf_notebook.training.parked import StopTraining
 
 if TYPE_CHECKING:
@@ -63,10 +64,15 @@ class AtBoundary:
         self._samples: tuple[Generation, ...] | None = None
         """None before they are written."""
         self._writes_no_samples = False
+        self.eval_seconds = 0.0
+        """Of evaluations since the last commit."""
+        self.speed: GenerationSpeed | None = None
+        """How fast the model writes, where that was measured since the last commit."""
+        self._is_measured = False
 
     def leave(self) -> None:
         """What was done here is committed."""
-        self._samples = None
+        self._samples, self.eval_seconds, self.speed = None, 0.0, None
 
     @property
     def is_to_be_evaluated(self) -> bool:
@@ -89,8 +95,10 @@ class AtBoundary:
     def evaluate(self) -> Failure | None:
         """Evaluate the run where that is not done. Returns why it failed."""
         if self._failure is None and self.is_to_be_evaluated:
+            started = time.perf_counter()
             with self._run.inside():
                 self.evaluate_here()
+            self.eval_seconds += time.perf_counter() - started
         failure, self._failure = self._failure, None
         return failure
 
@@ -109,7 +117,25 @@ class AtBoundary:
         if self.is_to_write_samples:
             with self._run.inside():
                 self.write_samples_here()
+        if self._samples and not self._is_measured:
+            with self._run.inside():
+                self._measure(self._samples[0].prompt)
         return self._samples or ()
+
+    def _measure(self, prompt: str) -> None:
+        """Once a run: how fast its model writes does not change while it trains."""
+        run, self._is_measured = self._run, True
+        chat = self._resources.trainers.is_chat(run.config)
+        is_over, model = self._resources.abandoned.is_set, run.trainer.model
+        try:
+            self.speed = generation_speed(
+                model, run.trainer.processing_class, prompt, is_over, is_chat=chat
+            )
+        except StopTraining:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as with the answers
+            failure = failure_of(error, run.config)
+            run.notes += (f"how fast run {run.run_id} writes was not measured: {failure.message}",)
 
     def write_samples_here(self) -> None:
         """Let the run answer the sample prompts. What fails here fails nothing."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from rf_notebook.core.run import GenerationSpeed
 from rf_notebook.training.undisturbed import OwnStream
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ _PROMPT_KEYS = ("max_input_length", "add_generation_prompt", "truncation_side")
 _DEFAULT_MAX_INPUT_LENGTH = 4096
 #: Of an answer, where nothing else is said.
 _NEW_TOKENS = 64
+#: Of the answer by which a model's speed is measured.
+_MEASURED_TOKENS = 32
 #: Setting one of these means sampling.
 _SAMPLING = ("temperature", "top_p", "top_k")
 
@@ -33,6 +37,28 @@ class _StopWhen(StoppingCriteria):
         return torch.full(
             (input_ids.shape[0],), self._is_over(), dtype=torch.bool, device=input_ids.device
         )
+
+
+class _Clock(StoppingCriteria):
+    """Ends nothing; when each token came."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.times: list[float] = []
+        """On the host; the first one waits for the device."""
+        self.prompt_tokens = 0
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what this thread asked of it."""
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        if not self.times:
+            self.synchronize()
+            self.prompt_tokens = input_ids.shape[1] - 1
+        self.times.append(time.perf_counter())
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def generated_metrics(
@@ -129,6 +155,52 @@ def texts_of(
     )
 
 
+def generation_speed(
+    model: Any, tokenizer: Any, prompt: str, is_over: Callable[[], bool], *, is_chat: bool
+) -> GenerationSpeed:
+    """How fast a model writes one answer of _MEASURED_TOKENS tokens, greedily, after a short try.
+
+    Args:
+        model: See ``generated_metrics``, like ``tokenizer`` and ``is_over``.
+        tokenizer: The run's.
+        prompt: A whole text: see ``sample_texts``.
+        is_over: Asked at every token.
+        is_chat: See ``texts_of``.
+    """
+    clock = _Clock(model.device)
+
+    def write(count: int) -> None:
+        clock.times.clear()
+        config = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
+        _generate(
+            model,
+            tokenizer,
+            [prompt],
+            config | {"pad_token_id": tokenizer.pad_token_id},
+            batch_size=1,
+            max_input_length=_DEFAULT_MAX_INPUT_LENGTH,
+            truncation_side="left",
+            seed=0,
+            is_over=is_over,
+            is_chat=is_chat,
+            watched=[clock],
+        )
+
+    write(2)
+    clock.synchronize()
+    started = time.perf_counter()
+    write(_MEASURED_TOKENS)
+    clock.synchronize()
+    ended = time.perf_counter()
+    first = clock.times[0]
+    return GenerationSpeed(
+        prompt_tokens=clock.prompt_tokens,
+        new_tokens=len(clock.times),
+        first_token_seconds=first - started,
+        seconds=ended - first,
+    )
+
+
 def sample_texts(
     wanted: int | Sequence[str], exchanges: Iterable[Exchange], tokenizer: Any, *, is_chat: bool
 ) -> list[str]:
@@ -165,6 +237,7 @@ def _generate(
     seed: int,
     is_over: Callable[[], bool],
     is_chat: bool,
+    watched: Sequence[StoppingCriteria] = (),
 ) -> list[str]:
     was_training = model.training
     sides = tokenizer.padding_side, tokenizer.truncation_side
@@ -184,9 +257,8 @@ def _generate(
                 return_token_type_ids=False,
             ).to(model.device)
             with torch.no_grad(), stream:
-                output = model.generate(
-                    **inputs, **config, stopping_criteria=StoppingCriteriaList([_StopWhen(is_over)])
-                )
+                criteria = StoppingCriteriaList([_StopWhen(is_over), *watched])
+                output = model.generate(**inputs, **config, stopping_criteria=criteria)
             fresh = output[:, inputs["input_ids"].shape[1] :]
             texts.extend(
                 text.strip() for text in tokenizer.batch_decode(fresh, skip_special_tokens=True)

@@ -324,7 +324,9 @@ class PipelineTurns:
                 for run in there
                 if run.at_boundary.is_to_be_evaluated
             }
-            aside_together(pipeline, evaluating, self._resources.dtype)
+            seconds = aside_together(pipeline, evaluating, self._resources.dtype)
+            for run in evaluating:
+                run.at_boundary.eval_seconds += seconds
             writing = {
                 run: (lanes[run], run.at_boundary.write_samples_here)
                 for run in there

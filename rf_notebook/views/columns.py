@@ -58,6 +58,17 @@ def _joint_word(row: RunRow) -> str:
     return "joint" if row.joint.startswith("with ") else row.joint.partition(":")[0]
 
 
+#: Columns, by their titles, and the figures that they show.
+_SPEEDS = {
+    "samples/s": "samples_per_second",
+    "tokens/s": "tokens_per_second",
+    "trained (s)": "train_seconds",
+    "evaluated (s)": "eval_seconds",
+    "writes tokens/s": "generated_tokens_per_second",
+    "first token (s)": "first_token_seconds",
+}
+
+
 def columns_of(
     rows: Sequence[RunRow], knobs: Sequence[str], metrics: Sequence[str], metric: str | None
 ) -> Iterator[Column]:
@@ -110,12 +121,14 @@ def columns_of(
         value=lambda r: r.eta_seconds,
         text=lambda r: duration(r.eta_seconds),
     )
-    yield Column(
-        key="samples/s",
-        title="samples/s",
-        value=lambda r: r.samples_per_second,
-        text=lambda r: number(r.samples_per_second),
-    )
+    for key, name in _SPEEDS.items():
+        yield Column(
+            key=key,
+            title=key,
+            value=_metric_value(name),
+            text=_metric_text(name),
+            is_usual=key == "samples/s",
+        )
     yield Column(
         key="memory",
         title="memory",

@@ -10,6 +10,7 @@ from rf_notebook.core.labels import Label, run_words
 from rf_notebook.core.metrics import direction
 from rf_notebook.core.run import READY, RunState
 from rf_notebook.results.metrics import diverged_at
+from rf_notebook.results.speed import speed_of
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState, LiveRun, RunRecord
@@ -32,11 +33,11 @@ class RunRow:
     config: Mapping[str, Json]
     """Values of all arguments, by dotted key."""
     latest: Mapping[str, float]
+    """Of each metric, and of SPEEDS."""
     best: float | None
     """Of the metric looked at."""
     progress: float
     eta_seconds: float | None
-    samples_per_second: float | None
     own_bytes: int
     parent_id: int | None
     is_warm: bool
@@ -77,8 +78,7 @@ def run_row(
     progress = record.progress if live is None else live.progress
     flat = series.configs.of(record)
     own = series.runs.get(run_id)
-    latest = {} if own is None else own.newest
-    spent = record.train_seconds + record.overhead_seconds
+    latest = {**({} if own is None else own.newest), **speed_of(record)}
     word = str(record.state)
     current = record.state
     if record.state is RunState.RUNNING or (record.state is RunState.QUEUED and live is not None):
@@ -108,9 +108,6 @@ def run_row(
         best=own.best(metric, direction(metric)) if own is not None and metric else None,
         progress=progress.fraction,
         eta_seconds=None if run_id not in left else float(f"{left[run_id]:.3g}"),
-        samples_per_second=record.progress.samples / spent
-        if spent > 0 and record.progress.samples
-        else None,
         own_bytes=record.own_bytes,
         parent_id=record.parent_id,
         is_warm=record.warm_start is not None,

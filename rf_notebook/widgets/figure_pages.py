@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from rf_notebook.core.metrics import SPEEDS
 from rf_notebook.views import compare
 from rf_notebook.views.document import element
 from rf_notebook.views.knobs import knobs_page
@@ -120,7 +121,7 @@ class ComparePage:
 
     def offer(self, metrics: Sequence[str]) -> None:
         """Change which metrics can be compared."""
-        options = [*metrics, compare.MEMORY]
+        options = [*metrics, *SPEEDS, compare.MEMORY]
         self.x.offer(options, metrics[0])
         self.y.offer(options, metrics[min(1, len(metrics) - 1)])
 

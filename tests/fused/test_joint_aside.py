@@ -10,10 +10,11 @@ import pytest
 import torch
 from greenlet import getcurrent
 
-from rf_notebook.core.events import SamplesWritten
+from rf_notebook.core.events import GenerationMeasured, SamplesWritten
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.run import RunState
 from rf_notebook.planning.fusion import Execution
+from rf_notebook.results.speed import speed_of
 from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training.aside import Aside
 from rf_notebook.training.at_boundary import AtBoundary
@@ -147,6 +148,18 @@ def test_samples_are_those_that_each_run_writes_alone(
         assert len(now) == 2
         assert all(len(texts) == 3 for _, texts in now)
         assert now == before
+        for engine in (alone, joint):
+            events = harness.events_of(engine)
+            (speed,) = [  # once, whatever the way it trains in
+                event.speed
+                for event in events
+                if isinstance(event, GenerationMeasured) and event.run_id == run_id
+            ]
+            assert speed.new_tokens == 32
+            assert speed.prompt_tokens > 0
+            assert speed.first_token_seconds > 0
+            assert speed.seconds > 0
+            assert speed_of(engine.state.record(run_id))["eval_seconds"] > 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a kernel"), torch.OutOfMemoryError("no room")])

@@ -122,7 +122,9 @@ class JointTurns:
             for run, member in there.items()
             if run.at_boundary.is_to_be_evaluated
         }
-        aside_together(group, work, self._resources.dtype)
+        seconds = aside_together(group, work, self._resources.dtype)
+        for run in work:
+            run.at_boundary.eval_seconds += seconds
 
     def _write_samples(self, group: FusedGroup, there: Mapping[ActiveRun, Member]) -> None:
         """Let those that stand at a boundary answer the sample prompts together."""
