@@ -45,16 +45,56 @@ class ExperimentModels(ExperimentResults):
         merge: bool = False,
         create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
     ) -> Path:
-        """Write a run's adapter and tokenizer to a folder of the user's.
+        """Write a run's adapter, tokenizer and model card to a folder of the user's.
 
         Args:
             run: An id or a handle.
             path: A new or empty folder.
-            merge: Write whole weights with the adapter folded in.
+            merge: Write whole weights with the adapter folded in; those of a base in 4 or 8 bits are
+                written in the type that it computes in.
             create_model_fn: See ``load``.
+
+        Raises:
+            ConfigError: when the folder holds something, or the adapter cannot be folded in.
         """
         return self._commands.export(
             run, path, merge=merge, create_model=create_model_fn, origin="python"
+        )
+
+    def push_to_hub(
+        self,
+        run: RunLike,
+        repo: str,
+        *,
+        merge: bool = False,
+        private: bool = True,
+        token: str | None = None,
+        create_model_fn: Callable[[dict[str, Any]], tuple[Any, Any]] | None = None,
+    ) -> str:
+        """Upload what ``export`` writes to the Hugging Face Hub; no path of this machine is in it.
+
+        Args:
+            run: An id or a handle.
+            repo: "user/name", or "name" for the user who is logged in; made when it is not there.
+            merge: See ``export``.
+            private: Whether a repository that is made is private.
+            token: The hub's; the one that the user has logged in with when omitted.
+            create_model_fn: See ``load``.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            ConfigError: when the hub refuses, and why.
+        """
+        return self._commands.push_to_hub(
+            run,
+            repo,
+            merge=merge,
+            private=private,
+            token=token,
+            create_model=create_model_fn,
+            origin="python",
         )
 
     def generate(

@@ -275,7 +275,32 @@ class Commands:
             self._answer(ExportRun(run_id=run_id, path=str(path.absolute()), merge=merge), origin)
         else:
             write_model(self._session, run_id, path, merge=merge, create_model=create_model)
+        from rf_notebook.views.model_card import write_card
+
+        write_card(path, self._session.name, self._session.state, run_id, merged=merge)
         return path
+
+    def push_to_hub(
+        self,
+        run: RunLike,
+        repo: str,
+        *,
+        merge: bool,
+        private: bool,
+        token: str | None,
+        create_model: CreateModel | None,
+        origin: str,
+    ) -> str:
+        """Upload a run's model. See ``Experiment.push_to_hub``."""
+        from rf_notebook.session.publishing import push
+
+        (run_id,) = self._ids(run)
+
+        def export(path: Path) -> None:
+            self.export(run_id, path, merge=merge, create_model=create_model, origin=origin)
+
+        message = f"Run {run_id} of {self._session.name}"
+        return push(self._session, repo, export, private=private, token=token, message=message)
 
     # ---- how it is asked
 

@@ -52,7 +52,8 @@ def write_model(
     """
     from rf_notebook.training.trained_model import export_model
 
-    export_model(_trained(session, run_id, _base_models(session, create_model)), path, merge=merge)
+    models = _base_models(session, create_model)
+    export_model(_trained(session, run_id, models, is_whole=merge), path, merge=merge)
 
 
 def texts_from(
@@ -81,12 +82,16 @@ def _base_models(session: Session, create_model: CreateModel | None) -> BaseMode
     return BaseModels(create_model or launched)
 
 
-def _trained(session: Session, run_id: int, models: BaseModels) -> TrainedModel:
+def _trained(
+    session: Session, run_id: int, models: BaseModels, *, is_whole: bool = False
+) -> TrainedModel:
     from rf_notebook.training.trained_model import trained_model
 
     one = _model_of(session, run_id)
     assert one.checkpoint is not None
-    return trained_model(models, session.folder, session.objects, one.config, one.checkpoint)
+    return trained_model(
+        models, session.folder, session.objects, one.config, one.checkpoint, is_whole=is_whole
+    )
 
 
 def _model_of(session: Session, run_id: int) -> ModelOfRun:

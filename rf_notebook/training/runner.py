@@ -138,7 +138,7 @@ class KernelRunner:
                     return self._texts(errand)
                 case WriteModel():
                     export_model(
-                        self._trained(errand.config, errand.checkpoint),
+                        self._trained(errand.config, errand.checkpoint, is_whole=errand.merge),
                         Path(errand.path),
                         merge=errand.merge,
                     )
@@ -382,9 +382,5 @@ class KernelRunner:
         found |= {one.run_id: text for one, text in zip(others, texts, strict=True)}
         return [found[run_id] for run_id in ids]
 
-    def _trained(
-        self, config: RunConfig, checkpoint: StoredFolder, *, is_trainable: bool = False
-    ) -> TrainedModel:
-        return trained_model(
-            self.models, self._folder, self._objects, config, checkpoint, is_trainable=is_trainable
-        )
+    def _trained(self, config: RunConfig, checkpoint: StoredFolder, **how: bool) -> TrainedModel:
+        return trained_model(self.models, self._folder, self._objects, config, checkpoint, **how)

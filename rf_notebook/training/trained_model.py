@@ -74,8 +74,19 @@ def trained_model(
     checkpoint: StoredFolder,
     *,
     is_trainable: bool = False,
+    is_whole: bool = False,
 ) -> TrainedModel:
     """A checkpoint's model, in evaluation mode over the resident base, and its tokenizer.
+
+    Args:
+        models: Keeps base models resident.
+        folder: The experiment's.
+        objects: Functions and other values behind the configs' names.
+        config: The run's.
+        checkpoint: Its.
+        is_trainable: Whether its adapter may be trained further.
+        is_whole: Whether a quantised base becomes a copy of its own in the type that it computes in,
+            into which an adapter can be folded without rounding it to a few bits.
 
     Raises:
         CheckpointDamaged: when the checkpoint is not what was recorded.
@@ -94,9 +105,12 @@ def trained_model(
             # Some adapters take a part out of the weights below them when they are loaded, so those
             # must be their own.
             changes = changes_base_weights(config.peft.get("init_lora_weights"))
-            tree, share_unchanged = (
-                tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
-            )
+            if is_whole and getattr(base.model, "is_quantized", False):
+                tree, share_unchanged = _dequantised(base.model), lambda: None
+            else:
+                tree, share_unchanged = (
+                    tree_copy(base.model) if changes else (tree_clone(base.model), lambda: None)
+                )
             resize_vocabulary(tree, path)
             kind = type(tree)
             model = _adapted(without_old_names(tree), path, is_trainable=is_trainable)
@@ -104,6 +118,21 @@ def trained_model(
             share_unchanged()
         used = load_tokenizer(base, path)
     return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
+
+
+def _dequantised(model: Any) -> Any:
+    """A copy with whole weights, those that the quantised ones stand for.
+
+    Raises:
+        ConfigError: where transformers cannot do that.
+    """
+    try:
+        return copy.deepcopy(model).dequantize()
+    except (NotImplementedError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"the base model's weights cannot be made whole ({str(error).splitlines()[0][:150]}); "
+            "export without merge=True."
+        ) from error
 
 
 def _adapted(tree: Any, path: Path, *, is_trainable: bool) -> PeftModel:
