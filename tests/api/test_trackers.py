@@ -12,17 +12,18 @@ def test_trackers_are_named_by_the_call_or_by_the_configs(new, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     named = fit(new("named"), two(), track=["tensorboard"])
     named.wait()
+    assert named.session.launch.trackers == ("tensorboard",)
     named.end()
-    assert not (named.folder / "mlflow.db").exists()
     assert len(list((named.folder / "tensorboard").rglob("events.out.*"))) == 2
     by_config = fit(new("by config"), two(report_to=["wandb"]))
     by_config.wait()
     by_config.end()
-    assert (by_config.folder / "mlflow.db").exists()
+    assert by_config.session.launch.trackers == ("mlflow", "wandb")
     assert len(list((by_config.folder / "wandb").rglob("*.wandb"))) == 2
     nowhere = fit(new("nowhere"), two(report_to=["wandb"]), track=[])
     nowhere.end()
-    assert {file.name for file in nowhere.folder.iterdir()}.isdisjoint({"mlflow.db", "wandb"})
+    assert nowhere.session.launch.trackers == ()
+    assert not (nowhere.folder / "wandb").exists()
 
 
 def test_other_trackers_while_it_trains_are_told_to_wait(new):
