@@ -203,6 +203,7 @@ def test_the_public_names():
             "RFOptuna",
             "RFRLOOConfig",
             "RFRandomSearch",
+            "RFRewardConfig",
             "RFSFTConfig",
             "Range",
         ]

@@ -46,6 +46,7 @@ from rf_notebook.automl.library_configs import (
     RFDPOConfig,
     RFGRPOConfig,
     RFKTOConfig,
+    RFRewardConfig,
     RFRLOOConfig,
     RFSFTConfig,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "RFRLOOConfig",
     "RFRandLoraConfig",
     "RFRandomSearch",
+    "RFRewardConfig",
     "RFRoadConfig",
     "RFSFTConfig",
     "RFShadowConfig",

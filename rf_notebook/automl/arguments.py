@@ -59,6 +59,7 @@ _SOURCES: dict[str, tuple[tuple[str, str, str], ...]] = {
     "trl.DPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/dpo_config.py", "DPOConfig")),
     "trl.KTOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/kto_config.py", "KTOConfig")),
     "trl.GRPOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/grpo_config.py", "GRPOConfig")),
+    "trl.RewardConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/reward_config.py", "RewardConfig")),
     "trl.RLOOConfig": (_TRAINING, _TRL_BASE, ("trl", "trainer/rloo_config.py", "RLOOConfig")),
 }
 _ENUMS = {

@@ -40,6 +40,12 @@ def build_run_config(
         seed: For a config that sets none.
         data_seed: The experiment's seed of the data's order.
     """
+    fields = {**fields, "model_type": _model_type(fields["model_type"], method)}
+    if method == "Reward" and (fields["num_gpus"] or 1) > 1:
+        raise ConfigError(
+            f"num_gpus={fields['num_gpus']} spreads causal models, and Reward trains one with a head that scores; "
+            "remove it."
+        )
     RFModelConfig(**fields)  # refuses what a List let through
     peft, training = fields["peft_config"], fields["training_args"]
     arguments = _encoded(training, objects)
@@ -58,6 +64,21 @@ def build_run_config(
         training=arguments,
         extras=extras,
     )
+
+
+def _model_type(given: Any, method: str) -> Any:
+    """Which kind of model a method trains; what a custom one is, only its loader knows.
+
+    Raises:
+        ConfigError: for one that it cannot train.
+    """
+    if method == "Reward" and given == "causal_lm":
+        return "sequence_classification"
+    if method != "Reward" and given == "sequence_classification":
+        raise ConfigError(
+            f"{method} trains causal models, and model_type='sequence_classification' is for Reward; remove it."
+        )
+    return given
 
 
 def _encoded_adapter(peft: AdapterConfig, objects: Objects) -> dict[str, Json]:

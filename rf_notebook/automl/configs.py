@@ -38,9 +38,9 @@ class RFModelConfig:
             of numbers.
         peft_config: An RFLoraConfig (or RFIA3Config, RFVeraConfig, ...) or several; None trains all
             weights.
-        training_args: An RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig or RFRLOOConfig, or
+        training_args: An RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig, RFRLOOConfig or RFRewardConfig, or
             several.
-        model_type: "causal_lm".
+        model_type: "causal_lm", or "sequence_classification" for Reward, which means it anyway.
         model_kwargs: For ``from_pretrained``.
         ref_model_name: DPO's or KTO's reference model; the base model without adapter when omitted.
         ref_model_type: Type of the reference model.
@@ -155,6 +155,7 @@ _CAUSAL_ONLY = "these methods train causal models only; use model_type='causal_l
 #: knows.
 _MODEL_TYPES = {
     "causal_lm": None,
+    "sequence_classification": None,
     "seq2seq_lm": _CAUSAL_ONLY,
     "masked_lm": _CAUSAL_ONLY,
     "custom": None,

@@ -149,8 +149,16 @@ class RFRLOOConfig(TrainingConfig):
     method = "RLOO"
 
 
+class RFRewardConfig(TrainingConfig):
+    """Arguments of ``trl.RewardConfig``; each may be a List or a Range."""
+
+    wraps = "trl.RewardConfig"
+    method = "Reward"
+
+
 TRAINING_CONFIGS: dict[str, type[TrainingConfig]] = {
-    c.method: c for c in (RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig, RFRLOOConfig)
+    c.method: c
+    for c in (RFSFTConfig, RFDPOConfig, RFKTOConfig, RFGRPOConfig, RFRLOOConfig, RFRewardConfig)
 }
 
 

@@ -55,7 +55,7 @@ class RFOptuna(Search):
     Args:
         configs: One RFModelConfig, a list or a List of them, with List and Range where there is a
             choice.
-        trainer_type: "SFT", "DPO", "KTO", "GRPO" or "RLOO"; follows from the configs' training_args
+        trainer_type: "SFT", "DPO", "KTO", "GRPO", "RLOO" or "Reward"; follows from the configs' training_args
             when omitted.
         n_initial: Runs that train at a time.
         budget: Runs that are tried in all; at least n_initial.

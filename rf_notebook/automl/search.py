@@ -147,7 +147,7 @@ class RFGridSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO", "KTO", "GRPO" or "RLOO"; follows from the configs' training_args
+        trainer_type: "SFT", "DPO", "KTO", "GRPO", "RLOO" or "Reward"; follows from the configs' training_args
             when omitted.
     """
 
@@ -176,7 +176,7 @@ class RFRandomSearch(Search):
 
     Args:
         configs: One RFModelConfig, a list or a List of them.
-        trainer_type: "SFT", "DPO", "KTO", "GRPO" or "RLOO"; follows from the configs' training_args
+        trainer_type: "SFT", "DPO", "KTO", "GRPO", "RLOO" or "Reward"; follows from the configs' training_args
             when omitted.
         num_runs: How many configs.
         seed: Seed of the draws; it does not seed the training.
@@ -230,9 +230,10 @@ class RFRandomSearch(Search):
 
 
 def _known_method(search: str, given: Any) -> str:
-    method = given.upper() if isinstance(given, str) else given
-    if method not in TRAINING_CONFIGS:
-        hint = did_you_mean(str(method), TRAINING_CONFIGS)
+    known = {name.upper(): name for name in TRAINING_CONFIGS}
+    method = known.get(given.upper()) if isinstance(given, str) else None
+    if method is None:
+        hint = did_you_mean(str(given).upper(), TRAINING_CONFIGS)
         raise ConfigError(f"{search}(trainer_type={given!r}): there is no such trainer; {hint}")
     return str(method)
 

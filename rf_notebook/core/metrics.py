@@ -23,6 +23,7 @@ HEADLINES = {
     "KTO": "loss",
     "GRPO": "reward",
     "RLOO": "reward",
+    "Reward": "accuracy",
 }
 #: Methods that have several losses, each on a scale of its own.
 _OF_MANY_LOSSES = ("DPO", "KTO")
@@ -59,6 +60,9 @@ _BOTH = {
         *("policy_loss", "entropy_coef", "cispo_clip_ratio", "sampling/*", "tools/*", "vespo/*"),
     ),
     "RLOO": _GENERATED,
+    "Reward": (
+        *("loss", "accuracy", "margin", "mean_reward", "min_reward", "max_reward", "num_tokens"),
+    ),
 }
 
 

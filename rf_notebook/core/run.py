@@ -94,7 +94,7 @@ class RunConfig:
     """
 
     method: str
-    """The trainer: "SFT", "DPO", "KTO", "GRPO" or "RLOO"."""
+    """The trainer: "SFT", "DPO", "KTO", "GRPO", "RLOO" or "Reward"."""
     model: Mapping[str, Json]
     """What decides which base model is loaded: model_name, model_type, model_kwargs, tokenizer,
     tokenizer_kwargs."""

@@ -242,6 +242,11 @@ class Commands:
     ) -> dict[int, list[str]]:
         """What the models of runs write to prompts, by run. See ``Experiment.generate``."""
         session, run_ids = self._session, self._ids(runs)
+        for run_id in run_ids:
+            if session.state.record(run_id).config.method == "Reward":
+                raise ConfigError(
+                    f"run {run_id} is a reward model, which scores texts and writes none."
+                )
         if session.is_training:
             asked = GenerateTexts(run_ids=tuple(run_ids), prompts=tuple(prompts), settings=settings)
             written = self._answer(asked, origin)

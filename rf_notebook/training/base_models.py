@@ -42,6 +42,8 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _MAPS_THAT_CHOOSE = ("auto", "balanced", "balanced_low_0", "sequential")
 #: For the hub's answer whether there is a model.
 _HUB_SECONDS = 10.0
+#: trl's own, of every config that sets none.
+_HEAD_SEED = 42
 #: What a user's create_model_fn gets and gives.
 CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
@@ -259,13 +261,27 @@ def load_from_hub(model_config: dict[str, Any]) -> tuple[Any, Any]:
     name = model_config["model_name"]
     kwargs = dict(model_config.get("model_kwargs") or {})
     with _named("base model", name, kwargs):
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
+        if model_config.get("model_type") == "sequence_classification":
+            model = _with_head(name, kwargs)
+        else:
+            model = transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
     tokenizer, given = (
         model_config.get("tokenizer") or name,
         dict(model_config.get("tokenizer_kwargs") or {}),
     )
     with _named("tokenizer", tokenizer, kwargs | given):
         return model, transformers.AutoTokenizer.from_pretrained(tokenizer, **given)
+
+
+def _with_head(name: str, kwargs: Mapping[str, Any]) -> Any:
+    """A model with a head of one output, in every process with the same one.
+
+    It is drawn as trl draws it with its usual seed.
+    """
+    with OwnStream(_HEAD_SEED):
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, **{"num_labels": 1, **kwargs}
+        )
 
 
 @contextmanager

@@ -193,11 +193,10 @@ def model_without_weights(model_config: Mapping[str, Json]) -> Any | None:
                 if dtype == "auto"
                 else getattr(torch, str(dtype), None)
             )
-            return without_old_names(
-                transformers.AutoModelForCausalLM.from_config(
-                    described, dtype=chosen or torch.float32
-                )
-            )
+            auto: Any = transformers.AutoModelForCausalLM
+            if model_config.get("model_type") == "sequence_classification":
+                auto, described.num_labels = transformers.AutoModelForSequenceClassification, 1
+            return without_old_names(auto.from_config(described, dtype=chosen or torch.float32))
     except Exception:  # noqa: BLE001 - without a description there is no estimate; loading will say what is wrong
         return None
 

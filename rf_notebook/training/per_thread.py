@@ -17,10 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, initialization, modeling_utils
 from transformers import trainer as transformers_trainer
-from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
+from trl.trainer import (
+    dpo_trainer,
+    grpo_trainer,
+    kto_trainer,
+    reward_trainer,
+    rloo_trainer,
+    sft_trainer,
+)
 
 if TYPE_CHECKING:
     import torch
+
+
+#: Modules whose ``set_seed`` a trainer calls.
+SEEDING: tuple[Any, ...] = (
+    transformers_trainer,
+    sft_trainer,
+    dpo_trainer,
+    kto_trainer,
+    grpo_trainer,
+    rloo_trainer,
+    reward_trainer,
+)
 
 
 class _Thread(threading.local):
@@ -111,8 +130,7 @@ def _no_tie_weights() -> Iterator[None]:
 def _replace() -> None:
     while PreTrainedModel.tie_weights.__name__ == "empty_func":
         time.sleep(0.01)  # another thread is loading a model at this very moment
-    modules: tuple[Any, ...] = (transformers_trainer, sft_trainer, dpo_trainer, grpo_trainer)
-    for module in modules:
+    for module in SEEDING:
         module.set_seed = _seeds_its_thread(module.set_seed)
     modeling_utils.local_torch_dtype = _sets_dtype_of_its_thread(modeling_utils.local_torch_dtype)
     PreTrainedModel.tie_weights = _ties_in_its_thread(PreTrainedModel.tie_weights)

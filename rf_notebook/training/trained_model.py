@@ -117,6 +117,8 @@ def trained_model(
             tree.__class__ = kind
             share_unchanged()
         used = load_tokenizer(base, path)
+    if config.method == "Reward":  # by it the model finds the end of each text
+        model.config.get_text_config().pad_token_id = used.tokenizer.pad_token_id
     return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
 
 

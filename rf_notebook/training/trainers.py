@@ -369,7 +369,8 @@ class Trainers:
         return decode(config.extras.get(name), self.objects)
 
     def _peft_config(self, config: RunConfig) -> PeftConfig:
-        given = {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | decode(
+        task_type = method_named(config.method).task_type
+        given = {"peft_type": "LORA", "task_type": task_type} | decode(
             dict(config.peft or {}), self.objects
         )
         return get_peft_config(given)

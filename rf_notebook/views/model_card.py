@@ -71,7 +71,9 @@ def write_card(
         base_model=base,
         datasets=_datasets(state) or None,
         library_name="transformers" if merged or record.config.peft is None else "peft",
-        pipeline_tag="text-generation",
+        pipeline_tag="text-classification"
+        if record.config.method == "Reward"
+        else "text-generation",
         tags=_tags(record.config),
     )
     parts = _body(name, state, run_id, base, metric, merged=merged, has_picture=picture is not None)
@@ -144,19 +146,21 @@ def _data(state: ExperimentState) -> dict[str, Any]:
 
 def _use(config: RunConfig, base: str | None, *, merged: bool) -> str:
     where = "FOLDER_OR_REPO"
+    scores = config.method == "Reward"
+    auto = "AutoModelForSequenceClassification" if scores else "AutoModelForCausalLM"
     if merged or config.peft is None:
         lines = [
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import {auto}, AutoTokenizer",
             "",
-            f'model = AutoModelForCausalLM.from_pretrained("{where}")',
+            f'model = {auto}.from_pretrained("{where}")',
             f'tokenizer = AutoTokenizer.from_pretrained("{where}")',
         ]
     else:
         lines = [
             "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import {auto}, AutoTokenizer",
             "",
-            f'base = AutoModelForCausalLM.from_pretrained("{base or "THE_BASE_MODEL"}")',
+            f'base = {auto}.from_pretrained("{base or "THE_BASE_MODEL"}"{", num_labels=1" if scores else ""})',
             f'model = PeftModel.from_pretrained(base, "{where}")',
             f'tokenizer = AutoTokenizer.from_pretrained("{where}")',
         ]

@@ -93,6 +93,11 @@ def _kto(data: str = "everything", adapter: dict[str, Any] | None = _LORA, **tra
     return replace(_dpo(data, adapter, **training), method="KTO")
 
 
+def _reward(adapter: dict[str, Any] | None = _LORA, **training: Any) -> Case:
+    """A LoRA's adapter trains the head, too: peft gives it to every adapter for a classifier."""
+    return replace(_dpo("pairs", adapter, **training), method="Reward")
+
+
 def _rloo(
     *rewards: str, data: str = "everything", adapter: dict[str, Any] | None = _LORA, **training: Any
 ) -> Case:
@@ -126,6 +131,17 @@ CASES: dict[str, Case] = {
         )
         for number, (kind, given) in enumerate(ADAPTERS.items(), start=1)
     },
+    "reward_lora": _reward(seed=3, gradient_accumulation_steps=2),
+    "reward_all_linear": _reward(
+        _LORA | {"r": 4, "target_modules": "all-linear", "use_rslora": True},
+        seed=4,
+        eval_strategy="steps",
+        eval_steps=5,
+        center_rewards_coefficient=0.01,
+    ),
+    "reward_margins": replace(_reward(seed=5, num_train_epochs=2), data="margins"),
+    "reward_full": _reward(None, seed=6, optim="sgd", learning_rate=0.05),
+    "reward_hra": _reward({"peft_type": "HRA", "target_modules": QV}, seed=7),
     # ---- all below train on the same rows, so that every method and kind of adapter takes turns in
     # one process
     "sft_among_others": _sft(_LORA, gradient_accumulation_steps=2, seed=6, neftune_noise_alpha=5.0),
@@ -354,6 +370,11 @@ def data(kind: str) -> tuple[Any, Any]:
         return prompt_rows(40, 1), prompt_rows(10, 2)
     if kind == "adapters":
         return preference_rows(10, 1), preference_rows(4, 2)
+    if kind in ("pairs", "margins"):
+        rows = preference_rows(20, 1), preference_rows(6, 2)
+        if kind == "margins":
+            rows = tuple(one.map(_with_margin, with_indices=True) for one in rows)  # type: ignore[assignment]
+        return rows
     if kind == "everything":
         return preference_rows(26, 1), preference_rows(6, 2)
     if kind == "quantised":
@@ -366,6 +387,10 @@ def data(kind: str) -> tuple[Any, Any]:
     made = (prompt_rows(40, 1), prompt_rows(10, 2)) if kind == "chats" else data("everything")
     columns = [name for name in made[0].column_names if name != "word"]
     return tuple(rows.map(to_chat, remove_columns=columns) for rows in made)  # type: ignore[return-value]
+
+
+def _with_margin(row: dict[str, str], number: int) -> dict[str, Any]:
+    return {"margin": 0.25 * (number % 4)}
 
 
 def _labelled(row: dict[str, str], number: int) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from rf_notebook.engine.turns import Idle
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
-from rf_notebook.testing.tiny import create_tiny
 from rf_notebook.training.datasets import ExperimentData
 from rf_notebook.training.runner import KernelRunner
 from rf_notebook.training.validation import Validation
 from tests.exactness.cases import CASES, REFERENCE_SEED, REWARDS, arguments, without_clock
+from tests.exactness.models import create
 
 #: Of the engines that were made here.
 _stores: WeakKeyDictionary[Engine, EventStore] = WeakKeyDictionary()
@@ -87,8 +87,8 @@ def engine_over(
     store = store or MemoryStore()
     known = store.read()
     fence = store.acquire(this_process(), take_over=True)
-    made = runner(folder, ExperimentData(*data), objects, create_tiny, num_chunks=num_chunks)
-    rules = Validation(folder, ExperimentData(*data), objects, create_tiny, num_chunks)
+    made = runner(folder, ExperimentData(*data), objects, create, num_chunks=num_chunks)
+    rules = Validation(folder, ExperimentData(*data), objects, create, num_chunks)
     engine = Engine(
         store, made, fold(known), fence=fence, folder=folder, rules=rules, execution=execution
     )

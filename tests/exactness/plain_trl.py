@@ -19,13 +19,15 @@ from trl import (
     GRPOTrainer,
     KTOConfig,
     KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
     RLOOConfig,
     RLOOTrainer,
     SFTConfig,
     SFTTrainer,
 )
 
-from rf_notebook.testing.tiny import create_tiny, tiny_model, tiny_tokenizer
+from rf_notebook.testing.tiny import tiny_model, tiny_tokenizer
 from tests.exactness.cases import (
     CASES,
     ON_CPU,
@@ -35,11 +37,15 @@ from tests.exactness.cases import (
     data,
     without_clock,
 )
+from tests.exactness.models import create
 
+#: Of methods whose models do not write.
+_TASKS = {"Reward": "SEQ_CLS"}
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "SFT": (SFTConfig, SFTTrainer),
     "DPO": (DPOConfig, DPOTrainer),
     "KTO": (KTOConfig, KTOTrainer),
+    "Reward": (RewardConfig, RewardTrainer),
     "GRPO": (GRPOConfig, GRPOTrainer),
     "RLOO": (RLOOConfig, RLOOTrainer),
 }
@@ -52,9 +58,12 @@ def train(name: str, folder: Path) -> None:
     if not given.get("load_best_model_at_end"):
         given["save_strategy"] = "no"
     config_class, trainer_class = _CLASSES[case.method]
-    model = create_tiny(
-        {"model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}}
-    )[0]
+    chosen: dict[str, Any] = {
+        "model_kwargs": {} if case.quantised is None else {"quantised": case.quantised}
+    }
+    if case.method == "Reward":
+        chosen["model_type"] = "sequence_classification"
+    model = create(chosen)[0]
     if case.adapter is None:  # where trl loads the reference of a full fine-tuning from
         model.save_pretrained(folder / f"base of {name}")
         model.config._name_or_path = str(folder / f"base of {name}")  # noqa: SLF001 - transformers keeps the name so
@@ -67,7 +76,7 @@ def train(name: str, folder: Path) -> None:
     adapter = (
         None
         if case.adapter is None
-        else {"peft_type": "LORA", "task_type": "CAUSAL_LM"} | case.adapter
+        else {"peft_type": "LORA", "task_type": _TASKS.get(case.method, "CAUSAL_LM")} | case.adapter
     )
     trainer = trainer_class(
         model=model

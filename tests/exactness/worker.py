@@ -22,8 +22,8 @@ from rf_notebook.runners.process import ProcessFleet
 from rf_notebook.runners.recipe import ExperimentRecipe, experiment_recipe
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
-from rf_notebook.testing.tiny import create_tiny
 from tests.exactness.cases import ON_CPU
+from tests.exactness.models import create
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def engine_in_worker(
     real = experiment_recipe(
         folder,
         rows,
-        create_tiny,
+        create,
         num_chunks=num_chunks,
         fail_on_nan=False,
         sample_prompts=0,
@@ -121,7 +121,7 @@ def engine_in_worker(
         ExperimentState(),
         fence=store.acquire(this_process()),
         folder=folder,
-        rules=Validation(folder, rows, objects, create_tiny, num_chunks),
+        rules=Validation(folder, rows, objects, create, num_chunks),
         execution=execution,
     )
     engine.commit([RunAdded(run_id=i, config=config) for i, config in enumerate(configs, start=1)])

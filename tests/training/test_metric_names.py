@@ -14,6 +14,7 @@ from rf_notebook.automl import (
     RFKTOConfig,
     RFLoraConfig,
     RFModelConfig,
+    RFRewardConfig,
     RFRLOOConfig,
     RFSFTConfig,
 )
@@ -21,6 +22,7 @@ from rf_notebook.core.metrics import HEADLINES, headline, known_metrics
 from rf_notebook.testing.tiny import create_tiny, preference_rows
 from rf_notebook.views.runs_table import runs_table_frame, runs_view
 from rf_notebook.views.series import ExperimentSeries
+from tests.exactness.models import create
 from tests.experiment_world import LORA, TRAINING
 
 ARGUMENTS = {name: value for name, value in TRAINING.items() if name != "max_length"} | {
@@ -51,6 +53,7 @@ def search(method, **training):
         "SFT": (lambda: RFSFTConfig(**given), {}),
         "DPO": (lambda: RFDPOConfig(**given), {}),
         "KTO": (lambda: RFKTOConfig(**given), {"formatting_func": labelled}),
+        "Reward": (lambda: RFRewardConfig(**given), {}),
         "GRPO": (lambda: RFGRPOConfig(**given, **WRITING), {"reward_funcs": by_length}),
         "RLOO": (lambda: RFRLOOConfig(**given, **WRITING), {"reward_funcs": by_length}),
     }[method]
@@ -70,7 +73,7 @@ def test_what_is_logged_was_known_and_the_best_is_the_best_by_the_headline(new, 
     evaluation = preference_rows(4, 2) if evaluates else None
     given = search(method, learning_rate=List([1e-3, 3e-2]))
     experiment.run_fit(
-        given, create_tiny, preference_rows(8, 1), evaluation, num_chunks=2, display=False
+        given, create, preference_rows(8, 1), evaluation, num_chunks=2, display=False
     )
     experiment.wait()
     assert [run.state for run in experiment.runs] == ["completed"] * 2, experiment.run(1).traceback

@@ -111,7 +111,7 @@ def watched(monkeypatch, seen):
         model.model.layers[0].register_forward_pre_hook(lambda layer, _: seen.append(id(layer)))
         return model, tokenizer
 
-    monkeypatch.setattr(harness, "create_tiny", create)
+    monkeypatch.setattr(harness, "create", create)
 
 
 def configs(objects, *methods, **training):

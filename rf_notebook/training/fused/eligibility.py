@@ -68,6 +68,8 @@ def fusibility_of(config: RunConfig) -> Fusibility:
 
 def _reason(config: RunConfig) -> str | None:
     adapter = config.peft
+    if config.method == "Reward":
+        return "its model scores whole texts, and joint steps know models that write"
     if adapter is None:
         return "it trains all weights"
     kind = str(adapter.get("peft_type", "LORA")).upper().rpartition(".")[2]

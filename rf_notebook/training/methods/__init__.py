@@ -6,6 +6,7 @@ from rf_notebook.training.methods.base import Method
 from rf_notebook.training.methods.dpo import DPO
 from rf_notebook.training.methods.grpo import GRPO
 from rf_notebook.training.methods.kto import KTO
+from rf_notebook.training.methods.reward import Reward
 from rf_notebook.training.methods.rloo import RLOO
 from rf_notebook.training.methods.sft import SFT
 
@@ -15,6 +16,7 @@ METHODS: dict[str, Method] = {
     "KTO": KTO(),
     "GRPO": GRPO(),
     "RLOO": RLOO(),
+    "Reward": Reward(),
 }
 
 

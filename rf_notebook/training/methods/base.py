@@ -86,6 +86,8 @@ class Method(Protocol):
     padding, mask or not."""
     generates: bool
     """Whether its training and its evaluation let the model write."""
+    task_type: str = "CAUSAL_LM"
+    """Of its models, as peft names it: with "SEQ_CLS" they have a head that scores whole texts."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
