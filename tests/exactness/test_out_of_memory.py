@@ -12,6 +12,7 @@ import torch
 from rf_notebook.core.run import RunState
 from rf_notebook.testing.tiny import preference_rows
 from rf_notebook.training.methods import METHODS
+from tests.exactness.cases import CASES
 from tests.exactness.harness import WatchedRunner, start, turn_all
 
 pytestmark = pytest.mark.slow
@@ -21,6 +22,7 @@ NAMES = [
     "kto_own_reference",
     "grpo_two_generations",
     "rloo_without_reference",
+    "reward_lora",
 ]
 DATA = (preference_rows(8, 1), None)
 _PLACES = 50
@@ -101,4 +103,4 @@ def test_the_others_train_as_without_it(
 
 
 def test_every_method_is_among_the_victims() -> None:
-    assert {name.partition("_")[0].upper() for name in NAMES} == METHODS.keys()
+    assert {CASES[name].method for name in NAMES} == METHODS.keys()
