@@ -156,7 +156,8 @@ class Experiment(ExperimentOperations):
                 tokenizer_kwargs) once for each distinct base model; returns (model, tokenizer). The
                 hub's auto classes when omitted.
             train_dataset: A datasets.Dataset, a list of dicts or a pandas frame; a stream with
-                max_steps.
+                max_steps; or a name, "user/name" or {"path": ..., "split": ..., "revision": ...},
+                which ``datasets.load_dataset`` loads.
             eval_dataset: In the same forms; every run is evaluated on it at every chunk boundary.
             num_chunks: Chunks a pass over the data. After each, the next run has its turn.
             seed: For configs that set none: of training, data order and adapter initialisation.

@@ -47,6 +47,7 @@ RUN_VALUES = (
     "keep",
     "fail_on_nan",
     "sample_prompts",
+    "track",
     "devices",
 )
 _OWN = ("trainer_type", "search")
@@ -131,7 +132,7 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
         if key in RFModelConfig.FIELDS
     }
     arguments = {
-        key: _variable(key, value, variables)
+        key: value if _is_data(key, value) else _variable(key, value, variables)
         for key, value in given.items()
         if key in RUN_VARIABLES
     }
@@ -140,6 +141,11 @@ def parse_grid(text: str, variables: Mapping[str, Any]) -> YamlGrid:
         search=_search(given.get("search", "grid"), RFModelConfig(**fields), trainer_type),
         run_arguments=arguments,
     )
+
+
+def _is_data(key: str, value: Any) -> bool:
+    """Whether this names data on the hub or in a folder, and no variable."""
+    return key.endswith("_dataset") and isinstance(value, dict)
 
 
 def _field(key: str, value: Any, trainer_type: str, variables: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ import datasets
 
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.redaction import redact
+from rf_notebook.training.named_data import is_named, load_named, revision_of
 from rf_notebook.training.quiet import no_progress_bars
 
 if TYPE_CHECKING:
@@ -89,12 +90,14 @@ def as_dataset(given: Any, argument: str) -> Any:
     """A datasets.Dataset or IterableDataset from whatever a user has.
 
     Args:
-        given: A Dataset, IterableDataset, DatasetDict, pandas frame, or list of dicts.
+        given: A Dataset, IterableDataset, DatasetDict, pandas frame, list of dicts, or a name.
         argument: The name of run_fit's argument, for messages.
 
     Raises:
         ConfigError: naming the argument and what would do.
     """
+    if is_named(given):
+        given = load_named(given, argument)
     if isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict):
         given = _only_split(given, argument)
     elif isinstance(given, Sequence) and not isinstance(given, str | bytes):
@@ -193,10 +196,12 @@ def _origin(dataset: Any | None) -> Json:
     if info is None:
         return None
     split = getattr(dataset, "split", None)
+    revision = revision_of(dataset)
     return {
         "name": info.dataset_name,
         "config": info.config_name,
         "split": None if split is None else str(split),
+        **({} if revision is None else {"revision": revision}),
     }
 
 

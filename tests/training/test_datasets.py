@@ -46,7 +46,7 @@ def test_what_users_have_becomes_a_dataset_of_the_same_content(given):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("rows.json", "train_dataset is a str"),
+        ("rows.json", "train_dataset='rows.json' cannot be loaded"),
         ([], "train_dataset has no rows"),
         ([{"a": 1}, "x"], r"train_dataset\[1\] is a str"),
         (5, "train_dataset is a int"),
