@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class Mirror:
 
         While everything is refused, nothing is gained by waiting.
         """
+        until = time.monotonic() + timeout
         with self._arrived:
             self._arrived.wait_for(
                 lambda: (
@@ -90,8 +92,10 @@ class Mirror:
             )
             self._ending.set()
             self._arrived.notify_all()
-        self._thread.join(timeout=1.0)
-        return not self.is_behind
+        # a library may have something to finish
+        left = 0.0 if self.is_behind else until - time.monotonic()
+        self._thread.join(timeout=max(left, 1.0))
+        return not self.is_behind and not self._thread.is_alive()
 
     # ---- of each library
 

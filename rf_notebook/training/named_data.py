@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import HfApi, is_offline_mode
 
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
@@ -18,6 +19,7 @@ from rf_notebook.training.quiet import no_progress_bars
 _FIELDS = ("path", "name", "split", "revision", "data_files", "data_dir")
 #: datasets' name for what reads files of an ending.
 _BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_HUB_SECONDS = 10.0
 #: In the addresses of files on the hub: the commit that they are of.
 _REVISION = re.compile(r"^hf://[^@]+@([0-9a-f]{40})/")
 
@@ -51,6 +53,7 @@ def load_named(given: str | Mapping[str, Any], argument: str) -> Any:
         fields["split"] = "train"
     shown = fields.get("data_files") or fields["path"]
     try:
+        _ask_hub(fields)
         with no_progress_bars():
             found = datasets.load_dataset(**fields)
     except Exception as error:
@@ -66,6 +69,18 @@ def load_named(given: str | Mapping[str, Any], argument: str) -> Any:
             f"{argument}={{'path': {fields['path']!r:.120}, 'split': {next(iter(found))!r}}}."
         )
     return found
+
+
+def _ask_hub(fields: Mapping[str, Any]) -> None:
+    """Ask once whether the hub has data of this name, where this machine has none.
+
+    The library asks for file after file, with growing pauses. Raises what the hub's library raises.
+    """
+    path = str(fields["path"])
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / path.replace("/", "___")
+    if path in _BUILDERS.values() or Path(path).exists() or cached.exists() or is_offline_mode():
+        return
+    HfApi().dataset_info(path, revision=fields.get("revision"), timeout=_HUB_SECONDS)
 
 
 def _of_text(given: str) -> dict[str, Any]:

@@ -210,6 +210,39 @@ def test_what_is_trained_again_after_a_damaged_checkpoint_is_shown_once(tmp_path
     check_losses(tensorboard(tmp_path))
 
 
+def test_what_a_user_put_beside_the_runs_stays(tmp_path: Path) -> None:
+    mine = tmp_path / "tensorboard" / "plain trl" / "events.out.mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for _ in range(2):
+        assert mirror("tensorboard", tmp_path, RECORDED).close(120)
+    assert mine.read_text() == "mine"
+    assert len(list((tmp_path / "tensorboard" / "run 1").iterdir())) == 1
+
+
+def test_what_a_library_has_to_finish_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, own = [], TrackerMirror.disconnect
+
+    def slowly(self: TrackerMirror) -> None:
+        time.sleep(2.0)
+        own(self)
+        ended.append(True)
+
+    monkeypatch.setattr(TrackerMirror, "disconnect", slowly)
+    made = mirror("tensorboard", tmp_path, RECORDED)
+    until = time.monotonic() + 60
+    while made.is_behind and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not made.close(0.1)
+    assert ended == []
+    assert made.has_ended(30)
+    made = mirror("tensorboard", tmp_path, RECORDED)
+    assert made.close(60)
+    assert ended == [True, True]
+
+
 def test_a_library_that_refuses_ends_its_mirror_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

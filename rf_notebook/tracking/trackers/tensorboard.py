@@ -6,6 +6,7 @@ They are written anew whenever the experiment is opened, so a kill leaves nothin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder, remove_folder
 from rf_notebook.tracking.trackers.base import Opened, ShownRun, as_in_transformers
 
+_OURS = re.compile(r"run \d+")
 #: Columns of TensorBoard's table of hyperparameters, beside the knobs.
 _COMPARED = ("train/loss", "eval/loss", "train/reward")
 
@@ -28,8 +30,9 @@ class Shown:
     def __init__(self, opened: Opened) -> None:
         """See Tracker."""
         self._folder = layout.tensorboard(opened.folder)
-        remove_folder(opened.folder, self._folder.relative_to(opened.folder).as_posix())
-        own_folder(self._folder)
+        for inside in own_folder(self._folder).iterdir():
+            if _OURS.fullmatch(inside.name):  # what else lies there is the user's
+                remove_folder(opened.folder, inside.relative_to(opened.folder).as_posix())
         self._writers: dict[int, SummaryWriter] = {}
 
     def add(self, run: ShownRun) -> None:
