@@ -63,12 +63,10 @@ class TrackerMirror(Mirror):
         self._link: ProcessLink | None = None
         self._errors: dict[int, int] = {}
         """By the number of the event at which they were."""
-        self._asked = 0
 
     def connect(self) -> None:
         """See Mirror."""
         self._let_go()
-        self._asked = 0
         self._link = ProcessLink(
             self._place,
             "rf_notebook.tracking.tracker_process",

@@ -84,6 +84,16 @@ class ShownRun:
         """The name that the user gave it, or its own."""
         return redact(self.label.name) or self.name
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Those that the user gave it."""
+        return tuple(map(redact, self.label.tags))
+
+    @property
+    def note(self) -> str:
+        """The user's."""
+        return redact(self.label.note)
+
 
 class Tracker(Protocol):
     """One library, in a process of its own; runs are told anew, from their first, whenever it starts."""

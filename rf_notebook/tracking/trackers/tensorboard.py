@@ -13,7 +13,6 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState
 from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder, remove_folder
@@ -74,8 +73,8 @@ class Shown:
             "name": run.title,
             "state": run.state.value,
             "error": run.error,
-            "tags": ", ".join(run.label.tags),
-            "note": redact(run.label.note),
+            "tags": ", ".join(run.tags),
+            "note": run.note,
             "operations": run.operations,
         }
         text = json.dumps({key: value for key, value in told.items() if value}, indent=2)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState
 from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder
@@ -71,8 +70,7 @@ class Shown:
         """See Tracker."""
         for operation in run.operations:
             self._alert(run, operation, "", "INFO")
-        label = run.label
-        named = ", ".join(filter(None, (redact(label.name), *label.tags, redact(label.note))))
+        named = ", ".join(filter(None, (run.label.name and run.title, *run.tags, run.note)))
         if named:
             self._alert(run, "labelled", named, "INFO")
         if run.state in ENDED:

@@ -17,7 +17,6 @@ import wandb
 from wandb.errors import AuthenticationError, UsageError
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState
 from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder, remove_folder
@@ -59,11 +58,10 @@ class Shown:
         shown = self._opened_run(run)
         if shown.name != run.title:
             shown.name = run.title
-        if shown.tags != run.label.tags:
-            shown.tags = run.label.tags
-        note = redact(run.label.note)
-        if (shown.notes or "") != note:
-            shown.notes = note
+        if shown.tags != run.tags:
+            shown.tags = run.tags
+        if (shown.notes or "") != run.note:
+            shown.notes = run.note
         told = {"state": run.state.value, "progress": run.progress, "operations": run.operations}
         shown.summary.update(told | ({"error": run.error} if run.error else {}))
         self._states[run.run_id] = run.state
