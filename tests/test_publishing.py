@@ -188,6 +188,15 @@ def test_an_adapter_over_a_quantised_base_is_folded_into_whole_weights(
     assert len(torch.unique(weight.detach()[0, :64])) > 16, "not rounded to four bits again"
 
 
+def test_what_a_loader_of_the_users_calls_its_model_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    experiment = make(tmp_path / "x", model_name="my-own")
+    experiment.end()
+    experiment.export(1, tmp_path / "adapter")
+    card = ModelCard.load(tmp_path / "adapter" / "README.md")
+    assert card.data.base_model is None
+    assert "of a model that is not on the hub" in card.text
+
+
 def test_names_on_the_hub_are_told_from_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,6 @@ from rf_notebook.results.speed import speed_of
 if TYPE_CHECKING:
     from rf_notebook.core.state import ExperimentState
 
-    pass
-
 ScaleT = TypeVar("ScaleT")
 
 

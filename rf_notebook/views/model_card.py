@@ -66,7 +66,7 @@ def write_card(
     picture = static_bundle(name, state, series, metric).get("image/png")
     if picture is not None:
         (folder / CURVES).write_bytes(base64.b64decode(picture))
-    base = hub_name(record.config.model.get("model_name"))
+    base = _base_name(state, record.config)
     data = ModelCardData(
         base_model=base,
         datasets=_datasets(state) or None,
@@ -78,6 +78,15 @@ def write_card(
     )
     parts = _body(name, state, run_id, base, metric, merged=merged, has_picture=picture is not None)
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(parts)).save(folder / CARD)
+
+
+def _base_name(state: ExperimentState, config: RunConfig) -> str | None:
+    """The base's name on the hub; a loader of the user's may call it as it likes."""
+    name = hub_name(config.model.get("model_name"))
+    has_loader = (
+        state.launch is not None and state.launch.options.get("create_model_fn") is not None
+    )
+    return None if name is not None and has_loader and "/" not in name else name
 
 
 def _body(
