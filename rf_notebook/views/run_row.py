@@ -76,7 +76,7 @@ def run_row(
     run_id = record.run_id
     live = state.live.get(run_id)
     progress = record.progress if live is None else live.progress
-    flat = series.configs.of(record)
+    flat = _with_kind(series.configs.of(record), record, knobs)
     own = series.runs.get(run_id)
     latest = {**({} if own is None else own.newest), **speed_of(record)}
     word = str(record.state)
@@ -116,6 +116,16 @@ def run_row(
         error=None if record.failure is None else record.failure.message,
         has_diverged=bad_step is not None,
     )
+
+
+def _with_kind(
+    flat: Mapping[str, Json], record: RunRecord, knobs: Sequence[str]
+) -> Mapping[str, Json]:
+    """A config names its kind of adapter unless it is LoRA; beside others that is named, too."""
+    kind = next((knob for knob in knobs if knob.rpartition(".")[2] == "peft_type"), None)
+    if kind is None or kind in flat or record.config.peft is None:
+        return flat
+    return {**flat, kind: "LORA"}
 
 
 def _joint(record: RunRecord, live: LiveRun | None) -> str:
