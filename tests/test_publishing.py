@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rf_notebook import ConfigError, Experiment
 from rf_notebook.automl import RFGridSearch, RFLoraConfig, RFModelConfig, RFSFTConfig
+from rf_notebook.core.events import RunAdded
+from rf_notebook.session.publishing import _on_the_hub
+from rf_notebook.testing.fake_session import config as fake_config
+from rf_notebook.testing.fake_session import points, recorded_state, started, trained
 from rf_notebook.testing.tiny import create_tiny, text_rows, tiny_model
 from rf_notebook.views.model_card import hub_name, write_card
 from tests.hub import Hub, hub
@@ -120,18 +125,56 @@ def test_a_model_is_pushed_and_can_be_used(
     model = PeftModel.from_pretrained(tiny_model(), str(tmp_path))
     torch.testing.assert_close(logits(model), logits(experiment.load(2, create_tiny)))
     AutoTokenizer.from_pretrained(str(tmp_path))
-    assert not list((experiment.folder / "upload").iterdir())
+    assert not list(experiment.folder.glob("upload*"))
 
 
 def test_what_the_hub_refuses_is_a_sentence_and_leaves_nothing(
     experiment: Experiment, online: Hub
 ) -> None:
     online.status = 401
-    with pytest.raises(ConfigError, match=r"the hub refused 'me/x': .*log in with hf auth login"):
+    with pytest.raises(
+        ConfigError, match=r"'me/x' was not uploaded to the hub: .*log in with hf auth login"
+    ):
         experiment.push_to_hub(1, "me/x", token=SECRET)
     with pytest.raises(ConfigError, match=r"push_to_hub\(repo='a/b/c'\)"):
         experiment.push_to_hub(1, "a/b/c", token=SECRET)
-    assert not list((experiment.folder / "upload").iterdir())
+    assert not list(experiment.folder.glob("upload*"))
+
+
+def test_a_hub_that_is_not_there_is_a_sentence(
+    experiment: Experiment, online: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"'me/x' was not uploaded to the hub: .*refused"):
+        experiment.push_to_hub(1, "me/x", token=SECRET)
+    assert not list(experiment.folder.glob("upload*"))
+
+
+def test_names_of_metrics_and_paths_in_lists_act_and_show_nowhere(tmp_path: Path) -> None:
+    name = "eval_<img src=x onerror=pwned>"
+    config = replace(fake_config(), extras={"files": ["/data/mine.txt", {"at": "~/x"}]})
+    events = [
+        started("e"),
+        RunAdded(run_id=1, config=config),
+        trained(1, points(1, 5, metrics=("loss", name))),
+    ]
+    write_card(tmp_path, "e", recorded_state(events), 1, merged=False)
+    text = (tmp_path / "README.md").read_text()
+    outside = [p for line in text.splitlines() if line[:4] != "    " for p in line.split("`")[::2]]
+    assert "pwned" in text
+    assert not any("<" in part for part in outside)
+    assert "/data/mine.txt" not in text
+    assert "~/x" not in text
+
+
+def test_values_of_paths_are_no_names_on_the_hub() -> None:
+    given = {"base_model_name_or_path": "/a/b", "x": [{"tokenizer_name_or_path": "./t"}]}
+    kept = {"name_or_path": "org/name", "added_tokens_decoder": {"5": {"content": "/"}}}
+    assert _on_the_hub(given | kept) == {
+        "base_model_name_or_path": None,
+        "x": [{"tokenizer_name_or_path": None}],
+        **kept,
+    }
 
 
 def test_without_a_network_it_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
@@ -10,6 +11,9 @@ from typing import overload
 from rf_notebook.core.values import Json
 
 #: Stands where a secret stood.
+#: Unicode's categories of control, format, surrogate and private signs, and of separators of lines
+#: and paragraphs.
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 REDACTED = "[redacted]"
 
 _SECRET_KEY = re.compile(
@@ -84,3 +88,14 @@ def at_home(value: Json) -> Json:
     if isinstance(value, Mapping):
         return {name: at_home(item) for name, item in value.items()}
     return value
+
+
+def visible(text: str) -> str:
+    """Text in which nothing hides.
+
+    Signs that are not seen, or that turn the direction of writing, as escapes.
+    """
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1]
+        for sign in text
+    )

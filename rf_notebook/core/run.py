@@ -112,6 +112,16 @@ class RunConfig:
         return bool(self.training.get("use_cpu", False))
 
     @property
+    def writes(self) -> bool:
+        """Whether its model writes texts; a reward model scores them."""
+        return self.method != "Reward"
+
+    @property
+    def adapter(self) -> str | None:
+        """The kind of its adapter, as peft names it; None when all weights are trained."""
+        return None if self.peft is None else str(self.peft.get("peft_type", "LORA"))
+
+    @property
     def num_gpus(self) -> int:
         """Over how many GPUs the model is spread at least."""
         given = self.extras.get("num_gpus")

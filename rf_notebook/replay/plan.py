@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rf_notebook.core.redaction import REDACTED
+from rf_notebook.core.redaction import REDACTED, visible
 from rf_notebook.core.values import Json, canonical_json, flatten
 from rf_notebook.record.verify import brought_by_clones, is_definition, verify
 
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from rf_notebook.record.against import Standard
     from rf_notebook.record.files import Shared
     from rf_notebook.record.record import Record
-
-#: Unicode's categories of control, format, surrogate and private signs, and of separators of lines
-#: and paragraphs.
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,17 +132,6 @@ def _operations(record: Record) -> Iterator[str]:
             line += f" as run {number}{', warm' if one.warm_start else ''}{': ' + edits if edits else ''}"
             configs[number] = one.config
         yield line
-
-
-def visible(text: str) -> str:
-    """Text in which nothing hides.
-
-    Signs that are not seen, or that turn the direction of writing, as escapes.
-    """
-    return "".join(
-        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1]
-        for sign in text
-    )
 
 
 def _elsewhere(

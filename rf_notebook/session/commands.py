@@ -243,7 +243,7 @@ class Commands:
         """What the models of runs write to prompts, by run. See ``Experiment.generate``."""
         session, run_ids = self._session, self._ids(runs)
         for run_id in run_ids:
-            if session.state.record(run_id).config.method == "Reward":
+            if not session.state.record(run_id).config.writes:
                 raise ConfigError(
                     f"run {run_id} is a reward model, which scores texts and writes none."
                 )

@@ -83,13 +83,11 @@ def prepare(
         )
     data = backend.data(given.train_dataset, given.eval_dataset)
     objects.seal()
+    trackers = given.track
     told_of_trackers: list[str] = []
-    trackers: tuple[str, ...] = ("mlflow",)
     if is_replay:
-        pass  # other people's cells send nothing
-    elif given.track is not None:
-        trackers = given.track
-    else:
+        trackers = ("mlflow",)  # other people's cells send nothing
+    elif trackers is None:
         trackers, told_of_trackers = trackers_of(configs)
     told = [
         *told_of_trackers,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.store import layout
-from rf_notebook.store.folders import own_folder
+from rf_notebook.core.redaction import redact
 from rf_notebook.views.model_card import hub_name
 
 if TYPE_CHECKING:
@@ -44,43 +42,50 @@ def push(
         ConfigError: when the hub refuses, and why.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(token=token, library_name="rf_notebook")
-    folder = own_folder(layout.upload(session.folder)) / uuid.uuid4().hex
-    try:
+    with TemporaryDirectory(dir=session.folder, prefix="upload-") as place:
+        folder = Path(place) / "model"
         export(folder)
         _without_local_paths(folder)
-        repo = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo.repo_id, folder_path=folder, commit_message=message)
-    except HFValidationError as error:
-        raise ConfigError(f"push_to_hub(repo={repo_id!r:.120}): {str(error)[:300]}") from None
-    except OfflineModeIsEnabled:
-        raise ConfigError(
-            "push_to_hub needs the hub, and HF_HUB_OFFLINE is set; take it away and restart the kernel."
-        ) from None
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        remedy = "; log in with hf auth login, or give token=" if status in (401, 403) else ""
-        raise ConfigError(
-            f"the hub refused {repo_id!r:.120}: {str(error).strip().splitlines()[0][:300]}{remedy}."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            repo = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo.repo_id, folder_path=folder, commit_message=message)
+        except HFValidationError as error:
+            raise ConfigError(f"push_to_hub(repo={repo_id!r:.120}): {str(error)[:300]}") from None
+        except OfflineModeIsEnabled:
+            raise ConfigError(
+                "push_to_hub needs the hub, and HF_HUB_OFFLINE is set; take it away and restart the kernel."
+            ) from None
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            remedy = "; log in with hf auth login, or give token=" if status in (401, 403) else ""
+            told = redact(" ".join(str(error).split())[:300]) or type(error).__name__
+            raise ConfigError(
+                f"{repo_id!r:.120} was not uploaded to the hub: {told}{remedy}."
+            ) from error
     return str(repo)
 
 
 def _without_local_paths(folder: Path) -> None:
     """An adapter names its base, and transformers the folder that a model was loaded from."""
-    for name, key in (
-        ("adapter_config.json", "base_model_name_or_path"),
-        ("config.json", "_name_or_path"),
-        ("tokenizer_config.json", "name_or_path"),
-    ):
+    for name in ("adapter_config.json", "config.json", "tokenizer_config.json"):
         file = folder / name
-        if not file.exists():
-            continue
-        config = json.loads(file.read_text())
-        if key in config and hub_name(config[key]) is None:
-            config[key] = None
+        if file.exists():
+            config = _on_the_hub(json.loads(file.read_text()))
             file.write_text(json.dumps(config, indent=2, sort_keys=True))
+
+
+def _on_the_hub(config: Any) -> Any:
+    """The config, without values of "..._path" that are no names on the hub."""
+    if isinstance(config, list):
+        return [_on_the_hub(one) for one in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: None
+        if key.endswith("_path") and isinstance(value, str) and hub_name(value) is None
+        else _on_the_hub(value)
+        for key, value in config.items()
+    }

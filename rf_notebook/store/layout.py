@@ -44,11 +44,6 @@ def trackio(folder: Path) -> Path:
     return folder / "trackio"
 
 
-def upload(folder: Path) -> Path:
-    """Where models lie while they are on their way to the hub."""
-    return folder / "upload"
-
-
 def studies(folder: Path) -> Path:
     """Optuna's studies, where a search has some."""
     return folder / "optuna.db"

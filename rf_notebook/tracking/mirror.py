@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.5, 30.0
 _MOST_REFUSALS = 2
 
 
-class Mirror:
+class Mirror(ABC):
     """Follows one experiment's log. ``notify`` may be called by any thread and costs nothing."""
 
     title: str
@@ -99,6 +100,7 @@ class Mirror:
 
     # ---- of each library
 
+    @abstractmethod
     def connect(self) -> None:
         """Reach the library's place; called before anything is written, and again after an error.
 
@@ -107,12 +109,12 @@ class Mirror:
             ConfigError: likewise, for what trying again does not change.
             Exception: for what may pass.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, recorded: Recorded) -> None:
         """Write one event. Raises as ``connect`` does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def disconnect(self) -> None:
         """Nothing more is written; called by the thread, once."""
 

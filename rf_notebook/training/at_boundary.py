@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rf_notebook.core.run import Failure, Generation, GenerationSpeed
 from rf_notebook.training.failures import failure_of
 from rf_notebook.training.generation import generation_speed, sample_texts, texts_of
-from rf_notebook.training.methods import method_named
 from rf_notebook.training.parked import StopTraining
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ class AtBoundary:
     @property
     def is_to_write_samples(self) -> bool:
         """Whether there are no samples yet, and nothing speaks against them."""
-        writes = method_named(self._run.config.method).task_type == "CAUSAL_LM"
-        is_asked = bool(self._resources.sample_prompts) and writes and not self._writes_no_samples
+        can_write = self._run.config.writes and not self._writes_no_samples
+        is_asked = bool(self._resources.sample_prompts) and can_write
         return is_asked and self._samples is None and self._failure is None
 
     def evaluate(self) -> Failure | None:

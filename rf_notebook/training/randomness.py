@@ -31,7 +31,7 @@ def draws_in_steps(model: Any, config: RunConfig) -> bool:
     if (
         method_named(config.method).generates
         or config.training.get("full_determinism")
-        or (config.peft or {}).get("peft_type") in _DRAWING_ADAPTERS
+        or config.adapter in _DRAWING_ADAPTERS
         or not type(base).__module__.startswith("transformers.")
     ):
         return True

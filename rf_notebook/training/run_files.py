@@ -57,7 +57,9 @@ def save_run(
         What writes the large files: before the run goes on unless they were copied, and then in any
         thread.
     """
-    later = [_save_weights(trainer, folder, copies=copies)]
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    adapter = _adapter_weights(model)
+    later = [_save_weights(trainer, model, adapter, folder, copies=copies)]
     # What transformers 5.23 does in ``Trainer._save_optimizer_and_scheduler`` on one device.
     state = trainer.optimizer.state_dict()
     if copies:
@@ -75,7 +77,7 @@ def save_run(
         "last_logged_step": int(trainer._globalstep_last_logged),  # noqa: SLF001 - transformers' Trainer keeps it so
         "divergence": trainer.divergence.as_plain(),
         "method": method.extra_state(trainer),
-        "apart": _apart_from_adapter(trainer),
+        "beside_adapter": _beside_adapter(model, adapter),
     }
     torch.save(extra, folder / _FILE)
     return later
@@ -99,14 +101,14 @@ def prepare_to_continue(gate: Gate, method: Method, folder: Path) -> None:
         method.restore_extra_state(trainer, extra["method"])
         if "divergence" in extra:  # checkpoints of version 0.1.0 have none
             trainer.divergence.restore(extra["divergence"], trainer.args.device)
-        _put(extra.get("apart", {}), trainer.model)
+        _put(extra.get("beside_adapter", {}), trainer.model)
 
     gate.on_ready = restore
 
 
-def restore_apart(model: Any, folder: Path) -> None:
+def restore_beside_adapter(model: Any, folder: Path) -> None:
     """Give a model what its run trained and its adapter's files do not have."""
-    _put(torch.load(folder / _FILE, weights_only=True).get("apart", {}), model)
+    _put(torch.load(folder / _FILE, weights_only=True).get("beside_adapter", {}), model)
 
 
 @torch.no_grad()
@@ -116,35 +118,45 @@ def _put(weights: Mapping[str, torch.Tensor], model: Any) -> None:
         parameters[name].copy_(tensor)
 
 
-def _save_weights(trainer: TrainerLike, folder: Path, *, copies: bool) -> Callable[[], None]:
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    configs = getattr(model, "peft_config", None)
-    if configs is None:
+def _adapter_weights(model: Any) -> dict[str, torch.Tensor] | None:
+    """What peft saves of a model's adapter; None when all weights are trained."""
+    if getattr(model, "peft_config", None) is None:
+        return None
+    name = model.active_adapter
+    found: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        model, adapter_name=name, save_embedding_layers=False
+    )
+    return found
+
+
+def _save_weights(
+    trainer: TrainerLike,
+    model: Any,
+    adapter: dict[str, torch.Tensor] | None,
+    folder: Path,
+    *,
+    copies: bool,
+) -> Callable[[], None]:
+    if adapter is None:
         trainer.save_model(str(folder), _internal_call=True)
         return _nothing
     # What save_pretrained writes, without its model card and its look-ups on the hub.
-    name = model.active_adapter
-    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    apart = _on_host(weights) if copies else _apart(weights)
-    config = configs[name]
+    apart = _on_host(adapter) if copies else _apart(adapter)
+    config = model.peft_config[model.active_adapter]
     inference_mode, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = inference_mode
     return partial(save_file, apart, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
-def _apart_from_adapter(trainer: TrainerLike) -> dict[str, torch.Tensor]:
+def _beside_adapter(model: Any, adapter: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
     """What is trained and is not in an adapter's files, which are for using it.
 
     Of P-tuning they have the prompt that its encoder gives, and not the encoder.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    if getattr(model, "peft_config", None) is None:
+    if adapter is None:
         return {}
-    saved = get_peft_model_state_dict(
-        model, adapter_name=model.active_adapter, save_embedding_layers=False
-    )
-    places = {tensor.data_ptr() for tensor in saved.values()}
+    places = {tensor.data_ptr() for tensor in adapter.values()}
     return {
         name: parameter.detach().cpu()
         for name, parameter in model.named_parameters()

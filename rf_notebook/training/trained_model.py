@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from rf_notebook.training.base_models import (
     tree_copy,
 )
 from rf_notebook.training.quiet import no_progress_bars, without_old_names
-from rf_notebook.training.run_files import restore_apart
+from rf_notebook.training.run_files import restore_beside_adapter
 from rf_notebook.training.run_tokenizer import load_tokenizer, resize_vocabulary
 from rf_notebook.training.undisturbed import isolated_from_streams
 
@@ -117,7 +119,7 @@ def trained_model(
             tree.__class__ = kind
             share_unchanged()
         used = load_tokenizer(base, path)
-    if config.method == "Reward":  # by it the model finds the end of each text
+    if not config.writes:  # by it the model finds the end of each text
         model.config.get_text_config().pad_token_id = used.tokenizer.pad_token_id
     return TrainedModel(model.eval(), used.tokenizer, used.is_chat)
 
@@ -128,13 +130,8 @@ def _dequantised(model: Any) -> Any:
     Raises:
         ConfigError: where transformers cannot do that.
     """
-    try:
+    with _refused("the base model's weights cannot be made whole"):
         return copy.deepcopy(model).dequantize()
-    except (NotImplementedError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"the base model's weights cannot be made whole ({str(error).splitlines()[0][:150]}); "
-            "export without merge=True."
-        ) from error
 
 
 def _adapted(tree: Any, path: Path, *, is_trainable: bool) -> PeftModel:
@@ -147,7 +144,7 @@ def _adapted(tree: Any, path: Path, *, is_trainable: bool) -> PeftModel:
     if hasattr(config, "prompt_tuning_init"):
         config.prompt_tuning_init = "RANDOM"
     model = get_peft_model(tree, config)
-    restore_apart(model, path)
+    restore_beside_adapter(model, path)
     return model
 
 
@@ -182,10 +179,19 @@ def _merged(model: PeftModel) -> Any:
         ConfigError: for a kind of adapter that cannot be.
     """
     kind = str(model.peft_config[model.active_adapter].peft_type).rpartition(".")[2]
-    try:
+    with _refused(f"peft cannot fold an adapter of the kind {kind} into this base"):
         return copy.deepcopy(model).merge_and_unload()
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Say what the libraries cannot do, where they do not know how.
+
+    Raises:
+        ConfigError: with what to do instead.
+    """
+    try:
+        yield
     except (AttributeError, NotImplementedError, ValueError) as error:
-        raise ConfigError(
-            f"peft cannot fold an adapter of the kind {kind} into this base ({str(error).splitlines()[0][:150]}); "
-            "export without merge=True, and load it over its base."
-        ) from error
+        why = str(error).strip().partition("\n")[0][:150]
+        raise ConfigError(f"{what} ({why}); export without merge=True.") from error

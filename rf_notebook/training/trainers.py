@@ -369,7 +369,7 @@ class Trainers:
         return decode(config.extras.get(name), self.objects)
 
     def _peft_config(self, config: RunConfig) -> PeftConfig:
-        task_type = method_named(config.method).task_type
+        task_type = "CAUSAL_LM" if config.writes else "SEQ_CLS"
         given = {"peft_type": "LORA", "task_type": task_type} | decode(
             dict(config.peft or {}), self.objects
         )

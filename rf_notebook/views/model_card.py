@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.metrics import headline
-from rf_notebook.core.redaction import private, private_json
+from rf_notebook.core.operations import verb
+from rf_notebook.core.redaction import private, private_json, visible
 from rf_notebook.core.values import canonical_json, flatten
 from rf_notebook.results.decisions import obeyed_of
 from rf_notebook.results.metrics import figures_of, latest_metrics, points_of
@@ -20,12 +20,18 @@ from rf_notebook.views.series import ExperimentSeries
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
     from rf_notebook.core.state import ExperimentState
+    from rf_notebook.core.values import Json
 
 CARD, CURVES = "README.md", "curves.png"
 #: datasets' own builders, by which data of files is named.
 _BUILDERS = ("arrow", "csv", "generator", "json", "pandas", "parquet", "text", "dict", "list")
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _MOST_ROWS, _LONGEST_CELL = 200, 120
+#: Heads of columns that are our own words; others are names of metrics.
+_TITLES = (
+    *("argument", "value", "package", "version", "step", "samples"),
+    *("metric", "this run", "the experiment's other runs"),
+)
 
 
 def hub_name(name: object) -> str | None:
@@ -71,9 +77,7 @@ def write_card(
         base_model=base,
         datasets=_datasets(state) or None,
         library_name="transformers" if merged or record.config.peft is None else "peft",
-        pipeline_tag="text-classification"
-        if record.config.method == "Reward"
-        else "text-generation",
+        pipeline_tag="text-generation" if record.config.writes else "text-classification",
         tags=_tags(record.config),
     )
     parts = _body(name, state, run_id, base, metric, merged=merged, has_picture=picture is not None)
@@ -102,7 +106,8 @@ def _body(
     record = state.record(run_id)
     label = state.label(run_id)
     title = label.name or f"run {run_id} of {name}"
-    what = "All weights" if record.config.peft is None else _adapter_word(record.config)
+    kind = record.config.adapter
+    what = "All weights" if kind is None else f"A {kind} adapter"
     yield f"# {_code(title)}\n"
     yield (
         f"{what} of {_code(base) if base else 'a model that is not on the hub'}, trained with "
@@ -134,12 +139,8 @@ def _body(
 
 
 def _tags(config: RunConfig) -> list[str]:
-    kind = [] if config.peft is None else [str(config.peft.get("peft_type", "LORA")).lower()]
+    kind = [] if config.adapter is None else [config.adapter.lower()]
     return ["rf-notebook", "trl", config.method.lower(), *kind]
-
-
-def _adapter_word(config: RunConfig) -> str:
-    return f"A {(config.peft or {}).get('peft_type', 'LORA')!s} adapter"
 
 
 def _datasets(state: ExperimentState) -> list[str]:
@@ -155,8 +156,9 @@ def _data(state: ExperimentState) -> dict[str, Any]:
 
 def _use(config: RunConfig, base: str | None, *, merged: bool) -> str:
     where = "FOLDER_OR_REPO"
-    scores = config.method == "Reward"
-    auto = "AutoModelForSequenceClassification" if scores else "AutoModelForCausalLM"
+    auto, more = "AutoModelForCausalLM", ""
+    if not config.writes:
+        auto, more = "AutoModelForSequenceClassification", ", num_labels=1"
     if merged or config.peft is None:
         lines = [
             f"from transformers import {auto}, AutoTokenizer",
@@ -169,7 +171,7 @@ def _use(config: RunConfig, base: str | None, *, merged: bool) -> str:
             "from peft import PeftModel",
             f"from transformers import {auto}, AutoTokenizer",
             "",
-            f'base = {auto}.from_pretrained("{base or "THE_BASE_MODEL"}"{", num_labels=1" if scores else ""})',
+            f'base = {auto}.from_pretrained("{base or "THE_BASE_MODEL"}"{more})',
             f'model = PeftModel.from_pretrained(base, "{where}")',
             f'tokenizer = AutoTokenizer.from_pretrained("{where}")',
         ]
@@ -178,9 +180,9 @@ def _use(config: RunConfig, base: str | None, *, merged: bool) -> str:
 
 def _results(state: ExperimentState, run_id: int, metric: str | None) -> str:
     rows = []
+    others = [figures_of(state, one) for one in state.runs if one != run_id]
     for name, value in sorted(figures_of(state, run_id).items()):
-        others = [figures_of(state, one).get(name) for one in state.runs if one != run_id]
-        known = [other for other in others if other is not None]
+        known = [other[name] for other in others if name in other]
         spread = f"{min(known):.4g} to {max(known):.4g}" if known else ""
         rows.append((f"{name}{' (headline)' if name == metric else ''}", f"{value:.4g}", spread))
     return _table(("metric", "this run", "the experiment's other runs"), rows)
@@ -204,11 +206,11 @@ def _lineage(state: ExperimentState, run_id: int) -> Iterable[str]:
         how = (
             "with its adapter as it was" if record.warm_start is not None else "from the beginning"
         )
-        edits = canonical_json(private_json(dict(record.edits)))
+        edits = canonical_json(private_json(_without_paths(dict(record.edits))))
         yield f"- a clone of run {record.parent_id}, {how}: {_code(edits)}"
     for _, event, child in obeyed_of(state):
         if event.operation.run_id == run_id:
-            what = type(event.operation).__name__.removesuffix("Run").lower()
+            what = verb(event.operation)
             made = "" if child is None else f" (run {child})"
             why = f": {_code(event.reason)}" if event.reason else ""
             yield f"- {what}{made} at step {event.steps}, by {_code(event.origin)}{why}"
@@ -216,10 +218,18 @@ def _lineage(state: ExperimentState, run_id: int) -> Iterable[str]:
 
 def _config_rows(config: RunConfig) -> Iterable[tuple[str, str]]:
     for key, value in flatten(config.as_json()).items():
-        if not isinstance(value, str):
-            yield key, canonical_json(private_json(value))
-        else:
-            yield key, "a path of another machine" if _is_path(value) else value
+        told = private_json(_without_paths(value))
+        yield key, told if isinstance(told, str) else canonical_json(told)
+
+
+def _without_paths(value: Json) -> Json:
+    if isinstance(value, str):
+        return "a path of another machine" if _is_path(value) else value
+    if isinstance(value, list):
+        return [_without_paths(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items()}
+    return value
 
 
 def _is_path(text: str) -> bool:
@@ -227,7 +237,8 @@ def _is_path(text: str) -> bool:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(list(head))]
+    head = [title if title in _TITLES else _code(title) for title in head]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for place, row in enumerate(rows):
         if place == _MOST_ROWS:
             lines.append(f"| more than {_MOST_ROWS} rows |")
@@ -239,11 +250,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without secrets, and without signs that steer a terminal or turn a line around."""
-    return "".join(
-        sign if sign == "\n" or unicodedata.category(sign) not in ("Cc", "Cf") else " "
-        for sign in private(text)
-    )
+    """Without secrets, and with what hides in it as escapes."""
+    return visible(private(text))
 
 
 def _code(text: str) -> str:

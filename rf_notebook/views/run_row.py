@@ -123,9 +123,9 @@ def _with_kind(
 ) -> Mapping[str, Json]:
     """A config names its kind of adapter unless it is LoRA; beside others that is named, too."""
     kind = next((knob for knob in knobs if knob.rpartition(".")[2] == "peft_type"), None)
-    if kind is None or kind in flat or record.config.peft is None:
+    if kind is None or record.config.adapter is None:
         return flat
-    return {**flat, kind: "LORA"}
+    return {**flat, kind: record.config.adapter}
 
 
 def _joint(record: RunRecord, live: LiveRun | None) -> str:

@@ -18,18 +18,11 @@ from rf_notebook.core.events import (
     WarmStarted,
 )
 from rf_notebook.core.labels import UNLABELLED, Label
+from rf_notebook.core.operations import verb
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState
 from rf_notebook.tracking.shown import shown_config
 
-#: States in which a run trains no further, unless it is asked to.
-ENDED = {
-    RunState.STOPPED,
-    RunState.COMPLETED,
-    RunState.DIVERGED,
-    RunState.FAILED,
-    RunState.DELETED,
-}
 #: Operations of a run that are told; a hostile record might have millions.
 _MOST_OPERATIONS = 200
 
@@ -61,8 +54,6 @@ class ShownRun:
     """A run as the record has it so far."""
 
     run_id: int
-    at: float
-    """When it joined, in seconds since 1970."""
     config: dict[str, str | int | float | bool]
     """Flat, functions by name, secrets left out; with "parent" and "warm_start" where it is a clone."""
     state: RunState = RunState.QUEUED
@@ -134,7 +125,6 @@ class Teller:
         if isinstance(event, RunAdded):
             run = self._runs[event.run_id] = ShownRun(
                 run_id=event.run_id,
-                at=recorded.at,
                 config=shown_config(event.config) | _lineage(event),
             )
             self._tracker.add(run)
@@ -177,6 +167,5 @@ def _lineage(event: RunAdded) -> dict[str, str | int | float | bool]:
 
 
 def _operation(event: OperationObeyed) -> str:
-    name = type(event.operation).__name__.removesuffix("Run").lower()
     why = f": {redact(event.reason[:200])}" if event.reason else ""
-    return f"{name} at step {event.steps} ({event.origin}){why}"
+    return f"{verb(event.operation)} at step {event.steps} ({event.origin}){why}"

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import MetricPoint, RunState
+from rf_notebook.core.run import READY, MetricPoint, RunState
 from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder
-from rf_notebook.tracking.trackers.base import ENDED, Opened, ShownRun, as_in_transformers
+from rf_notebook.tracking.trackers.base import Opened, ShownRun, as_in_transformers
 
 _PLACES = ("TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 
@@ -73,7 +73,7 @@ class Shown:
         named = ", ".join(filter(None, (run.label.name and run.title, *run.tags, run.note)))
         if named:
             self._alert(run, "labelled", named, "INFO")
-        if run.state in ENDED:
+        if run.state not in READY:
             bad = run.state in (RunState.FAILED, RunState.DIVERGED)
             self._alert(run, run.state.value, run.error, "ERROR" if bad else "INFO")
 

@@ -17,10 +17,10 @@ import wandb
 from wandb.errors import AuthenticationError, UsageError
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.run import MetricPoint, RunState
+from rf_notebook.core.run import READY, MetricPoint, RunState
 from rf_notebook.store import layout
 from rf_notebook.store.folders import own_folder, remove_folder
-from rf_notebook.tracking.trackers.base import ENDED, Opened, ShownRun, as_in_transformers
+from rf_notebook.tracking.trackers.base import Opened, ShownRun, as_in_transformers
 
 _LONGEST_PROJECT = 128
 _FAILED = (RunState.FAILED, RunState.DIVERGED)
@@ -65,7 +65,7 @@ class Shown:
         told = {"state": run.state.value, "progress": run.progress, "operations": run.operations}
         shown.summary.update(told | ({"error": run.error} if run.error else {}))
         self._states[run.run_id] = run.state
-        if run.state in ENDED and not shown.offline:
+        if run.state not in READY and not shown.offline:
             self._finish(run.run_id)
 
     def close(self) -> None:

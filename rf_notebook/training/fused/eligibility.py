@@ -68,7 +68,7 @@ def fusibility_of(config: RunConfig) -> Fusibility:
 
 def _reason(config: RunConfig) -> str | None:
     adapter = config.peft
-    if config.method == "Reward":
+    if not config.writes:
         return "its model scores whole texts, and joint steps know models that write"
     if adapter is None:
         return "it trains all weights"

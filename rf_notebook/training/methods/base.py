@@ -86,8 +86,6 @@ class Method(Protocol):
     padding, mask or not."""
     generates: bool
     """Whether its training and its evaluation let the model write."""
-    task_type: str = "CAUSAL_LM"
-    """Of its models, as peft names it: with "SEQ_CLS" they have a head that scores whole texts."""
 
     def fits(self, columns: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
         """Whether a row with these columns can be trained on under these arguments."""
@@ -100,6 +98,7 @@ class Method(Protocol):
 
     def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
         """Refuse fields of RFModelConfig that cannot be. Raises ConfigError."""
+        return
 
     def advice(self, columns: Mapping[str, Any], arguments: Any) -> tuple[str, ...]:
         """What a user should know of training on rows with these columns."""
@@ -107,6 +106,7 @@ class Method(Protocol):
 
     def one_pass(self, arguments: Any, rows: int) -> Pass:
         """What a pass over this many rows is."""
+        return Pass(rows=rows)
 
     def least_examples(self, given: Mapping[str, Any]) -> int:
         """How many examples a micro-batch must have, under these arguments."""
@@ -117,9 +117,11 @@ class Method(Protocol):
 
         Without one, the base under the adapter is the reference.
         """
+        return False
 
     def has_reference(self, arguments: Any) -> bool:
         """Whether training compares with a reference at all."""
+        return False
 
     def trainer(self, parts: TrainerParts) -> Any:
         """The trainer, as a user of trl would build it."""
@@ -129,15 +131,15 @@ class Method(Protocol):
 
     def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
         """What the model wrote most recently as part of its training, with its rewards."""
+        return ()
 
     def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
-        """What the trainer accumulates beyond its checkpoint.
-
-        Tensors, plain numbers, lists and dicts.
-        """
+        """What the trainer counts beyond its checkpoint: tensors, numbers, lists and dicts."""
+        return counters(trainer)
 
     def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
         """The inverse, before the first step."""
+        restore_counters(trainer, state)
 
 
 class RunTrainer:

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.methods.base import (
     Method,
-    Pass,
     RunTrainer,
     TrainerParts,
     counters,
@@ -22,9 +21,6 @@ from rf_notebook.training.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rf_notebook.core.run import Generation
     from rf_notebook.training.methods.trainer_like import TrainerLike
 
 
@@ -150,13 +146,6 @@ class Preference(Method):
             )
         return made
 
-    def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
-        """See Method."""
-
-    def one_pass(self, arguments: Any, rows: int) -> Pass:
-        """See Method."""
-        return Pass(rows=rows)
-
     def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
         """See Method."""
         return is_named or not has_adapter
@@ -172,10 +161,6 @@ class Preference(Method):
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """See Method."""
         return {"method": self.name, "pad_token": given.get("pad_token")}
-
-    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
-        """See Method."""
-        return ()
 
     def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
         """See Method."""

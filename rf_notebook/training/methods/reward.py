@@ -9,20 +9,15 @@ from trl import RewardConfig, RewardTrainer
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.methods.base import (
     Method,
-    Pass,
     RunTrainer,
     TrainerParts,
-    counters,
     preparation_settings,
-    restore_counters,
     spelled_as_now,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rf_notebook.core.run import Generation
-    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Arguments that decide what ``RewardTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = ("chat_template_path", "eos_token", "max_length", "pad_token")
@@ -69,7 +64,6 @@ class Reward(Method):
     """See Method."""
 
     needs = "chosen and rejected, with a prompt or without"
-    task_type = "SEQ_CLS"
     pads_right = True
     generates = False
 
@@ -93,18 +87,6 @@ class Reward(Method):
                 "a reward model writes no texts, and the config has a generation_config; remove it."
             )
 
-    def one_pass(self, arguments: Any, rows: int) -> Pass:
-        """See Method."""
-        return Pass(rows=rows)
-
-    def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
-        """See Method."""
-        return False
-
-    def has_reference(self, arguments: Any) -> bool:
-        """See Method."""
-        return False
-
     def trainer(self, parts: TrainerParts) -> RunRewardTrainer:
         """See Method."""
         return RunRewardTrainer(parts=parts)
@@ -112,15 +94,3 @@ class Reward(Method):
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """See Method."""
         return {"method": "Reward"} | {name: given.get(name) for name in ("eos_token", "pad_token")}
-
-    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
-        """See Method."""
-        return ()
-
-    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
-        """See Method."""
-        return counters(trainer)
-
-    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
-        """See Method."""
-        restore_counters(trainer, state)

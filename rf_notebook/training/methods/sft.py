@@ -12,19 +12,14 @@ from rf_notebook.core.errors import ConfigError
 from rf_notebook.training.fused.head import COMPACT
 from rf_notebook.training.methods.base import (
     Method,
-    Pass,
     RunTrainer,
     TrainerParts,
-    counters,
     preparation_settings,
-    restore_counters,
     spelled_as_now,
 )
 
 if TYPE_CHECKING:
-    from rf_notebook.core.run import Generation
     from rf_notebook.training.datasets import PreparedDatasets
-    from rf_notebook.training.methods.trainer_like import TrainerLike
 
 #: Arguments that decide what ``SFTTrainer._prepare_dataset`` makes of a data set (trl 1.16).
 _PREPARATION = (
@@ -163,21 +158,6 @@ class SFT(Method):
         """See Method."""
         return SFTConfig(**spelled_as_now(SFTConfig, given))
 
-    def check(self, arguments: Any, extras: Mapping[str, Any], *, evaluates: bool) -> None:
-        """See Method."""
-
-    def one_pass(self, arguments: Any, rows: int) -> Pass:
-        """See Method."""
-        return Pass(rows=rows)
-
-    def needs_reference_model(self, arguments: Any, *, has_adapter: bool, is_named: bool) -> bool:
-        """See Method."""
-        return False
-
-    def has_reference(self, arguments: Any) -> bool:
-        """See Method."""
-        return False
-
     def trainer(self, parts: TrainerParts) -> RunSFTTrainer:
         """See Method."""
         return RunSFTTrainer(
@@ -197,15 +177,3 @@ class SFT(Method):
     def tokenizer_settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """See Method."""
         return {name: given.get(name) for name in ("eos_token", "pad_token", "chat_template_path")}
-
-    def completions(self, trainer: TrainerLike) -> tuple[Generation, ...]:
-        """See Method."""
-        return ()
-
-    def extra_state(self, trainer: TrainerLike) -> dict[str, Any]:
-        """See Method."""
-        return counters(trainer)
-
-    def restore_extra_state(self, trainer: TrainerLike, state: dict[str, Any]) -> None:
-        """See Method."""
-        restore_counters(trainer, state)
