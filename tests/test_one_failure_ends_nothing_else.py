@@ -44,7 +44,7 @@ PLACES = [
     "rf_notebook.training.methods.base:RunTrainer.training_step",
     "rf_notebook.training.methods.base:RunTrainer.log",
     "rf_notebook.training.methods.base:RunTrainer._maybe_log_save_evaluate",
-    "rf_notebook.training.methods.sft:counters",
+    "rf_notebook.training.methods.base:counters",
     "rf_notebook.training.divergence:Divergence.see_loss",
     "rf_notebook.training.divergence:Divergence.now",
     "rf_notebook.training.divergence:Divergence.end_window",
