@@ -26,15 +26,29 @@ MODEL_NAME = "rf-notebook-demo"
 def create_model(model_config: dict[str, Any]) -> tuple[Any, Any]:
     """A create_model_fn for the demo's base: (model in float32, tokenizer).
 
-    ``model_kwargs`` may set dtype.
+    ``model_kwargs`` may set dtype; with ``model_type="sequence_classification"`` the model has a head of
+    one output, for Reward.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kwargs = {"dtype": torch.float32, **(model_config.get("model_kwargs") or {})}
-    model = AutoModelForCausalLM.from_pretrained(_ASSETS, local_files_only=True, **kwargs)
+    from rf_notebook.training.base_models import load_from_hub
+
+    kwargs = {
+        "dtype": torch.float32,
+        **(model_config.get("model_kwargs") or {}),
+        "local_files_only": True,
+    }
+    model, tokenizer = load_from_hub(
+        {
+            **model_config,
+            "model_name": str(_ASSETS),
+            "model_kwargs": kwargs,
+            "tokenizer": None,
+            "tokenizer_kwargs": {"local_files_only": True},
+        }
+    )
     model.config._name_or_path = MODEL_NAME  # noqa: SLF001 - transformers keeps the name so
-    return model, AutoTokenizer.from_pretrained(_ASSETS, local_files_only=True)
+    return model, tokenizer
 
 
 def train_dataset(rows: int = 2000) -> datasets.Dataset:

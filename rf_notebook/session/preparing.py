@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ def prepare(
     Raises:
         ConfigError: what is wrong, in one sentence.
     """
+    _check_process()
     before_import()
     backend.load()
     objects, has_eval = known.for_launch(), given.eval_dataset is not None
@@ -145,6 +147,19 @@ def _devices(
         if not is_replay:
             raise
     return backend.devices("auto", 1, None)
+
+
+def _check_process() -> None:
+    """Refuse a process whose libraries are no longer those that are installed.
+
+    Raises:
+        ConfigError: naming what replaced them.
+    """
+    if "unsloth" in sys.modules:
+        raise ConfigError(
+            "Unsloth is imported in this kernel and has replaced parts of transformers, TRL and PEFT, so runs would not "
+            "be those of plain TRL. Restart the kernel and leave it out; what is lost is its kernels for a single run."
+        )
 
 
 def check_starts(new: Iterable[RunConfig]) -> None:

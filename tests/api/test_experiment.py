@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 import threading
 import time
+import types
 
 import pandas as pd
 import pytest
@@ -248,6 +250,14 @@ def test_two_experiments_do_not_train_in_one_kernel_at_once(new):
     first.cancel_current()
     second = fit(new("second"), grid())
     assert second.wait()
+
+
+def test_a_kernel_with_unsloth_is_refused_before_anything_is_loaded(new, monkeypatch):
+    monkeypatch.setitem(sys.modules, "unsloth", types.ModuleType("unsloth"))
+    experiment = new()
+    with pytest.raises(ConfigError, match="would not be those of plain TRL. Restart the kernel"):
+        fit(experiment, grid())
+    assert not experiment.runs
 
 
 BAD_ARGUMENTS = [

@@ -151,6 +151,9 @@ def test_a_tutorial_runs_as_committed(path, tmp_path):
         assert after >= 30, "and the winner does"
     if path.name.startswith("201"):
         assert printed.count("It is settled") >= 4, "SFT, DPO and KTO runs answer what was asked"
+    if path.name.startswith("204"):
+        chosen, rejected = map(float, re.findall(r"^([+-]\d+\.\d\d)  ", printed, re.MULTILINE))
+        assert chosen > rejected + 1, "an unseen answer scores higher than the brush-off"
     if path.name.startswith("202"):
         (rewards,) = [c for c in bundles[-1][PANEL_MIME]["curves"] if c["metric"] == "reward"]
         assert len(rewards["runs"]) == 9
