@@ -255,7 +255,7 @@ def test_two_experiments_do_not_train_in_one_kernel_at_once(new):
 def test_a_kernel_with_unsloth_is_refused_before_anything_is_loaded(new, monkeypatch):
     monkeypatch.setitem(sys.modules, "unsloth", types.ModuleType("unsloth"))
     experiment = new()
-    with pytest.raises(ConfigError, match="would not be those of plain TRL. Restart the kernel"):
+    with pytest.raises(ConfigError, match=r"would not be those of plain TRL\. Restart the kernel"):
         fit(experiment, grid())
     assert not experiment.runs
 
