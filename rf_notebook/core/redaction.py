@@ -10,11 +10,11 @@ from typing import overload
 
 from rf_notebook.core.values import Json
 
-#: Stands where a secret stood.
 #: Unicode's categories of control, format, surrogate and private signs, and of separators of lines
 #: and paragraphs.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 REDACTED = "[redacted]"
+"""Stands where a secret stood."""
 
 _SECRET_KEY = re.compile(
     r"(^|_)(password|passwd|secret|credentials?|api_?key|access_?key|auth|authorization)($|_)|(^|_)auth_token$|^token$"

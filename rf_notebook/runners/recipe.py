@@ -63,6 +63,9 @@ class ExperimentRecipe:
         self, folder: Path, objects: Objects, listener: LiveListener, log: logging.Logger
     ) -> Iterator[tuple[ChunkRunner, Mapping[str, Json]]]:
         """See Recipe."""
+        from rf_notebook.training import import_libraries
+
+        import_libraries()
         from rf_notebook.training.datasets import ExperimentData
         from rf_notebook.training.device import spread_over
         from rf_notebook.training.facts import environment

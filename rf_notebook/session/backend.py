@@ -5,9 +5,7 @@ The libraries' own by default; tests have one without libraries.
 
 from __future__ import annotations
 
-import importlib
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -117,22 +115,13 @@ class Libraries:
     """See Backend: torch, transformers, trl and peft."""
 
     def load(self) -> None:
-        """Import trl, without what the libraries do to the cell that does so.
-
-        trl 1.16 draws from Python's random numbers, which are the user's. bitsandbytes 0.50, where
-        it is installed, tells on CPUs of a kernel that it would like.
-        """
+        """See Backend."""
         told = list(too_old(*TRAINING))
         if told:
             raise ConfigError(" ".join(told))
-        before, talker = random.getstate(), logging.getLogger("bitsandbytes")
-        level = talker.level
-        talker.setLevel(logging.ERROR)
-        try:
-            importlib.import_module("rf_notebook.training.runner")
-        finally:
-            talker.setLevel(level)
-            random.setstate(before)
+        from rf_notebook.training import import_libraries
+
+        import_libraries()
 
     def gpu_count(self) -> int:
         """See Backend."""

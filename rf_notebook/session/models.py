@@ -50,9 +50,9 @@ def write_model(
         merge: Whether to write whole weights with the adapter folded in.
         create_model: The loader.
     """
+    models = _base_models(session, create_model)
     from rf_notebook.training.trained_model import export_model
 
-    models = _base_models(session, create_model)
     export_model(_trained(session, run_id, models, is_whole=merge), path, merge=merge)
 
 
@@ -64,18 +64,21 @@ def texts_from(
     create_model: CreateModel | None,
 ) -> list[list[str]]:
     """What the models of runs write to prompts, run by run. See ``load_model``."""
-    from rf_notebook.training.texts import CheckpointTexts
-
     asked = [_model_of(session, run_id) for run_id in run_ids]
     started = session.state.started
     is_joint = started is not None and started.execution != Execution.EXACT
     models = _base_models(session, create_model)
+    from rf_notebook.training.texts import CheckpointTexts
+
     texts = CheckpointTexts(models=models, folder=session.folder, objects=session.objects)
     with texts.in_a_cell(is_joint=is_joint) as waited_for:
         return waited_for.of(asked, prompts, settings)
 
 
 def _base_models(session: Session, create_model: CreateModel | None) -> BaseModels:
+    from rf_notebook.training import import_libraries
+
+    import_libraries()
     from rf_notebook.training.base_models import BaseModels
 
     launched = None if session.launch is None else session.launch.create_model

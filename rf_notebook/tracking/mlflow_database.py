@@ -1,11 +1,9 @@
-"""Where does MLflow write, and how is it imported quietly?"""
+"""Where does MLflow write?"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from rf_notebook.core.errors import ConfigError
@@ -82,20 +80,3 @@ def _as_plain_path(folder: Path) -> Path:
     if folder not in _directories:
         _directories[folder] = os.open(folder, os.O_RDONLY)
     return descriptors / str(_directories[folder])
-
-
-@contextlib.contextmanager
-def without_telemetry() -> Iterator[None]:
-    """Import MLflow without its usage reports, which it decides on while it is imported.
-
-    A user who imported it already has decided; then nothing is touched.
-    """
-    name = "MLFLOW_DISABLE_TELEMETRY"
-    if "mlflow" in sys.modules or name in os.environ:
-        yield
-        return
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        del os.environ[name]

@@ -23,9 +23,10 @@ from rf_notebook.core.events import (
 )
 from rf_notebook.core.redaction import redact
 from rf_notebook.core.run import MetricPoint, RunState, StoredFolder
+from rf_notebook.core.telemetry import without_telemetry
 from rf_notebook.core.values import flatten
 from rf_notebook.tracking.mirror import Mirror
-from rf_notebook.tracking.mlflow_database import own_database, uri_of_user, without_telemetry
+from rf_notebook.tracking.mlflow_database import own_database, uri_of_user
 from rf_notebook.tracking.shown import LONGEST_VALUE, shown_text
 
 _TAG_IDENTITY, _TAG_RUN = "rf_notebook.experiment", "rf_notebook.run_id"

@@ -61,7 +61,7 @@ def main() -> None:
     import time
 
     import rf_notebook.training.runner  # noqa: F401 - what takes the time
-    from rf_notebook.tracking.mlflow_database import without_telemetry
+    from rf_notebook.core.telemetry import without_telemetry
     from tests.crash import child
 
     with without_telemetry():

@@ -218,7 +218,7 @@ def test_importing_mlflow_starts_no_usage_reports():
     code = """
 import os, threading
 for name in ("CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"): os.environ.pop(name, None)
-from rf_notebook.tracking.mlflow_database import without_telemetry
+from rf_notebook.core.telemetry import without_telemetry
 before = dict(os.environ)
 with without_telemetry():
     import mlflow

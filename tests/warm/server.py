@@ -43,7 +43,7 @@ _LIBRARIES = (
 
 def preload() -> None:
     """Import what takes the time, and nothing that decides by itself what the tests look at."""
-    from rf_notebook.tracking.mlflow_database import without_telemetry
+    from rf_notebook.core.telemetry import without_telemetry
 
     with without_telemetry():
         importlib.import_module("mlflow")
