@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rf_notebook.core.errors import (
         CheckpointDamaged,
         ConfigError,
+        DamagedRecord,
         IllegalOperation,
         LeaseLost,
         ReadOnlyExperiment,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckpointDamaged": "core.errors",
     "ConfigError": "core.errors",
+    "DamagedRecord": "core.errors",
     "Experiment": "experiment",
     "IllegalOperation": "core.errors",
     "LeaseLost": "core.errors",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "CheckpointDamaged",
     "ConfigError",
+    "DamagedRecord",
     "Experiment",
     "IllegalOperation",
     "LeaseLost",

@@ -17,6 +17,7 @@ from rf_notebook.replay.again import replay_again
 from rf_notebook.session.arguments import fit_arguments
 from rf_notebook.session.opening import check_alone, fit, open_here, open_session
 from rf_notebook.session.registry import latest_session, remove, use
+from rf_notebook.session.repairing import repair
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import refresh_display, tell_at_exit, wait, wait_async
 from rf_notebook.widgets.front_end import FrontEnd, front_end
@@ -282,6 +283,21 @@ class Experiment(ExperimentOperations):
     def cancel_current(self) -> None:
         """Stop now and keep everything; ``run_fit`` with the same arguments continues later."""
         self.end(cancel=True)
+
+    def repair(self) -> Path | None:
+        """Continue from the entries before the damage in a record that is damaged.
+
+        Runs continue from the checkpoints that these name, and begin again where none is left; the runs
+        and figures after the damage are lost.
+
+        Returns:
+            Where the damaged file is kept, in the experiment's folder; None when the record is whole.
+
+        Raises:
+            IllegalOperation: when nothing before the damage is left.
+            ReadOnlyExperiment: when another process trains the experiment.
+        """
+        return repair(self.session)
 
     # ---- once more
 

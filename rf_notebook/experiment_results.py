@@ -234,9 +234,12 @@ class ExperimentResults:
 
     def __repr__(self) -> str:
         self.session.refresh()
+        damage = self.session.damage
         if not self._state.runs:
-            return f"<Experiment {self.experiment_name!r}: nothing recorded; call run_fit>"
-        return f"Experiment {self.experiment_name!r}\n{table_text(self._state)}"
+            why = "nothing recorded; call run_fit" if damage is None else damage
+            return f"<Experiment {self.experiment_name!r}: {why}>"
+        told = "" if damage is None else f"{damage}\n"
+        return f"Experiment {self.experiment_name!r}\n{told}{table_text(self._state)}"
 
     # Short ways to what is open, for scripts that look inside.
 

@@ -170,6 +170,7 @@ def test_the_public_names():
     assert rf_notebook.__all__ == [
         "CheckpointDamaged",
         "ConfigError",
+        "DamagedRecord",
         "Experiment",
         "IllegalOperation",
         "LeaseLost",

@@ -1,20 +1,24 @@
 """Which errors can reach a user?
 
     RFNotebookError
-    ├── ConfigError            (ValueError)     an argument or config that cannot work; raised where
-    it was typed ├── IllegalOperation       (RuntimeError)   an operation that the run's state does
-    not allow ├── UnknownRun             (LookupError)    a run id that the experiment does not have
-    ├── ReadOnlyExperiment     (PermissionError) another kernel is writing this experiment ├──
-    StoreError             (OSError)        the experiment's record cannot be read or written │
-    ├── LeaseLost                           another kernel took the experiment over │   └──
-    StorageFull                         no room on the disk └── CheckpointDamaged      (OSError)
-    a checkpoint is not what was hashed when it was written
+    ├── ConfigError         (ValueError)       an argument or config that cannot work
+    ├── IllegalOperation    (RuntimeError)     an operation that the run's state does not allow
+    ├── UnknownRun          (LookupError)      a run id that the experiment does not have
+    ├── ReadOnlyExperiment  (PermissionError)  another kernel is writing this experiment
+    ├── StoreError          (OSError)          the experiment's record cannot be read or written
+    │   ├── DamagedRecord                      entries of the record are not what was written
+    │   ├── LeaseLost                          another kernel took the experiment over
+    │   └── StorageFull                        no room on the disk
+    └── CheckpointDamaged   (OSError)          a checkpoint is not what was hashed when it was written
 
 Rule for adding one: a caller must be able to do something different on catching it; otherwise use a
 sentence in an existing class. Every message says what is wrong, with the values, and what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class RFNotebookError(Exception):
@@ -39,6 +43,15 @@ class ReadOnlyExperiment(RFNotebookError, PermissionError):  # noqa: N818
 
 class StoreError(RFNotebookError, OSError):
     """The experiment's record cannot be read or written."""
+
+
+class DamagedRecord(StoreError):  # noqa: N818
+    """Entries of the experiment's record are not what was written: a bit was flipped, or some are gone."""
+
+    def __init__(self, message: str, sure: Sequence[Any] = ()) -> None:
+        """With the entries (``events.Recorded``) before the first that is damaged."""
+        super().__init__(message)
+        self.sure = sure
 
 
 class LeaseLost(StoreError):  # noqa: N818

@@ -38,6 +38,8 @@ class Status:
     """Whether no run wants a turn."""
     paused: bool = False
     read_only: bool = False
+    damage: str = ""
+    """What is wrong with the record, of which the entries before are shown."""
     held_up: str | None = None
     error: str | None = None
     """Why the engine ended by itself."""

@@ -11,6 +11,7 @@ from typing import Any
 from rf_notebook.core.metrics import cost_of, direction, headline
 from rf_notebook.core.run import RunState
 from rf_notebook.record.files import RECORD
+from rf_notebook.record.record import record_digest
 from rf_notebook.store.disposal import bytes_of
 from rf_notebook.store.plain_files import read_plain
 from rf_notebook.views.words import number, shortened, size
@@ -34,6 +35,8 @@ def _best(folder: Path) -> str:
     """From the record that an experiment's end writes; "" where there is none that can be read."""
     try:
         record = json.loads(read_plain(folder / RECORD, _MOST_BYTES))
+        if record["digest"] != record_digest(record):
+            return ""
         methods = {str(config["method"]) for config in record["spec"]["configs"]}
         scored = [
             (cost, metric, value, result["run"])

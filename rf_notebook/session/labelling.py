@@ -18,9 +18,11 @@ def label_at_rest(session: Session, asked: LabelRuns) -> None:
 
     Raises:
         IllegalOperation: when nothing is recorded yet.
+        DamagedRecord: when the record is damaged.
         ReadOnlyExperiment: when another kernel trains this experiment.
     """
     session.refresh()
+    session.check_sure()
     if session.store is None or session.state.started is None:
         raise IllegalOperation(
             f"experiment {session.name!r} has no runs yet; call run_fit first, then label them."

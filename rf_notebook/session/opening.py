@@ -60,6 +60,11 @@ def open_session(
             "and begins with a letter, digit or _."
         )
     session = session_of(name, path, runner)
+    if session.damage is not None:
+        warnings.warn(
+            f"{session.damage} Only these are shown, and nothing is written; experiment.repair() continues from them.",
+            stacklevel=4,
+        )
     session.num_gpus = num_gpus
     session.storage = check_storage("Experiment", storage)
     return session

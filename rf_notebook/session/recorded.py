@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,13 @@ class Continuation:
     """Objects of the launch by the recorded names that they stand for from now on."""
     warnings: tuple[str, ...] = ()
     """What could not be compared, in sentences."""
+
+    def take_names(self, objects: Objects) -> None:
+        """Let recorded configs refer to the objects given now; warn of what could not be compared."""
+        for name, value in self.names.items():
+            objects.put(name, value)
+        for text in self.warnings:
+            warnings.warn(text, stacklevel=5)
 
 
 def continuation(

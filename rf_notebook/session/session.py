@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rf_notebook.core.change import ChangeSignal
-from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.core.errors import (
+    ConfigError,
+    DamagedRecord,
+    IllegalOperation,
+    StoreError,
+    UnknownRun,
+)
 from rf_notebook.core.foreground import watch_cells
 from rf_notebook.core.objects import Objects
 from rf_notebook.core.ports import CommitObserver, unobserved
@@ -24,19 +29,20 @@ from rf_notebook.results.handle import Run
 from rf_notebook.runners.memory_gauge import MemoryGauge
 from rf_notebook.session.backend import Libraries
 from rf_notebook.session.preparing import check_starts
-from rf_notebook.session.recorded import Continuation, continuation
+from rf_notebook.session.recorded import continuation
 from rf_notebook.session.stored import provide
 from rf_notebook.session.training import Training
 from rf_notebook.store import layout
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.panel_file import read_arrangement, write_arrangement
-from rf_notebook.store.secret_digests import read_secret_names, write_secret_names
+from rf_notebook.store.secret_digests import keep_secret_names, read_secret_names
 from rf_notebook.store.sqlite import SqliteStore
 from rf_notebook.tracking.experiment_log import ExperimentLog
 from rf_notebook.views.console import ConsoleProgress
 
 if TYPE_CHECKING:
     from rf_notebook.automation.optuna_policy import OptunaPolicy
+    from rf_notebook.core.events import Recorded
     from rf_notebook.core.values import Json
     from rf_notebook.engine.autopilot import Autopilot
     from rf_notebook.engine.loop import Engine
@@ -96,6 +102,8 @@ class Session:
         self.backend = backend or Libraries()
         self.state = ExperimentState()
         self.store: SqliteStore | None = None
+        self.damage: DamagedRecord | None = None
+        """What is wrong with the record, which is shown up to there and not written."""
         self.objects = Objects(read_secret_names(folder))
         """Functions and other values behind the names in configs."""
         self.log = ExperimentLog(layout.log(folder), name)
@@ -199,6 +207,7 @@ class Session:
                 open=False,
                 preparing=self.is_preparing,
                 read_only=self.is_trained_elsewhere,
+                damage="" if self.damage is None else str(self.damage),
                 device=device,
                 memory_bytes=used,
                 memory_total_bytes=total,
@@ -270,21 +279,54 @@ class Session:
     # ---- the record
 
     def open_record(self) -> SqliteStore:
-        """The record; begun when there is none yet."""
+        """The record; begun when there is none yet.
+
+        Raises:
+            StoreError: when it cannot be read, or is gone from beside its checkpoints.
+        """
         if self.store is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.store = SqliteStore(
-                layout.record(self.folder), observer=lambda point: self.observer(point)
-            )
+            path = layout.record(self.folder)
+            is_there = path.exists() and path.stat().st_size > 0
+            if not is_there and layout.runs(self.folder).exists():
+                raise StoreError(
+                    f"{path} is {'empty' if path.exists() else 'gone'}, and checkpoints lie beside it: take it from a "
+                    "backup, use another experiment name, or remove the folder."
+                )
+            self.store = SqliteStore(path, observer=lambda point: self.observer(point))
             self.refresh()
         return self.store
 
     def refresh(self) -> None:
         """Take in what another kernel recorded; the engine's own events come by themselves."""
         with self._applying:
-            if self.store is not None and not self.is_training:
-                for recorded in self.store.read(after=self.state.last_seq):
+            if self.store is None or self.is_training or self.damage is not None:
+                return
+            try:
+                new: Sequence[Recorded] = self.store.read(after=self.state.last_seq)
+            except DamagedRecord as error:
+                self.damage, new = error, error.sure
+            try:
+                for recorded in new:
                     self.state.apply(recorded)
+            except UnknownRun as error:
+                at = self.state.last_seq
+                self.state.last_seq -= 1
+                self.damage = DamagedRecord(
+                    f"{layout.record(self.folder)} is damaged: entry {at}: {error}"
+                )
+
+    def check_sure(self) -> None:
+        """Refuse to write a record that is damaged.
+
+        Raises:
+            DamagedRecord: with what can be done.
+        """
+        if self.damage is not None:
+            raise DamagedRecord(
+                f"{self.damage} Experiment({self.name!r}).repair() continues from them and keeps the damaged file; "
+                "a copy of the folder from before would have all."
+            )
 
     # ---- training
 
@@ -317,6 +359,7 @@ class Session:
         """
         with self._applying:
             self.refresh()
+            self.check_sure()
             check_starts(continuation(self.state, launch, known=self.objects, extend=extend).new)
             store = self.open_record()
             if self.training is not None:  # its thread died of an error
@@ -324,13 +367,14 @@ class Session:
             self._fence = store.acquire(this_process(), take_over=take_over)
             try:
                 self.refresh()
+                self.check_sure()
                 found = continuation(self.state, launch, known=self.objects, extend=extend)
-                _take_names(launch, found)
+                found.take_names(launch.objects)
                 provide(
                     self.folder, self.name, self.state, storage=self.storage, cluster=launch.cluster
                 )
                 self.objects, self.launch = launch.objects, launch
-                _keep_secret_names(self.folder, launch.objects)
+                keep_secret_names(self.folder, launch.objects.secret_names())
                 self.sources = sources
                 self.log.open()
                 training = Training(
@@ -384,9 +428,9 @@ class Session:
             self.engine.mailbox.submit(Automate(policy=autopilot.policy)).result()
         self.training.keep_studies(studies)
         if found.new:
-            _take_names(launch, found)
+            found.take_names(launch.objects)
             self.objects.update(launch.objects)
-            _keep_secret_names(self.folder, self.objects)
+            keep_secret_names(self.folder, self.objects.secret_names())
             self.training.add(launch, found.new)
 
     def end_training(self, *, cancelled: bool) -> BaseException | None:
@@ -404,25 +448,3 @@ class Session:
         self.training, self._fence = None, None
         self.signal.changed()
         return training.thread.error
-
-
-def _keep_secret_names(folder: Path, objects: Objects) -> None:
-    """Let the next kernel know which secret is which; without the file it goes by their order."""
-    names = objects.secret_names()
-    if not names.digests:
-        return
-    try:
-        write_secret_names(folder, names)
-    except OSError as error:
-        warnings.warn(
-            f"digests of secrets could not be written ({error.strerror}); to continue, write the search's secrets in the same order.",
-            stacklevel=6,
-        )
-
-
-def _take_names(launch: Launch, found: Continuation) -> None:
-    """Let recorded configs refer to the objects given now; warn of what could not be compared."""
-    for name, value in found.names.items():
-        launch.objects.put(name, value)
-    for text in found.warnings:
-        warnings.warn(text, stacklevel=5)

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from rf_notebook.core.errors import StoreError
 from rf_notebook.core.ports import Holder
 from rf_notebook.core.run import READY, RunState
+from rf_notebook.store.chain import UNREADABLE, Break, checked, is_chained, may_pass
 from rf_notebook.store.lease import is_alive
+from rf_notebook.store.sqlite import connect
 
 
 class Recorded(StrEnum):
@@ -27,6 +30,7 @@ class Recorded(StrEnum):
     ELSEWHERE = "elsewhere"
     """A living process trains it."""
     UNREADABLE = "unreadable"
+    """Damaged, or no record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +45,21 @@ class Glance:
 def glance(path: Path) -> Glance:
     """A glance at a record; never raises for what the file holds."""
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)
-        ) as connection:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(connect(path, uri=uri, timeout=1.0, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
             return _glance(connection)
-    except sqlite3.OperationalError:
+    except UNREADABLE as error:
         # Killed within a commit: the journal is rolled back when somebody opens the record to write.
-        return Glance(standing=Recorded.INTERRUPTED)
-    except (sqlite3.Error, ValueError, TypeError, KeyError):
+        standing = Recorded.INTERRUPTED if may_pass(error) else Recorded.UNREADABLE
+        return Glance(standing=standing)
+    except (Break, StoreError, ValueError, TypeError, KeyError, RecursionError):
         return Glance(standing=Recorded.UNREADABLE)
 
 
 def _glance(connection: sqlite3.Connection) -> Glance:
+    if is_chained(connection) is None:
+        return Glance(standing=Recorded.UNREADABLE)
     query = "SELECT kind, json_extract(payload, '$.run_id'), json_extract(payload, '$.state') FROM events WHERE kind IN (?, ?, ?)"
     states: dict[int, RunState] = {}
     for kind, run_id, state in connection.execute(
@@ -73,6 +80,8 @@ def _glance(connection: sqlite3.Connection) -> Glance:
         holder = Holder(host=lease[1], pid=lease[2], process_started=lease[3])
         if is_alive(holder, renewed_at=lease[4], now=time.time()):
             return Glance(standing=Recorded.ELSEWHERE, runs=len(alive))
+    for _ in checked(connection):  # one that is being written is looked at too often for this
+        pass
     unfinished = any(state in READY for state in alive)
     return Glance(
         standing=Recorded.INTERRUPTED if unfinished else Recorded.FINISHED, runs=len(alive)

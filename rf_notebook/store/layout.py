@@ -74,9 +74,14 @@ def worker_data(folder: Path) -> Path:
     return data(folder) / "worker"
 
 
+def runs(folder: Path) -> Path:
+    """The checkpoints of every run."""
+    return folder / "runs"
+
+
 def run(folder: Path, run_id: int) -> Path:
     """Everything of one run."""
-    return folder / "runs" / str(run_id)
+    return runs(folder) / str(run_id)
 
 
 def trainer(folder: Path, run_id: int) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from pathlib import Path
 
 from rf_notebook.core.secret_names import SecretNames
@@ -29,6 +30,19 @@ def read_secret_names(folder: Path) -> SecretNames:
         if salt and all(isinstance(text, str) for pair in digests.items() for text in pair):
             return SecretNames(salt, digests)
     return SecretNames()
+
+
+def keep_secret_names(folder: Path, names: SecretNames) -> None:
+    """Let the next kernel know which secret is which; without the file it goes by their order."""
+    if not names.digests:
+        return
+    try:
+        write_secret_names(folder, names)
+    except OSError as error:
+        warnings.warn(
+            f"digests of secrets could not be written ({error.strerror}); to continue, write the search's secrets in the same order.",
+            stacklevel=6,
+        )
 
 
 def write_secret_names(folder: Path, names: SecretNames) -> None:

@@ -7,27 +7,48 @@ that is reset while another connection reads; Python often links such a version
 
 from __future__ import annotations
 
+import itertools
+import os
+import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from rf_notebook.core.errors import LeaseLost, ReadOnlyExperiment, StorageFull, StoreError
+from rf_notebook.core.errors import (
+    DamagedRecord,
+    LeaseLost,
+    ReadOnlyExperiment,
+    StorageFull,
+    StoreError,
+)
 from rf_notebook.core.events import Event, Recorded
 from rf_notebook.core.ports import CommitObserver, CommitPoint, Holder, unobserved
+from rf_notebook.store.chain import (
+    UNREADABLE,
+    Break,
+    Row,
+    begin,
+    chain_up,
+    checked,
+    insert,
+    is_chained,
+    next_number,
+)
 from rf_notebook.store.codec import VERSION, decode, encode
 from rf_notebook.store.lease import LEASE_LOST, is_alive, read_only_sentence
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, payload TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS lease (
-    id INTEGER PRIMARY KEY CHECK (id = 1), fence INTEGER NOT NULL, held INTEGER NOT NULL,
-    host TEXT NOT NULL, pid INTEGER NOT NULL, process_started REAL NOT NULL, renewed_at REAL NOT NULL);
-"""
 _BUSY_SECONDS = 30.0
+#: Of one entry; a larger one was not written by this package.
+_MOST_BYTES = 256 << 20
+#: Of a database that has anything in it: SQLite takes a shorter file for an empty one.
+_SMALLEST_BYTES = 512
+#: After a lease that cannot be read: above any that it can have had.
+_FENCE_AFTER_DAMAGE = 1 << 30
 
 
 def sqlite_version() -> str:
@@ -54,25 +75,16 @@ class SqliteStore:
         self._clock = clock
         self._observer = observer
         self._lock = threading.RLock()
-        try:
-            self.connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self.connection.execute("PRAGMA journal_mode=DELETE")
-            self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise _translated(error, path) from error
+        self.connection = self._connected(path)
 
     def append(self, events: Sequence[Event], fence: int) -> list[Recorded]:
         """See EventStore."""
         encoded = [encode(event) for event in events]
         with self._transaction() as connection:
             self._check(connection, fence)
-            first = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM events").fetchone()[0]
-            now = self._clock()
-            connection.executemany(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+            first, now = next_number(connection), self._clock()
+            insert(
+                connection,
                 [
                     (first + i, now, kind, VERSION, payload)
                     for i, (kind, payload) in enumerate(encoded)
@@ -84,13 +96,14 @@ class SqliteStore:
 
     def read(self, after: int = 0) -> list[Recorded]:
         """See EventStore."""
-        query = "SELECT seq, at, kind, version, payload FROM events WHERE seq > ? ORDER BY seq"
-        with self._reading() as connection:
-            rows = connection.execute(query, (after,)).fetchall()
-        return [
-            Recorded(seq=seq, at=at, event=decode(kind, version, body))
-            for seq, at, kind, version, body in rows
-        ]
+        sure: list[Recorded] = []
+        try:
+            with self._transaction("DEFERRED") as connection:
+                for seq, at, kind, version, body in checked(connection, after):
+                    sure.append(Recorded(seq=seq, at=at, event=decode(kind, version, body)))
+        except DamagedRecord as error:
+            raise DamagedRecord(str(error), sure) from error
+        return sure
 
     def acquire(self, holder: Holder, *, take_over: bool = False) -> int:
         """See EventStore."""
@@ -107,6 +120,11 @@ class SqliteStore:
                 "INSERT OR REPLACE INTO lease VALUES (1, ?, 1, ?, ?, ?, ?)",
                 (fence + 1, holder.host, holder.pid, holder.process_started, now),
             )
+            if is_chained(connection):
+                for _ in checked(connection):
+                    pass
+            else:
+                chain_up(connection)
         return fence + 1
 
     def renew(self, fence: int) -> None:
@@ -134,10 +152,66 @@ class SqliteStore:
             return None
         return row[2]
 
+    def repair(self, last: int) -> Path:
+        """Set a damaged file aside, and continue with its first entries.
+
+        Args:
+            last: The number of the last entry to keep.
+
+        Returns:
+            Where the damaged file is now: in the same folder.
+
+        Raises:
+            StoreError: when there is no room for both; then nothing has changed.
+        """
+        beside = self._path.with_name(f"{self._path.name}.repairing")
+        journal = self._path.with_name(f"{self._path.name}-journal")
+        with self._reading() as connection:
+            rows: list[Row] = []
+            with suppress(Break):
+                rows.extend(row for row in checked(connection) if row[0] <= last)
+            fence = _FENCE_AFTER_DAMAGE
+            with suppress(*UNREADABLE):
+                lease = self._lease_row(connection)
+                fence = lease[0] if lease is not None else 0
+            try:
+                beside.unlink(missing_ok=True)
+                with closing(self._connected(beside)) as new, _all_or_nothing(new):
+                    insert(new, rows)
+                    new.execute("INSERT INTO lease VALUES (1, ?, 0, '', 0, 0, 0)", (fence,))
+                aside = _free(self._path)
+                shutil.copy2(self._path, aside, follow_symlinks=False)
+                connection.close()
+                journal.unlink(missing_ok=True)
+                beside.replace(self._path)
+            except OSError as error:
+                raise StoreError(f"{self._path} could not be repaired: {error}.") from error
+            finally:
+                beside.unlink(missing_ok=True)
+                self.connection.close()
+                self.connection = self._connected(self._path)
+        return aside
+
     def close(self) -> None:
         """See EventStore."""
         with self._lock:
             self.connection.close()
+
+    def _connected(self, path: Path) -> sqlite3.Connection:
+        """A connection to a record, which is begun where there is none."""
+        with self._told():
+            connection = connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode=DELETE")
+                connection.execute("PRAGMA synchronous=FULL")
+                if is_chained(connection) is None:
+                    with _all_or_nothing(connection):
+                        if is_chained(connection) is None:
+                            begin(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     @staticmethod
     def _lease_row(connection: sqlite3.Connection) -> tuple[int, bool, Holder, float] | None:
@@ -155,29 +229,82 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self.connection
-            except sqlite3.Error as error:
-                raise _translated(error, self._path) from error
+        with self._lock, self._told():
+            yield self.connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """All or nothing, and alone: two processes that race for the lease see each other's row."""
-        with self._reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        with self._reading() as connection, _all_or_nothing(connection, kind):
+            yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong inside is told in a sentence that names the file."""
+        try:
+            yield
+        except Break as error:
+            sure = (
+                f"entries 1 to {error.seq - 1} are sure" if error.seq > 1 else "nothing before it"
+            )
+            raise DamagedRecord(f"{self._path} is damaged: {error}; {sure}.") from error
+        except UNREADABLE as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StorageFull(
+                    f"no room to write {self._path.name}: {error}. Free some disk space; training continues by itself."
+                ) from error
+            raise StoreError(
+                f"{self._path} cannot be used as an experiment's record: {error}."
+            ) from error
 
 
-def _translated(error: sqlite3.Error, path: Path) -> StoreError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return StorageFull(
-            f"no room to write {path.name}: {error}. Free some disk space; training continues by itself."
-        )
-    return StoreError(f"{path} cannot be used as an experiment's record: {error}.")
+def connect(path: Path, *, uri: str | None = None, **options: Any) -> sqlite3.Connection:
+    """A connection to a file that may be anybody's.
+
+    Args:
+        path: The file; it need not exist.
+        uri: With which SQLite opens it, if not by its path.
+        options: Of ``sqlite3.connect``.
+
+    Raises:
+        StoreError: when there is something else than a file.
+        sqlite3.Error: when it cannot be opened.
+    """
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(
+                f"{path} cannot be used as an experiment's record: it is no plain file."
+            )
+        if 0 < found.st_size < _SMALLEST_BYTES:
+            raise StoreError(
+                f"{path} cannot be used as an experiment's record: it is cut after {found.st_size} bytes."
+            )
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"{path} cannot be used as an experiment's record: {error}.") from error
+    connection: sqlite3.Connection = sqlite3.connect(
+        uri or path, uri=uri is not None, **{"timeout": _BUSY_SECONDS, **options}
+    )
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    return connection
+
+
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _free(path: Path) -> Path:
+    """A name beside a damaged record that nothing has."""
+    numbered = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in itertools.count(1))
+    return next(one for one in numbered if not os.path.lexists(one))

@@ -49,6 +49,11 @@ def standing(state: ExperimentState, status: Status) -> Standing:
             Kind.ERROR,
             f"ended by an error, run its cell again to continue: {shortened(status.error, _ERROR)}",
         )
+    if status.damage:
+        return Standing(
+            Kind.ERROR,
+            "read only: its record is damaged; experiment.repair() continues before that",
+        )
     if status.preparing:
         return Standing(Kind.PREPARING, "loading the libraries and checking the configs")
     if status.read_only:

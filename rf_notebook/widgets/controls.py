@@ -66,9 +66,11 @@ def why_not(
         if len(runs) > 1:
             return "select one run to export it"
         return f"run {missing[0]} has no checkpoint yet" if missing else None
-    if verb == "label":
+    if verb == "label" and not status.damage:
         words = "another kernel trains the experiment; label runs there"
         return words if status.read_only else None
+    if status.damage:
+        return "the experiment's record is damaged; experiment.repair() continues from before that"
     if not status.open:
         return "the experiment is not training; run its cell again to continue"
     if verb in ("clone", "warm start") and len(run_ids) > 1:

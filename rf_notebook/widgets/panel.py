@@ -243,7 +243,9 @@ class Panel:
                 disabled=not status.open,
             )
             set_changed(self.end, disabled=not status.open)
-            set_changed(self.label, disabled=status.read_only or not state.runs)
+            set_changed(
+                self.label, disabled=status.read_only or bool(status.damage) or not state.runs
+            )
             shown, groups = self.grid.show(view, self.series.configs.varying(state))
             self._show_controls(status)
             self._show_toast()

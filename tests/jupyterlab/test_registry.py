@@ -86,7 +86,10 @@ def test_what_is_on_disk_is_told_with_its_date_size_and_best_run(tmp_path, monke
         rf"\d\d \w\w\w {year}, \d\d:\d\d · [\d.]+ [kM]B · best eval_loss [\d.e-]+, run {best.id}",
         found["words"],
     )
-    for wrong in (b"{", b"[]", b'{"spec": {"configs": [{"method": []}]}, "results": []}'):
+    whole = (folder / "record.json").read_bytes()
+    changed = re.sub(rb'("eval_loss": ?)\d', rb"\g<1>0", whole)
+    assert changed != whole
+    for wrong in (changed, b"{", b"[]", b'{"spec": {"configs": [{"method": []}]}, "results": []}'):
         (folder / "record.json").write_bytes(wrong)
         assert "best" not in recorded_words(folder, 0.0)
     with pytest.raises(ConfigError, match="is recorded here"):

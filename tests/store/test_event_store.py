@@ -41,6 +41,7 @@ from rf_notebook.core.run import (
     StoredFolder,
     WarmStartReport,
 )
+from rf_notebook.store.chain import insert
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.memory import MemoryStore
 from rf_notebook.store.sqlite import SqliteStore
@@ -235,7 +236,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path):
 def test_a_record_from_elsewhere_is_checked(tmp_path, kind, payload, sentence):
     SqliteStore(tmp_path / "e.sqlite").close()
     with sqlite3.connect(tmp_path / "e.sqlite") as connection:
-        connection.execute("INSERT INTO events VALUES (1, 0, ?, 1, ?)", (kind, payload))
+        insert(connection, [(1, 0.0, kind, 1, payload)])
     connection.close()
     store = SqliteStore(tmp_path / "e.sqlite")
     with pytest.raises(StoreError, match=sentence):

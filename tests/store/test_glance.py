@@ -6,8 +6,9 @@ import sqlite3
 
 import pytest
 
-from rf_notebook.core.events import RunAdded, RunFailed, StateChanged
+from rf_notebook.core.events import Noted, RunAdded, RunFailed, StateChanged
 from rf_notebook.core.run import Failure, RunState
+from rf_notebook.store.chain import insert, next_number
 from rf_notebook.store.glance import Glance, Recorded, glance
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
@@ -66,12 +67,27 @@ def test_what_is_no_record_is_unreadable(path):
 
 
 @pytest.mark.parametrize("payload", ["no json", '{"run_id": null}', '{"run_id": "x"}', "[]"])
-def test_damaged_payloads_are_unreadable_or_passed_over(path, payload):
+def test_payloads_that_are_no_events_are_unreadable(path, payload):
     record(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO events VALUES (99, 0, 'RunAdded', 1, ?)", (payload,))
+        insert(connection, [(next_number(connection), 0.0, "RunAdded", 1, payload)])
     connection.close()
-    assert glance(path).standing in (Recorded.UNREADABLE, Recorded.INTERRUPTED)
+    assert glance(path).standing is Recorded.UNREADABLE
+
+
+def test_a_damaged_one_is_unreadable_also_where_the_glance_does_not_look(path):
+    record(path, Noted(text="loss 6.24"))
+    path.write_bytes(path.read_bytes().replace(b"loss 6.24", b"loss 2.24"))
+    assert glance(path) == Glance(standing=Recorded.UNREADABLE)
+
+
+def test_one_without_a_chain_can_be_looked_at(path):
+    record(path, state(1, RunState.COMPLETED))
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN digest")
+        connection.execute("DROP TABLE head")
+    connection.close()
+    assert glance(path) == Glance(standing=Recorded.INTERRUPTED, runs=3)
 
 
 def test_a_file_that_is_not_there(path):
