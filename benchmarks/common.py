@@ -248,6 +248,15 @@ def plain_eval_loss(
         return float(trainer.evaluate()["eval_loss"])
 
 
+def seconds_of_all(windows: Sequence[tuple[float, float]]) -> float:
+    """Seconds that all windows take: those that lie beside each other share theirs."""
+    total = 0.0
+    for began, ended in windows:
+        middle = (began + ended) / 2
+        total += (ended - began) / sum(first <= middle <= last for first, last in windows)
+    return total
+
+
 def engine_over(
     folder: Path,
     base: Any,

@@ -25,6 +25,7 @@ from benchmarks.common import (
     llama,
     plain_step_seconds,
     run_config,
+    seconds_of_all,
     synchronize,
 )
 from benchmarks.report import Report
@@ -310,19 +311,24 @@ def measure_auto(report: Report) -> None:
 
 
 def _second_half(base: Any, rows: Any, shape: Shape, steps: int, execution: Execution) -> float:
-    """Seconds of a step of all configs in the second of two chunks, saving included."""
+    """Seconds of a step of all configs in the second half of their steps."""
+    times: dict[tuple[int, int], float] = {}
+    half = steps // 2
+
+    def listen(run_id: int, progress: Any, point: Any) -> None:
+        if point is None and progress.steps in (half, steps):
+            synchronize()
+            times[run_id, progress.steps] = time.perf_counter()
+
     with engine_of(base, rows, shape, steps=steps, execution=execution, num_chunks=2) as (
         engine,
-        _runner,
+        runner,
     ):
-        while any(record.progress.chunks < 1 for record in engine.state.runs.values()):
-            engine.turn()
-        synchronize()
-        began = time.perf_counter()
+        runner.listener = listen
         while not isinstance(engine.turn(), Idle):
             pass
-        synchronize()
-        return (time.perf_counter() - began) / (steps // 2)
+    windows = [(times[run, half], times[run, steps]) for run in range(1, shape.configs + 1)]
+    return seconds_of_all(windows) / (steps - half)
 
 
 def measure_memory(report: Report) -> None:

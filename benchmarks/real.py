@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import old_table, search, whole
-from benchmarks.common import DEVICE, ON_GPU, engine_over, plain_step_seconds, synchronize
+from benchmarks.common import (
+    DEVICE,
+    ON_GPU,
+    engine_over,
+    plain_step_seconds,
+    seconds_of_all,
+    synchronize,
+)
 from benchmarks.real_world import (
     LONGEST,
     MEDIAN,
@@ -42,7 +49,7 @@ from benchmarks.real_world import (
 from benchmarks.report import Report
 from rf_notebook.core.foreground import only_waiting
 from rf_notebook.engine.turns import Idle
-from rf_notebook.planning.fusion import Execution
+from rf_notebook.planning.fusion import TIMED_STEPS, WARM_UP_STEPS, Execution
 from rf_notebook.training import memory
 from rf_notebook.training.fused.compiled import CompiledLayers
 
@@ -94,9 +101,10 @@ def joint(
     *,
     execution: Execution = Execution.FUSED,
     compiled: bool = False,
+    warm_up: int = WARM_UP,
     **more: Any,
 ) -> Joint:
-    """Time the steps of all configs together."""
+    """Time the steps of all configs together, those after so many."""
     times: dict[tuple[int, int], float] = {}
     counted: dict[int, tuple[float, int]] = {}
     last = len(configs)
@@ -116,7 +124,7 @@ def joint(
         )
 
         def listen(run_id: int, progress: Any, point: Any) -> None:
-            if point is None and progress.steps in (WARM_UP, STEPS):
+            if point is None and progress.steps in (warm_up, STEPS):
                 synchronize()
                 models = runner.joint_turns.models.values()
                 counts = next(iter(models)).counts if models else None
@@ -140,24 +148,15 @@ def joint(
             CompiledLayers.always_after = None
     peak = (memory.peak_bytes() or 0) / 2**30
     memory.collect()
-    windows = [(times[run, WARM_UP], times[run, STEPS]) for run in range(1, last + 1)]
-    (own, asked), (own_end, asked_end) = counted[WARM_UP], counted[STEPS]
+    windows = [(times[run, warm_up], times[run, STEPS]) for run in range(1, last + 1)]
+    (own, asked), (own_end, asked_end) = counted[warm_up], counted[STEPS]
     return Joint(
-        _of_all(windows) / (STEPS - WARM_UP),
+        seconds_of_all(windows) / (STEPS - warm_up),
         min(windows)[0] - began,
         (own_end - own) / max(1, asked_end - asked),
         peak,
         "; ".join(sorted(map(str, alone))),
     )
-
-
-def _of_all(windows: Sequence[tuple[float, float]]) -> float:
-    """Seconds that all windows take: those that lie beside each other share theirs."""
-    total = 0.0
-    for began, ended in windows:
-        middle = (began + ended) / 2
-        total += (ended - began) / sum(first <= middle <= last for first, last in windows)
-    return total
 
 
 def _tokens(rows: Any, configs: Sequence[Knobs]) -> float:
@@ -281,6 +280,27 @@ def _bases(report: Report) -> None:
     report.row("2 bases x 4: joint against B1", tuned / together, "x (must 3)")
 
 
+def _auto(report: Report) -> None:
+    """Whether ``execution="auto"`` takes the faster way, on shapes where joint steps gain much and little."""
+    base, trial = base_of("1.1B"), 2 * (WARM_UP_STEPS + TIMED_STEPS)
+    shapes = {
+        "1.1B x 8": (sft_rows(), searched(8)),
+        f"1.1B x 2, rows of {LONGEST}, batch 16": (
+            sft_rows(lengths=[LONGEST] * STEPS * 16),
+            searched(2, batch=16, accumulation=1),
+        ),
+    }
+    for name, (rows, configs) in shapes.items():
+        found: dict[Execution, float] = {}
+        for way in Execution:
+            found[way] = joint(base, rows, configs, execution=way, warm_up=trial).seconds
+            report.row(f"{name}: execution={str(way)!r}", found[way] * 1000, "ms a step of all")
+        better = min(found[Execution.EXACT], found[Execution.FUSED])
+        report.row(
+            f"{name}: auto against the better", better / found[Execution.AUTO], "x (must 0.95)"
+        )
+
+
 _CASES: dict[str, Callable[[Report], None]] = {
     "1.1B": _llama,
     "qwen": _qwen,
@@ -290,6 +310,7 @@ _CASES: dict[str, Callable[[Report], None]] = {
     "lone": _lone,
     "4-bit": _quantised,
     "bases": _bases,
+    "auto": _auto,
     "whole": whole.measure,
     "search": search.measure,
     "old-table": partial(old_table.measure, is_compiled=False),

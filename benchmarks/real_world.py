@@ -22,7 +22,7 @@ from rf_notebook.testing.tiny import _WORDS
 MEDIAN, SIGMA, SHORTEST, LONGEST = (220, 0.7, 16, 1024) if ON_GPU else (40, 0.7, 6, 128)
 #: The share of a row that is its prompt.
 PROMPT = 0.35
-STEPS, WARM_UP = (24, 4) if ON_GPU else (6, 2)
+STEPS, WARM_UP = (24, 4) if ON_GPU else (12, 2)
 
 
 @dataclass(frozen=True, slots=True)

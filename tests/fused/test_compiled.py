@@ -42,6 +42,33 @@ def test_many_slow_forwards_to_come_are_compiled_once_some_were_timed(layers):
     assert layers.is_on
 
 
+def sized(layers, sizes, count=1):
+    """How the last of so many packed batches is computed: eagerly, for these sizes or for any."""
+    for _ in range(count):
+        layers.now += 0.5
+        layers.choose("packed", is_dynamic=True, sizes=sizes)
+    return None if not layers.is_on else "any" if layers.is_dynamic else "own"
+
+
+def test_batches_of_equal_sizes_have_a_program_of_their_own(layers):
+    layers.forwards_left = 1000
+    assert sized(layers, 512, 7) is None
+    assert sized(layers, 512) == "own"
+    assert sized(layers, 96) is None, "an evaluation, or the last batch of a pass"
+    assert sized(layers, 512) == "own"
+    assert sized(layers, 96, 60) == "any", "once many of other sizes have come"
+    assert sized(layers, 97) == "any"
+    assert sized(layers, 512) == "own"
+
+
+def test_batches_of_several_sizes_share_one(layers):
+    layers.forwards_left = 1000
+    for sizes in range(7):
+        assert sized(layers, sizes) is None
+    assert sized(layers, 0) == "any", "all count"
+    assert sized(layers, 7) == "any"
+
+
 def test_few_forwards_to_come_are_not(layers):
     layers.forwards_left = 100
     forwards(layers, [0.5] * 50)

@@ -1,8 +1,8 @@
 """When are the layers of a joint model compiled?
 
 All decoder layers run the same code on tensors of the same shapes, so one of them is compiled and
-serves for all. Packed batches of whatever sizes share one program; padded ones have a program for
-each shape. Compiling holds the group up for some twenty seconds, so it has to be worth it.
+serves for all. Packed batches of whatever sizes share one program; while all have the same sizes they
+have one for these alone, which is faster. Padded ones have a program for each shape. Compiling holds the group up for some twenty seconds, so it has to be worth it.
 """
 
 from __future__ import annotations
@@ -41,26 +41,33 @@ class CompiledLayers:
         self._log = log
         self._seen: Counter[Hashable] = Counter()
         self._shapes: set[Hashable] = set()
+        self._sizes: dict[Hashable, Hashable] = {}
+        """Of the first batch of a shape."""
+        self._mixed: set[Hashable] = set()
+        """Shapes whose batches have had several sizes."""
         self._seconds: deque[float] = deque(maxlen=_TIMED)
         """Between the newest joint forwards."""
         self._last: float | None = None
-        self._is_dynamic = False
+        self.is_dynamic = False
         """What the layers were last compiled for."""
         self._is_possible = torch.cuda.is_available() and bool(self._layers)
         self.is_on = False
         self.forwards_left = 0
         """Joint forwards that are still to come at most."""
 
-    def choose(self, shape: Hashable, *, is_dynamic: bool = False) -> None:
+    def choose(self, shape: Hashable, *, is_dynamic: bool = False, sizes: Hashable = None) -> None:
         """Let the layers be compiled for a joint batch, or not.
 
         Args:
             shape: Equal for batches that one program serves; None for one that none is compiled
                 for.
-            is_dynamic: Whether batches of this shape differ in their sizes.
+            is_dynamic: Whether batches of this shape may differ in their sizes.
+            sizes: This batch's, where a program for these alone would be faster.
         """
+        if shape is not None and sizes is not None and self._is_like_all(shape, sizes):
+            shape, is_dynamic = (shape, sizes), False
         self.is_on = self._is_possible and shape is not None and self._is_due(shape)
-        is_other, self._is_dynamic = is_dynamic != self._is_dynamic, is_dynamic
+        is_other, self.is_dynamic = is_dynamic != self.is_dynamic, is_dynamic
         for layer in self._layers:
             if not self.is_on:
                 layer._compiled_call_impl = None  # noqa: SLF001 - torch's own way to undo a compile
@@ -82,6 +89,17 @@ class CompiledLayers:
         self._log.warning("compiling failed, joint steps continue without: %r", error)
         self._is_possible = False
         return True
+
+    def _is_like_all(self, shape: Hashable, sizes: Hashable) -> bool:
+        """Whether a batch has a program of its own sizes: all before it had them, or it is compiled."""
+        first = self._sizes.setdefault(shape, sizes)
+        if (shape, sizes) in self._shapes:
+            return True
+        if sizes != first and shape not in self._mixed:
+            self._mixed.add(shape)
+            if (shape, first) not in self._shapes:
+                self._seen[shape] += self._seen.pop((shape, first), 0)
+        return shape not in self._mixed
 
     def _is_due(self, shape: Hashable) -> bool:
         now = time.perf_counter()

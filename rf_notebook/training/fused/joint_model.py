@@ -256,7 +256,7 @@ class JointModel:
             self._set_parts(graph.parts)
             if plan is None:
                 shape = _program(laid, graph) if kept is Kept.ACTIVATIONS else None
-                self._compiled.choose(shape, is_dynamic=is_packed)
+                self._compiled.choose(shape, is_dynamic=is_packed, sizes=laid.sizes)
             with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():
                 hidden = self.backbone(**laid.arguments(self.backbone)).last_hidden_state
         with torch.set_grad_enabled(first.needs_grad), first.autocast.entered():

@@ -131,6 +131,7 @@ class PackedPass:
             (None, None) if way is AttentionWay.VARLEN else (next(made), next(made))
         )
         self._attention = attention_arguments(ends_T.int(), longest, to_rows, from_rows)
+        self.sizes: Hashable = (tuple(self.tokens), longest, len(lengths))
         self._heads = [
             _Labelled(
                 head,

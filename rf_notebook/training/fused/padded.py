@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class PaddedPass:
     """See JointPass."""
 
+    sizes: Hashable = None
+
     def __init__(self, requests: Sequence[Forward]) -> None:
         self._requests = list(requests)
         self._rows = rows_of(requests)

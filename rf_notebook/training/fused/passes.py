@@ -70,6 +70,8 @@ class JointPass(Tokens, Protocol):
 
     shape: Hashable
     """Equal for passes that one compiled layer serves."""
+    sizes: Hashable
+    """Equal for those whose tensors have the same sizes; None where the shape says so already."""
 
     def arguments(self, backbone: Any) -> dict[str, Any]:
         """What the backbone's forward is given."""
