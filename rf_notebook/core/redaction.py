@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import overload
 
@@ -22,18 +25,54 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 # What comes before a match is bounded or begins a word, so that the time is linear in the text's length.
-_SECRET_TEXT = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,})"
-    r"|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
-)
+#: What is a secret by its form, by what it is called; all of a match is replaced.
+_TOKENS = {
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{16,}",
+    "an API key": r"\bsk-[A-Za-z0-9_-]{16,}|\b[sr]k_live_[A-Za-z0-9]{16,}|\bSG\.[\w-]{16,}\.[\w-]{16,}",
+    "a GitHub token": r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
+    "a GitLab token": r"\bgl(?:pat|ptt|rt|dt|cbt)-[\w-]{20,}",
+    "an npm token": r"\bnpm_[A-Za-z0-9]{36}\b",
+    "a PyPI token": r"\bpypi-[\w-]{50,}",
+    "an AWS key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a Google key": r"\bAIza[\w-]{35}|\bya29\.[\w-]{20,}",
+    "a Slack token": r"\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{20,}",
+    "a web token": r"(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
+    "a private key": r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]|-(?!----))*"
+    r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?",
+}
+_TOKEN = re.compile("|".join(f"({one})" for one in _TOKENS.values()))
 _URL_PASSWORD = re.compile(
-    r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^\s/:@]*):[^\s/@]+@"
+    r"(?P<kept>\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s/:@]*:)(?P<secret>[^\s/@]+)(?=@)"
 )
-_BEARER = re.compile(r"(?P<word>\bBearer\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+_BEARER = re.compile(r"(?P<kept>\bBearer\s+)(?P<secret>[A-Za-z0-9._~+/-]{8,}=*)", re.IGNORECASE)
 _QUERY = re.compile(
-    r"(?P<key>[?&](?:token|access_token|api_key|password|sig|signature)=)[^&\s'\"]+", re.IGNORECASE
+    r"(?P<kept>[?&](?:token|access_token|api_key|password|sig|signature)=)(?P<secret>[^&\s'\"]+)",
+    re.IGNORECASE,
 )
+# As in code, YAML, JSON and the files that cloud tools write. A name without quotes may be a variable.
+_LITERAL = re.compile(
+    r"""(?P<kept>\b\w{0,40}(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token|private_?key)\w{0,40}['"]?
+        \s{0,4}[:=]\s{0,4}[rbuf]?(?P<quote>['"]))(?P<secret>[^'"\n]+)(?=(?P=quote))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_CLOUD_KEY = re.compile(
+    r"(?P<kept>\b(?:aws_secret_access_key|AccountKey)\s{0,4}=\s{0,4})(?P<secret>[A-Za-z0-9+/]{40,}=*)",
+    re.IGNORECASE,
+)
+_BY_WHAT_IS_BEFORE = {
+    "a password in an address": _URL_PASSWORD,
+    "a bearer token": _BEARER,
+    "a token in an address": _QUERY,
+    "a password or key": _LITERAL,
+    "a cloud key": _CLOUD_KEY,
+}
+#: Names of environment variables that hold a secret.
+_SECRET_VARIABLE = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)($|_)"
+)
+#: Shorter values may be words that stand in any text.
+_SHORTEST_VALUE = 8
+_LOOK_SECONDS = 1.0
 
 
 def is_secret_key(key: str) -> bool:
@@ -42,11 +81,59 @@ def is_secret_key(key: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """The text with tokens and passwords in URLs replaced."""
-    text = _URL_PASSWORD.sub(rf"\g<scheme>\g<user>:{REDACTED}@", text)
-    text = _BEARER.sub(rf"\g<word>{REDACTED}", text)
-    text = _QUERY.sub(rf"\g<key>{REDACTED}", text)
-    return _SECRET_TEXT.sub(REDACTED, text)
+    """The text with everything that looks like a secret replaced.
+
+    That is tokens by their form, passwords and keys by what is written before them, and the values of
+    environment variables whose names say that they are secret.
+    """
+    return _replaced(text, [])
+
+
+def secrets_in(text: str) -> list[str]:
+    """What ``redact`` finds in a text, in words such as "a GitHub token"; each once."""
+    found: list[str] = []
+    _replaced(text, found)
+    return list(dict.fromkeys(found))
+
+
+def _replaced(text: str, found: list[str]) -> str:
+    def without_what_follows(what: str) -> Callable[[re.Match[str]], str]:
+        def replaced(match: re.Match[str]) -> str:
+            if match["secret"].startswith(REDACTED):
+                return match[0]
+            found.append(what)
+            return match["kept"] + REDACTED
+
+        return replaced
+
+    def without(match: re.Match[str]) -> str:
+        found.append(names[(match.lastindex or 1) - 1])
+        return REDACTED
+
+    names = list(_TOKENS)
+    for value in _secret_variables():
+        if value in text:
+            found.append("the value of a secret environment variable")
+            text = text.replace(value, REDACTED)
+    text = _TOKEN.sub(without, text)
+    for what, pattern in _BY_WHAT_IS_BEFORE.items():
+        text = pattern.sub(without_what_follows(what), text)
+    return text
+
+
+def _secret_variables() -> list[str]:
+    """Values of environment variables, looked up once a second."""
+    return _variables_at(int(time.monotonic() / _LOOK_SECONDS))
+
+
+@lru_cache(maxsize=1)
+def _variables_at(_moment: int) -> list[str]:
+    found = (value for name, value in list(os.environ.items()) if _SECRET_VARIABLE.search(name))
+    # A path says where a secret is.
+    long = {
+        one for one in found if len(one) >= _SHORTEST_VALUE and not one.startswith(("/", "~", "."))
+    }
+    return sorted(long, key=len, reverse=True)
 
 
 def private(text: str) -> str:

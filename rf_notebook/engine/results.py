@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rf_notebook.core.events import (
     BaseModelLoaded,
     CheckpointsRemoved,
@@ -15,7 +17,8 @@ from rf_notebook.core.events import (
     StateChanged,
     WarmStarted,
 )
-from rf_notebook.core.run import Failure, Progress, RunState
+from rf_notebook.core.redaction import redact
+from rf_notebook.core.run import Failure, Generation, Progress, RunState
 from rf_notebook.core.runner import ChunkResult, TurnOutcome
 from rf_notebook.core.state import ExperimentState, RunRecord
 from rf_notebook.engine.keep import Keep, superseded
@@ -96,7 +99,10 @@ def _trained(
     if result.generations:
         at = result.progress
         written = SamplesWritten(
-            run_id=run_id, steps=at.steps, samples=at.samples, generations=result.generations
+            run_id=run_id,
+            steps=at.steps,
+            samples=at.samples,
+            generations=tuple(without_secrets(one) for one in result.generations),
         )
         events.append(written)
     if result.generation_speed is not None:
@@ -111,3 +117,14 @@ def _trained(
             CheckpointsRemoved(run_id=run_id, paths=old, reason="newer ones took their place")
         )
     return events
+
+
+def without_secrets(one: Generation) -> Generation:
+    """An answer, and what it answers, as they are recorded."""
+    return replace(
+        one,
+        prompt=redact(one.prompt),
+        text=redact(one.text),
+        asked=redact(one.asked),
+        expected=redact(one.expected),
+    )

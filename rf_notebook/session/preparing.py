@@ -12,6 +12,7 @@ from rf_notebook.automl.optuna_search import RFOptuna
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import ExperimentStarted
 from rf_notebook.core.metrics import check_metric
+from rf_notebook.core.redaction import REDACTED, secrets_in
 from rf_notebook.core.values import text
 from rf_notebook.core.versions import versions
 from rf_notebook.session.launch import Launch
@@ -95,6 +96,8 @@ def prepare(
         *told_of_trackers,
         *_checked(backend.rules(folder, data, objects, None, given.num_chunks, devices), configs),
     ]
+    prompts = given.sample_prompts if isinstance(given.sample_prompts, tuple) else ()
+    told += _secrets_told(cells, prompts)
     started = ExperimentStarted(
         name=name,
         identity=uuid.uuid4().hex,
@@ -124,6 +127,20 @@ def prepare(
         environment=backend.environment(devices),
         warnings=tuple(told),
     )
+
+
+def _secrets_told(cells: Sequence[str], prompts: Sequence[str]) -> list[str]:
+    """That texts of the record have no secrets, where they had some."""
+    found = {
+        "A cell": secrets_in("\n".join(cells)),
+        "sample_prompts": secrets_in("\n".join(prompts)),
+    }
+    return [
+        f"{where} holds what looks like {', '.join(what)}: the record has {REDACTED} in its place, and a replay would, too. "
+        "Read it from the environment or a file instead."
+        for where, what in found.items()
+        if what
+    ]
 
 
 def _devices(

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 #: Kinds whose files hold what an encoder has made.
 _PROMPTS = ("CARTRIDGE", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING")
 _LONGEST_CONFIG = 1 << 20
-_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PEFT_FILES = (CONFIG, WEIGHTS)
+#: Of a file of tensors: what says where they lie in it.
+_LONGEST_HEADER = 100 << 20
 
 
 def check_adapter(path: Path) -> None:
@@ -32,12 +35,27 @@ def check_adapter(path: Path) -> None:
             f"warm_start_from={str(path)!r} is not an adapter: it has no {' and no '.join(missing)}. "
             "Give a folder that export(run, path) or peft's save_pretrained wrote."
         )
-    kind = _kind(path / "adapter_config.json")
+    kind = _kind(path / CONFIG)
     if kind in _PROMPTS:
         raise ConfigError(
             f"warm_start_from={str(path)!r} is a prompt ({kind}): its files serve for using it, and what makes it is not "
             "there. Start from an adapter of another kind, or clone the run with warm_start."
         )
+    if not any(name.startswith("base_model.") for name in tensor_names(path / WEIGHTS)):
+        raise ConfigError(
+            f"warm_start_from={str(path)!r}: {WEIGHTS} holds no weights of an adapter. "
+            "Give a folder that export(run, path) or peft's save_pretrained wrote."
+        )
+
+
+def tensor_names(file: Path) -> set[str]:
+    """Of the tensors in a file of safetensors; none where it is not one."""
+    try:
+        size = int.from_bytes(read_plain(file, 8), "little")
+        names = json.loads(read_plain(file, 8 + min(size, _LONGEST_HEADER))[8:])
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(names) - {"__metadata__"} if isinstance(names, dict) else set()
 
 
 def _kind(file: Path) -> str:

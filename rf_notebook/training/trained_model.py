@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 
 from rf_notebook.automl.concrete import MODEL_FIELDS
 from rf_notebook.core.encoding import decode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.store import folders
+from rf_notebook.training.adapter_files import read_config
 from rf_notebook.training.base_models import (
     BaseModel,
     BaseModels,
@@ -136,9 +137,9 @@ def _dequantised(model: Any) -> Any:
 
 def _adapted(tree: Any, path: Path, *, is_trainable: bool) -> PeftModel:
     """A model with the adapter of a checkpoint."""
-    config = PeftConfig.from_pretrained(str(path))
+    config = read_config(path)
     if not (is_trainable and config.is_prompt_learning):
-        return PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable)
+        return PeftModel.from_pretrained(tree, str(path), is_trainable=is_trainable, config=config)
     # Prompts can be used from peft's files and not trained, for what makes them is not there.
     config.inference_mode = False
     if hasattr(config, "prompt_tuning_init"):

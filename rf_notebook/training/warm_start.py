@@ -14,7 +14,7 @@ only one of the two uses DoRA, see ``_to_dora`` and ``_from_dora``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rf_notebook.core.run import WarmStartReport
+from rf_notebook.training.adapter_files import check_loaded, read_config
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.undisturbed import isolated_from_streams
 
@@ -57,6 +58,17 @@ class AdapterSnapshot:
     layers: Mapping[str, LayerAdapter]
     others: Mapping[str, Tensor]
 
+    def without(self, weights: Sequence[str]) -> AdapterSnapshot:
+        """The adapter without the modules of some weights, by the names in a file."""
+
+        def is_whole(name: str) -> bool:
+            return not any(one == name or one.startswith(f"{name}.") for one in weights)
+
+        return AdapterSnapshot(
+            {name: layer for name, layer in self.layers.items() if is_whole(name)},
+            {name: value for name, value in self.others.items() if is_whole(_in_a_file(name))},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -78,9 +90,17 @@ def load_start(folder: Path, base: Callable[[], Any]) -> Start:
         reference = _load(folder / _REFERENCE_FILE) if (folder / _REFERENCE_FILE).exists() else None
         return Start(_load(folder / _FILE), reference)
     with isolated_from_streams():
-        model = PeftModel.from_pretrained(tree_clone(base()), str(folder), is_trainable=True)
-        adapter = take_snapshot(model)
+        config = read_config(folder)
+        model = PeftModel.from_pretrained(
+            tree_clone(base()), str(folder), is_trainable=True, config=config
+        )
+        adapter = take_snapshot(model).without(check_loaded(model, folder))
     return Start(adapter, adapter)
+
+
+def _in_a_file(parameter: str) -> str:
+    """A parameter's name without its adapter's, as peft writes it."""
+    return parameter.replace(".modules_to_save.default", "").replace(".default", "")
 
 
 def save_start(start: Start, folder: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.store.adapters import check_adapter
 from rf_notebook.testing.tiny import tiny_model
 from rf_notebook.training.base_models import tree_clone
 from rf_notebook.training.warm_start import Start, load_start, save_start, take_snapshot, warm_start
@@ -161,3 +166,63 @@ def test_the_snapshot_is_a_copy():
         for parameter in mother.parameters():
             parameter.add_(1)
     assert all(torch.equal(snapshot.layers[name].a_RI, tensor) for name, tensor in before.items())
+
+
+# ---- adapters from others, in peft's own format
+
+
+def exported(folder, **lora):
+    adapted(trained=True, seed=1, **lora).save_pretrained(folder, save_embedding_layers=False)
+    return folder / "adapter_model.safetensors"
+
+
+def test_an_adapter_file_is_started_from_as_it_is(tmp_path):
+    exported(tmp_path)
+    model = adapted(seed=2)
+    report = warm_start(model, load_start(tmp_path, lambda: BASE).adapter)
+    assert len(report.copied) == 4
+    assert distance(adapted(trained=True, seed=1), model) == 0
+
+
+def test_counts_come_from_what_the_file_holds(tmp_path):
+    file = exported(tmp_path)
+    tensors = load_file(file)
+    save_file({name: one for name, one in tensors.items() if ".layers.0." in name}, file)
+    with pytest.warns(UserWarning, match="missing adapter keys"):
+        start = load_start(tmp_path, lambda: BASE)
+    report = warm_start(adapted(seed=2), start.adapter)
+    assert (len(report.copied), len(report.fresh)) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["x", "base_model.model.other.lora_A.weight"])
+def test_a_file_without_its_tensors_is_refused(tmp_path, name):
+    save_file({name: torch.zeros(1)}, exported(tmp_path))
+    if name == "x":
+        with pytest.raises(ConfigError, match="holds no weights of an adapter"):
+            check_adapter(tmp_path)
+    with (
+        pytest.warns(UserWarning, match="missing adapter keys"),
+        pytest.raises(ConfigError, match="holds none of the 8 weights"),
+    ):
+        load_start(tmp_path, lambda: BASE)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("field", ["target_modules", "rank_pattern", "exclude_modules"])
+def test_a_pattern_that_does_not_end_is_not_tried(tmp_path, field):
+    exported(tmp_path)
+    endless = "(([a-z]|_|[.])+)+([a-z_.]*)*\\d!"
+    file = tmp_path / "adapter_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {field: {endless: 4} if "rank" in field else endless}))
+    if field == "rank_pattern":
+        with pytest.raises(ConfigError, match="might not come to an end"):
+            load_start(tmp_path, lambda: BASE)
+    else:
+        assert len(load_start(tmp_path, lambda: BASE).adapter.layers) == 4
+
+
+def test_modules_may_be_written_as_a_pattern(tmp_path):
+    pattern = r".*\.self_attn\.(q_proj|v_proj)"
+    exported(tmp_path, target_modules=pattern)
+    assert len(load_start(tmp_path, lambda: BASE).adapter.layers) == 4
