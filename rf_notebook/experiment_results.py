@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import Noted, OperationObeyed
+from rf_notebook.core.redaction import visible, visible_json
 from rf_notebook.results.best import best_run
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import devices_frame, results_frame, runs_frame
@@ -143,7 +144,7 @@ class ExperimentResults:
     @property
     def messages(self) -> list[str]:
         """What the user should know, oldest first."""
-        return [r.event.text for r in self._state.notes if isinstance(r.event, Noted)]
+        return [visible(r.event.text) for r in self._state.notes if isinstance(r.event, Noted)]
 
     @property
     def operations(self) -> list[tuple[OperationObeyed, float]]:
@@ -160,7 +161,7 @@ class ExperimentResults:
         self.session.refresh()
         columns = ["policy", "what", "run_id", "made", "samples", "reason"]
         rows = [{name: getattr(one, name) for name in columns} for one in decisions_of(self._state)]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(visible_json(rows), columns=columns)
 
     def figure(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import visible_json, visible_line
 from rf_notebook.core.versions import versions
 from rf_notebook.engine.script import UntilChunk
 from rf_notebook.experiment import Experiment
@@ -175,7 +176,7 @@ class SharedExperiment:
             }
             for one in compare_with_record(self.record, experiment.session.state, standard)
         ]
-        return pd.DataFrame(rows, columns=["run_id", "equal", "chunks", "difference"])
+        return pd.DataFrame(visible_json(rows), columns=["run_id", "equal", "chunks", "difference"])
 
     def __repr__(self) -> str:
         record = self.record
@@ -201,7 +202,8 @@ class Findings(list[Finding]):
         return all(finding.is_right for finding in self)
 
     def __str__(self) -> str:
-        return "\n".join(f"{'✓' if finding.is_right else '✗'} {finding.text}" for finding in self)
+        signs = {True: "✓", False: "✗"}
+        return "\n".join(f"{signs[one.is_right]} {visible_line(one.text)}" for one in self)
 
     __repr__ = __str__
 
@@ -266,7 +268,7 @@ def diff(
         {"part": one.part, "what": one.what, "first": one.first, "second": one.second}
         for one in differences(_record(first), _record(second))
     ]
-    return pd.DataFrame(rows, columns=["part", "what", "first", "second"])
+    return pd.DataFrame(visible_json(rows), columns=["part", "what", "first", "second"])
 
 
 def _record(given: SharedExperiment | Experiment) -> Record:

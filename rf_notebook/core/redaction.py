@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from rf_notebook.core.values import Json
 
@@ -180,9 +180,48 @@ def at_home(value: Json) -> Json:
 def visible(text: str) -> str:
     """Text in which nothing hides.
 
-    Signs that are not seen, or that turn the direction of writing, as escapes.
+    Signs that are not seen, that a terminal obeys, or that turn the direction of writing, as escapes.
     """
-    return "".join(
-        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else repr(sign)[1:-1]
-        for sign in text
-    )
+    return text if text.isprintable() else "".join(map(_sign, text))
+
+
+def visible_line(text: str) -> str:
+    """The same in one line, so that no text can pass for a line of its own."""
+    return visible(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def visible_json(value: Any) -> Any:
+    """The same for every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, list | tuple):
+        return [visible_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {visible(str(name)): visible_json(item) for name, item in value.items()}
+    return value
+
+
+def as_told(text: str, most: int) -> str:
+    """A text of an error as it is recorded: without secrets, with nothing that hides, and bounded.
+
+    Args:
+        text: Of any length.
+        most: Signs that are kept, half of them from its end; how many are left out is said.
+    """
+    if len(text) > 4 * most:  # where this cuts through a secret, the next cut leaves it out
+        half = 2 * most
+        head, tail = redact(text[:half]), redact(text[-half:])
+    else:
+        whole = redact(text)
+        if len(whole) <= most:
+            return visible(whole)
+        head, tail = whole, whole
+    half = most // 2
+    left_out = len(text) - 2 * half
+    return visible(f"{head[:half]} ... [{left_out:,} signs left out] ... {tail[-half:]}")
+
+
+def _sign(sign: str) -> str:
+    if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN:
+        return sign
+    return repr(sign)[1:-1]

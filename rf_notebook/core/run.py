@@ -250,6 +250,10 @@ class LoadedModel:
         )
 
 
+#: Of what is recorded of an error, in signs.
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 4_000, 60_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why a run ended: text only, for frames would hold activations and GPU memory."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import LeaseLost, WorkerCannotStart, WorkerLost
 from rf_notebook.core.events import CheckpointsRemoved, Event, RunFailed
-from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import Failure
+from rf_notebook.core.redaction import as_told
+from rf_notebook.core.run import LONGEST_MESSAGE, LONGEST_TRACEBACK, Failure
 from rf_notebook.core.runner import ChunkResult, ReleaseRuns, SaveRun, TurnOutcome
 from rf_notebook.engine.behind import Behind
 from rf_notebook.engine.journal import Closing, Journal
@@ -126,8 +126,9 @@ class Taking:
 
     def fail(self, record: RunRecord, error: BaseException) -> None:
         """A turn raised what the runner did not expect."""
-        text = redact("".join(traceback.format_exception(error)))
-        failure = Failure(message=redact(f"{type(error).__name__}: {error}"), traceback=text)
+        text = as_told("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
+        message = as_told(f"{type(error).__name__}: {error}", LONGEST_MESSAGE)
+        failure = Failure(message=message, traceback=text)
         self._journal.log.error("run %d: %s", record.run_id, text)
         self._journal.commit([RunFailed(run_id=record.run_id, failure=failure)])
         self.release(record.run_id)

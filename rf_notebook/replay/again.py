@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.core.redaction import visible_json
 from rf_notebook.engine.script import Script
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.record import compare as comparing
@@ -77,7 +78,7 @@ def compared(one: Session, other: Session) -> pd.DataFrame:
         }
         for found in comparing.compare(one.state, other.state)
     ]
-    return pd.DataFrame(rows, columns=["run_id", "equal", "steps", "difference"])
+    return pd.DataFrame(visible_json(rows), columns=["run_id", "equal", "steps", "difference"])
 
 
 def _verdict_on(original: Session) -> Callable[[ExperimentState], str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.core.metrics import SPEEDS
-from rf_notebook.core.redaction import REDACTED
+from rf_notebook.core.redaction import REDACTED, visible, visible_json
 from rf_notebook.core.run import RunState, object_words
 from rf_notebook.core.values import Json, flatten
 from rf_notebook.results.decisions import obeyed_of
@@ -44,9 +44,8 @@ def results_frame(state: ExperimentState, *, speed: bool = False) -> pd.DataFram
         if speed and of_run:
             of_run[-1] |= speed_of(state.record(run_id))
         rows += of_run
-    return pd.DataFrame(
-        rows, columns=None if rows else ["run_id", "step", "samples", "epoch", "chunk"]
-    )
+    columns = None if rows else ["run_id", "step", "samples", "epoch", "chunk"]
+    return pd.DataFrame(rows, columns=columns).rename(columns=visible)
 
 
 def devices_frame(state: ExperimentState, devices: Sequence[DeviceStatus]) -> pd.DataFrame:
@@ -75,7 +74,7 @@ def devices_frame(state: ExperimentState, devices: Sequence[DeviceStatus]) -> pd
                 "chunks": chunks[name],
             }
         )
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(visible_json(rows), columns=columns)
     if any(one.host for one in devices):
         frame.insert(1, "host", [now[name].host if name in now else "" for name in state.devices])
     return frame
@@ -124,7 +123,7 @@ def runs_frame(state: ExperimentState, mlflow_ids: Mapping[int, str]) -> pd.Data
                 **flat,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(visible_json(rows))
 
 
 def texts_frame(prompts: Sequence[str], written: Mapping[int, Sequence[str]]) -> pd.DataFrame:
@@ -136,8 +135,8 @@ def texts_frame(prompts: Sequence[str], written: Mapping[int, Sequence[str]]) ->
     """
     import pandas as pd
 
-    columns = {f"run {run_id}": texts for run_id, texts in written.items()}
-    return pd.DataFrame(columns, index=pd.Index(prompts, name="prompt"))
+    columns = {f"run {run_id}": visible_json(texts) for run_id, texts in written.items()}
+    return pd.DataFrame(columns, index=pd.Index(visible_json(prompts), name="prompt"))
 
 
 #: RapidFire AI's words.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rf_notebook.core.redaction import visible
 from rf_notebook.core.run import Progress, RunState, WarmStartReport
 from rf_notebook.results.metrics import diverged_at, latest_metrics, shown_metrics
 from rf_notebook.results.speed import speed_of
@@ -124,13 +125,13 @@ class Run:
     def error(self) -> str | None:
         """Why the run failed, in a sentence."""
         failure = self._record.failure
-        return None if failure is None else failure.message
+        return None if failure is None else visible(failure.message)
 
     @property
     def traceback(self) -> str | None:
         """The full text of the error."""
         failure = self._record.failure
-        return None if failure is None else failure.traceback
+        return None if failure is None else visible(failure.traceback)
 
     @property
     def checkpoint(self) -> Path | None:

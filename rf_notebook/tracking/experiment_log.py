@@ -16,7 +16,7 @@ from rf_notebook.core.events import (
     RunFailed,
     StateChanged,
 )
-from rf_notebook.core.redaction import redact
+from rf_notebook.core.redaction import redact, visible
 
 
 class ExperimentLog:
@@ -65,7 +65,7 @@ class _QuietFile(logging.FileHandler):
 
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return visible(redact(super().format(record)))
 
 
 def _line(event: Event) -> str:

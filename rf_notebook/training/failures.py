@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from rf_notebook.core.errors import CheckpointDamaged, RFNotebookError
-from rf_notebook.core.redaction import redact
-from rf_notebook.core.run import Failure, RunConfig
+from rf_notebook.core.redaction import as_told
+from rf_notebook.core.run import LONGEST_MESSAGE, LONGEST_TRACEBACK, Failure, RunConfig
 from rf_notebook.planning.memory_plan import edits_sentence, gibibytes, halved_batch
 from rf_notebook.training import memory
 from rf_notebook.training.methods import method_named
@@ -35,10 +35,15 @@ def failure_of(
     """
     if isinstance(error, CheckpointDamaged):
         raise error
-    message = redact(
-        f"{type(error).__name__}: {error}" if not isinstance(error, RFNotebookError) else str(error)
+    message = as_told(
+        f"{type(error).__name__}: {error}"
+        if not isinstance(error, RFNotebookError)
+        else str(error),
+        LONGEST_MESSAGE,
     )
-    full = redact(text if text is not None else "".join(traceback.format_exception(error)))
+    full = as_told(
+        text if text is not None else "".join(traceback.format_exception(error)), LONGEST_TRACEBACK
+    )
     if not isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return Failure(message=message, traceback=full)
     peak, estimated = memory.peak_bytes(), None if need is None else need.estimate

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from rf_notebook.core.redaction import visible, visible_line
 from rf_notebook.core.run import RunState
 from rf_notebook.core.values import flatten
 from rf_notebook.results.frames import varying_knobs
@@ -110,7 +111,7 @@ def line_of(state: ExperimentState, run_id: int) -> str:
     if eta is not None:
         parts.append(f"about {_duration(eta)} left")
     if run.error:
-        parts.append(run.error.splitlines()[0][:200])
+        parts.append(visible_line(run.error.splitlines()[0][:200]))
     return "  ".join(parts)
 
 
@@ -124,7 +125,7 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
     logged = {name for run_id in list(state.runs) for name in latest_metrics(state, run_id)}
     named = shown_metrics([record.config.method for record in list(state.runs.values())])
     shown = [name for name in named if name in logged or name in _ALWAYS_SHOWN]
-    table = Table(caption=Text(held_up) if held_up else None)
+    table = Table(caption=Text(visible(held_up)) if held_up else None)
     for title in (
         "",
         "run",
@@ -134,7 +135,7 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
         "progress",
         "left",
     ):
-        table.add_column(Text(title))
+        table.add_column(Text(visible_line(title)))
     left = etas(state)
     for record in list(state.runs.values()):
         run = Run(state, record.run_id, _NOWHERE)
@@ -150,7 +151,7 @@ def runs_table(state: ExperimentState, held_up: str | None = None) -> Renderable
             f"{run.progress:.0%}",
             _duration(left[run.id]) if run.id in left else "",
         ]
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(visible_line(cell)) for cell in cells))
     return table
 
 
