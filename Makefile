@@ -17,7 +17,7 @@ PARALLEL := -n auto
 # Where there is memory with room for it, the unit tests' many small folders are there.
 IN_MEMORY := $(shell df -k --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 2000000 {print "TMPDIR=/dev/shm"}')
 
-.PHONY: lab demo check unit test thorough oldest newest extension bench clean
+.PHONY: lab demo check unit test thorough campaign oldest newest extension bench clean
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/101_first_experiment.ipynb
@@ -50,6 +50,11 @@ endif
 # More seeds and combinations of what those test: before a release.
 thorough: $(VENV)/.test
 	$(PYTEST) $(PARALLEL) -m thorough
+
+# Flipped bits, take-overs and odd values at random, for so many minutes; what came of it is in benchmarks/results/campaign.json.
+MINUTES ?= 30
+campaign: $(VENV)/.test
+	$(BIN)/python -m tests.campaign --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # A few tests of everything that trains, on the oldest versions that pyproject.toml allows.
 oldest: $(VENV)/.oldest

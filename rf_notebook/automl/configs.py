@@ -21,6 +21,7 @@ from rf_notebook.automl.validation import (
     unknown_argument,
 )
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import brief
 
 
 class RFModelConfig:
@@ -182,10 +183,12 @@ def _check_field(name: str, value: Any) -> None:  # noqa: C901 - a case for each
             elif name == "model_type":
                 if value not in _MODEL_TYPES:
                     raise ConfigError(
-                        f"RFModelConfig(model_type={value!r}): there is no such type; {did_you_mean(value, _MODEL_TYPES)}"
+                        f"RFModelConfig(model_type={brief(value)}): there is no such type; {did_you_mean(value, _MODEL_TYPES)}"
                     )
                 if _MODEL_TYPES[value] is not None:
-                    raise ConfigError(f"RFModelConfig(model_type={value!r}): {_MODEL_TYPES[value]}")
+                    raise ConfigError(
+                        f"RFModelConfig(model_type={brief(value)}): {_MODEL_TYPES[value]}"
+                    )
         case "formatting_func" | "compute_metrics":
             if not callable(value):
                 wrong = "takes a function"

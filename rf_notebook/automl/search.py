@@ -16,6 +16,7 @@ from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.encoding import encode
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.objects import Objects
+from rf_notebook.core.redaction import brief
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
@@ -195,11 +196,11 @@ class RFRandomSearch(Search):
             or not 1 <= num_runs <= MOST_CONFIGS
         ):
             raise ConfigError(
-                f"RFRandomSearch(num_runs={num_runs!r}): num_runs must be between 1 and {MOST_CONFIGS}."
+                f"RFRandomSearch(num_runs={brief(num_runs)}): num_runs must be between 1 and {MOST_CONFIGS}."
             )
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(
-                f"RFRandomSearch(seed={seed!r}): seed must be a whole number of at least 0."
+                f"RFRandomSearch(seed={brief(seed)}): seed must be a whole number of at least 0."
             )
         self.num_runs = num_runs
         self.seed = seed
@@ -233,8 +234,10 @@ def _known_method(search: str, given: Any) -> str:
     known = {name.upper(): name for name in TRAINING_CONFIGS}
     method = known.get(given.upper()) if isinstance(given, str) else None
     if method is None:
-        hint = did_you_mean(str(given).upper(), TRAINING_CONFIGS)
-        raise ConfigError(f"{search}(trainer_type={given!r}): there is no such trainer; {hint}")
+        hint = did_you_mean(given.upper() if isinstance(given, str) else given, TRAINING_CONFIGS)
+        raise ConfigError(
+            f"{search}(trainer_type={brief(given)}): there is no such trainer; {hint}"
+        )
     return str(method)
 
 

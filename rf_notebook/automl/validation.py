@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from rf_notebook.automl.arguments import Argument, enum_values
 from rf_notebook.automl.search_space import List, Range
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.redaction import REDACTED, is_secret_key, redact
+from rf_notebook.core.redaction import REDACTED, brief, is_secret_key
+from rf_notebook.core.values import is_array
 
 
 def unknown_argument(owner: str, name: str, known: Iterable[str]) -> ConfigError:
@@ -27,10 +28,11 @@ def unknown_argument(owner: str, name: str, known: Iterable[str]) -> ConfigError
     return ConfigError(f"{owner} has no argument {name!r}{hint}")
 
 
-def did_you_mean(value: str, choices: Iterable[str]) -> str:
+def did_you_mean(value: object, choices: Iterable[str]) -> str:
     """The end of a sentence about a value that is none of the choices."""
     listed = list(choices)
-    near = difflib.get_close_matches(value, listed, n=1, cutoff=0.5)
+    text = value[:_LONGEST_WORD] if isinstance(value, str) else ""
+    near = difflib.get_close_matches(text, listed, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r}?"
     more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
@@ -41,8 +43,7 @@ def shown(name: str, value: object) -> str:
     """A value as a message shows it: short, without secrets."""
     if is_secret_key(name) and isinstance(value, str):
         return REDACTED
-    text = redact(repr(value))
-    return text if len(text) <= 80 else text[:77] + "..."
+    return brief(value)
 
 
 def check_argument(owner: str, argument: Argument, value: object) -> None:
@@ -52,6 +53,7 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
         ConfigError: naming the class, the argument, the value and what would do.
     """
     name = argument.name
+    check_value(owner, name, value)
     if isinstance(value, List):
         for item in value.values:
             check_argument(owner, argument, item)
@@ -84,10 +86,27 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
         and isinstance(value, int | float)
         and not limit[0](value)
     ):
-        raise ConfigError(f"{owner}({name}={value!r}): {name} must be {limit[1]}.")
-    if choices and value not in choices:
+        raise ConfigError(f"{owner}({name}={shown(name, value)}): {name} must be {limit[1]}.")
+    if choices and not (isinstance(value, Hashable) and value in choices):
         raise ConfigError(
-            f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(str(value), choices)}"
+            f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}"
+        )
+
+
+def check_value(owner: str, name: str, value: object) -> None:
+    """Refuse what is no value of any argument.
+
+    Raises:
+        ConfigError: for arrays and for numbers that no computer counts with.
+    """
+    if is_array(value):
+        raise ConfigError(
+            f"{owner}({name}={shown(name, value)}): a {type(value).__name__} is no value; give one of its elements, "
+            "or List(...) to try several."
+        )
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ConfigError(
+            f"{owner}({name}=...): a number of {value.bit_length()} bits is too large."
         )
 
 
@@ -96,9 +115,10 @@ def _check_each(owner: str, name: str, choices: tuple[str, ...], value: object) 
     given = list(value) if isinstance(value, list | tuple) else [value]
     may_be_empty = name == "report_to"
     for one in given or ([] if may_be_empty else [None]):
+        check_value(owner, name, one)
         if one not in choices and not (one is None and may_be_empty):
             raise ConfigError(
-                f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(str(one), choices)}"
+                f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(one, choices)}"
             )
 
 
@@ -138,6 +158,8 @@ def check_together(owner: str, values: Mapping[str, Any]) -> None:
 
 # ---------------------------------------------------------------- what values are impossible
 
+#: Of a number: more than a double has room for. Of a word: nobody has mistyped a longer one.
+_MOST_BITS, _LONGEST_WORD = 1000, 100
 _Check = Callable[[Any], bool]
 
 _POSITIVE = (lambda v: v >= 1, "at least 1")
@@ -353,7 +375,7 @@ _SIMPLE: dict[str, tuple[type, ...]] = {
 
 def _matches(node: ast.expr, value: object) -> bool:
     """Whether a value fits an annotation; names that are not built-in types accept anything."""
-    if hasattr(value, "item") and not isinstance(value, int | float | str):
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()  # a numpy number
     match node:
         case ast.BinOp(op=ast.BitOr()):
@@ -368,7 +390,7 @@ def _matches(node: ast.expr, value: object) -> bool:
             members = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
             return any(_matches(member, value) for member in members)
         case ast.Subscript(value=ast.Name(id="Literal")):
-            return value in _literal_values(node)
+            return any(value == one for one in _literal_values(node))
         case ast.Subscript(value=ast.Name(id=name)):
             return _matches(ast.Name(id=name.lower()), value)
         case ast.Name(id=name) if name in _SIMPLE:

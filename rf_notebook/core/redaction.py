@@ -201,6 +201,15 @@ def visible_json(value: Any) -> Any:
     return value
 
 
+def brief(value: object) -> str:
+    """Any value in a few words, without secrets, in one line."""
+    try:
+        text = visible_line(redact(repr(value)))
+    except Exception:  # noqa: BLE001 - lists that are too deep, numbers that are too long, whatever a class does
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def as_told(text: str, most: int) -> str:
     """A text of an error as it is recorded: without secrets, with nothing that hides, and bounded.
 

@@ -97,3 +97,9 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
         else:
             flat[name] = item
     return flat
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array, a tensor, a Series or a DataFrame, which compare element by element."""
+    shape = () if isinstance(value, type) else getattr(value, "shape", ())
+    return isinstance(shape, tuple) and shape != ()

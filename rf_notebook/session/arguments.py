@@ -17,6 +17,7 @@ from rf_notebook.automl.search_space import List
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.cluster import Cluster
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import brief
 from rf_notebook.engine.keep import Keep
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.tracking.trackers import track_argument
@@ -98,11 +99,11 @@ def fit_arguments(
     if execution not in tuple(Execution):
         ways = tuple(map(str, Execution))
         raise ConfigError(
-            f"run_fit(execution={execution!r}): there is no such way; {did_you_mean(str(execution), ways)}"
+            f"run_fit(execution={brief(execution)}): there is no such way; {did_you_mean(execution, ways)}"
         )
     if keep not in tuple(Keep):
         raise ConfigError(
-            f"run_fit(keep={keep!r}): there is no such policy; {did_you_mean(str(keep), tuple(Keep))}"
+            f"run_fit(keep={brief(keep)}): there is no such policy; {did_you_mean(keep, tuple(Keep))}"
         )
     samples = _sample_prompts(sample_prompts)
     _check_create_model(create_model_fn)
@@ -132,7 +133,7 @@ def _price(given: Any) -> float | None:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not is_number or not 0 <= given < math.inf:
         raise ConfigError(
-            f"run_fit(price_per_hour={given!r}): give what an hour of one device costs, as in price_per_hour=2.49."
+            f"run_fit(price_per_hour={brief(given)}): give what an hour of one device costs, as in price_per_hour=2.49."
         )
     return float(given)
 
@@ -147,7 +148,7 @@ def check_num_gpus(owner: str, given: Any) -> None:
         return
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
         raise ConfigError(
-            f"{owner}(num_gpus={given!r}): num_gpus must be a whole number; use num_gpus=1."
+            f"{owner}(num_gpus={brief(given)}): num_gpus must be a whole number; use num_gpus=1."
         )
     if given == 0:
         raise ConfigError(
@@ -162,7 +163,7 @@ def _check_count(what: str, count: int) -> None:
 
 
 def _devices(given: Any) -> Devices:
-    what = f"run_fit(devices={given!r:.80})"
+    what = f"run_fit(devices={brief(given)})"
     if given is None or given == "auto":
         return "auto" if given else None
     if isinstance(given, int) and not isinstance(given, bool):
@@ -206,7 +207,7 @@ def check_storage(owner: str, given: Any) -> str | None:
     address = str(given) if isinstance(given, Path) else given
     if not isinstance(address, str) or not (address.startswith("/") or _URI.match(address)):
         raise ConfigError(
-            f"{owner}(storage={given!r:.200}): give the address of a bucket, such as 's3://bucket/folder', or the absolute "
+            f"{owner}(storage={brief(given)}): give the address of a bucket, such as 's3://bucket/folder', or the absolute "
             "path of a folder that all machines share."
         )
     if "@" in address.partition("?")[0].partition("://")[2].partition("/")[0] or _KEY.search(
@@ -228,7 +229,7 @@ def _cluster(given: Any, allow_unauthenticated: Any, storage: str | None) -> Clu
         return None
     if not isinstance(given, str) or not _ADDRESS.fullmatch(given):
         raise ConfigError(
-            f"run_fit(cluster={given!r:.80}): give the address of a running Ray cluster, such as 'auto', "
+            f"run_fit(cluster={brief(given)}): give the address of a running Ray cluster, such as 'auto', "
             "'10.0.0.5:6379' or 'ray://10.0.0.5:10001'."
         )
     return Cluster(
@@ -249,12 +250,12 @@ def _chunks(num_chunks: Any, num_shards: Any) -> int:
     if num_shards is not None:
         if num_chunks != 4 and num_chunks != num_shards:
             raise ConfigError(
-                f"run_fit has num_chunks={num_chunks!r} and num_shards={num_shards!r}; they mean the same, give one."
+                f"run_fit has num_chunks={brief(num_chunks)} and num_shards={brief(num_shards)}; they mean the same, give one."
             )
         num_chunks = num_shards
     if isinstance(num_chunks, bool) or not isinstance(num_chunks, int) or num_chunks < 1:
         raise ConfigError(
-            f"run_fit(num_chunks={num_chunks!r}): num_chunks must be a whole number of at least 1."
+            f"run_fit(num_chunks={brief(num_chunks)}): num_chunks must be a whole number of at least 1."
         )
     return num_chunks
 
@@ -262,7 +263,7 @@ def _chunks(num_chunks: Any, num_shards: Any) -> int:
 def _check_seed(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise ConfigError(
-            f"run_fit({name}={value!r}): {name} must be a whole number between 0 and {2**32 - 1}."
+            f"run_fit({name}={brief(value)}): {name} must be a whole number between 0 and {2**32 - 1}."
         )
 
 
@@ -276,7 +277,7 @@ def _sample_prompts(given: Any) -> int | tuple[str, ...]:
     ):
         return tuple(given)
     raise ConfigError(
-        f"run_fit(sample_prompts={given!r:.80}): give up to {_MOST_SAMPLES} texts, or how many rows of the data to ask."
+        f"run_fit(sample_prompts={brief(given)}): give up to {_MOST_SAMPLES} texts, or how many rows of the data to ask."
     )
 
 

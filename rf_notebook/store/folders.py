@@ -207,13 +207,15 @@ def verify_folder(root: Path, folder: StoredFolder) -> Path:
     """
     path = safe_path(root, folder.path)
     try:
-        text = (path / MANIFEST).read_text()
+        manifest = (path / MANIFEST).read_bytes()
+        if hashlib.sha256(manifest).hexdigest() != folder.sha256:
+            raise CheckpointDamaged(f"{folder.path}/{MANIFEST} is not the one that was recorded.")
+        found = _manifest_of(path)
     except OSError as error:
+        if isinstance(error, CheckpointDamaged):
+            raise
         raise CheckpointDamaged(f"{folder.path} cannot be read: {error.strerror}.") from error
-    if hashlib.sha256(text.encode()).hexdigest() != folder.sha256:
-        raise CheckpointDamaged(f"{folder.path}/{MANIFEST} is not the one that was recorded.")
-    recorded = {name: tuple(entry) for name, entry in json.loads(text).items()}
-    found = _manifest_of(path)
+    recorded = {name: tuple(entry) for name, entry in json.loads(manifest).items()}
     if recorded and not found:
         raise CheckpointDamaged(
             f"{folder.path} lies in the experiment's storage; give run_fit or Experiment its storage=."

@@ -253,6 +253,11 @@ class SqliteStore:
                 raise StorageFull(
                     f"no room to write {self._path.name}: {error}. Free some disk space; training continues by itself."
                 ) from error
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise StoreError(
+                    f"{self._path} has been written by another process for {_BUSY_SECONDS:g} s, which may be stopped in the "
+                    "middle of it: let it continue, or end it, then try again."
+                ) from error
             raise StoreError(
                 f"{self._path} cannot be used as an experiment's record: {error}."
             ) from error

@@ -6,6 +6,7 @@ Each refused at once, in a sentence that names the argument, before any model.
 from __future__ import annotations
 
 import math
+import random
 import time
 
 import pytest
@@ -23,6 +24,7 @@ from rf_notebook.automl import (
 )
 from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import ConfigError
+from tests.campaign.malformed import Malformed
 
 TRAINING = tuple(TRAINING_CONFIGS.values())
 
@@ -231,3 +233,11 @@ def test_an_argument_that_does_not_exist_is_refused_whatever_its_value(cls, name
 def test_counts_must_be_positive_numbers(name, value):
     cls = RFLoraConfig if name == "r" else RFSFTConfig
     refused(lambda: cls(**{name: value}), name)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_values_of_any_argument_are_refused_in_a_sentence_or_taken(seed, tmp_path):
+    """Arrays, Series, numbers of 400 digits, lists without end: what the campaign does for longer."""
+    part = Malformed(tmp_path)
+    for number in range(250):
+        assert not part.attempt(random.Random(f"{seed}/{number}"))
