@@ -9,16 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rf_notebook.core.errors import IllegalOperation
+from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.core.redaction import brief
 from rf_notebook.core.runner import ModelOfRun
+from rf_notebook.core.values import canonical_json
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.session.stored import bring
 
 if TYPE_CHECKING:
+    from rf_notebook.core.state import RunRecord
     from rf_notebook.core.values import Json
     from rf_notebook.session.session import Session
     from rf_notebook.training.base_models import BaseModels
     from rf_notebook.training.trained_model import TrainedModel
+
+#: The argument with which transformers runs code that comes with a model.
+_TRUST = "trust_remote_code"
 
 CreateModel = Callable[[dict[str, Any]], tuple[Any, Any]]
 
@@ -33,9 +39,11 @@ def load_model(session: Session, run_id: int, create_model: CreateModel | None) 
 
     Raises:
         IllegalOperation: for a run without a checkpoint.
-        ConfigError: for a checkpoint that lies in a storage which the user has not named.
+        ConfigError: for a checkpoint that lies in a storage which the user has not named, and for a record
+            that asks for code from the hub.
     """
-    return _trained(session, run_id, _base_models(session, create_model)).model
+    one = _model_of(session, run_id, create_model)
+    return _trained(session, one, _base_models(session, create_model)).model
 
 
 def write_model(
@@ -50,10 +58,10 @@ def write_model(
         merge: Whether to write whole weights with the adapter folded in.
         create_model: The loader.
     """
-    models = _base_models(session, create_model)
+    one, models = _model_of(session, run_id, create_model), _base_models(session, create_model)
     from rf_notebook.training.trained_model import export_model
 
-    export_model(_trained(session, run_id, models, is_whole=merge), path, merge=merge)
+    export_model(_trained(session, one, models, is_whole=merge), path, merge=merge)
 
 
 def texts_from(
@@ -64,7 +72,7 @@ def texts_from(
     create_model: CreateModel | None,
 ) -> list[list[str]]:
     """What the models of runs write to prompts, run by run. See ``load_model``."""
-    asked = [_model_of(session, run_id) for run_id in run_ids]
+    asked = [_model_of(session, run_id, create_model) for run_id in run_ids]
     started = session.state.started
     is_joint = started is not None and started.execution != Execution.EXACT
     models = _base_models(session, create_model)
@@ -86,20 +94,39 @@ def _base_models(session: Session, create_model: CreateModel | None) -> BaseMode
 
 
 def _trained(
-    session: Session, run_id: int, models: BaseModels, *, is_whole: bool = False
+    session: Session, one: ModelOfRun, models: BaseModels, *, is_whole: bool = False
 ) -> TrainedModel:
     from rf_notebook.training.trained_model import trained_model
 
-    one = _model_of(session, run_id)
     assert one.checkpoint is not None
     return trained_model(
         models, session.folder, session.objects, one.config, one.checkpoint, is_whole=is_whole
     )
 
 
-def _model_of(session: Session, run_id: int) -> ModelOfRun:
+def _model_of(session: Session, run_id: int, create_model: CreateModel | None) -> ModelOfRun:
     record = session.state.record(run_id)
+    if session.launch is None and create_model is None:
+        _check_runs_no_code(session, record)
     if record.newest is None:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
     bring(session.folder, [record.newest], session.storage)
     return ModelOfRun(run_id=run_id, config=record.config, checkpoint=record.newest)
+
+
+def _check_runs_no_code(session: Session, record: RunRecord) -> None:
+    """Refuse what only a record asks for: it may be anybody's, and no cell of the user's has said so.
+
+    Raises:
+        ConfigError: with what can be done.
+    """
+    model = record.config.model
+    for field in ("model_kwargs", "tokenizer_kwargs"):
+        given = model.get(field)
+        is_refused = isinstance(given, Mapping) and given.get(_TRUST) is False
+        if _TRUST in canonical_json(given) and not is_refused:
+            raise ConfigError(
+                f"run {record.run_id} is recorded with {field}={{{_TRUST!r}: ...}}, which runs code of "
+                f"{brief(model.get('model_name'))}. If you trust it, give create_model_fn=, or run the cell of "
+                f"{session.name!r} that calls run_fit first."
+            )
