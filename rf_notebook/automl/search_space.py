@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import brief
 
 Number = int | float
+
+_MOST_STEPS = 100_000
 
 
 class List:
@@ -23,7 +26,7 @@ class List:
     def __init__(self, values: Sequence[Any]) -> None:
         if not isinstance(values, list | tuple):
             raise ConfigError(
-                f"List takes a list of values, not {type(values).__name__}: {values!r:.80}."
+                f"List takes a list of values, not {type(values).__name__}: {brief(values)}."
             )
         if not values:
             raise ConfigError("List has no values; give at least one.")
@@ -84,7 +87,7 @@ class Range:
                 or not isinstance(bound, int | float)
                 or not math.isfinite(bound)
             ):
-                raise ConfigError(f"Range {name}={bound!r} is not a finite number.")
+                raise ConfigError(f"Range {name}={brief(bound)} is not a finite number.")
         if dtype not in (None, "int", "float"):
             raise ConfigError(f"Range dtype={dtype!r} does not exist; use 'int' or 'float'.")
         if start > end:
@@ -107,7 +110,7 @@ class Range:
                 isinstance(whole, bool) or not isinstance(whole, int) or whole < least
             ):
                 raise ConfigError(
-                    f"Range {name}={whole!r} is not a whole number of at least {least}."
+                    f"Range {name}={brief(whole)} is not a whole number of at least {least}."
                 )
         self.start, self.end, self.log, self.step = start, end, log, step
         self.sample_n, self.seed = sample_n, seed
@@ -155,8 +158,14 @@ class Range:
         raise ConfigError(f"{self!r} has only {len(found)} different numbers; lower sample_n.")
 
     def steps(self) -> list[Number]:
-        """All numbers of a range with a step."""
+        """All numbers of a range with a step.
+
+        Raises:
+            ConfigError: when they are more than any search tries.
+        """
         assert self.step is not None
+        if self.end - self.start > _MOST_STEPS * self.step:
+            raise ConfigError(f"{self!r} has more than {_MOST_STEPS:,} steps; give a larger step.")
         count = math.floor((self.end - self.start) / self.step + 1e-9) + 1
         numbers = [self.start + i * self.step for i in range(count)]
         return [int(n) for n in numbers] if self.dtype == "int" else [float(n) for n in numbers]

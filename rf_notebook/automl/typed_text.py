@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"\s*([^\s.][^\s]*?)\s*\.\.\s*(\S+)(?:\s+(step|log|x)\s*(\S+))?\s*")
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
+_LARGEST = 1e300
 #: More clones than these from one form are a slip of the keyboard.
 MOST_CLONES = 64
 
@@ -148,15 +149,19 @@ def _range_values(text: str) -> list[Any] | None:
         isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (start, end)
     ):
         return None
+    if max(abs(start), abs(end)) > _LARGEST:
+        raise ConfigError(f"{text.strip()!r:.80}: numbers above 1e300 are too large.")
     how, amount = matched[3], _value(matched[4]) if matched[4] else None
     if how is None:
         if isinstance(start, int) and isinstance(end, int):
+            if end - start >= MOST_CLONES:
+                raise ConfigError(f"{text.strip()!r} means more than {MOST_CLONES} values.")
             return Range(start, end, step=1).steps()
         raise ConfigError(f"{text.strip()!r} is endless; add 'step 0.1', 'x 5' or 'log 3'.")
     if how == "step":
         if not isinstance(amount, int | float) or isinstance(amount, bool):
             raise ConfigError(f"{text.strip()!r}: the step is not a number.")
-        if amount > 0 and (end - start) / amount > MOST_CLONES:
+        if amount > 0 and end - start > MOST_CLONES * amount:
             raise ConfigError(f"{text.strip()!r} means more than {MOST_CLONES} values.")
         return Range(start, end, step=amount).steps()
     if not isinstance(amount, int) or not 2 <= amount <= MOST_CLONES:

@@ -20,9 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rf_notebook.core.redaction import visible
+
 
 class RFNotebookError(Exception):
-    """Any error that rf_notebook raises on purpose."""
+    """Any error that rf_notebook raises on purpose; nothing hides in its text, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(RFNotebookError, ValueError):

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rf_notebook.core.errors import ConfigError
-from rf_notebook.core.redaction import at_home
+from rf_notebook.core.redaction import at_home, visible_line
 from rf_notebook.core.run import RunConfig, RunState
 from rf_notebook.core.values import Json, digest, mapping, sequence
 
@@ -273,8 +273,9 @@ def parse_record(given: Json, *, is_own: bool = False) -> Record:
         return Record.model_validate(portable(given), context={"is_own": True} if is_own else None)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:100]
-        raise ConfigError(f"the record is damaged at {where}: {first['msg'][:150]}.") from None
+        where = visible_line(".".join(map(str, first["loc"]))[:100])
+        why = visible_line(first["msg"][:150])
+        raise ConfigError(f"the record is damaged at {where}: {why}.") from None
     except RecursionError:
         raise ConfigError("the record is damaged: it is nested too deeply.") from None
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _CLOSE_SECONDS = 20.0
 """For the followers of the record to write the rest."""
+_CANCEL_SECONDS = 5.0
+"""The same, for somebody who does not want to wait."""
 
 
 class Training:
@@ -245,14 +247,15 @@ class Training:
             remove_folder(
                 self._folder, layout.worker_data(self._folder).relative_to(self._folder).as_posix()
             )
-        until = time.monotonic() + _CLOSE_SECONDS
+        seconds = _CANCEL_SECONDS if cancelled else _CLOSE_SECONDS
+        until = time.monotonic() + seconds
         for mirror in self._mirrors:
             if not mirror.close(max(until - time.monotonic(), 0.0)):
                 self._log.warning(
                     "%s is behind; the rest is written when the experiment is continued",
                     mirror.title,
                 )
-        if self._study_file is not None and not self._study_file.close(_CLOSE_SECONDS):
+        if self._study_file is not None and not self._study_file.close(seconds):
             self._log.warning(
                 "optuna.db is behind; it is written again when the experiment is continued"
             )

@@ -25,7 +25,11 @@ def search(**model):
 
 @pytest.mark.parametrize(
     "model",
-    [{"model_kwargs": REMOTE}, {"tokenizer_kwargs": REMOTE}, {"model_kwargs": {"nested": [REMOTE]}}],
+    [
+        {"model_kwargs": REMOTE},
+        {"tokenizer_kwargs": REMOTE},
+        {"model_kwargs": {"nested": [REMOTE]}},
+    ],
     ids=["model", "tokenizer", "somewhere in them"],
 )
 def test_a_record_by_itself_runs_no_code(new, tmp_path, model):

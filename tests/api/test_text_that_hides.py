@@ -6,8 +6,16 @@ import unicodedata
 
 import pytest
 
+from rf_notebook.core.errors import (
+    CheckpointDamaged,
+    ConfigError,
+    DamagedRecord,
+    StoreError,
+    UnknownRun,
+)
 from rf_notebook.core.redaction import as_told, visible, visible_json, visible_line
 from rf_notebook.core.run import LONGEST_MESSAGE, LONGEST_TRACEBACK
+from rf_notebook.record.record import FORMAT, VERSION, parse_record
 from rf_notebook.record.verify import Finding
 from rf_notebook.shared import Findings
 from tests.api.world import fit, two
@@ -91,3 +99,11 @@ def test_a_secret_is_cut_out_wherever_the_text_is_cut(place):
     assert "hf_abc" not in told
     assert "tuv" not in told
     assert len(told) < 2_100
+
+
+def test_no_sentence_of_an_error_hides():
+    for kind in (ConfigError, StoreError, UnknownRun, DamagedRecord, CheckpointDamaged):
+        assert not hides(str(kind(HOSTILE)))
+    with pytest.raises(ConfigError) as told:
+        parse_record({"format": FORMAT, "version": VERSION, HOSTILE + "\n✓ verified": 1})
+    assert len(str(told.value).splitlines()) == 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rf_notebook.automl import Range
 from rf_notebook.automl.typed_text import edits_of, parse_values
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.testing.fake_session import config
@@ -83,3 +86,28 @@ def test_any_text_gives_values_or_one_sentence(text, takes_list):
     except ConfigError:
         return
     assert 1 <= len(values) <= 64
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1..100000000",
+        "0..1 step 1e-300",
+        "-1e308..1e308 x 3",
+        "1e-320..1e300 log 64",
+        f"1..1{'0' * 400}",
+        f"1..1{'0' * 400} step 2",
+        f"1{'0' * 5000}",
+        "1..2 " * 10_000,
+    ],
+)
+def test_no_text_takes_the_memory_or_the_time(text):
+    with contextlib.suppress(ConfigError):
+        assert len(parse_values(text)) <= 64
+
+
+@pytest.mark.timeout(5)
+def test_a_range_of_very_many_steps_is_refused():
+    with pytest.raises(ConfigError, match="more than 100,000 steps"):
+        Range(0, 10**9, step=1).steps()

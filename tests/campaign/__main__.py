@@ -21,10 +21,16 @@ from types import FrameType
 
 from tests.campaign.flips import Flips
 from tests.campaign.malformed import Malformed
+from tests.campaign.notebooks import Notebooks
 from tests.campaign.part import Part
 from tests.campaign.take_overs import TakeOvers
 
-PARTS: dict[str, type[Part]] = {"flips": Flips, "take-overs": TakeOvers, "malformed": Malformed}
+PARTS: dict[str, type[Part]] = {
+    "flips": Flips,
+    "take-overs": TakeOvers,
+    "malformed": Malformed,
+    "notebooks": Notebooks,
+}
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "campaign.json"
 
 
