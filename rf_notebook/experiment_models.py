@@ -123,7 +123,8 @@ class ExperimentModels(ExperimentResults):
         Raises:
             IllegalOperation: for a run that has no model yet.
         """
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        is_several = isinstance(prompts, Iterable) and not isinstance(prompts, str)
+        asked: list[Any] = list(prompts) if is_several else [prompts]
         if not asked or not all(isinstance(one, str) for one in asked):
             raise ConfigError(
                 "generate(prompts=...) takes a text or a list of texts, at least one."

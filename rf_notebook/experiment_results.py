@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from rf_notebook.automl.validation import did_you_mean
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.events import Noted, OperationObeyed
-from rf_notebook.core.redaction import visible, visible_json
+from rf_notebook.core.redaction import brief, visible, visible_json
 from rf_notebook.results.best import best_run
 from rf_notebook.results.decisions import decisions_of
 from rf_notebook.results.frames import devices_frame, results_frame, runs_frame
+from rf_notebook.store.plain_files import path_given
 from rf_notebook.views.console import table_text
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ class ExperimentResults:
         """
         from rf_notebook.replay.again import compared
 
+        if not isinstance(other, ExperimentResults):
+            raise ConfigError(f"compare({brief(other)}): give another Experiment.")
         return compared(self.session, other.session)
 
     def record(self) -> dict[str, Json]:
@@ -231,7 +234,7 @@ class ExperimentResults:
         """
         from rf_notebook.replay.sharing import export_to
 
-        return export_to(self.session, Path(path))
+        return export_to(self.session, path_given("export_notebook(path)", path))
 
     def __repr__(self) -> str:
         self.session.refresh()

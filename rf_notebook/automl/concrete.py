@@ -20,6 +20,8 @@ from rf_notebook.core.values import Json, flatten, whole
 #: Fields of RFModelConfig that decide which base model is loaded.
 MODEL_FIELDS = ("model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs")
 _SECTIONS = ("peft_config", "training_args")
+#: Fields whose values are dicts, of which one item can be edited.
+_DICTS = ("model_kwargs", "tokenizer_kwargs", "ref_model_kwargs", "generation_config")
 _ALIASES = {"peft_params": "peft_config"}
 
 
@@ -218,8 +220,10 @@ def _place(path: str, config: RunConfig) -> tuple[str, str]:
     head, dot, rest = path.partition(".")
     head = _ALIASES.get(head, head)
     if dot:
-        if head in _SECTIONS or head in RFModelConfig.FIELDS:
+        if head in _SECTIONS or head in _DICTS:
             return head, rest
+        if head in RFModelConfig.FIELDS:
+            raise ConfigError(f"{path!r} means nothing: {head} has no parts.")
         raise unknown_argument("the config", head, RFModelConfig.FIELDS)
     if head in RFModelConfig.FIELDS:
         return "", head

@@ -21,7 +21,7 @@ from typing import Any
 from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.values import Json, canonical_json
 from rf_notebook.record.record import FORMAT, RECORD_MIME, Record, parse_record
-from rf_notebook.store.plain_files import NotAPlainFileError, read_plain, write_whole
+from rf_notebook.store.plain_files import NotAPlainFileError, path_given, read_plain, write_whole
 
 #: Names inside an exported folder or zip.
 NOTEBOOK = "experiment.ipynb"
@@ -60,7 +60,7 @@ def read_shared(path: str | Path) -> Shared:
     Raises:
         ConfigError: when there is none, or when it cannot be trusted to be one.
     """
-    path = Path(path)
+    path = path_given("SharedExperiment(path)", path)
     try:
         mode = path.lstat().st_mode
     except (OSError, ValueError) as error:

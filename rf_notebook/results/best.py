@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rf_notebook.core.errors import ConfigError, UnknownRun
 from rf_notebook.core.metrics import headline
+from rf_notebook.core.redaction import brief
 from rf_notebook.results.metrics import best_runs, diverged_at, figures_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def best_run(
     """
     if mode not in (None, "min", "max"):
         raise ConfigError(f"best(mode={mode!r}): mode is 'min' or 'max'.")
+    if not isinstance(metric, str | None):
+        raise ConfigError(f"best(metric={brief(metric)}): a metric is a name such as 'eval_loss'.")
     compared = sorted(state.runs) if among is None else list(among)
     logged = {run_id: figures_of(state, run_id) for run_id in compared}
     names = sorted({name for metrics in logged.values() for name in metrics})

@@ -36,6 +36,7 @@ from rf_notebook.session.models import CreateModel, load_model, texts_from, writ
 from rf_notebook.session.opening import autopilot_of
 from rf_notebook.session.session import RunLike, Session
 from rf_notebook.session.waiting import end
+from rf_notebook.store.plain_files import path_given
 
 if TYPE_CHECKING:
     from rf_notebook.core.run import RunConfig
@@ -274,7 +275,7 @@ class Commands:
         origin: str,
     ) -> Path:
         """Write a run's adapter and tokenizer to a folder. See ``Experiment.export``."""
-        (run_id,), path = self._ids(run), Path(path)
+        (run_id,), path = self._ids(run), path_given("export(path)", path)
         if self._session.is_training:
             # Absolute: another cell may change the working directory before it is obeyed.
             self._answer(ExportRun(run_id=run_id, path=str(path.absolute()), merge=merge), origin)
@@ -311,7 +312,8 @@ class Commands:
 
     def _ids(self, runs: RunsLike) -> list[int]:
         self._session.refresh()
-        given: list[RunLike] = [runs] if isinstance(runs, int | Run) else list(runs)
+        is_one = isinstance(runs, int | str | Run) or not isinstance(runs, Iterable)
+        given: list[Any] = [runs] if is_one else list(runs)  # type: ignore[arg-type]
         return [self._session.run_id(one) for one in given]
 
     def _cloning(self, run_id: int, edits: Any, warm_start: bool) -> CloneRun:

@@ -6,12 +6,13 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rf_notebook.automation.policies import Policies
 from rf_notebook.automl.concrete import apply_edits
-from rf_notebook.core.errors import ConfigError, IllegalOperation
+from rf_notebook.core.errors import ConfigError, IllegalOperation, RFNotebookError, StoreError
 from rf_notebook.engine.autopilot import Autopilot
 from rf_notebook.session.arguments import FitArguments, check_num_gpus, check_storage
 from rf_notebook.session.cells import sources_now
@@ -19,6 +20,7 @@ from rf_notebook.session.preparing import prepare
 from rf_notebook.session.registry import folder_of, open_sessions, opened, session_of
 from rf_notebook.session.stage import current_stage
 from rf_notebook.session.waiting import wait
+from rf_notebook.store.plain_files import path_given
 from rf_notebook.store.storage_place import known_place
 
 if TYPE_CHECKING:
@@ -59,7 +61,16 @@ def open_session(
             f"Experiment(experiment_name={name!r}): a name has up to 100 letters, digits, spaces and . _ + - "
             "and begins with a letter, digit or _."
         )
-    session = session_of(name, path, runner)
+    if path is not None:
+        path = path_given("Experiment(experiment_path)", path)
+    try:
+        session = session_of(name, path, runner)
+    except OSError as error:
+        if isinstance(error, RFNotebookError):
+            raise
+        raise StoreError(
+            f"{folder_of(name, path)} cannot be read: {error.strerror or error}."
+        ) from error
     if session.damage is not None:
         warnings.warn(
             f"{session.damage} Only these are shown, and nothing is written; experiment.repair() continues from them.",
@@ -73,6 +84,8 @@ def open_session(
 def open_here(name: Any, path: str | Path | None) -> Session | None:
     """The session of this name when it trains in this process."""
     name, path = _staged(name, path)
+    if not isinstance(name, str) or not isinstance(path, str | PathLike | None):
+        return None  # told where it is opened
     present = open_sessions.get(folder_of(name, path))
     return present if present is not None and present.is_training else None
 

@@ -285,7 +285,6 @@ class Session:
             StoreError: when it cannot be read, or is gone from beside its checkpoints.
         """
         if self.store is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             path = layout.record(self.folder)
             is_there = path.exists() and path.stat().st_size > 0
             if not is_there and layout.runs(self.folder).exists():

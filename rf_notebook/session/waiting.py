@@ -10,7 +10,9 @@ import weakref
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from rf_notebook.core.errors import ConfigError
 from rf_notebook.core.foreground import only_waiting
+from rf_notebook.core.redaction import brief
 from rf_notebook.record.files import RECORD, write_record
 from rf_notebook.session.registry import closed
 
@@ -31,6 +33,8 @@ def wait(session: Session, timeout: float | None = None) -> bool:
     Returns:
         Whether no run wants to train any more.
     """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float | None):
+        raise ConfigError(f"wait(timeout={brief(timeout)}): give seconds.")
     thread = session.thread
     if thread is None:
         return True

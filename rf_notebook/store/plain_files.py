@@ -7,9 +7,27 @@ import stat
 import tempfile
 from pathlib import Path
 
+from rf_notebook.core.errors import ConfigError
+from rf_notebook.core.redaction import brief
+
 
 class NotAPlainFileError(OSError):
     """A link, a folder, a pipe or a device stands where a file should."""
+
+
+def path_given(what: str, given: object) -> Path:
+    """A path as somebody gave it.
+
+    Args:
+        what: It is for, as in "export(path)".
+        given: A text or a path.
+
+    Raises:
+        ConfigError: for what no path can be.
+    """
+    if isinstance(given, str | os.PathLike) and "\0" not in (text := os.fspath(given)):
+        return Path(text)
+    raise ConfigError(f"{what}={brief(given)} is no path; give one such as 'folder/name'.")
 
 
 def read_plain(path: Path, most: int) -> bytes:

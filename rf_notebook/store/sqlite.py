@@ -69,12 +69,19 @@ class SqliteStore:
         """Open or create the file.
 
         Raises:
-            StoreError: when the file is not such a record.
+            StoreError: when the file is not such a record, or its folder cannot be made.
         """
         self._path = path
         self._clock = clock
         self._observer = observer
         self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{path.parent} cannot be made: {error.strerror or error}. Give Experiment an experiment_path that can be "
+                "written."
+            ) from error
         self.connection = self._connected(path)
 
     def append(self, events: Sequence[Event], fence: int) -> list[Recorded]:
@@ -252,6 +259,10 @@ class SqliteStore:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StorageFull(
                     f"no room to write {self._path.name}: {error}. Free some disk space; training continues by itself."
+                ) from error
+            if not self._path.exists():
+                raise StoreError(
+                    f"{self._path} is gone: its folder was moved or removed. Put it back, and training continues by itself."
                 ) from error
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise StoreError(

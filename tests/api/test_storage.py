@@ -51,7 +51,7 @@ def test_nothing_is_reached_before_the_user_has_named_it(away, backend, mount):
     with pytest.raises(ConfigError, match=words):
         fit(opened, two())
     with pytest.raises(ConfigError, match=words):
-        _model_of(opened.session, 1)
+        _model_of(opened.session, 1, None)
     with pytest.raises(ConfigError, match=words):
         fit(opened, two(), storage="s3://elsewhere/x")
     assert not opened.session.is_training
@@ -78,7 +78,7 @@ def test_checkpoints_are_brought_and_the_runs_are_as_if_they_had_been_here(
 
 def test_what_one_run_needs_is_brought_alone(away, backend, mount):
     opened = again(backend, away, storage=str(mount))
-    one = _model_of(opened.session, 2).checkpoint
+    one = _model_of(opened.session, 2, None).checkpoint
     verify_folder(away.folder, one)
     assert all(path.startswith("runs/1/") or path != one.path for path in stand_ins(away.folder))
     assert stand_ins(away.folder)

@@ -22,6 +22,7 @@ from types import FrameType
 from tests.campaign.flips import Flips
 from tests.campaign.malformed import Malformed
 from tests.campaign.notebooks import Notebooks
+from tests.campaign.operations import Operations
 from tests.campaign.part import Part
 from tests.campaign.take_overs import TakeOvers
 
@@ -30,6 +31,7 @@ PARTS: dict[str, type[Part]] = {
     "take-overs": TakeOvers,
     "malformed": Malformed,
     "notebooks": Notebooks,
+    "operations": Operations,
 }
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "campaign.json"
 
