@@ -97,7 +97,7 @@ def prepare(
         *_checked(backend.rules(folder, data, objects, None, given.num_chunks, devices), configs),
     ]
     prompts = given.sample_prompts if isinstance(given.sample_prompts, tuple) else ()
-    told += _secrets_told(cells, prompts)
+    told += _secrets_told(prompts)
     started = ExperimentStarted(
         name=name,
         identity=uuid.uuid4().hex,
@@ -129,17 +129,14 @@ def prepare(
     )
 
 
-def _secrets_told(cells: Sequence[str], prompts: Sequence[str]) -> list[str]:
+def _secrets_told(prompts: Sequence[str]) -> list[str]:
     """That texts of the record have no secrets, where they had some."""
-    found = {
-        "A cell": secrets_in("\n".join(cells)),
-        "sample_prompts": secrets_in("\n".join(prompts)),
-    }
+    found = secrets_in("\n".join(prompts))
+    if not found:
+        return []
     return [
-        f"{where} holds what looks like {', '.join(what)}: the record has {REDACTED} in its place, and a replay would, too. "
-        "Read it from the environment or a file instead."
-        for where, what in found.items()
-        if what
+        f"sample_prompts holds what looks like {', '.join(found)}: the record has {REDACTED} in its place, and a replay "
+        "would ask that, too."
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftType
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from rf_notebook.automl import RFPsoftConfig, RFPveraConfig
@@ -134,7 +135,8 @@ def test_settings_that_would_not_be_exact_are_refused() -> None:
 
 
 def test_a_prompt_from_elsewhere_is_not_started_from(tmp_path: Path) -> None:
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    name = "base_model.model.layers.0.q_proj.lora_A.weight"
+    save_file({name: torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "P_TUNING"}))
     with pytest.raises(ConfigError, match=r"is a prompt \(P_TUNING\)"):
         check_adapter(tmp_path)
