@@ -270,13 +270,17 @@ def parse_record(given: Json, *, is_own: bool = False) -> Record:
             f"the record is of version {version!r:.20}, and this rf_notebook reads version {VERSION}; update rf_notebook."
         )
     try:
-        return Record.model_validate(portable(given), context={"is_own": True} if is_own else None)
+        record = Record.model_validate(
+            portable(given), context={"is_own": True} if is_own else None
+        )
+        record.as_json()  # pydantic reads a little deeper than it writes
+        return record
     except ValidationError as error:
         first = error.errors()[0]
         where = visible_line(".".join(map(str, first["loc"]))[:100])
         why = visible_line(first["msg"][:150])
         raise ConfigError(f"the record is damaged at {where}: {why}.") from None
-    except RecursionError:
+    except (RecursionError, ValueError):
         raise ConfigError("the record is damaged: it is nested too deeply.") from None
 
 
