@@ -240,9 +240,9 @@ class ExperimentResults:
         self.session.refresh()
         damage = self.session.damage
         if not self._state.runs:
-            why = "nothing recorded; call run_fit" if damage is None else damage
+            why = damage or "nothing recorded; call run_fit"
             return f"<Experiment {self.experiment_name!r}: {why}>"
-        told = "" if damage is None else f"{damage}\n"
+        told = f"{damage}\n" if damage else ""
         return f"Experiment {self.experiment_name!r}\n{told}{table_text(self._state)}"
 
     # Short ways to what is open, for scripts that look inside.

@@ -170,12 +170,12 @@ def test_the_public_names():
     assert rf_notebook.__all__ == [
         "CheckpointDamaged",
         "ConfigError",
-        "DamagedRecord",
         "Experiment",
         "IllegalOperation",
         "LeaseLost",
         "RFNotebookError",
         "ReadOnlyExperiment",
+        "RecordDamaged",
         "Run",
         "SharedExperiment",
         "StorageFull",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -87,7 +87,7 @@ def check_argument(owner: str, argument: Argument, value: object) -> None:
         and not limit[0](value)
     ):
         raise ConfigError(f"{owner}({name}={shown(name, value)}): {name} must be {limit[1]}.")
-    if choices and not (isinstance(value, Hashable) and value in choices):
+    if choices and value not in choices:
         raise ConfigError(
             f"{owner}({name}={shown(name, value)}): there is no such {name}; {did_you_mean(value, choices)}"
         )
@@ -390,7 +390,7 @@ def _matches(node: ast.expr, value: object) -> bool:
             members = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
             return any(_matches(member, value) for member in members)
         case ast.Subscript(value=ast.Name(id="Literal")):
-            return any(value == one for one in _literal_values(node))
+            return value in _literal_values(node)
         case ast.Subscript(value=ast.Name(id=name)):
             return _matches(ast.Name(id=name.lower()), value)
         case ast.Name(id=name) if name in _SIMPLE:

@@ -6,8 +6,8 @@
     ├── UnknownRun          (LookupError)      a run id that the experiment does not have
     ├── ReadOnlyExperiment  (PermissionError)  another kernel is writing this experiment
     ├── StoreError          (OSError)          the experiment's record cannot be read or written
-    │   ├── DamagedRecord                      entries of the record are not what was written
     │   ├── LeaseLost                          another kernel took the experiment over
+    │   ├── RecordDamaged                      entries of the record are not what was written
     │   └── StorageFull                        no room on the disk
     └── CheckpointDamaged   (OSError)          a checkpoint is not what was hashed when it was written
 
@@ -50,7 +50,7 @@ class StoreError(RFNotebookError, OSError):
     """The experiment's record cannot be read or written."""
 
 
-class DamagedRecord(StoreError):  # noqa: N818
+class RecordDamaged(StoreError):  # noqa: N818
     """Entries of the experiment's record are not what was written: a bit was flipped, or some are gone."""
 
     def __init__(self, message: str, sure: Sequence[Any] = ()) -> None:

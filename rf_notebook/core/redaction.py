@@ -70,8 +70,8 @@ _BY_WHAT_IS_BEFORE = {
 _SECRET_VARIABLE = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)($|_)"
 )
-#: Shorter values may be words that stand in any text.
-_SHORTEST_VALUE = 8
+#: Shorter values, and shorter ones of letters alone, may be words that stand in any text, as "postgres" is.
+_SHORTEST_VALUE, _SHORTEST_OF_LETTERS = 8, 16
 _LOOK_SECONDS = 1.0
 
 
@@ -129,11 +129,13 @@ def _secret_variables() -> list[str]:
 @lru_cache(maxsize=1)
 def _variables_at(_moment: int) -> list[str]:
     found = (value for name, value in list(os.environ.items()) if _SECRET_VARIABLE.search(name))
-    # A path says where a secret is.
-    long = {
-        one for one in found if len(one) >= _SHORTEST_VALUE and not one.startswith(("/", "~", "."))
+    secret = {
+        one
+        for one in found
+        if len(one) >= (_SHORTEST_OF_LETTERS if one.isalpha() else _SHORTEST_VALUE)
+        and not one.startswith(("/", "~", "."))  # a path says where a secret is
     }
-    return sorted(long, key=len, reverse=True)
+    return sorted(secret, key=len, reverse=True)
 
 
 def private(text: str) -> str:
@@ -153,13 +155,8 @@ def private_json(value: Mapping[str, Json]) -> dict[str, Json]: ...
 def private_json(value: Json) -> Json: ...
 def private_json(value: Json) -> Json:
     """The same for every text in a JSON value, keys included."""
-    if isinstance(value, str):
-        return private(value)
-    if isinstance(value, list | tuple):
-        return [private_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {private(str(name)): private_json(item) for name, item in value.items()}
-    return value
+    found: Json = _with_texts(value, private)
+    return found
 
 
 @overload
@@ -168,13 +165,8 @@ def at_home(value: Mapping[str, Json]) -> dict[str, Json]: ...
 def at_home(value: Json) -> Json: ...
 def at_home(value: Json) -> Json:
     """The inverse for this machine: texts that begin with ``~/`` begin with its home folder."""
-    if isinstance(value, str):
-        return str(Path(value).expanduser()) if value.startswith("~/") else value
-    if isinstance(value, list | tuple):
-        return [at_home(item) for item in value]
-    if isinstance(value, Mapping):
-        return {name: at_home(item) for name, item in value.items()}
-    return value
+    found: Json = _with_texts(value, _at_home, keys=str)
+    return found
 
 
 def visible(text: str) -> str:
@@ -191,14 +183,8 @@ def visible_line(text: str) -> str:
 
 
 def visible_json(value: Any) -> Any:
-    """The same for every text in a JSON value, keys included."""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, list | tuple):
-        return [visible_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {visible(str(name)): visible_json(item) for name, item in value.items()}
-    return value
+    """The same as ``visible`` for every text in a JSON value, keys included."""
+    return _with_texts(value, visible)
 
 
 def brief(value: object) -> str:
@@ -234,3 +220,23 @@ def _sign(sign: str) -> str:
     if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN:
         return sign
     return repr(sign)[1:-1]
+
+
+def _at_home(text: str) -> str:
+    return str(Path(text).expanduser()) if text.startswith("~/") else text
+
+
+def _with_texts(
+    value: Any, change: Callable[[str], str], *, keys: Callable[[str], str] | None = None
+) -> Any:
+    """A JSON value with every text changed, and keys as ``keys`` says, or like texts."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return [_with_texts(item, change, keys=keys) for item in value]
+    if isinstance(value, Mapping):
+        of_key = keys or change
+        return {
+            of_key(str(name)): _with_texts(item, change, keys=keys) for name, item in value.items()
+        }
+    return value

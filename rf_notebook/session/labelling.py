@@ -18,7 +18,7 @@ def label_at_rest(session: Session, asked: LabelRuns) -> None:
 
     Raises:
         IllegalOperation: when nothing is recorded yet.
-        DamagedRecord: when the record is damaged.
+        RecordDamaged: when the record is damaged.
         ReadOnlyExperiment: when another kernel trains this experiment.
     """
     session.refresh()

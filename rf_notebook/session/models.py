@@ -15,6 +15,7 @@ from rf_notebook.core.runner import ModelOfRun
 from rf_notebook.core.values import canonical_json
 from rf_notebook.planning.fusion import Execution
 from rf_notebook.session.stored import bring
+from rf_notebook.store.adapters import check_patterns
 
 if TYPE_CHECKING:
     from rf_notebook.core.state import RunRecord
@@ -111,6 +112,8 @@ def _model_of(session: Session, run_id: int, create_model: CreateModel | None) -
     if record.newest is None:
         raise IllegalOperation(f"run {run_id} has no checkpoint yet; wait for its first chunk.")
     bring(session.folder, [record.newest], session.storage)
+    if session.launch is None:
+        check_patterns(session.folder / record.newest.path)
     return ModelOfRun(run_id=run_id, config=record.config, checkpoint=record.newest)
 
 

@@ -71,11 +71,8 @@ def open_session(
         raise StoreError(
             f"{folder_of(name, path)} cannot be read: {error.strerror or error}."
         ) from error
-    if session.damage is not None:
-        warnings.warn(
-            f"{session.damage} Only these are shown, and nothing is written; experiment.repair() continues from them.",
-            stacklevel=4,
-        )
+    if session.damage:
+        warnings.warn(session.damage, stacklevel=4)
     session.num_gpus = num_gpus
     session.storage = check_storage("Experiment", storage)
     return session

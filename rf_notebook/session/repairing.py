@@ -27,20 +27,17 @@ def repair(session: Session) -> Path | None:
         StoreError: when there is no room.
     """
     session.refresh()
-    damage, store = session.damage, session.store
-    if damage is None or store is None:
+    store = session.store
+    if not session.damage or store is None:
         return None
     if session.state.started is None:
-        raise IllegalOperation(
-            f"{damage} There is nothing to continue from: take {session.folder} from a backup, or use another "
-            "experiment name."
-        )
+        raise IllegalOperation(session.damage)
     holder = store.living_holder()
     if holder is not None and holder != this_process():
         raise ReadOnlyExperiment(read_only_sentence(holder))
     last = session.state.last_seq
     aside = store.repair(last)
-    session.damage = None
+    session.damage = ""
     fence = store.acquire(this_process())
     try:
         told = f"The record was damaged after entry {last}, and continues from there; what it was is in {aside.name}."

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from rf_notebook.core.change import ChangeSignal
 from rf_notebook.core.errors import (
     ConfigError,
-    DamagedRecord,
     IllegalOperation,
+    RecordDamaged,
     StoreError,
     UnknownRun,
 )
@@ -59,6 +59,10 @@ RunLike = int | Run
 _LOOK_SECONDS = 2.0
 #: While runs train, making the record takes at most this fraction of the time.
 _RECORD_SHARE = 0.01
+_REMEDY = "Only these are shown, and nothing is written; experiment.repair() continues from them and keeps the damaged file."
+_NO_REMEDY = (
+    "There is nothing to continue from: take the folder from a backup, or use another name."
+)
 
 
 class Display(Protocol):
@@ -102,8 +106,8 @@ class Session:
         self.backend = backend or Libraries()
         self.state = ExperimentState()
         self.store: SqliteStore | None = None
-        self.damage: DamagedRecord | None = None
-        """What is wrong with the record, which is shown up to there and not written."""
+        self.damage = ""
+        """What is wrong with the record, which is shown up to there and not written, and what to do."""
         self.objects = Objects(read_secret_names(folder))
         """Functions and other values behind the names in configs."""
         self.log = ExperimentLog(layout.log(folder), name)
@@ -207,7 +211,7 @@ class Session:
                 open=False,
                 preparing=self.is_preparing,
                 read_only=self.is_trained_elsewhere,
-                damage="" if self.damage is None else str(self.damage),
+                damage=self.damage,
                 device=device,
                 memory_bytes=used,
                 memory_total_bytes=total,
@@ -299,33 +303,30 @@ class Session:
     def refresh(self) -> None:
         """Take in what another kernel recorded; the engine's own events come by themselves."""
         with self._applying:
-            if self.store is None or self.is_training or self.damage is not None:
+            if self.store is None or self.is_training or self.damage:
                 return
+            damage = ""
             try:
                 new: Sequence[Recorded] = self.store.read(after=self.state.last_seq)
-            except DamagedRecord as error:
-                self.damage, new = error, error.sure
+            except RecordDamaged as error:
+                damage, new = str(error), error.sure
             try:
                 for recorded in new:
                     self.state.apply(recorded)
             except UnknownRun as error:
-                at = self.state.last_seq
+                damage = f"the record is damaged: entry {self.state.last_seq}: {error}"
                 self.state.last_seq -= 1
-                self.damage = DamagedRecord(
-                    f"{layout.record(self.folder)} is damaged: entry {at}: {error}"
-                )
+            if damage:
+                self.damage = f"{damage} {_REMEDY if self.state.started else _NO_REMEDY}"
 
     def check_sure(self) -> None:
         """Refuse to write a record that is damaged.
 
         Raises:
-            DamagedRecord: with what can be done.
+            RecordDamaged: with what can be done.
         """
-        if self.damage is not None:
-            raise DamagedRecord(
-                f"{self.damage} Experiment({self.name!r}).repair() continues from them and keeps the damaged file; "
-                "a copy of the folder from before would have all."
-            )
+        if self.damage:
+            raise RecordDamaged(self.damage)
 
     # ---- training
 

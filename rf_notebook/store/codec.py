@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from rf_notebook.core import events as events_module
-from rf_notebook.core.errors import DamagedRecord, StoreError
+from rf_notebook.core.errors import RecordDamaged, StoreError
 from rf_notebook.core.events import Event, OperationObeyed
 from rf_notebook.core.operations import Operation
 from rf_notebook.core.run import RunState
@@ -42,7 +42,7 @@ def decode(kind: str, version: int, payload: str) -> Event:
     """The event of a kind and payload.
 
     Raises:
-        DamagedRecord: when the text is no event.
+        RecordDamaged: when the text is no event.
         StoreError: when it is one that this version does not know.
     """
     if version > VERSION or kind not in _EVENTS:
@@ -56,7 +56,7 @@ def decode(kind: str, version: int, payload: str) -> Event:
             return _decode_operation(body)
         return _adapter(kind).validate_python(body)  # type: ignore[no-any-return]
     except (ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedRecord(
+        raise RecordDamaged(
             f"the record holds a damaged {kind}: {str(error).splitlines()[0]}."
         ) from error
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from rf_notebook.core.errors import (
-    DamagedRecord,
     LeaseLost,
     ReadOnlyExperiment,
+    RecordDamaged,
     StorageFull,
     StoreError,
 )
@@ -108,8 +108,8 @@ class SqliteStore:
             with self._transaction("DEFERRED") as connection:
                 for seq, at, kind, version, body in checked(connection, after):
                     sure.append(Recorded(seq=seq, at=at, event=decode(kind, version, body)))
-        except DamagedRecord as error:
-            raise DamagedRecord(str(error), sure) from error
+        except RecordDamaged as error:
+            raise RecordDamaged(str(error), sure) from error
         return sure
 
     def acquire(self, holder: Holder, *, take_over: bool = False) -> int:
@@ -254,7 +254,7 @@ class SqliteStore:
             sure = (
                 f"entries 1 to {error.seq - 1} are sure" if error.seq > 1 else "nothing before it"
             )
-            raise DamagedRecord(f"{self._path} is damaged: {error}; {sure}.") from error
+            raise RecordDamaged(f"{self._path} is damaged: {error}; {sure}.") from error
         except UNREADABLE as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise StorageFull(

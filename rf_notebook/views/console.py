@@ -111,7 +111,7 @@ def line_of(state: ExperimentState, run_id: int) -> str:
     if eta is not None:
         parts.append(f"about {_duration(eta)} left")
     if run.error:
-        parts.append(visible_line(run.error.splitlines()[0][:200]))
+        parts.append(run.error.splitlines()[0][:200])
     return "  ".join(parts)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from rf_notebook import Experiment
-from rf_notebook.core.errors import DamagedRecord, IllegalOperation, StoreError
+from rf_notebook.core.errors import IllegalOperation, RecordDamaged, StoreError
 from rf_notebook.core.events import StateChanged
 from rf_notebook.core.run import RunState
 from rf_notebook.session.registry import forget_all
@@ -59,7 +59,7 @@ def test_it_is_told_where_it_is_opened_and_looked_at_and_nothing_is_written(reco
         lambda: experiment.label(1, name="best").result(),
     ):
         with pytest.raises(
-            DamagedRecord, match=r"repair\(\) continues from them and keeps the damaged file"
+            RecordDamaged, match=r"repair\(\) continues from them and keeps the damaged file"
         ):
             write()
     assert recorded.read_bytes() == before

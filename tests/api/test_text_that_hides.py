@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import pytest
 
 from rf_notebook.core.errors import (
     CheckpointDamaged,
     ConfigError,
-    DamagedRecord,
+    RecordDamaged,
     StoreError,
     UnknownRun,
 )
@@ -18,13 +16,9 @@ from rf_notebook.core.run import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from rf_notebook.record.record import FORMAT, VERSION, parse_record
 from rf_notebook.record.verify import Finding
 from rf_notebook.shared import Findings
-from tests.api.world import fit, two
+from tests.api.world import fit, hides, two
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \u202egnorw\u202c \u200bzero \x00nul \x9b31m"
-
-
-def hides(text):
-    return any(unicodedata.category(sign) in ("Cc", "Cf") for sign in text if sign not in "\n\t")
 
 
 def test_what_hides_is_escaped_and_the_rest_stays():
@@ -102,7 +96,7 @@ def test_a_secret_is_cut_out_wherever_the_text_is_cut(place):
 
 
 def test_no_sentence_of_an_error_hides():
-    for kind in (ConfigError, StoreError, UnknownRun, DamagedRecord, CheckpointDamaged):
+    for kind in (ConfigError, StoreError, UnknownRun, RecordDamaged, CheckpointDamaged):
         assert not hides(str(kind(HOSTILE)))
     with pytest.raises(ConfigError) as told:
         parse_record({"format": FORMAT, "version": VERSION, HOSTILE + "\n✓ verified": 1})

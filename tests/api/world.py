@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -53,3 +54,8 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def hides(text: str) -> bool:
+    """Whether signs that are not seen, or that a terminal obeys, are in a text."""
+    return any(unicodedata.category(sign) in ("Cc", "Cf") for sign in text if sign not in "\n\t")

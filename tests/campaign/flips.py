@@ -96,7 +96,7 @@ class Flips(Part):
             experiment.repair()
         except IllegalOperation:
             return ""  # nothing was sure
-        if experiment.session.damage is not None:
+        if experiment.session.damage:
             return f"{what}: repaired, it is still damaged"
         if [[run.id, curve(experiment, run.id)] for run in experiment.runs] != sure:
             return f"{what}: repairing changed what was sure"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rf_notebook import automl
 from rf_notebook.automl import List, Range, RFGridSearch, RFModelConfig
+from rf_notebook.automl.adapter_configs import ADAPTER_CONFIGS
 from rf_notebook.automl.library_configs import TRAINING_CONFIGS
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.core.objects import Objects
@@ -37,61 +37,28 @@ _ODD: list[Callable[[], Any]] = [
 
 
 class Malformed(Part):
-    """Of configs, searches and List and Range themselves."""
+    """Of the configs and the searches over them."""
 
     def attempt(self, draw: random.Random) -> str:
         """See Part."""
+
+        def some_of(names: Collection[str]) -> dict[str, Any]:
+            known = [*names, "nothing"]
+            return {draw.choice(known): draw.choice(_ODD)() for _ in range(draw.randrange(3))}
+
         method = draw.choice(sorted(TRAINING_CONFIGS))
-        config_class = getattr(automl, f"RF{method}Config")
-        adapter_class = getattr(
-            automl,
-            draw.choice(
-                [
-                    name
-                    for name in automl.__all__
-                    if name.endswith("Config") and name not in ("RFModelConfig",)
-                ]
-            ),
-        )
-        training = {
-            draw.choice(_fields(config_class)): draw.choice(_ODD)()
-            for _ in range(draw.randrange(3))
-        }
-        adapter = {
-            draw.choice(_fields(adapter_class)): draw.choice(_ODD)()
-            for _ in range(draw.randrange(3))
-        }
-        model = {draw.choice(_MODEL_FIELDS): draw.choice(_ODD)() for _ in range(draw.randrange(3))}
-        count = draw.choice([None, 1])
+        training_class = TRAINING_CONFIGS[method]
+        adapter_class = draw.choice(list(ADAPTER_CONFIGS.values()))
         try:
             given = {
                 "model_name": "tiny",
-                "peft_config": adapter_class(**adapter),
-                "training_args": config_class(**training),
-            } | model
-            search = RFGridSearch(
-                RFModelConfig(**given), method if count is None else draw.choice(_ODD)()
-            )
+                "peft_config": adapter_class(**some_of(adapter_class.known())),
+                "training_args": training_class(**some_of(training_class.known())),
+            } | some_of(RFModelConfig.FIELDS)
+            of_search = method if draw.random() < 0.5 else draw.choice(_ODD)()
+            search = RFGridSearch(RFModelConfig(**given), of_search)
             search.run_configs(Objects(), seed=1, data_seed=None)
         except RFNotebookError as error:
             if "\n" in str(error).strip():
                 return f"more than a sentence: {error}"
         return ""
-
-
-_MODEL_FIELDS = (
-    "model_name", "model_type", "model_kwargs", "tokenizer", "tokenizer_kwargs", "peft_config", "training_args",
-    "reward_funcs", "formatting_func", "compute_metrics", "ref_model_name", "num_gpus", "generation_config", "nothing",
-)  # fmt: skip
-
-
-def _fields(config_class: type) -> list[str]:
-    import inspect
-
-    known = list(inspect.signature(config_class).parameters)
-    return [*_COMMON, *(name for name in known if name not in ("kwargs", "given"))]
-
-
-_COMMON = ("r", "lora_alpha", "target_modules", "learning_rate", "num_train_epochs", "max_steps", "seed", "logging_steps",
-           "per_device_train_batch_size", "warmup_steps", "lr_scheduler_type", "optim", "report_to", "bf16", "beta", "max_length",
-           "task_type", "bias", "rank_pattern", "modules_to_save", "nothing")  # fmt: skip

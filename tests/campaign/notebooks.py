@@ -12,7 +12,7 @@ from typing import Any
 from rf_notebook import SharedExperiment
 from rf_notebook.core.errors import RFNotebookError
 from rf_notebook.record.record import RECORD_MIME, part_digests, record_digest
-from tests.api.test_text_that_hides import hides
+from tests.api.world import hides
 from tests.campaign.part import Part
 from tests.campaign.world import NAME, close, train
 

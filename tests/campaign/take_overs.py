@@ -73,8 +73,8 @@ class TakeOvers(Part):
             faults = []
             if ended.split()[-1:] not in (["LOST"], ["OVER"]):
                 faults.append(f"the first process said {ended!r}")
-            if again.session.damage is not None:
-                faults.append(str(again.session.damage))
+            if again.session.damage:
+                faults.append(again.session.damage)
             if _figures(shown(again)) != self.figures:
                 faults.append("other figures than without")
             faults += damaged_checkpoints(again)

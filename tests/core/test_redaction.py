@@ -89,9 +89,12 @@ def test_values_of_environment_variables_whose_names_say_so_are_secrets(monkeypa
     monkeypatch.setenv("MY_SERVICE_TOKEN", "correct-horse-battery")
     monkeypatch.setenv("MY_TOKEN_PATH", "/home/me/token")
     monkeypatch.setenv("DB_PASSWORD", "short")
+    monkeypatch.setenv("PG_PASSWORD", "postgres")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false-and-long")
     _variables_at.cache_clear()
-    text = "it said correct-horse-battery at /home/me/token in short, false-and-long"
-    assert redact(text) == f"it said {REDACTED} at /home/me/token in short, false-and-long"
+    text = "it said correct-horse-battery at /home/me/token in short, false-and-long, postgres"
+    assert (
+        redact(text) == f"it said {REDACTED} at /home/me/token in short, false-and-long, postgres"
+    )
     assert secrets_in(text) == ["the value of a secret environment variable"]
     _variables_at.cache_clear()

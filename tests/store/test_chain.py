@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from rf_notebook.core.errors import DamagedRecord, StoreError
+from rf_notebook.core.errors import RecordDamaged, StoreError
 from rf_notebook.core.events import Noted
 from rf_notebook.store.lease import this_process
 from rf_notebook.store.sqlite import SqliteStore
@@ -52,7 +52,7 @@ def is_told_or_equal(path):
     """Whether a damaged file is refused, or gives entries that were written, or all of them."""
     try:
         return read(path) == NOTES
-    except DamagedRecord as error:
+    except RecordDamaged as error:
         sure = [one.event for one in error.sure]
         return sure == NOTES[: len(sure)] and "damaged" in str(error)
     except StoreError:
@@ -80,11 +80,11 @@ def test_the_first_damaged_entry_is_named_and_those_before_are_sure(path, record
     path.write_bytes(recorded.replace(b"eval_loss 6.24", b"eval_loss 2.24"))
     with closing(SqliteStore(path)) as store:
         with pytest.raises(
-            DamagedRecord, match=r"entry 25 is not what was written; entries 1 to 24 are sure"
+            RecordDamaged, match=r"entry 25 is not what was written; entries 1 to 24 are sure"
         ) as told:
             store.read()
         assert [one.event for one in told.value.sure] == NOTES[:24]
-        with pytest.raises(DamagedRecord, match="entry 25"):
+        with pytest.raises(RecordDamaged, match="entry 25"):
             store.acquire(this_process())
         assert store.holder() is None
 
@@ -113,7 +113,7 @@ def test_the_first_damaged_entry_is_named_and_those_before_are_sure(path, record
 def test_what_is_lost_added_or_changed_is_told(path, recorded, change, sentence):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(change)
-    with pytest.raises(DamagedRecord, match=sentence):
+    with pytest.raises(RecordDamaged, match=sentence):
         read(path)
 
 
@@ -122,9 +122,9 @@ def test_later_entries_are_checked_against_those_that_were_read(path, recorded):
         assert [one.seq for one in store.read(after=50)] == list(range(51, 61))
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM events WHERE seq = 60")
-        with pytest.raises(DamagedRecord, match="entry 60 is gone"):
+        with pytest.raises(RecordDamaged, match="entry 60 is gone"):
             store.read(after=58)
-        with pytest.raises(DamagedRecord, match="entry 60 is gone"):
+        with pytest.raises(RecordDamaged, match="entry 60 is gone"):
             store.read(after=59)
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_written_behind_a_damaged_end(path, recorded):
         fence = store.acquire(this_process())
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE events SET digest = 'x' WHERE seq = 60")
-        with pytest.raises(DamagedRecord, match="entry 60"):
+        with pytest.raises(RecordDamaged, match="entry 60"):
             store.append([NOTES[0]], fence)
 
 
@@ -148,7 +148,7 @@ def test_a_record_without_a_chain_is_read_and_chained_when_it_is_written_next(pa
         store.release(fence)
     assert len(read(path)) == 61
     path.write_bytes(path.read_bytes().replace(b"eval_loss 2.24", b"eval_loss 1.24"))
-    with pytest.raises(DamagedRecord, match="entry 25"):
+    with pytest.raises(RecordDamaged, match="entry 25"):
         read(path)
 
 

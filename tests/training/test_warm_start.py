@@ -217,7 +217,7 @@ def test_a_pattern_that_does_not_end_is_not_tried(tmp_path, field):
     file.write_text(json.dumps(config | {field: {endless: 4} if "rank" in field else endless}))
     if field == "rank_pattern":
         with pytest.raises(ConfigError, match="might not come to an end"):
-            load_start(tmp_path, lambda: BASE)
+            check_adapter(tmp_path)
     else:
         assert len(load_start(tmp_path, lambda: BASE).adapter.layers) == 4
 
@@ -226,3 +226,20 @@ def test_modules_may_be_written_as_a_pattern(tmp_path):
     pattern = r".*\.self_attn\.(q_proj|v_proj)"
     exported(tmp_path, target_modules=pattern)
     assert len(load_start(tmp_path, lambda: BASE).adapter.layers) == 4
+
+
+def test_what_is_excluded_by_a_pattern_stays_without_an_adapter(tmp_path):
+    exported(tmp_path, exclude_modules=r".*layers\.0\..*")
+    layers = load_start(tmp_path, lambda: BASE).adapter.layers
+    assert len(layers) == 2
+    assert not any(".layers.0." in name for name in layers)
+
+
+def test_files_may_be_links_as_in_the_hubs_cache(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    exported(tmp_path / "blobs")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "snapshot" / name).symlink_to(tmp_path / "blobs" / name)
+    check_adapter(tmp_path / "snapshot")
+    assert len(load_start(tmp_path / "snapshot", lambda: BASE).adapter.layers) == 4

@@ -1,8 +1,9 @@
 """When are the layers of a joint model compiled?
 
 All decoder layers run the same code on tensors of the same shapes, so one of them is compiled and
-serves for all. Packed batches of whatever sizes share one program; while all have the same sizes they
-have one for these alone, which is faster. Padded ones have a program for each shape. Compiling holds the group up for some twenty seconds, so it has to be worth it.
+serves for all. Packed batches of whatever sizes share one program; while all have the same sizes
+they have one for these alone, which is faster. Padded ones have a program for each shape. Compiling
+holds the group up for some twenty seconds, so it has to be worth it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class CompiledLayers:
             is_dynamic: Whether batches of this shape may differ in their sizes.
             sizes: This batch's, where a program for these alone would be faster.
         """
-        if shape is not None and sizes is not None and self._is_like_all(shape, sizes):
+        if shape is not None and sizes is not None and self._has_its_own(shape, sizes):
             shape, is_dynamic = (shape, sizes), False
         self.is_on = self._is_possible and shape is not None and self._is_due(shape)
         is_other, self.is_dynamic = is_dynamic != self.is_dynamic, is_dynamic
@@ -90,7 +91,7 @@ class CompiledLayers:
         self._is_possible = False
         return True
 
-    def _is_like_all(self, shape: Hashable, sizes: Hashable) -> bool:
+    def _has_its_own(self, shape: Hashable, sizes: Hashable) -> bool:
         """Whether a batch has a program of its own sizes: all before it had them, or it is compiled."""
         first = self._sizes.setdefault(shape, sizes)
         if (shape, sizes) in self._shapes:
