@@ -72,7 +72,7 @@ def open_session(
             f"{folder_of(name, path)} cannot be read: {error.strerror or error}."
         ) from error
     if session.damage:
-        warnings.warn(session.damage, stacklevel=4)
+        warnings.warn(session.damage, stacklevel=3)
     session.num_gpus = num_gpus
     session.storage = check_storage("Experiment", storage)
     return session

@@ -15,6 +15,7 @@ from rf_notebook.session.registry import forget_all
 from rf_notebook.store.chain import insert, next_number
 from rf_notebook.store.codec import encode
 from rf_notebook.views.standing import standing
+from tests.api import conftest
 from tests.api.world import curve, fit, two
 
 
@@ -47,8 +48,9 @@ def test_it_is_told_where_it_is_opened_and_looked_at_and_nothing_is_written(reco
     with pytest.warns(
         UserWarning,
         match=rf"entry {seq} is not what was written; entries 1 to {seq - 1} are sure.*repair\(\)",
-    ):
+    ) as told:
         experiment = new()
+    assert [one.filename for one in told] == [conftest.__file__], "where it was constructed"
     assert f"entry {seq}" in repr(experiment)
     assert sum(len(curve(experiment, run.id)) > 0 for run in experiment.runs) == 2
     assert (
