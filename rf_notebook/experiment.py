@@ -204,6 +204,7 @@ class Experiment(ExperimentOperations):
             ConfigError: what cannot work, before any model is loaded.
             ReadOnlyExperiment: when another kernel trains this experiment.
             IllegalOperation: when another experiment trains in this kernel.
+            RecordDamaged: when the experiment's record is damaged.
         """
         session = self.session
         given = fit_arguments(
@@ -228,6 +229,7 @@ class Experiment(ExperimentOperations):
             price_per_hour=price_per_hour,
         )
         check_alone(session)
+        session.check_sure()  # before the panel moves here
         session.price_per_hour = given.price_per_hour
         with self._preparing(display) as show:
             began = fit(
